@@ -1,0 +1,1 @@
+"""What a right answer is: extraction, equivalence, benchmarks, scores. Imports neither torch nor serl."""

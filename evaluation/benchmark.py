@@ -1,0 +1,179 @@
+"""Benchmarks as versioned data: `benchmarks/<name>.yaml` says what a file holds, the file itself lies in a data folder.
+
+Reading is strict: every refusal names the file and the line, because a benchmark that is silently short gives a wrong score.
+"""
+
+import difflib
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+DESCRIPTIONS = Path(__file__).parent / "benchmarks"
+
+Kind = Literal["math", "choice"]
+
+
+class Fields(BaseModel):
+    """Which field of a row holds what; None where the file has no such thing (an id is then the row's number)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    question: str = "question"
+    answer: str = "answer"
+    id: str | None = None
+    subject: str | None = None
+    level: str | None = None
+    choices: str | None = None
+    reasoning: str | None = None
+
+
+class Benchmark(BaseModel):
+    """What is asked, where it comes from, and how it is scored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: str
+    kind: Kind
+    version: str
+    licence: str
+    source: str
+    file: str
+    shots_file: str | None = None
+    num_rows: int | None = None
+    metric: str = "pass_at_1"
+    fields: Fields = Fields()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One question with its gold answer; `choices` and `reasoning` (of a worked example) are empty where there are none."""
+
+    benchmark: str
+    id: str
+    question: str
+    gold: str
+    kind: Kind = "math"
+    subject: str = ""
+    level: str = ""
+    choices: tuple[str, ...] = ()
+    reasoning: str = ""
+
+
+def benchmark_names(folder: Path = DESCRIPTIONS) -> list[str]:
+    """The benchmarks described in a folder."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def load_benchmark(name: str, folder: Path = DESCRIPTIONS) -> Benchmark:
+    """The description of a benchmark."""
+    names = benchmark_names(folder)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=3) or names
+        raise ValueError(f"no benchmark named {name!r} in {folder}; nearest: {', '.join(near)}")
+    path = folder / f"{name}.yaml"
+    try:
+        benchmark = Benchmark.model_validate(yaml.safe_load(path.read_text()))
+    except (ValidationError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    if benchmark.name != name:
+        raise ValueError(f"{path}: name is {benchmark.name!r}; a description's name is its file name")
+    return benchmark
+
+
+def load_problems(benchmark: Benchmark, folders: Sequence[Path]) -> list[Problem]:
+    """The problems of a benchmark, from the first folder that has its file."""
+    return _problems(benchmark, _find(benchmark, benchmark.file, folders), benchmark.num_rows)
+
+
+def load_shots(benchmark: Benchmark, folders: Sequence[Path]) -> list[Problem]:
+    """The worked examples of a benchmark; none if it has no file of them."""
+    if benchmark.shots_file is None:
+        return []
+    return _problems(benchmark, _find(benchmark, benchmark.shots_file, folders), None)
+
+
+def _find(benchmark: Benchmark, file: str, folders: Sequence[Path]) -> Path:
+    for folder in folders:
+        if (Path(folder) / file).is_file():
+            return Path(folder) / file
+    places = ", ".join(str(folder) for folder in folders) or "no folder given"
+    raise ValueError(f"benchmark {benchmark.name}: {file} is in none of: {places}; it comes from {benchmark.source}")
+
+
+def _problems(benchmark: Benchmark, path: Path, num_rows: int | None) -> list[Problem]:
+    problems: dict[str, Problem] = {}
+    for line, row in _rows(path):
+        problem = _problem(benchmark, row, f"{path}:{line}", line - 1)
+        if problem.id in problems:
+            raise ValueError(f"{path}:{line}: id {problem.id!r} occurs twice")
+        problems[problem.id] = problem
+    if not problems:
+        raise ValueError(f"{path}: the file is empty")
+    if num_rows is not None and len(problems) != num_rows:
+        raise ValueError(f"{path}: {len(problems)} rows, but {benchmark.name} version {benchmark.version} has {num_rows}")
+    return list(problems.values())
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The JSON objects of a .jsonl or .jsonl.gz file, with their line numbers."""
+    line = 0
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+            for line, text in enumerate(lines, start=1):
+                if not text.strip():
+                    continue
+                match json.loads(text):
+                    case dict() as row:
+                        yield line, row
+                    case _:
+                        raise ValueError(f"{path}:{line}: not a JSON object")
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}:{line}: not JSON ({error})") from error
+    except gzip.BadGzipFile as error:
+        raise ValueError(f"{path}: named .gz, but not gzip; compress it or drop the suffix") from error
+    except (EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: damaged after line {line} ({error}); fetch it again") from error
+
+
+def _problem(benchmark: Benchmark, row: dict[str, Any], where: str, number: int) -> Problem:
+    fields = benchmark.fields
+    choices = _choices(row, fields.choices, where)
+    gold = _text(row, fields.answer, where).strip()
+    if benchmark.kind == "choice" and gold not in tuple(ascii_uppercase[: len(choices)]):
+        raise ValueError(f"{where}: the gold {gold!r} in field {fields.answer!r} is none of the {len(choices)} choices' letters")
+    return Problem(
+        benchmark=benchmark.name,
+        id=_text(row, fields.id, where) if fields.id else str(number),
+        question=_text(row, fields.question, where),
+        gold=gold,
+        kind=benchmark.kind,
+        subject=_text(row, fields.subject, where) if fields.subject else "",
+        level=_text(row, fields.level, where) if fields.level else "",
+        choices=choices,
+        reasoning=_text(row, fields.reasoning, where) if fields.reasoning else "",
+    )
+
+
+def _text(row: dict[str, Any], field: str, where: str) -> str:
+    match row.get(field):
+        case str() | int() | float() as value:
+            return str(value)
+        case _:
+            raise ValueError(f"{where}: field {field!r} is {'not text' if field in row else 'missing'}; the row has {', '.join(row)}")
+
+
+def _choices(row: dict[str, Any], field: str | None, where: str) -> tuple[str, ...]:
+    if field is None:
+        return ()
+    values = row.get(field)
+    if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values) or len(values) > 26:
+        raise ValueError(f"{where}: field {field!r} must be a list of 1 to 26 texts")
+    return tuple(values)

@@ -1,0 +1,154 @@
+"""The written forms of an answer that need no computer algebra: normal text, plain numbers, plain words.
+
+Everything here is pure, bounded by `MAX_ANSWER_CHARS`, and safe on hostile input: nothing is evaluated. Most answers of
+arithmetic problems are settled here, in the calling process, without asking a worker.
+"""
+
+import re
+from decimal import Decimal
+from fractions import Fraction
+
+from evaluation.values import Named, Scalar, Text, Value
+
+MAX_ANSWER_CHARS = 1000
+"""Longer answers count as unparseable: the longest gold of the 18 benchmarks has 988 characters."""
+MAX_TEXT_CHARS = 200
+"""Longer prose is no answer but a failure to give one."""
+MAX_EXPONENT = 400
+"""Larger powers of ten are left to the worker, where a limit holds."""
+
+_CHARACTERS = str.maketrans(
+    dict.fromkeys("\u2212\u2013\u2014\u2010\u2011\ufe63\uff0d", "-")
+    | dict.fromkeys("\u200b\u200c\u200d\ufeff\u2060\x00\u20ac\u00a3\u00a5", "")
+    | {chr(0xFF10 + digit): str(digit) for digit in range(10)}
+    | {"\u00d7": r"\times ", "\u22c5": r"\cdot ", "\u00b7": r"\cdot ", "\u00f7": "/", "\u2044": "/", "\uff05": "%"}
+    | {"\u03c0": r"\pi ", "\u221e": r"\infty ", "\u00b0": r"^\circ ", "\u00b1": r"\pm "}
+    | {"\u2264": r"\le ", "\u2265": r"\ge ", "\u2260": r"\ne "}
+)
+_GROUPED = re.compile(r"(?<=\d)(?:\{,\}|\\[,!])(?=\d{3})")
+_PERCENT = re.compile(r"\\?%|\bpercent(?:age)?\b|\\text\{ ?percent ?\}", re.IGNORECASE)
+_SPACING = re.compile(r"\\(?:displaystyle|quad|qquad|left|right|limits)(?![a-zA-Z])\.?|(?<!\\)\\[,!;:() \[\]]|~|\s+")
+_DOLLAR = re.compile(r"\\?\$")
+_FRACTION = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
+_SLANTED = re.compile(r"\\(leq|geq)slant(?![a-zA-Z])")
+_SPACES = re.compile(r" +")
+_LOOSE_SPACE = re.compile(r"(?<![A-Za-z0-9]) | (?![A-Za-z0-9])")
+_LONE_LETTER = re.compile(r"\(([A-Za-z])\)")
+
+_UNSIGNED = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)"
+_DECIMAL = re.compile(rf"([+-]?)({_UNSIGNED})(?:(?:[eE]| ?(?:\\times|\\cdot|\*) ?10\^)\{{?([+-]?\d{{1,6}})\}}?)?")
+_RATIO = re.compile(r"([+-]?)(?:(\d+) ?(?=\\frac|\d+/))?(?:\\frac\{(-?\d+)\}\{(-?\d+)\}|\\frac ?(\d) ?(\d)|(\d+)/(-?\d+))")
+_REPEATING = re.compile(r"([+-]?)(\d*)\.(\d*)\\overline ?\{(\d+)\}")
+_BASED = re.compile(r"(\d+)_(?:\{(?:\\text\{)?(\w{1,12})\}{1,2}|(\d))")
+_UNIT = re.compile(
+    r" ?(?:\^\{?\\circ ?\}?|\\(?:text|mathrm|mbox|textrm)\{([^{}]*)\}|((?:[A-Za-z]{3,}|cm|mm|km|kg|mg|ml|ft|lb|hr)\b[A-Za-z '/-]*))(?:\^\{?\d\}?)?"
+)
+_SCIENTIFIC = re.compile(r"(?<![\w.])(\d+(?:\.\d*)?|\.\d+)[eE]([+-]?\d{1,6})(?![\w.])")
+_MARKUP = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mathsf|mbox)\{([^{}]*)\}")
+_COMMAND = re.compile(r"\\(?:begin|end|operatorname\*?) ?\{[^{}]*\}|\\[A-Za-z]+")
+_LETTERS = re.compile(r"[A-Za-z]+")
+_DOTS = re.compile(r"\\[lc]?dots(?![a-zA-Z])|\.\.\.|\u2026")
+_CLOCK = re.compile(r"(\d{1,2}(?::\d{2}){1,2}) ?([ap])\.?m", re.IGNORECASE)
+_JOINS = frozenset({"and", "or", "to"})
+_MATHEMATICAL = frozenset(
+    {"pi", "sqrt", "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "log", "ln", "exp"}
+    | {"lim", "max", "min", "gcd", "lcm", "mod", "det", "infty", "infinity", "inf", "frac", "binom", "and", "or"}
+    | {"theta", "alpha", "beta", "gamma", "lambda"}
+)
+
+
+def normalise(text: str) -> str:
+    """The text without notation that carries no meaning; equal results are equal answers.
+
+    A percent sign counts as a unit and is dropped, so `35\\%`, `35.0%` and `35` agree and none of them equals `0.35`. Dollar signs
+    go too, whether they open mathematics or name a price. Case is kept.
+    """
+    text = _GROUPED.sub(",", text.translate(_CHARACTERS).strip().strip("*"))
+    text = _DOLLAR.sub("", _PERCENT.sub("", text)).replace("**", "^")
+    text = _SLANTED.sub(r"\\\1", _FRACTION.sub(r"\\frac", _SPACING.sub(" ", text)))
+    text = _LOOSE_SPACE.sub("", _SPACES.sub(" ", text).strip().rstrip(".,;: "))
+    letter = _LONE_LETTER.fullmatch(text)
+    return letter[1] if letter else text
+
+
+def plain(key: str) -> Value | None:
+    """The value of a normalised answer that is a plain number (a unit after it is dropped) or plain words; else None."""
+    for end in _ends(key):
+        number = _number(key[:end])
+        if number is not None:
+            return number
+    based = _BASED.fullmatch(key)
+    if based:
+        return Named(name=f"base {based[2] or based[3]}", value=Scalar(exact=Fraction(int(based[1]))))
+    return _words(key)
+
+
+def latex(key: str) -> str:
+    """The normalised answer as the computer algebra should read it: `4.5e33` means a power of ten, not a product with e."""
+    return _SCIENTIFIC.sub(r"\1\\times 10^{\2}", key)
+
+
+def _ends(key: str) -> list[int]:
+    """Where the number may stop: at the end, or before a unit."""
+    start = re.match(r"[+-]?[\d.,/\s]*(?:\\frac ?(?:\{-?\d+\}\{-?\d+\}|\d ?\d)|\d)", key)
+    if start is None:
+        return []
+    rest = start.end() + len(re.match(r"[\d.,]*(?:/-?\d+)?", key[start.end() :])[0])
+    unit = _UNIT.fullmatch(key, rest)
+    named = unit is not None and (unit[1] or unit[2] or "").strip().split(" ")[0].lower() not in _JOINS | _MATHEMATICAL
+    return [len(key), rest] if named else [len(key)]
+
+
+def _number(text: str) -> Scalar | None:
+    return _decimal(text) or _ratio(text) or _repeating(text)
+
+
+def _decimal(text: str) -> Scalar | None:
+    found = _DECIMAL.fullmatch(text)
+    if found is None:
+        return None
+    sign, digits, exponent = found[1], found[2].replace(",", ""), int(found[3] or 0)
+    if abs(exponent) > MAX_EXPONENT:
+        return None
+    whole, _, part = digits.partition(".")
+    exact = Fraction(Decimal(f"{sign}{digits}")) * Fraction(10) ** exponent
+    num_places = len(part) - exponent
+    long = "." in digits and len((whole + part).lstrip("0")) >= 6 and num_places >= 4
+    return Scalar(exact=exact, slack=Fraction(1, 2) / Fraction(10) ** num_places if long else Fraction(0))
+
+
+def _ratio(text: str) -> Scalar | None:
+    found = _RATIO.fullmatch(text)
+    if found is None:
+        return None
+    over, under = int(found[3] or found[5] or found[7]), int(found[4] or found[6] or found[8])
+    if under == 0 or (found[2] and (over < 0 or under < 0)):
+        return None
+    magnitude = Fraction(over, under) + int(found[2] or 0)
+    return Scalar(exact=-magnitude if found[1] == "-" else magnitude)
+
+
+def _repeating(text: str) -> Scalar | None:
+    found = _REPEATING.fullmatch(text)
+    if found is None:
+        return None
+    once = Fraction(int(found[2] + found[3] or "0"))
+    cycle = Fraction(int(found[4]), 10 ** len(found[4]) - 1)
+    magnitude = (once + cycle) / 10 ** len(found[3])
+    return Scalar(exact=-magnitude if found[1] == "-" else magnitude)
+
+
+def _words(key: str) -> Value | None:
+    """Words mean themselves, whatever their case and markup; a run of four letters beside digits is prose, not a product."""
+    if len(key) > MAX_TEXT_CHARS:
+        return None
+    clock = _CLOCK.fullmatch(key)
+    if clock:
+        return Text(text=f"{clock[1]} {clock[2].lower()}m")
+    bare = _MARKUP.sub(r" \1 ", key)
+    runs = [run.lower() for run in _LETTERS.findall(_COMMAND.sub(" ", bare))]
+    words = [run for run in runs if len(run) >= 3 and run not in _MATHEMATICAL]
+    formula = re.search(r"[0-9=<>^_{}+*|\\]", bare) is not None
+    if _DOTS.search(key) or (words and (not formula or any(len(word) >= 4 for word in words))):
+        return Text(text=re.sub(r"[\W_]+", " ", bare).strip().lower() if not formula else bare.lower())
+    return None

@@ -1,0 +1,228 @@
+"""Grading stored responses: verdicts, vote classes and scores, without a model.
+
+`python -m evaluation.grade RUN` reads every stored score of a run again, grades the text anew and says how many verdicts changed.
+A stored row carries its gold answer, so that nothing but the run is needed.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypedDict
+
+from evaluation.answers import extract
+from evaluation.benchmark import Kind, Problem
+from evaluation.mmlu_pro import extract_letter
+from evaluation.scores import VERDICTS, Score, avg_at_k, count_verdicts, maj_at_k, pass_at_1, pass_at_k, score
+from evaluation.verifier import Verifier
+from evaluation.worker import Verdict
+
+Mode = Literal["greedy", "sample"]
+
+
+class Response(TypedDict):
+    """One answer of a model to a problem of a benchmark, as stored."""
+
+    benchmark: str
+    id: str
+    sample: int
+    mode: Mode
+    response: str
+    finish_reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grade:
+    """A response with its verdict; `label` is its class among the samples of its problem, None where it casts no vote."""
+
+    benchmark: str
+    id: str
+    sample: int
+    mode: Mode
+    response: str
+    finish_reason: str
+    kind: Kind
+    gold: str
+    num_choices: int
+    subject: str = ""
+    level: str = ""
+    extracted: str | None = None
+    verdict: Verdict = "unparsed"
+    label: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """The metrics of a benchmark, and how many responses of each mode got each verdict."""
+
+    metrics: dict[str, Score]
+    counts: dict[Mode, dict[Verdict, int]]
+
+
+def grade(problems: Sequence[Problem], responses: Sequence[Response], verifier: Verifier) -> list[Grade]:
+    """A grade for each response, in order."""
+    known = {(problem.benchmark, problem.id): problem for problem in problems}
+    return regrade([_ungraded(known, response) for response in responses], verifier)
+
+
+def regrade(grades: Sequence[Grade], verifier: Verifier) -> list[Grade]:
+    """The same responses, read and judged anew."""
+    extracted = [_extract(row) for row in grades]
+    pairs = [(row.gold, answer) for row, answer in zip(grades, extracted, strict=True) if row.kind == "math"]
+    judged = iter(verifier.judge(pairs))
+    verdicts = [next(judged) if row.kind == "math" else _choice(row, answer) for row, answer in zip(grades, extracted, strict=True)]
+    labels = _labels(grades, extracted, verifier)
+    return [
+        dataclasses.replace(row, extracted=answer, verdict=verdict, label=label)
+        for row, answer, verdict, label in zip(grades, extracted, verdicts, labels, strict=True)
+    ]
+
+
+def summarise(grades: Sequence[Grade]) -> dict[str, Summary]:
+    """The scores of each benchmark: pass_at_1 from greedy responses; avg, pass and maj at k from samples."""
+    benchmarks: dict[str, list[Grade]] = defaultdict(list)
+    for row in grades:
+        benchmarks[row.benchmark].append(row)
+    return {name: _summary(rows) for name, rows in benchmarks.items()}
+
+
+def read_rows(path: Path) -> list[Grade]:
+    """The stored grades of a JSON-lines file."""
+    rows = []
+    fields = {field.name for field in dataclasses.fields(Grade)}
+    with path.open(encoding="utf-8") as lines:
+        for line, text in enumerate(lines, start=1):
+            try:
+                row = json.loads(text)
+                rows.append(Grade(**{key: value for key, value in row.items() if key in fields}))
+            except (json.JSONDecodeError, AttributeError, TypeError) as error:
+                raise ValueError(f"{path}:{line}: not a stored grade ({error})") from error
+    return rows
+
+
+def stored(run: Path) -> Iterator[tuple[str, list[Grade]]]:
+    """The grades of each scored round of a run; refuses files that differ from their manifest."""
+    folders = sorted(path for path in run.glob("round_*/score") if path.is_dir())
+    if not folders:
+        raise ValueError(f"{run}: no round has scores (round_*/score); nothing to grade")
+    for folder in folders:
+        rows = []
+        for manifest in sorted(folder.glob("shard_*.json")):
+            rows.extend(_shard_rows(manifest))
+        if rows:
+            yield folder.parent.name, rows
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Grade a run again and print its scores."""
+    parser = argparse.ArgumentParser(prog="python -m evaluation.grade", description="Grade the stored responses of a run again.")
+    parser.add_argument("run", type=Path, help="the run directory")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that compare answers")
+    parser.add_argument("--limit", type=float, default=5.0, help="seconds per answer")
+    options = parser.parse_args(arguments)
+    num_changed = num_rows = 0
+    print(f"{'round':<10} {'benchmark':<20} {'metric':<12} {'value':>7} {'stderr':>7}  {'95 % interval':<16} {'n':>6}  " + " ".join(VERDICTS))
+    with Verifier(options.workers, options.limit) as verifier:
+        for name, rows in stored(options.run):
+            again = regrade(rows, verifier)
+            num_rows += len(rows)
+            num_changed += sum(old.verdict != new.verdict for old, new in zip(rows, again, strict=True))
+            for line in _table(name, summarise(again)):
+                print(line)
+    print(f"{num_changed} of {num_rows} verdicts differ from the stored ones")
+    return 0
+
+
+def _ungraded(known: Mapping[tuple[str, str], Problem], response: Response) -> Grade:
+    problem = known.get((response["benchmark"], response["id"]))
+    if problem is None:
+        raise ValueError(f"a response names problem {response['id']!r} of {response['benchmark']}, which is not among the problems")
+    return Grade(
+        **{field: response[field] for field in Response.__annotations__},
+        kind=problem.kind,
+        gold=problem.gold,
+        num_choices=len(problem.choices),
+        subject=problem.subject,
+        level=problem.level,
+    )
+
+
+def _extract(row: Grade) -> str | None:
+    return extract_letter(row.response, row.num_choices) if row.kind == "choice" else extract(row.response)
+
+
+def _choice(row: Grade, letter: str | None) -> Verdict:
+    return "unparsed" if letter is None else "correct" if letter == row.gold else "wrong"
+
+
+def _labels(grades: Sequence[Grade], extracted: Sequence[str | None], verifier: Verifier) -> list[int | None]:
+    """The class of each sample within its problem; greedy and truncated responses cast no vote."""
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for i, row in enumerate(grades):
+        if row.mode == "sample":
+            groups[row.benchmark, row.id].append(i)
+    votes = [[None if grades[i].finish_reason == "length" else extracted[i] for i in members] for members in groups.values()]
+    labels: list[int | None] = [None] * len(grades)
+    for members, classes in zip(groups.values(), verifier.classes_many(votes), strict=True):
+        for i, label in zip(members, classes.labels, strict=True):
+            labels[i] = label
+    return labels
+
+
+def _summary(rows: Sequence[Grade]) -> Summary:
+    greedy = [row for row in rows if row.mode == "greedy"]
+    samples: dict[str, list[Grade]] = defaultdict(list)
+    for row in rows:
+        if row.mode == "sample":
+            samples[row.id].append(row)
+    metrics = {"pass_at_1": pass_at_1([row.verdict == "correct" for row in greedy])} if greedy else {}
+    if samples:
+        correct = [[row.verdict == "correct" for row in members] for members in samples.values()]
+        k = min(len(members) for members in correct)
+        metrics[f"avg_at_{k}"] = avg_at_k(correct)
+        metrics[f"pass_at_{k}"] = score([pass_at_k(len(members), sum(members), k) for members in correct])
+        metrics[f"maj_at_{k}"] = score([_majority(members) for members in samples.values()])
+    modes: tuple[Mode, ...] = ("greedy", "sample")
+    counts = {mode: count_verdicts([row.verdict for row in rows if row.mode == mode]) for mode in modes}
+    return Summary(metrics=metrics, counts=counts)
+
+
+def _majority(samples: Sequence[Grade]) -> float:
+    """Whether the majority answer is correct; a class is as its members are, by their own majority."""
+    members: dict[int, list[bool]] = defaultdict(list)
+    for row in samples:
+        if row.label is not None:
+            members[row.label].append(row.verdict == "correct")
+    return maj_at_k([row.label for row in samples], {label: 2 * sum(right) > len(right) for label, right in members.items()})
+
+
+def _shard_rows(manifest: Path) -> list[Grade]:
+    files = json.loads(manifest.read_text())["files"]
+    rows: list[Grade] = []
+    for file in files:
+        path = manifest.parent / file["name"]
+        if path.suffix != ".jsonl":
+            continue
+        if hashlib.sha256(path.read_bytes()).hexdigest() != file["sha256"]:
+            raise ValueError(f"{path}: its content differs from what {manifest.name} recorded; the shard must be made again")
+        rows.extend(read_rows(path))
+    return rows
+
+
+def _table(name: str, summaries: Mapping[str, Summary]) -> Iterator[str]:
+    for benchmark, summary in summaries.items():
+        for metric, result in summary.metrics.items():
+            counts = summary.counts["greedy" if metric == "pass_at_1" else "sample"]
+            interval = f"[{result.low:.3f}, {result.high:.3f}]"
+            numbers = f"{result.value:>7.3f} {result.stderr:>7.3f}  {interval:<16} {result.n:>6}"
+            yield f"{name:<10} {benchmark:<20} {metric:<12} {numbers}  {' '.join(str(counts[verdict]) for verdict in VERDICTS)}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

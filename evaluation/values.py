@@ -1,0 +1,191 @@
+"""What an answer means: a small closed set of values and the symmetric relation `same` between them.
+
+A value is made once per answer (`forms.plain` for numbers and words, `equivalence.understand` for LaTeX); comparing two values is
+then cheap, because an expression is remembered by its values at fixed points: two expressions that agree to 18 digits at three
+irrational-looking points are the same function. `same` is an equivalence but for two documented courtesies: a name may be left
+out (`x=5`, `5`, `y=5`; `11_2`, `11`, `11_3`), and a decimal of at least six digits stands for what rounds to it (`0.333333`, `1/3`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal, assert_never
+
+import mpmath
+
+_MP = mpmath.mp.clone()
+_MP.dps = 40
+_EXACT = _MP.mpf("1e-18")
+_ROUGH = _MP.mpf("1e-12")
+_NOUGHT = _MP.mpf("1e-20")
+
+Point = mpmath.mpc | mpmath.mpf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scalar:
+    """A number, or a function remembered by its values at fixed points.
+
+    `exact` is the number where it is rational and cheap to know; otherwise `points` holds one value (a constant) or several (a
+    function of symbols). `slack` is half a unit of the last digit of a long decimal, 0 otherwise. `rough` says that a decimal
+    with binary rounding is inside.
+    """
+
+    exact: Fraction | None = None
+    points: tuple[Point, ...] = ()
+    slack: Fraction = Fraction(0)
+    rough: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """Words, or a formula that has no meaning of its own (`3>2`): equal only as normal text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relation:
+    """`residual` compared with zero: an equation or an inequality with at least one unknown."""
+
+    kind: Literal["=", "<", "<=", "!="]
+    residual: Scalar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """A value with a name (`x = 5`, `f(x) = x^2`, `11` in base 2); `residual` is the equation behind it, if there is one."""
+
+    name: str
+    value: "Value"
+    residual: Scalar | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Several values: a set, list, pair, interval, matrix or chain of relations; `kind` keeps those apart."""
+
+    kind: str
+    items: "tuple[Value, ...]"
+    ordered: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opaque:
+    """An expression that has no numbers to compare; `agree` is the computer algebra's judgement of two such expressions."""
+
+    expression: object
+    agree: Callable[[object, object], bool]
+
+
+Value = Scalar | Text | Relation | Named | Group | Opaque
+
+
+def same(a: Value, b: Value) -> bool:
+    """Whether two answers mean the same; symmetric."""
+    if isinstance(a, Named) or isinstance(b, Named):
+        return _same_named(a, b)
+    match a:
+        case Scalar():
+            return isinstance(b, Scalar) and _same_scalar(a, b)
+        case Text():
+            return isinstance(b, Text) and a.text == b.text
+        case Relation():
+            return isinstance(b, Relation) and a.kind == b.kind and _proportional(a.residual, b.residual, a.kind in ("<", "<="))
+        case Group():
+            return isinstance(b, Group) and _same_group(a, b)
+        case Opaque():
+            return isinstance(b, Opaque) and (a.agree(a.expression, b.expression) or a.agree(b.expression, a.expression))
+        case _:
+            assert_never(a)
+
+
+def place(value: Value, representatives: Sequence[Value]) -> int:
+    """The class of a value: the first representative it equals, else a new class at the end."""
+    return next((label for label, representative in enumerate(representatives) if same(value, representative)), len(representatives))
+
+
+def _same_named(a: Value, b: Value) -> bool:
+    """A name counts only against another name; `y = 2x` also equals `x = y/2`, the same equation."""
+    if isinstance(a, Named) and isinstance(b, Named):
+        if a.name == b.name and same(a.value, b.value):
+            return True
+        return a.residual is not None and b.residual is not None and _proportional(a.residual, b.residual, False)
+    named, other = (a, b) if isinstance(a, Named) else (b, a)
+    assert isinstance(named, Named), "one of the two is named"
+    if isinstance(other, Relation):
+        return other.kind == "=" and named.residual is not None and _proportional(named.residual, other.residual, False)
+    return same(named.value, other)
+
+
+def _same_group(a: Group, b: Group) -> bool:
+    if a.kind != b.kind or len(a.items) != len(b.items):
+        return False
+    if a.ordered:
+        return all(same(x, y) for x, y in zip(a.items, b.items, strict=True))
+    return _matched(a.items, b.items) and _matched(b.items, a.items)
+
+
+def _matched(left: Sequence[Value], right: Sequence[Value]) -> bool:
+    """Whether each value on the left finds a partner of its own on the right."""
+    free = list(right)
+    for value in left:
+        partner = next((i for i, other in enumerate(free) if same(value, other)), None)
+        if partner is None:
+            return False
+        free.pop(partner)
+    return True
+
+
+def _same_scalar(a: Scalar, b: Scalar) -> bool:
+    slack = max(a.slack, b.slack)
+    if a.exact is not None and b.exact is not None:
+        return abs(a.exact - b.exact) <= slack
+    tolerance = _ROUGH if a.rough or b.rough else _EXACT
+    pairs = _aligned(a, b)
+    margin = _NOUGHT if len(pairs) > 1 else _float(slack)
+    return bool(pairs) and all(_near(x, y, tolerance, margin) for x, y in pairs)
+
+
+def _proportional(a: Scalar, b: Scalar, positive: bool) -> bool:
+    """Whether a = c b for one constant c other than 0 (above 0 where the direction of an inequality matters)."""
+    pairs = _aligned(a, b)
+    if len(pairs) < 2 or any(abs(y) < _NOUGHT or abs(x) < _NOUGHT for x, y in pairs):
+        return False
+    ratios = [x / y for x, y in pairs]
+    tolerance = _ROUGH if a.rough or b.rough else _EXACT
+    if any(not _near(ratios[0], ratio, tolerance, _MP.zero) for ratio in ratios):
+        return False
+    return not positive or _MP.re(ratios[0]) > 0
+
+
+def _aligned(a: Scalar, b: Scalar) -> list[tuple[Point, Point]]:
+    """The values of both at the same points; a constant has the same value everywhere."""
+    num = max(len(a.points), len(b.points), 1)
+    left, right = _spread(a, num), _spread(b, num)
+    return list(zip(left, right, strict=True)) if len(left) == len(right) else []
+
+
+def _spread(scalar: Scalar, num: int) -> tuple[Point, ...]:
+    values = scalar.points if scalar.exact is None else (_float(scalar.exact),)
+    return values * num if len(values) == 1 else values
+
+
+def _near(x: Point, y: Point, tolerance: Point, margin: Point) -> bool:
+    if not (_MP.isfinite(x) and _MP.isfinite(y)):
+        return bool(x == y)
+    return bool(abs(x - y) <= max(tolerance * max(abs(x), abs(y)), margin))
+
+
+def _float(number: Fraction) -> Point:
+    return _MP.mpf(number.numerator) / number.denominator
+
+
+def real(number: object) -> Point:
+    """A real number at the precision of this module."""
+    return _MP.mpf(number)
+
+
+def complex_number(real_part: Point, imaginary_part: Point) -> Point:
+    """A complex number at the precision of this module."""
+    return _MP.mpc(real_part, imaginary_part)

@@ -1,0 +1,92 @@
+"""The process that reads and compares hostile answers: `python -m evaluation.worker`, started and killed by `Verifier`.
+
+It gets one job at a time (a group to classify, or pairs to judge) and sends one outcome per answer, so that the parent, which
+holds the clock, always knows which answer is being worked on. It ends when its parent is gone, even in the midst of work: an
+alarm that nothing catches covers code that never returns to Python.
+"""
+
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
+from typing import Literal
+
+Outcome = int | Literal["unparsed", "undecided"]
+Verdict = Literal["correct", "wrong", "unparsed", "undecided"]
+Job = tuple[Literal["classes"], tuple[str, ...]] | tuple[Literal["pairs"], tuple[tuple[str, str], ...]]
+
+READY = "ready"
+_LOOK_UP_S = 2.0
+_GRACE_S = 10.0
+
+
+def classify(answers: Sequence[str], settled: Sequence[Outcome]) -> Iterator[Outcome]:
+    """The class of each answer after the settled ones: the first earlier class it equals, or a new one."""
+    from evaluation.equivalence import understand
+    from evaluation.values import place
+
+    num_classes = 1 + max((outcome for outcome in settled if isinstance(outcome, int)), default=-1)
+    representatives = [understand(answers[list(settled).index(label)]) for label in range(num_classes)]
+    for answer in answers[len(settled) :]:
+        try:
+            value = understand(answer)
+            label = "unparsed" if value is None else place(value, representatives)
+        except (MemoryError, RecursionError, ArithmeticError, ValueError, TypeError, AttributeError, NotImplementedError):
+            yield "undecided"  # the computer algebra gave up on this answer; the parent counts it
+            continue
+        if label == len(representatives):
+            representatives.append(value)
+        yield label
+
+
+def judge(pairs: Sequence[tuple[str, str]]) -> Iterator[Verdict]:
+    """Whether each answer equals its gold."""
+    from evaluation import values
+    from evaluation.equivalence import understand
+
+    for gold, answer in pairs:
+        try:
+            value, truth = understand(answer), understand(gold)
+            right = value is not None and truth is not None and values.same(truth, value)
+            yield "correct" if right else "unparsed" if value is None else "wrong"
+        except (MemoryError, RecursionError, ArithmeticError, ValueError, TypeError, AttributeError, NotImplementedError):
+            yield "undecided"
+
+
+def serve(connection: Connection, limit_s: float, parent: int) -> None:
+    """Work through jobs until the parent closes the pipe or is gone."""
+    while True:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        while not connection.poll(_LOOK_UP_S):
+            if os.getppid() != parent:
+                return
+        (kind, items), settled = connection.recv()
+        signal.setitimer(signal.ITIMER_REAL, (1 + len(settled)) * limit_s + _GRACE_S)
+        for outcome in classify(items, settled) if kind == "classes" else judge(items[len(settled) :]):
+            connection.send(outcome)
+            signal.setitimer(signal.ITIMER_REAL, limit_s + _GRACE_S)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Limit this process, load the computer algebra, say so, and serve."""
+    handle, limit_s, memory_mb, parent = int(arguments[0]), float(arguments[1]), int(arguments[2]), int(arguments[3])
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(ignored, signal.SIG_IGN)  # a job's signals are for the parent, which ends this process
+    resource.setrlimit(resource.RLIMIT_AS, (memory_mb * 2**20, memory_mb * 2**20))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    connection = Connection(handle)
+    import evaluation.equivalence  # noqa: F401  (the slow import, before the clock starts)
+
+    connection.send(READY)
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 2)
+    try:
+        serve(connection, limit_s, parent)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass  # the parent closed its end: the normal end of this process
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

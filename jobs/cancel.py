@@ -1,0 +1,30 @@
+"""Stop a run: `python -m jobs.cancel RUN` ends the processes that this run recorded, and no others."""
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+
+from jobs.command import data_root, main, parser
+from jobs.local import GRACE_S, end_leftovers
+from jobs.runs import find_run, launcher_of
+
+
+def body(argv: Sequence[str]) -> int:
+    p = parser("cancel", "Stop a run at its next safe points; jobs.resume continues it.")
+    p.add_argument("run", help="a run's name, or its folder")
+    args = p.parse_args(argv)
+    run = find_run(args.run, data_root(args))
+    launcher = launcher_of(run.root)
+    if launcher:
+        os.kill(launcher.pid, signal.SIGTERM)
+        deadline = time.monotonic() + GRACE_S + 15
+        while launcher.alive() and time.monotonic() < deadline:
+            time.sleep(0.1)
+    left = end_leftovers(run, GRACE_S)
+    print(f"{run.root.name}: " + ("stopped" if launcher or left else "nothing of it is running"))
+    return 0
+
+
+if __name__ == "__main__":
+    main(body)

@@ -1,0 +1,160 @@
+"""How far a run is: manifests say what is done, events how the rest is going. One look serves the live table and `jobs.status`."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+
+from jobs.plan import job_name, steps
+from serl.rundir import Manifest, Run, Shard
+
+LOOK_S = 1.0
+TAIL_BYTES = 8192
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Going:
+    """A shard at work: what its newest attempt last said."""
+
+    done: int
+    total: int
+    unit: str
+    started: float
+    last: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageState:
+    """One line of the table."""
+
+    name: str
+    shards_done: int
+    num_shards: int
+    going: tuple[Going, ...]
+    seconds: float
+    counts: Mapping[str, float]
+
+    @property
+    def done(self) -> bool:
+        return self.shards_done == self.num_shards
+
+    @property
+    def fraction(self) -> float:
+        """Share of the work that is done, shards at work counted by what they say."""
+        return min(1.0, (self.shards_done + sum(g.done / g.total for g in self.going if g.total)) / self.num_shards)
+
+    def eta_s(self, now: float) -> float | None:
+        """Seconds until the last running shard ends, at its pace so far; None before it has one."""
+        paces = [(g.total - g.done) * (g.last - g.started) / g.done - (now - g.last) for g in self.going if g.done]
+        return max(0.0, max(paces)) if paces else None
+
+
+@dataclass(slots=True)
+class Look:
+    """Successive looks at one run; a manifest once seen is not read again."""
+
+    run: Run
+    _seen: dict[Shard, Manifest] = field(default_factory=dict)
+
+    def __call__(self) -> list[StageState]:
+        names = self._event_files()
+        states = []
+        for round, stage in steps(self.run.config):
+            shards = self.run.shards(round, stage)
+            done = [m for s in shards if (m := self._manifest(s))]
+            going = [g for s in shards if s not in self._seen and (g := _going(names.get((round, stage, s.index))))]
+            counts: dict[str, float] = {}
+            for m in done:
+                counts |= {k: counts.get(k, 0) + v for k, v in m.counts.items()}
+            states.append(
+                StageState(
+                    name=job_name(round, stage), shards_done=len(done), num_shards=len(shards), going=tuple(going), counts=counts,
+                    seconds=max((m.seconds for m in done), default=0.0),
+                )
+            )  # fmt: skip
+        return states
+
+    def _manifest(self, shard: Shard) -> Manifest | None:
+        if shard not in self._seen and (manifest := self.run.manifest(shard)):
+            self._seen[shard] = manifest
+        return self._seen.get(shard)
+
+    def _event_files(self) -> dict[tuple[int, str, int], Path]:
+        """The newest event file of rank 0 for each shard not yet done."""
+        newest: dict[tuple[int, str, int], Path] = {}
+        for path in sorted((self.run.root / "events").iterdir(), key=lambda p: p.stat().st_mtime):
+            stage, round, index, *attempt = path.stem.split("-")
+            if attempt[-1] == "0":
+                newest[int(round[1:]), stage, int(index)] = path
+        return newest
+
+
+def _going(path: Path | None) -> Going | None:
+    """The last progress event of an attempt that has not ended."""
+    if path is None:
+        return None
+    with open(path, "rb") as f:
+        head = f.readline()
+        f.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        tail = [line for line in f.read().splitlines(keepends=True) if line.endswith(b"\n") and line.startswith(b"{")]
+    if not head.endswith(b"\n") or not tail:
+        return None
+    started = json.loads(head)["time"]
+    if json.loads(tail[-1])["kind"] in ("done", "stopped"):
+        return None
+    for line in reversed(tail):
+        event = json.loads(line)
+        if event["kind"] == "progress":
+            return Going(done=event["done"], total=event["total"], unit=event["unit"], started=started, last=event["time"])
+    return Going(done=0, total=0, unit="", started=started, last=started)
+
+
+class Board:
+    """The live table of a launcher; on something that is not a terminal, one line as each stage ends."""
+
+    def __init__(self, run: Run, console: Console):
+        self._look, self._console = Look(run), console
+        self._states: list[StageState] = []
+        self._next = 0.0
+        self._said: set[str] = set()
+
+    def look(self, *, force: bool = False) -> None:
+        if not force and time.monotonic() < self._next:
+            return
+        self._states = self._look()
+        self._next = time.monotonic() + LOOK_S
+        if not self._console.is_terminal:
+            for state in self._states:
+                if state.done and state.name not in self._said:
+                    self._said.add(state.name)
+                    self._console.print(f"{state.name} done in {state.seconds:.0f} s: {told(state.counts)}", highlight=False, soft_wrap=True)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if console.is_terminal:
+            yield status_table(self._states, time.time())
+
+
+def status_table(states: list[StageState], now: float) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column, justify in (("job", "left"), ("shards", "right"), ("", "left"), ("at work", "left"), ("rate", "right"), ("ETA", "right"), ("result", "left")):
+        table.add_column(column, justify=justify)
+    for state in states:
+        bar = "#" * round(20 * state.fraction)
+        work = ", ".join(f"{g.done}/{g.total} {g.unit}" if g.total else "starting" for g in state.going)
+        rate = sum(g.done / (g.last - g.started) for g in state.going if g.done and g.last > g.started)
+        eta = state.eta_s(now)
+        table.add_row(
+            state.name, f"{state.shards_done}/{state.num_shards}", f"{bar:<20}", work, f"{rate:.1f}/s" if rate else "",
+            f"{state.seconds:.0f} s" if state.done else f"{eta:.0f} s" if eta is not None else "", told(state.counts) if state.done else "",
+            style="green" if state.done else "bold" if state.going else "dim",
+        )  # fmt: skip
+    return table
+
+
+def told(counts: Mapping[str, float], limit: int = 5) -> str:
+    """The first few counts of a stage, as a phrase."""
+    return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in list(counts.items())[:limit])

@@ -1,0 +1,26 @@
+"""Finish a run: `python -m jobs.resume RUN` runs exactly what has no manifest yet."""
+
+from collections.abc import Sequence
+
+from jobs.cluster import load_cluster, this_machine
+from jobs.command import data_root, main, parser
+from jobs.drive import drive
+from jobs.plan import estimate, plan
+from jobs.preflight import preflight
+from jobs.runs import find_run, freeze_code
+
+
+def body(argv: Sequence[str]) -> int:
+    p = parser("resume", "Finish a run: what is done stays, what is missing runs.")
+    p.add_argument("run", help="a run's name, or its folder")
+    args = p.parse_args(argv)
+    cluster = load_cluster(args.cluster)
+    run = find_run(args.run, data_root(args))
+    missing = plan(run.config, run.done)
+    preflight(run.config, run.data_root, run.root, bytes_needed=sum(estimate(run.config, j).bytes for j in missing))
+    freeze_code(run.root / "code")
+    return drive(run, cluster, this_machine(cluster))
+
+
+if __name__ == "__main__":
+    main(body)

@@ -1,0 +1,127 @@
+"""Finding runs, freezing their code, and the record of what was submitted."""
+
+import difflib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from serl.files import write_atomic
+from serl.rundir import Run, RunError
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("jobs", "serl", "evaluation")
+
+
+def find_run(name: str, data: Path) -> Run:
+    """The run of that name under the data root, or at that path."""
+    by_path = Path(name)
+    root = by_path if (by_path / "run.json").is_file() else data / "runs" / name
+    if not (root / "run.json").is_file():
+        known = [r.name for r in list_runs(data)]
+        near = difflib.get_close_matches(Path(name).name, known, n=3) or known[:5]
+        hint = f"runs there: {', '.join(near)}" if near else "there are no runs there; set --data or $SERL_DATA to the data root you launched with"
+        raise RunError(f"{root}: no such run; {hint}")
+    return Run.open(root.resolve())
+
+
+def list_runs(data: Path) -> list[Path]:
+    folder = data / "runs"
+    return sorted(p for p in folder.iterdir() if (p / "run.json").is_file()) if folder.is_dir() else []
+
+
+def code_version() -> str:
+    """The commit that is checked out, marked where the working tree differs; "unversioned" outside git."""
+    try:
+        commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        dirty = subprocess.run(["git", "status", "--porcelain", *PACKAGES], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unversioned"
+    return f"{commit}-dirty" if dirty else commit
+
+
+def freeze_code(target: Path) -> None:
+    """Copy the code that jobs import, so that edits and checkouts during a run change nothing in it."""
+    if target.exists():
+        return
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, temporary / package, ignore=shutil.ignore_patterns("__pycache__"))
+    os.rename(temporary, target)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A process tree that a launcher started: `pid` leads it, `born` (clock ticks since boot) tells it from a later process of the same number."""
+
+    number: int
+    job: str
+    shard: int
+    pid: int
+    born: int
+
+
+class Journal:
+    """`jobs.jsonl`: every submission of a run, in order, one launcher writing at a time."""
+
+    def __init__(self, root: Path):
+        self._path = root / "jobs.jsonl"
+
+    def submissions(self) -> list[Submission]:
+        return list(self._read())
+
+    def _read(self) -> Iterator[Submission]:
+        if self._path.exists():
+            for line in self._path.read_text().splitlines():
+                try:
+                    yield Submission(**json.loads(line))
+                except json.JSONDecodeError:  # torn by a crash in mid-write: the process it spoke of stops by itself, its launcher being gone
+                    continue
+
+    def add(self, submission: Submission) -> None:
+        with open(self._path, "a") as f:
+            f.write(json.dumps(asdict(submission)) + "\n")
+            f.flush()
+            os.fsync(f.fileno())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launcher:
+    """The process that schedules a local run."""
+
+    pid: int
+    born: int
+
+    def alive(self) -> bool:
+        return born(self.pid) == self.born
+
+
+def claim(root: Path) -> None:
+    """Become the run's launcher; refuses while another one lives."""
+    path = root / "launcher.json"
+    if path.exists():
+        other = Launcher(**json.loads(path.read_bytes()))
+        if other.pid != os.getpid() and other.alive():
+            raise RunError(f"{root}: process {other.pid} is running it; watch it with `python -m jobs.status {root.name} --watch` or end it with jobs.cancel")
+    write_atomic(path, json.dumps(asdict(Launcher(pid=os.getpid(), born=born(os.getpid()) or 0))).encode())
+
+
+def launcher_of(root: Path) -> Launcher | None:
+    """The live launcher of a run, if any."""
+    path = root / "launcher.json"
+    if not path.exists():
+        return None
+    launcher = Launcher(**json.loads(path.read_bytes()))
+    return launcher if launcher.alive() else None
+
+
+def born(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None where there is no such process, or only its zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] == "Z" else int(fields[19])

@@ -1,0 +1,47 @@
+"""Run one shard here and now, in this process, for debugging: `python -m jobs.shard RUN ROUND STAGE [INDEX]`."""
+
+import time
+from collections.abc import Sequence
+from typing import get_args
+
+from jobs.cluster import load_cluster, this_machine
+from jobs.command import data_root, main, parser
+from jobs.plan import steps
+from jobs.runs import find_run
+from serl.config import StageName
+from serl.events import Events
+from serl.preempt import Stop
+from serl.rundir import RunError, Shard
+
+
+def body(argv: Sequence[str]) -> int:
+    p = parser("shard", "Run one shard here and now, without a job around it.")
+    p.add_argument("run", help="a run's name, or its folder")
+    p.add_argument("round", type=int)
+    p.add_argument("stage", choices=get_args(StageName))
+    p.add_argument("index", type=int, nargs="?", default=0)
+    args = p.parse_args(argv)
+    run = find_run(args.run, data_root(args))
+    if (args.round, args.stage) not in steps(run.config):
+        raise RunError(f"{run.root.name} has no stage {args.stage} in round {args.round}; its rounds are 0 to {run.config.rounds}")
+    shards = run.shards(args.round, args.stage)
+    if not 0 <= args.index < len(shards):
+        raise RunError(f"{args.stage} has shards 0 to {len(shards) - 1}, not {args.index}")
+    return run_here(run, shards[args.index], this_machine(load_cluster(args.cluster)))
+
+
+def run_here(run, shard: Shard, machine) -> int:
+    from serl.stages import Work, execute
+
+    if done := run.manifest(shard):
+        print(f"{shard} is done already, by attempt {done.attempt}")
+        return 0
+    attempt = f"here-{time.time_ns()}"
+    events = Events(run.root / "events", f"{shard.stage}-r{shard.round:03d}-{shard.index:05d}-{attempt}-0", stage=shard.stage, round=shard.round, shard=shard.index)
+    manifest = execute(Work(run=run, shard=shard, attempt_id=attempt, device=machine.device, cores=machine.cores, events=events, stop=Stop().listen()))
+    print(f"{shard} done in {manifest.seconds:.1f} s: " + ", ".join(f"{k} {v:g}" for k, v in sorted(manifest.counts.items())))
+    return 0
+
+
+if __name__ == "__main__":
+    main(body)

@@ -1,0 +1,383 @@
+"""What a run is: the strict, frozen schema of a configuration file.
+
+Nothing here reads a file (see `configfile`), imports torch, or knows where jobs run: a cluster file says *where*, a run file says *what*.
+A section exists if and only if its stage is listed in `stages`. Unions are tagged by `kind`.
+"""
+
+import hashlib
+import json
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+StageName = Literal["corpus", "propose", "curate", "respond", "train", "score"]
+ROUND_STAGES: tuple[StageName, ...] = ("propose", "curate", "respond", "train", "score")
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0.0)]
+
+
+class Section(BaseModel):
+    """A part of a configuration: unknown keys, wrong types and later changes are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+# ------------------------------------------------------------------------------------------------ optimisation
+class ReinforcePP(Section):
+    """REINFORCE++ (arXiv 2501.03262): k1 KL in the token reward, returns whitened over the round."""
+
+    kind: Literal["reinforce_pp"] = "reinforce_pp"
+    kl: float = Field(default=1e-3, ge=0.0, description="weight of log p - log p_ref in the token reward")
+    clip: Positive = 0.2
+
+
+class Rloo(Section):
+    """RLOO (arXiv 2402.14740): leave-one-out baseline, k1 KL in the token reward, returns whitened over the round."""
+
+    kind: Literal["rloo"] = "rloo"
+    kl: float = Field(default=1e-3, ge=0.0)
+    clip: Positive = 0.2
+
+
+class Grpo(Section):
+    """GRPO (arXiv 2402.03300): rewards standardised within the group, k3 KL in the loss."""
+
+    kind: Literal["grpo"] = "grpo"
+    kl: float = Field(default=1e-3, ge=0.0)
+    clip: Positive = 0.2
+
+
+class Imitation(Section):
+    """Next-token cross-entropy on documents; `prompt_weight` scales the loss on prompt tokens."""
+
+    kind: Literal["imitation"] = "imitation"
+    prompt_weight: Fraction = 0.1
+
+
+PolicyObjective = Annotated[ReinforcePP | Rloo | Grpo, Field(discriminator="kind")]
+Objective = Annotated[ReinforcePP | Rloo | Grpo | Imitation, Field(discriminator="kind")]
+
+
+class Optimizer(Section):
+    """AdamW and its learning-rate schedule; `warmup` and `decay` are shares of the horizon, past which the rate stays at its floor."""
+
+    lr: Positive
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    grad_clip: Positive = 1.0
+    schedule: Literal["cosine", "constant", "wsd"] = "cosine"
+    warmup: Fraction = 0.03
+    decay: Fraction = Field(default=0.4, description="wsd only: the share of steps at the end over which the rate falls linearly")
+    min_lr_ratio: Fraction = 0.1
+    offload: bool = Field(default=False, description="keep optimizer state in host memory (DeepSpeed CPU offload)")
+
+
+class Training(Section):
+    """How weights are updated, whatever the objective."""
+
+    optimizer: Optimizer
+    epochs: Count = 1
+    microbatch_tokens: Count = Field(default=16384, description="padded tokens in one forward pass of one rank")
+    zero: Literal[0, 1, 2, 3] = 1
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(default="auto", description="auto: bfloat16 on GPUs, float32 on CPUs")
+    gradient_checkpointing: bool = False
+    checkpoint_every: Count = Field(default=50, description="optimizer steps between checkpoints")
+    keep_checkpoints: Count = 2
+
+
+class Train(Training):
+    """Reinforcement learning on the round's groups whose vote is informative."""
+
+    objective: PolicyObjective
+    agreement: tuple[Fraction, Fraction] = Field(default=(0.2, 0.8), description="keep a group iff low <= share of rewarded answers <= high")
+    batch_samples: Count = Field(default=16, description="completions in one optimizer step, over all ranks")
+    max_steps: Count | None = Field(default=None, description="stop the round after this many optimizer steps")
+    loss_mean: Literal["token", "sequence"] = "token"
+    reference: Literal["base", "previous"] = Field(default="base", description="whose log-probabilities the KL is measured against")
+    importance_cap: float | None = Field(default=None, gt=0.0, description="truncate pi_trainer/pi_vllm at this value; null: no correction")
+
+    @model_validator(mode="after")
+    def _band(self) -> Self:
+        if self.agreement[0] > self.agreement[1]:
+            raise ValueError(f"agreement {list(self.agreement)}: the low bound is above the high bound")
+        return self
+
+
+# ------------------------------------------------------------------------------------------------ base model
+class Checkpoint(Section):
+    """A Hugging Face model folder: policy 0 as it is."""
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    path: str = Field(description="folder, absolute or relative to <data root>/models")
+
+
+class Architecture(Section):
+    """A small Llama made on the spot."""
+
+    hidden: Count
+    layers: Count
+    heads: Count
+    intermediate: Count
+    max_positions: Count = 512
+    vocabulary: Count = 512
+    init_std: Positive = 0.06
+
+
+class Corpus(Section):
+    """Generated documents of the arithmetic domain, its seeds, labelled problems and held-out benchmarks (see `serl.arithmetic`)."""
+
+    documents: Count
+    list_share: Fraction = 0.08
+    choice_share: Fraction = 0.05
+    steps_share: Fraction = Field(default=0.65, description="word problems solved step by step rather than at a glance")
+    steps_share_expressions: Fraction = 0.35
+    seeds: Count = 100
+    problems: Natural = Field(default=2000, description="labelled problems for the controls with verified reward; self-play never reads them")
+    test_problems: Count = 500
+    choice_problems: Count = 200
+
+
+class Pretrain(Training):
+    """Imitation of the corpus from random weights."""
+
+    objective: Imitation = Imitation()
+    batch_tokens: Count = Field(description="tokens in one optimizer step, over all ranks")
+
+
+class Scratch(Section):
+    """A tiny base model trained in round 0: stages `corpus` and `train`."""
+
+    kind: Literal["scratch"] = "scratch"
+    seed: Natural | None = Field(default=None, description="seed of corpus and weights; null: the run's seed")
+    architecture: Architecture
+    corpus: Corpus
+    train: Pretrain
+
+
+BaseModelSpec = Annotated[Checkpoint | Scratch, Field(discriminator="kind")]
+
+
+# ------------------------------------------------------------------------------------------------ problems, generation, reward
+class JsonlProblems(Section):
+    """Problems in JSON lines (plain or .gz)."""
+
+    kind: Literal["jsonl"] = "jsonl"
+    path: str = Field(description="file, absolute or relative to <data root>/seeds")
+    question: str = "question"
+    gold: str | None = Field(default=None, description="field of the gold answer, where there is one")
+
+
+class HubProblems(Section):
+    """Problems of a Hugging Face dataset, by hub name or local folder."""
+
+    kind: Literal["dataset"] = "dataset"
+    name: str
+    split: str = "train"
+    question: str = "question"
+    gold: str | None = None
+
+
+class GeneratedProblems(Section):
+    """Problems that the corpus stage of round 0 wrote: its `seeds` or its labelled `problems`."""
+
+    kind: Literal["corpus"] = "corpus"
+    part: Literal["seeds", "problems"] = "seeds"
+
+
+Problems = Annotated[JsonlProblems | HubProblems | GeneratedProblems, Field(discriminator="kind")]
+
+
+class Engine(Section):
+    """How vLLM holds a policy."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    max_model_len: Count
+    kv_cache_gib: float | None = Field(default=None, gt=0.0, description="fixed KV cache; needed on CPUs. null: a share of the GPU's memory")
+    gpu_memory_utilization: Fraction = 0.9
+    tensor_parallel: Count = 1
+    eager: bool = Field(default=False, description="no graph capture: faster start, slower tokens")
+
+
+class Sampling(Section):
+    """Sampling parameters of one request."""
+
+    temperature: float = Field(ge=0.0)
+    top_p: Fraction = 1.0
+    presence_penalty: float = 0.0
+    max_tokens: Count
+
+
+class Prompts(Section):
+    """What the model is asked, for tokenizers with a chat template and without (`plain`); `{question}` is replaced literally."""
+
+    propose_system: str
+    propose_opening: str = Field(description="stands before the numbered list of shots")
+    respond_system: str | None = None
+    respond_user: str
+    respond_plain: str
+
+    @model_validator(mode="after")
+    def _has_question(self) -> Self:
+        for key in ("respond_user", "respond_plain"):
+            if getattr(self, key).count("{question}") != 1:
+                raise ValueError(f"{key}: write {{question}} exactly once, where the question goes")
+        return self
+
+
+class Quality(Section):
+    """Which generated instructions are well-formed; each rejection is counted under its rule's name."""
+
+    min_words: Natural = 4
+    max_words: Count = 150
+    banned_words: tuple[str, ...] = ("image", "images", "graph", "graphs", "picture", "pictures", "file", "files", "map", "maps", "draw", "plot", "go to")
+    banned_starts: tuple[str, ...] = ("Write a program",)
+    ascii_start: bool = Field(default=True, description="the first character must be an ASCII letter, digit, '$' or backslash")
+
+
+class Propose(Section):
+    """Few-shot self-instruction."""
+
+    shards: Count
+    prompts: Count = Field(description="generation prompts in a round, over all shards; each yields a numbered list")
+    seed_shots: Count = 6
+    kept_shots: Natural = Field(default=2, description="shots from instructions that passed the difficulty filter in earlier rounds")
+    sampling: Sampling
+    quality: Quality = Quality()
+    part_prompts: Count = Field(default=256, description="prompts whose results are committed together")
+
+
+class Curate(Section):
+    """Novelty against seeds, everything kept before, and the batch."""
+
+    max_rouge_l: Fraction = 0.7
+    max_instructions: Count
+
+
+class Majority(Section):
+    """1 for answers in the single largest equivalence class; a tie has no winner."""
+
+    kind: Literal["majority"] = "majority"
+
+
+class Verified(Section):
+    """1 for answers equivalent to the gold answer."""
+
+    kind: Literal["verified"] = "verified"
+
+
+class RandomReward(Section):
+    """A fair coin: the null control, which must teach nothing."""
+
+    kind: Literal["random"] = "random"
+
+
+Reward = Annotated[Majority | Verified | RandomReward, Field(discriminator="kind")]
+
+
+class Labelled(Section):
+    """Problems to answer when no instructions are proposed: a fresh seeded draw each round."""
+
+    source: Problems
+    per_round: Count
+
+
+class Respond(Section):
+    """N answers to each instruction, voted and rewarded."""
+
+    shards: Count
+    samples: Annotated[int, Field(ge=2)] = 16
+    sampling: Sampling
+    reward: Reward = Majority()
+    anchors: Natural = Field(default=0, description="seed problems with gold answered too, to measure the vote; never trained on")
+    problems: Labelled | None = Field(default=None, description="where instructions come from when `propose` is not a stage")
+    limit_s: Positive = Field(default=5.0, description="time limit of one answer's parsing or comparison, seconds")
+    part_prompts: Count = 64
+
+
+class Score(Section):
+    """Evaluation of a policy: greedy pass@1, and pass@k and maj@k from `samples` samples."""
+
+    shards: Count
+    benchmarks: tuple[str, ...] = Field(min_length=1)
+    max_tokens: Count
+    samples: Natural = 0
+    temperature: Positive = 1.0
+    top_p: Fraction = 0.95
+    choice_shots: Natural = Field(default=5, description="worked examples in multiple-choice prompts")
+    max_problems: Count | None = Field(default=None, description="only the first problems of each benchmark; null: all")
+    limit_s: Positive = 5.0
+    part_prompts: Count = 256
+
+
+# ------------------------------------------------------------------------------------------------ the run
+class RunConfig(Section):
+    """One experiment, whole."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
+    seed: Natural = 0
+    rounds: Natural
+    stages: tuple[StageName, ...] = ROUND_STAGES
+    base: BaseModelSpec
+    prompts: Prompts
+    seeds: Problems | None = None
+    engine: Engine
+    propose: Propose | None = None
+    curate: Curate | None = None
+    respond: Respond | None = None
+    train: Train | None = None
+    score: Score | None = None
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if problem := next(_incoherences(self), None):
+            raise ValueError(problem)
+        return self
+
+    def digest(self) -> str:
+        """What every manifest records of the configuration: two runs with equal digests do the same work."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()[:16]
+
+    def canonical(self) -> str:
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+
+def _incoherences(c: RunConfig):
+    """Sentences that say what does not fit together, in the order a reader would fix them."""
+    order = [s for s in ROUND_STAGES if s in c.stages]
+    if list(c.stages) != order:
+        raise_known = ", ".join(order) or "at least one of " + ", ".join(ROUND_STAGES)
+        yield f"stages {list(c.stages)}: list each once, in the order {raise_known}"
+    for stage in ROUND_STAGES:
+        if (getattr(c, stage) is not None) != (stage in c.stages):
+            state = "listed in stages but has no section" if stage in c.stages else "not listed in stages but has a section"
+            yield f"{stage} is {state}: a section exists if and only if its stage is listed"
+    if ("propose" in c.stages) != ("curate" in c.stages):
+        yield "propose and curate need each other: list both or none"
+    if "train" in c.stages and "respond" not in c.stages:
+        yield "train needs the groups that respond writes: list respond too"
+    if c.rounds and "train" not in c.stages:
+        yield f"rounds {c.rounds}: without the train stage there is only round 0, the base model; set rounds: 0"
+    if c.respond and ("propose" in c.stages) == (c.respond.problems is not None):
+        yield "respond.problems: give it if and only if propose is not a stage"
+    if c.propose and c.seeds is None:
+        yield "seeds: propose needs seed problems; give a source"
+    if c.respond:
+        yield from _reward_incoherences(c, c.respond)
+    uses_corpus = [p for p in (c.seeds, c.respond and c.respond.problems and c.respond.problems.source) if p and p.kind == "corpus"]
+    if uses_corpus and c.base.kind != "scratch":
+        yield "seeds of kind corpus exist only where base.kind is scratch; give a jsonl or dataset source"
+
+
+def _reward_incoherences(c: RunConfig, respond: Respond):
+    source = respond.problems.source if respond.problems else None
+    if respond.reward.kind == "verified" and not _has_gold(source):
+        yield "respond.reward.kind verified needs respond.problems with a gold field"
+    if respond.anchors and not _has_gold(c.seeds):
+        yield f"respond.anchors {respond.anchors}: the seeds have no gold field; set seeds.gold or anchors: 0"
+
+
+def _has_gold(source: Problems | None) -> bool:
+    return source is not None and (source.kind == "corpus" or source.gold is not None)

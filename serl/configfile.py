@@ -1,0 +1,189 @@
+"""YAML files to validated sections: `extends`, dotted overrides, and errors that name file, key, value and remedy."""
+
+import difflib
+import json
+import re
+import types
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, TypeAlias, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+Scalar: TypeAlias = str | int | float | bool | None
+Tree: TypeAlias = dict[str, "Tree | list[Tree | Scalar] | Scalar"]
+Key: TypeAlias = tuple[str | int, ...]
+M = TypeVar("M", bound=BaseModel)
+
+
+class ConfigError(ValueError):
+    """The user's configuration is wrong; the message says where and what to do."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 floats (`1e-6` is a number) and no duplicate keys."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][-+]?\d+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> Tree:
+    seen: set[object] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} appears twice", key_node.start_mark)
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+
+
+def parse_yaml(text: str, source: str) -> object:
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as e:
+        raise ConfigError(f"{source}: not valid YAML: {e}") from e
+
+
+def load(model: type[M], path: Path, overrides: Sequence[str] = ()) -> M:
+    """The section that `path` (with what it extends) and `overrides` like `train.optimizer.lr=1e-6` describe."""
+    tree, origins = _read(path, ())
+    for text in overrides:
+        key, value = _override(text)
+        _put(tree, key, value, text)
+        origins = {k: v for k, v in origins.items() if k[: len(key)] != key} | {key: f"override {text!r}"}
+    _drop_nulls(tree)
+    try:
+        return model.model_validate_json(json.dumps(tree))
+    except ValidationError as e:
+        raise ConfigError("\n".join(_explain(model, tree, origins, path, error) for error in e.errors())) from None
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> tuple[Tree, dict[Key, str]]:
+    if path in seen:
+        raise ConfigError(f"{path}: extends itself through {' -> '.join(p.name for p in (*seen, path))}")
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=3)
+        raise ConfigError(f"{path}: no such file" + (f"; did you mean {', '.join(near)}?" if near else "")) from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path}: cannot be read: {e}") from e
+    tree = parse_yaml(text, str(path))
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: a configuration is a mapping of keys to values, found {type(tree).__name__}")
+    origins: dict[Key, str] = {key: str(path) for key in _keys(tree)}
+    parents = tree.pop("extends", [])
+    parents = [parents] if isinstance(parents, str) else parents
+    if not isinstance(parents, list) or not all(isinstance(p, str) for p in parents):
+        raise ConfigError(f"{path}: extends: {parents!r} is neither a file name nor a list of file names")
+    base: Tree = {}
+    base_origins: dict[Key, str] = {}
+    for parent in parents:
+        more, more_origins = _read((path.parent / parent).resolve(), (*seen, path))
+        base, base_origins = _merge(base, more), base_origins | more_origins
+    return _merge(base, tree), base_origins | origins
+
+
+def _keys(tree: Tree, prefix: Key = ()) -> Iterator[Key]:
+    for key, value in tree.items():
+        yield (*prefix, key)
+        if isinstance(value, dict):
+            yield from _keys(value, (*prefix, key))
+
+
+def _merge(base: Tree, delta: Tree) -> Tree:
+    """`delta` over `base`; a section whose `kind` changes is replaced whole, everything else key by key."""
+    if "kind" in delta and delta["kind"] != base.get("kind", delta["kind"]):
+        return delta
+    merged = dict(base)
+    for key, value in delta.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _drop_nulls(tree: Tree) -> None:
+    """`key: null` takes an inherited key away."""
+    for key in [k for k, v in tree.items() if v is None]:
+        del tree[key]
+    for value in tree.values():
+        if isinstance(value, dict):
+            _drop_nulls(value)
+
+
+def _override(text: str) -> tuple[Key, object]:
+    key, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z_][\w]*(\.[A-Za-z_][\w]*)*", key):
+        raise ConfigError(f"override {text!r}: write key=value with a dotted key, like train.optimizer.lr=1e-6")
+    return tuple(key.split(".")), parse_yaml(value, f"override {text!r}") if value else ""
+
+
+def _put(tree: Tree, key: Key, value: object, text: str) -> None:
+    node = tree
+    for part in key[:-1]:
+        child = node.setdefault(part, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"override {text!r}: {part} is {child!r}, not a section")
+        node = child
+    node[key[-1]] = value
+
+
+def _explain(model: type[BaseModel], tree: Tree, origins: dict[Key, str], path: Path, error: dict) -> str:
+    key, section = _locate(model, error["loc"])
+    source = next((origins[key[:n]] for n in range(len(key), 0, -1) if key[:n] in origins), str(path))
+    where = f"{source}: {'.'.join(map(str, key)) or 'the file'}"
+    match error["type"]:
+        case "extra_forbidden":
+            valid = sorted(section.model_fields)
+            near = difflib.get_close_matches(str(key[-1]), valid, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(valid)}"
+            return f"{where}: unknown key (value {_short(error['input'])}); {hint}"
+        case "missing":
+            return f"{where}: missing; add this key"
+        case "value_error":
+            return f"{where}: {error['ctx']['error']}"
+        case "union_tag_invalid":
+            return f"{where}: kind {error['ctx']['tag']!r} is unknown; choose one of {error['ctx']['expected_tags']}"
+        case "union_tag_not_found":
+            return f"{where}: has no `kind`; say which one it is"
+        case _:
+            return f"{where}: {_short(error['input'])}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _locate(model: type[BaseModel], loc: Sequence[str | int]) -> tuple[Key, type[BaseModel]]:
+    """The user's key for pydantic's location (which also names union tags), and the section that holds it."""
+    key: list[str | int] = []
+    section, here = model, _models(model)
+    for part in loc:
+        tagged = [m for m in here if "kind" in m.model_fields and m.model_fields["kind"].default == part]
+        if tagged and len(here) > 1:
+            here = tagged
+            continue
+        key.append(part)
+        if here:
+            section = here[0]
+        field = next((m.model_fields[part] for m in here if part in m.model_fields), None)
+        here = _models(field.annotation) if field else []
+    return tuple(key), section
+
+
+def _models(annotation: object) -> list[type[BaseModel]]:
+    """The section classes inside an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Union, types.UnionType, Annotated):
+        return [m for a in get_args(annotation) for m in _models(a)]
+    return []

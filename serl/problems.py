@@ -1,0 +1,76 @@
+"""Reading a user's problems: every fault is a sentence with file, line, field and remedy, before any model is loaded."""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from serl.config import GeneratedProblems, HubProblems, JsonlProblems
+from serl.records import Problem
+
+CORPUS_FILES = {"seeds": "seeds.jsonl", "problems": "problems.jsonl"}
+
+
+def load_problems(source: JsonlProblems | HubProblems | GeneratedProblems, *, data_root: Path, corpus: Path) -> list[Problem]:
+    """The problems of `source`; `corpus` is where round 0's corpus stage publishes."""
+    match source:
+        case JsonlProblems():
+            path = Path(source.path) if Path(source.path).is_absolute() else data_root / "seeds" / source.path
+            return _problems(_lines(path), source.question, source.gold, str(path))
+        case GeneratedProblems():
+            path = corpus / CORPUS_FILES[source.part]
+            return _problems(_lines(path), "question", "answer", str(path))
+        case HubProblems():
+            return _problems(_dataset(source), source.question, source.gold, f"dataset {source.name}")
+
+
+def _lines(path: Path) -> Iterator[tuple[str, object]]:
+    """(place, JSON value) of every line that is not blank."""
+    try:
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; put it there or change the path in the configuration") from None
+    except (OSError, EOFError, zlib.error) as e:
+        raise ValueError(f"{path}: cannot be read ({e}); a name in .gz must be a gzip file") from e
+    except UnicodeDecodeError as e:
+        raise ValueError(f"{path}: not UTF-8 text ({e}); convert it") from e
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                yield f"{path}:{number}", json.loads(line)
+            except json.JSONDecodeError as e:
+                raise ValueError(f"{path}:{number}: not a JSON object ({e}); write one object per line") from e
+
+
+def _dataset(source: HubProblems) -> Iterator[tuple[str, object]]:
+    from datasets import load_dataset
+
+    try:
+        rows = load_dataset(source.name, split=source.split)
+    except (OSError, ValueError, RuntimeError) as e:
+        raise ValueError(f"dataset {source.name!r}, split {source.split!r}: cannot be loaded ({e}); give a local folder, or a jsonl file") from e
+    for number, row in enumerate(rows, 1):
+        yield f"dataset {source.name} row {number}", row
+
+
+def _problems(rows: Iterable[tuple[str, object]], question: str, gold: str | None, source: str) -> list[Problem]:
+    problems = []
+    for place, row in rows:
+        if not isinstance(row, dict):
+            raise ValueError(f"{place}: a {type(row).__name__}, not a JSON object")
+        problems.append(Problem(id=f"{len(problems):06d}", question=_field(row, question, place), gold=_field(row, gold, place) if gold else None))
+    if not problems:
+        raise ValueError(f"{source}: empty; give at least one problem")
+    return problems
+
+
+def _field(row: dict, name: str, place: str) -> str:
+    if name not in row:
+        raise ValueError(f"{place}: no field {name!r}; it has {', '.join(map(repr, row)) or 'none'}: name the right one in the configuration")
+    value = row[name]
+    text = value if isinstance(value, str) else json.dumps(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
+    if not text.strip():
+        raise ValueError(f"{place}: field {name!r} is {value!r}, not a text or number")
+    return text

@@ -1,0 +1,140 @@
+"""What the stages hand to each other: plain frozen values, as JSON lines or Parquet.
+
+Text in a record was written by a model or a stranger: it is data, never code, and readers escape it.
+"""
+
+import dataclasses
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A question, with the gold answer where one is known."""
+
+    id: str
+    question: str
+    gold: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One generated instruction that passed the quality rules, and which prompt of which shard wrote it."""
+
+    prompt: int
+    item: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """One sampled answer: the sampler's own token ids and log-probabilities (of the sampling distribution), never re-tokenised."""
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    text: str
+    finish_reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """One question, its N completions, the vote over their answers, and the reward of each.
+
+    `labels[i]` is the equivalence class of answer i (None: no answer, truncated, or undecided); `winner` the majority's class (None: tie or no
+    votes); `undecided` how many answers could not be compared in time; `agreement` the winner's share of all N. `role` is "train" or "anchor".
+    """
+
+    id: str
+    role: str
+    question: str
+    gold: str | None
+    prompt_ids: tuple[int, ...]
+    completions: tuple[Completion, ...]
+    answers: tuple[str | None, ...]
+    labels: tuple[int | None, ...]
+    winner: int | None
+    tie: bool
+    undecided: int
+    agreement: float
+    margin: float
+    winner_correct: bool | None
+    rewards: tuple[float, ...]
+
+    @property
+    def mean_reward(self) -> float:
+        return sum(self.rewards) / len(self.rewards)
+
+    @property
+    def majority(self) -> str | None:
+        """The answer that won, as first written in canonical order."""
+        if self.winner is None:
+            return None
+        return min((a for a, k in zip(self.answers, self.labels) if k == self.winner and a is not None), key=lambda a: (len(a), a))
+
+
+_COMPLETION = pa.struct(
+    [("token_ids", pa.list_(pa.int32())), ("logprobs", pa.list_(pa.float32())), ("text", pa.string()), ("finish_reason", pa.string())]
+)
+GROUP_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("role", pa.string()),
+        ("question", pa.string()),
+        ("gold", pa.string()),
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("completions", pa.list_(_COMPLETION)),
+        ("answers", pa.list_(pa.string())),
+        ("labels", pa.list_(pa.int32())),
+        ("winner", pa.int32()),
+        ("tie", pa.bool_()),
+        ("undecided", pa.int32()),
+        ("agreement", pa.float64()),
+        ("margin", pa.float64()),
+        ("winner_correct", pa.bool_()),
+        ("rewards", pa.list_(pa.float64())),
+    ]
+)
+
+
+def groups_to_parquet(groups: Iterable[Group]) -> bytes:
+    """Equal groups give equal bytes."""
+    rows = [dataclasses.asdict(g) for g in groups]
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=GROUP_SCHEMA), sink, compression="zstd", row_group_size=1024)
+    return sink.getvalue()
+
+
+def groups_from_parquet(data: bytes, *, completions: bool = True) -> list[Group]:
+    """The groups; without `completions`, votes and rewards alone, for readers that need no text and no tokens."""
+    heavy = ("completions", "prompt_ids")
+    columns = None if completions else [name for name in GROUP_SCHEMA.names if name not in heavy]
+    return [_group({key: [] for key in heavy} | row) for row in pq.read_table(io.BytesIO(data), columns=columns).to_pylist()]
+
+
+def _group(row: dict) -> Group:
+    completions = tuple(
+        Completion(token_ids=tuple(c["token_ids"]), logprobs=tuple(c["logprobs"]), text=c["text"], finish_reason=c["finish_reason"])
+        for c in row["completions"]
+    )
+    lists = {key: tuple(row[key]) for key in ("prompt_ids", "answers", "labels", "rewards")}
+    return Group(**(row | lists | {"completions": completions}))
+
+
+def to_jsonl(rows: Iterable[object]) -> bytes:
+    """One JSON object a line, ASCII only, so that no text of a model can break a line or a terminal."""
+    lines = (json.dumps(dataclasses.asdict(r) if dataclasses.is_dataclass(r) else r, allow_nan=False) for r in rows)
+    return "".join(line + "\n" for line in lines).encode("ascii")
+
+
+def from_jsonl(data: bytes) -> list[dict]:
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def share(items: Sequence, index: int, count: int) -> Sequence:
+    """The contiguous slice of `items` that is shard `index` of `count`; sizes differ by at most one."""
+    return items[len(items) * index // count : len(items) * (index + 1) // count]

@@ -1,0 +1,232 @@
+"""The run directory: the only state that jobs share, and what makes a shard done.
+
+A shard exists if and only if its manifest does. Data is written under a name of its attempt, made durable, and only then named by the manifest,
+which is linked into place: of two live attempts exactly one wins and the other's data is removed. Nothing here locks, polls or globs.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from serl.config import RunConfig, StageName
+from serl.files import fsync_tree, rename_if_absent, sha256, write_atomic, write_if_absent
+
+
+class RunError(ValueError):
+    """The run directory is not what the caller needs; the message names the path and the remedy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Shard:
+    """The unit of work, retry and progress: part `index` of `count` of a stage in a round."""
+
+    round: int
+    stage: StageName
+    index: int
+    count: int
+
+    @property
+    def name(self) -> str:
+        return f"shard_{self.index:05d}"
+
+    def __str__(self) -> str:
+        return f"round {self.round} {self.stage} {self.index + 1}/{self.count}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFile:
+    """One file of a shard: `name` is relative to the stage's folder."""
+
+    name: str
+    bytes: int
+    sha256: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Proof that a shard is complete, and where it came from."""
+
+    shard: Shard
+    files: tuple[DataFile, ...]
+    inputs: Mapping[str, str]
+    config: str
+    code: str
+    attempt: str
+    seconds: float
+    created: float
+    counts: Mapping[str, float]
+
+    @property
+    def digest(self) -> str:
+        """Of the content alone: an undisturbed run and a resumed one agree on it."""
+        return hashlib.sha256("".join(f.sha256 for f in self.files).encode()).hexdigest()[:16]
+
+
+def num_shards(config: RunConfig, stage: StageName) -> int:
+    match stage:
+        case "corpus" | "curate" | "train":
+            return 1
+        case "propose" | "respond" | "score":
+            return getattr(config, stage).shards
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An existing run: where it is and what it is."""
+
+    root: Path
+    config: RunConfig
+    code: str
+
+    @classmethod
+    def create(cls, root: Path, config: RunConfig, code: str) -> "Run":
+        """Freeze the configuration in a new directory; refuses one that exists."""
+        try:
+            root.parent.mkdir(parents=True, exist_ok=True)
+            root.mkdir()
+        except FileExistsError:
+            raise RunError(f"{root}: this run exists; continue it with `python -m jobs.resume {root.name}` or choose another name=...") from None
+        except OSError as e:
+            raise RunError(f"{root}: cannot be created ({e.strerror}); choose a writable data root with --data or $SERL_DATA") from e
+        (root / "events").mkdir()
+        write_atomic(root / "run.json", json.dumps({"config": config.model_dump(mode="json"), "code": code}, indent=1).encode())
+        return cls(root, config, code)
+
+    @classmethod
+    def open(cls, root: Path) -> "Run":
+        try:
+            frozen = json.loads((root / "run.json").read_bytes())
+        except FileNotFoundError:
+            raise RunError(f"{root}: not a run (it has no run.json); `python -m jobs.status` lists the runs") from None
+        except json.JSONDecodeError as e:
+            raise RunError(f"{root / 'run.json'}: damaged ({e}); restore it from a backup, or launch the run anew under another name") from e
+        return cls(root, RunConfig.model_validate_json(json.dumps(frozen["config"])), frozen["code"])
+
+    @property
+    def data_root(self) -> Path:
+        return self.root.parent.parent
+
+    def stage_dir(self, round: int, stage: StageName) -> Path:
+        return self.root / f"round_{round:03d}" / stage
+
+    def shards(self, round: int, stage: StageName) -> list[Shard]:
+        count = num_shards(self.config, stage)
+        return [Shard(round=round, stage=stage, index=i, count=count) for i in range(count)]
+
+    def manifest(self, shard: Shard) -> Manifest | None:
+        """The shard's manifest, or None while it is not done."""
+        path = self.stage_dir(shard.round, shard.stage) / f"{shard.name}.json"
+        try:
+            m = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        files = tuple(DataFile(**f) for f in m.pop("files"))
+        manifest = Manifest(**(m | {"shard": Shard(**m["shard"]), "files": files}))
+        if manifest.config != self.config.digest() or manifest.shard != shard:
+            raise RunError(
+                f"{path}: written for {manifest.shard} under configuration {manifest.config}, but this run wants {shard} under "
+                f"{self.config.digest()}; run.json was changed after launch: restore it, or launch the new configuration under another name"
+            )
+        return manifest
+
+    def done(self, shard: Shard) -> bool:
+        return self.manifest(shard) is not None
+
+    def complete(self, round: int, stage: StageName) -> list[Manifest]:
+        """All manifests of a stage; refuses while one is missing."""
+        found = [self.manifest(s) for s in self.shards(round, stage)]
+        if missing := [i for i, m in enumerate(found) if m is None]:
+            raise RunError(f"{self.stage_dir(round, stage)}: shards {missing} are not done; `python -m jobs.resume {self.root.name}` runs them")
+        inputs = {json.dumps(m.inputs, sort_keys=True) for m in found}
+        if len(inputs) > 1:
+            raise RunError(f"{self.stage_dir(round, stage)}: shards were computed from different inputs: {sorted(inputs)}")
+        return found
+
+    def path(self, manifest: Manifest, file: DataFile) -> Path:
+        return self.stage_dir(manifest.shard.round, manifest.shard.stage) / file.name
+
+    def read(self, manifest: Manifest) -> bytes:
+        """The content of a shard that is one file, checked against its digest."""
+        (file,) = manifest.files
+        path = self.path(manifest, file)
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != file.sha256:
+            raise RunError(f"{path}: {len(data)} bytes do not match the manifest; remove {manifest.shard.name}.json beside it and resume to redo the shard")
+        return data
+
+
+class Attempt:
+    """One try at a shard: commits parts, then publishes.
+
+    Parts are for the next attempt of the same shard from the same inputs: work done is not done again. Their names carry a digest of the
+    inputs, so that parts of other inputs are never taken for ours.
+    """
+
+    def __init__(self, run: Run, shard: Shard, *, id: str, inputs: Mapping[str, str]):
+        self.run, self.shard, self.id, self.inputs = run, shard, id, dict(inputs)
+        self.stage_dir = run.stage_dir(shard.round, shard.stage)
+        self.folder = self.stage_dir / shard.name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.key = hashlib.sha256(json.dumps([self.inputs, run.config.digest()], sort_keys=True).encode()).hexdigest()[:8]
+        self._start = time.time()
+
+    def _part(self, index: int) -> Path:
+        return self.folder / f"part_{index:05d}.{self.key}"
+
+    def part(self, index: int) -> bytes | None:
+        try:
+            return self._part(index).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def commit(self, index: int, data: bytes) -> bytes:
+        """Keep a part; returns what is kept: ours, or that of a rival attempt that was faster."""
+        return data if write_if_absent(self._part(index), data) else self._part(index).read_bytes()
+
+    def publish_bytes(self, suffix: str, data: bytes, rows: int, counts: Mapping[str, float] | None = None) -> Manifest:
+        """Publish a shard that is one file."""
+        name = f"{self.shard.name}/{self.id}{suffix}"
+        write_atomic(self.stage_dir / name, data)
+        return self.publish([DataFile(name=name, bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), rows=rows)], counts or {})
+
+    def publish_folder(self, built: Path, name: str, counts: Mapping[str, float]) -> Manifest:
+        """Publish a shard that is a folder: `built`, which a rival's finished folder of that name stands in for where there is one."""
+        folder = self.stage_dir / name
+        fsync_tree(built)
+        rename_if_absent(built, folder)
+        names = sorted(str(p.relative_to(self.stage_dir)) for p in folder.rglob("*") if p.is_file())
+        files = [DataFile(name=n, bytes=os.path.getsize(self.stage_dir / n), sha256=sha256(self.stage_dir / n), rows=0) for n in names]
+        return self.publish(files, counts)
+
+    def publish(self, files: Sequence[DataFile], counts: Mapping[str, float]) -> Manifest:
+        """Name durable files in the manifest, unless another attempt has; then remove what the winner does not name."""
+        now = time.time()
+        manifest = Manifest(
+            shard=self.shard, files=tuple(files), inputs=self.inputs, config=self.run.config.digest(), code=self.run.code,
+            attempt=self.id, seconds=round(now - self._start, 3), created=round(now, 3), counts=dict(counts),
+        )  # fmt: skip
+        text = json.dumps(dataclasses.asdict(manifest), indent=1)
+        write_if_absent(self.stage_dir / f"{self.shard.name}.json", text.encode(), scratch=self.folder)
+        winner = self.run.manifest(self.shard)
+        assert winner is not None, f"{self.shard}: a manifest that was written cannot be read"
+        self._clean(winner)
+        return winner
+
+    def _clean(self, winner: Manifest) -> None:
+        kept = {f.name.partition("/")[2] for f in winner.files if f.name.startswith(self.shard.name + "/")}
+        for entry in list(os.scandir(self.folder)):
+            if entry.name in kept:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)  # a rival attempt may be removing it too
+            else:
+                Path(entry.path).unlink(missing_ok=True)
+        if not kept:
+            shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,149 @@
+"""Self-instruction without a model: choosing shots, reading lists, judging form and novelty."""
+
+import random
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+
+from rapidfuzz.distance import Indel
+from rapidfuzz.process import cdist
+
+from serl.config import Quality
+from serl.prompts import one_line
+
+_MARKER = re.compile(r"^[ \t]*(?:\*\*|#+ )?(?:(?:Question|Problem) )?\d{1,3}[.):](?:\*\*)?(?=\s)", re.MULTILINE)
+_SOLUTION = re.compile(r"\\boxed|^\s*(?:solution|answer)\s*:|\b(?:solution|answer):\s", re.IGNORECASE)
+_SECOND = re.compile(r"\b(?:question|problem)\s+\d+\s*[:.]", re.IGNORECASE)
+_NON_WORD = re.compile(r"[^a-z0-9]+")
+_BLOCK = 512
+
+
+def choose_shots(seeds: Sequence[str], kept: Sequence[str], num_seeds: int, num_kept: int, rng: random.Random) -> list[str]:
+    """`num_kept` kept instructions (fewer if there are fewer) and seeds for the rest, shuffled."""
+    chosen = rng.sample(kept, min(num_kept, len(kept)))
+    wanted = num_seeds + num_kept - len(chosen)
+    chosen = chosen + rng.sample(seeds, min(wanted, len(seeds)))
+    rng.shuffle(chosen)
+    return chosen
+
+
+def parse_list(text: str, *, continues: bool, truncated: bool) -> list[str]:
+    """The items of a numbered list.
+
+    `continues`: the text goes on after a number that stood in the prompt, so what precedes the first marker is an item too.
+    `truncated`: the last item was cut by the token limit and is left out.
+    """
+    markers = list(_MARKER.finditer(text))
+    head = text[: markers[0].start()] if markers else text
+    bounds = [m.start() for m in markers[1:]] + [len(text)]
+    items = [text[m.end() : end] for m, end in zip(markers, bounds)]
+    if continues or not markers:
+        items.insert(0, head)
+    if truncated:
+        items = items[:-1]
+    return [clean for item in items if (clean := one_line(item).strip("*").strip())]
+
+
+def rejection(text: str, rules: Quality) -> str | None:
+    """The name of the first quality rule that `text` breaks, or None."""
+    num_words = len(text.split())
+    if num_words < rules.min_words:
+        return "too_short"
+    if num_words > rules.max_words:
+        return "too_long"
+    lower = text.lower()
+    if any(re.search(rf"\b{re.escape(word)}\b", lower) for word in rules.banned_words):
+        return "banned_word"
+    if text.startswith(rules.banned_starts):
+        return "banned_start"
+    if rules.ascii_start and not re.match(r"[A-Za-z0-9$\\]", text):
+        return "odd_start"
+    if _SOLUTION.search(text):
+        return "contains_solution"
+    if _SECOND.search(text):
+        return "several_problems"
+    return None
+
+
+def rouge_tokens(text: str) -> list[str]:
+    """Google's `rouge_score` tokens without stemming: lower-case runs of ASCII letters and digits."""
+    return _NON_WORD.sub(" ", text.lower()).split()
+
+
+class Encoder:
+    """Token lists as strings of one character per distinct token, so that string distances compare tokens."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, str] = {}
+
+    def __call__(self, text: str) -> str:
+        return "".join(self._codes.setdefault(t, _character(len(self._codes))) for t in rouge_tokens(text))
+
+
+def _character(n: int) -> str:
+    code = n + 1 if n + 1 < 0xD800 else n + 1 + 0x800  # surrogates are not characters
+    if code > 0x10FFFF:
+        raise ValueError("more than 1,112,063 distinct words: propose fewer instructions in a round")
+    return chr(code)
+
+
+def novel(texts: Sequence[str], pool: Sequence[str], max_rouge_l: float) -> list[str | None]:
+    """Why each text is not new ("exact_duplicate", "near_duplicate"), or None where it is, given `pool` and the new texts before it.
+
+    Near: ROUGE-L F1 above `max_rouge_l` with any of them. F1 = 2*LCS/(m+n) is the normalised Indel similarity of the token sequences; the
+    comparison itself is exact, in integers. Memory is bounded: one block of texts against all others at a time.
+    """
+    encode = Encoder()
+    others = [encode(t) for t in dict.fromkeys(map(one_line, pool))]
+    seen = {one_line(t) for t in pool}
+    limit = Fraction(str(max_rouge_l))
+    reasons: list[str | None] = []
+    for start in range(0, len(texts), _BLOCK):
+        block = [one_line(t) for t in texts[start : start + _BLOCK]]
+        codes = [encode(t) for t in block]
+        near = _near(codes, others, limit)
+        inside = _near_pairs(codes, limit)
+        accepted: list[int] = []
+        for i, text in enumerate(block):
+            if text in seen:
+                reasons.append("exact_duplicate")
+                continue
+            seen.add(text)
+            duplicate = near[i] or any(j in inside[i] for j in accepted)
+            reasons.append("near_duplicate" if duplicate else None)
+            if not duplicate:
+                accepted.append(i)
+        others += [codes[i] for i in accepted]
+    return reasons
+
+
+def _near(codes: Sequence[str], others: Sequence[str], limit: Fraction) -> list[bool]:
+    """Whether each code is nearer than `limit` to any of `others`."""
+    near = [False] * len(codes)
+    for start in range(0, len(others), 8 * _BLOCK):
+        chunk = others[start : start + 8 * _BLOCK]
+        for i, j, similarity in _hits(codes, chunk, limit):
+            near[i] = near[i] or _exceeds(similarity, len(codes[i]) + len(chunk[j]), limit)
+    return near
+
+
+def _near_pairs(codes: Sequence[str], limit: Fraction) -> list[set[int]]:
+    pairs: list[set[int]] = [set() for _ in codes]
+    for i, j, similarity in _hits(codes, codes, limit):
+        if j < i and _exceeds(similarity, len(codes[i]) + len(codes[j]), limit):
+            pairs[i].add(j)
+    return pairs
+
+
+def _hits(codes: Sequence[str], others: Sequence[str], limit: Fraction):
+    if not codes or not others:
+        return
+    cutoff = max(0.0, float(limit) - 1e-6)
+    similarity = cdist(codes, others, scorer=Indel.normalized_similarity, score_cutoff=cutoff, dtype=float)
+    for i, j in zip(*similarity.nonzero()):
+        yield int(i), int(j), float(similarity[i, j])
+
+
+def _exceeds(similarity: float, total: int, limit: Fraction) -> bool:
+    """Whether 2*LCS/(m+n) > limit, where 2*LCS = similarity * (m+n) is an integer. Two empty texts have no tokens in common."""
+    return total > 0 and Fraction(round(similarity * total), total) > limit

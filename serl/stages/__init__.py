@@ -1,0 +1,59 @@
+"""The stages of a round: each an idempotent function of (run, shard) that publishes its shard. They know nothing of scheduling."""
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from serl.config import Checkpoint, StageName
+from serl.events import Events
+from serl.preempt import Stop
+from serl.rundir import Attempt, Manifest, Run, RunError, Shard
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One attempt at one shard: all that a stage function is told."""
+
+    run: Run
+    shard: Shard
+    attempt_id: str
+    device: str
+    cores: int
+    events: Events
+    stop: Stop
+
+    def attempt(self, inputs: Mapping[str, str]) -> Attempt:
+        return Attempt(self.run, self.shard, id=self.attempt_id, inputs=inputs)
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        self.events.add("progress", done=done, total=total, unit=unit)
+
+
+def execute(work: Work) -> Manifest:
+    """Run the shard's stage unless it is done already; every rank of a training job returns the manifest that rank 0 published."""
+    done = work.run.manifest(work.shard)
+    if done is not None and work.shard.stage != "train":  # the ranks of a training job look together, lest one leaves the others waiting
+        return done
+    work.events.add("start", stage=work.shard.stage, round=work.shard.round, index=work.shard.index, attempt=work.attempt_id)
+    module = importlib.import_module(f"serl.stages.{work.shard.stage}")
+    manifest: Manifest = module.run(work)
+    work.events.add("done", seconds=manifest.seconds, **manifest.counts)
+    return manifest
+
+
+def corpus_dir(run: Run) -> Path:
+    """Where the corpus stage publishes: tokenizer, documents, seeds, labelled problems and benchmarks."""
+    return run.stage_dir(0, "corpus") / "data"
+
+
+def policy_dir(run: Run, round: int) -> tuple[Path, str]:
+    """The weights that round `round` published, and their digest; refuses while they are not there."""
+    if round == 0 and isinstance(run.config.base, Checkpoint):
+        path = Path(run.config.base.path)
+        folder = path if path.is_absolute() else run.data_root / "models" / path
+        if not (folder / "config.json").is_file():
+            raise RunError(f"{folder}: no config.json; base.path must be a Hugging Face model folder")
+        return folder, str(folder)
+    (manifest,) = run.complete(round, "train")
+    return run.stage_dir(round, "train") / "policy", manifest.digest

@@ -1,0 +1,38 @@
+"""curate: keep what is new. Novelty is a property of the whole set, hence one task; it fixes ids and order."""
+
+from collections import Counter
+
+from serl.problems import load_problems
+from serl.prompts import one_line
+from serl.records import Problem, from_jsonl, to_jsonl
+from serl.rundir import Manifest, Run
+from serl.selfinstruct import novel
+from serl.stages import Work, corpus_dir
+from serl.stages.propose import candidates_of
+
+
+def run(work: Work) -> Manifest:
+    """Publish `instructions.jsonl`: novel against seeds, every instruction kept in earlier rounds, and each other."""
+    config, round = work.run.config, work.shard.round
+    section = config.curate
+    assert section is not None and config.seeds is not None, "a curate shard is planned only for runs that propose"
+    proposed = work.run.complete(round, "propose")
+    earlier = {r: instructions(work.run, r) for r in range(1, round)}
+    inputs = {f"propose/{m.shard.index:05d}": m.digest for m in proposed}
+    inputs |= {f"curate/round_{r:03d}": work.run.complete(r, "curate")[0].digest for r in earlier}
+    attempt = work.attempt(inputs)
+    candidates = [c for m in proposed for c in candidates_of(work.run.read(m))]
+    seeds = load_problems(config.seeds, data_root=work.run.data_root, corpus=corpus_dir(work.run))
+    pool = [p.question for p in seeds] + [p.question for r in earlier.values() for p in r]
+    reasons = novel([c.text for c in candidates], pool, section.max_rouge_l)
+    fresh = [c for c, reason in zip(candidates, reasons) if reason is None]
+    kept = [Problem(id=f"r{round:03d}-{i:06d}", question=one_line(c.text)) for i, c in enumerate(fresh[: section.max_instructions])]
+    counts = Counter(reason or "novel" for reason in reasons)
+    counts.update(candidates=len(candidates), kept=len(kept), surplus=len(fresh) - len(kept))
+    return attempt.publish_bytes(".jsonl", to_jsonl(kept), len(kept), counts)
+
+
+def instructions(run: Run, round: int) -> list[Problem]:
+    """What a round's curate kept, in order."""
+    (manifest,) = run.complete(round, "curate")
+    return [Problem(**row) for row in from_jsonl(run.read(manifest))]

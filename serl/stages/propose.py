@@ -1,0 +1,79 @@
+"""propose: few-shot self-instruction. The policy continues numbered lists of known problems with problems of its own."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from serl import generator
+from serl.config import Propose
+from serl.problems import load_problems
+from serl.prompts import propose_prompt
+from serl.randomness import rng_of, seed_of
+from serl.records import Candidate, from_jsonl, share, to_jsonl
+from serl.rundir import Manifest
+from serl.selfinstruct import choose_shots, parse_list, rejection
+from serl.stages import Work, corpus_dir, policy_dir
+from serl.stages.respond import kept_questions
+
+
+def run(work: Work) -> Manifest:
+    """Publish `candidates.jsonl`: what passed the quality rules; the counts say what did not, and why."""
+    config, round = work.run.config, work.shard.round
+    section = config.propose
+    assert section is not None and config.seeds is not None, "a propose shard is planned only for runs that propose"
+    policy, digest = policy_dir(work.run, round - 1)
+    kept, kept_inputs = kept_questions(work.run, before=round)
+    attempt = work.attempt({"policy": digest} | kept_inputs)
+    seeds = [p.question for p in load_problems(config.seeds, data_root=work.run.data_root, corpus=corpus_dir(work.run))]
+    mine = share(range(section.prompts), work.shard.index, work.shard.count)
+    starts = range(0, len(mine), section.part_prompts)
+    engine = None
+    parts = []
+    for number, start in enumerate(starts):
+        work.stop.safe_point()
+        data = attempt.part(number)
+        if data is None:
+            engine = engine or generator.Generator(policy, config.engine, device=work.device)
+            data = attempt.commit(number, to_jsonl(_part(work, engine, seeds, kept, mine[start : start + section.part_prompts])))
+        parts.append(data)
+        work.progress(min(start + section.part_prompts, len(mine)), len(mine), "prompts")
+    rows = from_jsonl(b"".join(parts))
+    counts = sum((Counter(r["counts"]) for r in rows), Counter())
+    candidates = [c for r in rows for c in r["candidates"]]
+    return attempt.publish_bytes(".jsonl", to_jsonl(candidates), len(candidates), counts)
+
+
+def _part(work: Work, engine: generator.Generator, seeds: list[str], kept: list[str], prompts: range) -> Iterator[dict]:
+    """One row per generation prompt: its candidates and the fates of its items."""
+    config, round = work.run.config, work.shard.round
+    section = config.propose
+    assert section is not None
+    encoded = []
+    for p in prompts:
+        shots = choose_shots(seeds, kept, section.seed_shots, section.kept_shots, rng_of(config.seed, round, "propose", p))
+        ids, used = propose_prompt(engine.tokenizer, config.prompts, shots, engine.max_model_len - section.sampling.max_tokens)
+        encoded.append((p, ids, len(shots) - used))
+    fitting = [(p, ids, dropped) for p, ids, dropped in encoded if ids]
+    outputs = engine.generate(
+        [ids for _, ids, _ in fitting], section.sampling, num_samples=1, seeds=[seed_of(config.seed, round, "propose", p) for p, _, _ in fitting]
+    )
+    continues = engine.tokenizer.chat_template is None
+    for (p, _, dropped), (completion,) in zip(fitting, outputs):
+        items = parse_list(completion.text, continues=continues, truncated=completion.finish_reason == "length")
+        yield _judged(p, items, section) | {"dropped_shots": dropped}
+    if len(fitting) < len(encoded):
+        yield {"candidates": [], "counts": {"prompts_too_long": len(encoded) - len(fitting)}}
+
+
+def _judged(prompt: int, items: list[str], section: Propose) -> dict:
+    counts: Counter[str] = Counter(items=len(items))
+    candidates = []
+    for i, text in enumerate(items):
+        reason = rejection(text, section.quality)
+        counts[reason or "accepted"] += 1
+        if reason is None:
+            candidates.append({"prompt": prompt, "item": i, "text": text})
+    return {"candidates": candidates, "counts": dict(counts)}
+
+
+def candidates_of(data: bytes) -> list[Candidate]:
+    return [Candidate(**row) for row in from_jsonl(data)]

@@ -1,0 +1,115 @@
+"""One rank of the trainer's test: trains, saves, resumes, exports at every ZeRO stage, and writes what it saw as JSON.
+
+Started by `test_trainer.py`, which owns the expectations; importable for the data both sides use.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from serl.algorithms import LogProbs, columns, policy_loss
+from serl.batch import Sample, attach, sample_order, split_evenly
+from serl.config import Architecture, Optimizer, ReinforcePP, Training
+from serl.model import load_tokenizer, scratch_llama
+
+NUM_STEPS, SAVE_AT, SEED = 6, 3, 5
+OBJECTIVE = ReinforcePP(kl=0.01)
+SHAPE = Architecture(hidden=32, layers=2, heads=1, intermediate=64, max_positions=64, init_std=0.2)
+OPTIMIZER = Optimizer(lr=3e-3, weight_decay=0.1, warmup=0.3, grad_clip=0.5)
+
+
+def settings(zero: int, **changes: str | int | bool) -> Training:
+    return Training(**{"optimizer": OPTIMIZER, "microbatch_tokens": 90, "zero": zero, "dtype": "float32", "keep_checkpoints": 2} | changes)
+
+
+def make_samples() -> list[Sample]:
+    """Four groups of six samples of uneven lengths with REINFORCE++ columns; a function of nothing."""
+    g = torch.Generator().manual_seed(2)
+    shapes = [(int(torch.randint(1, 8, (1,), generator=g)), int(torch.randint(1, 25, (1,), generator=g))) for _ in range(24)]
+    bare = [Sample(token_L=torch.randint(3, 259, (p + r,), generator=g), num_prompt=p, column={}) for p, r in shapes]
+    length_S = torch.tensor([s.num_response for s in bare])
+    old_T = -5.5 + torch.randn(int(length_S.sum()), generator=g)
+    logp = LogProbs(old_T=old_T, ref_T=old_T + 0.1, behaviour_T=old_T, length_S=length_S)
+    reward_GN = torch.randint(0, 2, (4, 6), generator=g).float()
+    return attach(bare, columns(OBJECTIVE, reward_GN, logp, "token", None))
+
+
+def batches() -> list[list[int]]:
+    """The optimizer batches of two epochs, of 8 samples each."""
+    return [b for epoch in (0, 1) for b in split_evenly(sample_order(24, SEED, 1, epoch), 8)]
+
+
+def make_model(base: Path):
+    return scratch_llama(SHAPE, load_tokenizer(base), SEED)
+
+
+def run_stage(zero: int, base: Path, out: Path, ranks, **changes: str | int | bool) -> dict:
+    """Train six steps with a checkpoint after the third, export, then train the last three again from the checkpoint."""
+    from serl.trainer import Trainer, frozen_logprobs
+
+    samples, loss, order, root = make_samples(), policy_loss(OBJECTIVE), batches(), out / f"checkpoints_{zero}"
+    trainer = Trainer(make_model(base), settings(zero, **changes), ranks=ranks, horizon=NUM_STEPS, seed=SEED)
+    seen = {"before": torch.cat(trainer.logprobs(samples)).tolist(), "steps": [], "again": []}
+    trainer.export(out / f"start_{zero}", load_tokenizer(base))
+    for i, batch in enumerate(order):
+        stats = trainer.step([samples[j] for j in batch], loss)
+        seen["steps"].append([stats.loss, stats.grad_norm, stats.lr, stats.means["clip_fraction"]])
+        if i + 1 == SAVE_AT:
+            trainer.save(root, {"round": 1})
+    after = torch.cat(trainer.logprobs(samples))
+    trainer.export(out / f"export_{zero}", load_tokenizer(base))
+    reloaded = torch.cat(frozen_logprobs(out / f"export_{zero}", samples, settings(zero, **changes), ranks=ranks))
+    seen |= {"after": after.tolist(), "export_gap": (after - reloaded).abs().max().item()}
+
+    trainer = Trainer(make_model(base), settings(zero, **changes), ranks=ranks, horizon=NUM_STEPS, seed=SEED)
+    resumed = trainer.load(root)
+    seen["resumed"] = [resumed.step, resumed.extra["round"]]
+    for batch in order[resumed.step :]:
+        stats = trainer.step([samples[j] for j in batch], loss)
+        seen["again"].append([stats.loss, stats.grad_norm, stats.lr, stats.means["clip_fraction"]])
+    seen["resume_is_bitwise"] = bool(torch.equal(torch.cat(trainer.logprobs(samples)), after)) and seen["again"] == seen["steps"][SAVE_AT:]
+    return seen
+
+
+def damage_and_fall_back(base: Path, out: Path, ranks) -> dict:
+    """Checkpoints at steps 1, 2, 3 with two kept; the newest is cut short; training goes on from the one before."""
+    from serl.trainer import Trainer
+
+    samples, loss, root = make_samples(), policy_loss(OBJECTIVE), out / "damaged"
+    trainer = Trainer(make_model(base), settings(1), ranks=ranks, horizon=NUM_STEPS, seed=SEED)
+    assert trainer.load(root) is None
+    for batch in batches()[:3]:
+        trainer.step([samples[j] for j in batch], loss)
+        trainer.save(root, {})
+    kept = sorted(p.name for p in root.iterdir())
+    ranks.barrier()
+    if ranks.first:
+        victim = max((root / "step_000003").rglob("*optim_states.pt"))
+        victim.write_bytes(victim.read_bytes()[:-100])
+    ranks.barrier()
+    resumed = trainer.load(root)
+    return {"kept": kept, "step": resumed.step, "rejected": list(resumed.rejected), "any": ranks.any(ranks.rank == ranks.size - 1)}
+
+
+def main(base: Path, out: Path) -> None:
+    torch.set_num_threads(1)
+    from serl.ranks import join_ranks
+
+    ranks = join_ranks(timeout_s=120)
+    seen = {f"zero_{zero}": run_stage(zero, base, out, ranks) for zero in range(4)}
+    if ranks.size == 1:
+        extras = {"dtype": "bfloat16"}, {"dtype": "bfloat16", "gradient_checkpointing": True}
+        seen["bfloat16_0"] = run_stage(0, base, out / "bfloat16", ranks, **extras[0])
+        seen["bfloat16_3"] = run_stage(3, base, out / "bfloat16", ranks, **extras[1])
+    else:
+        offload = OPTIMIZER.model_copy(update={"offload": True})
+        seen["offload_2"] = run_stage(2, base, out / "offload", ranks, optimizer=offload, gradient_checkpointing=True)
+        seen["damaged"] = damage_and_fall_back(base, out, ranks)
+    (out / f"rank_{ranks.rank}.json").write_text(json.dumps(seen))
+    ranks.leave()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,95 @@
+"""Log-probabilities and gradients do not depend on how samples are gathered into passes, chunks or ranks."""
+
+import itertools
+
+import pytest
+import torch
+
+from serl import model
+from serl.batch import collate, plan_micro_batches
+from serl.model import TokenLogProbs
+from serl.objective import PolicyLoss
+
+LOSS = PolicyLoss(clip=0.2, kl=0.1)
+
+
+def plain_logprobs(llama, samples, temperature=1.0):
+    """One unpadded sample at a time through the model's own head."""
+    found = []
+    for s in samples:
+        logits_LV = llama(input_ids=s.token_L[None]).logits[0].float() / temperature
+        logp_LV = logits_LV.log_softmax(dim=-1)
+        found.append(torch.stack([logp_LV[t - 1, s.token_L[t]] for t in range(s.num_prompt, len(s.token_L))]))
+    return torch.cat(found)
+
+
+def gradients(llama, samples, passes, packed=False):
+    """Loss and gradients of one optimizer batch cut into these passes."""
+    llama.zero_grad()
+    forward = TokenLogProbs(llama)
+    weight = sum(s.column["weight"].sum() for s in samples)
+    total = 0.0
+    for micro in passes:
+        rows = collate([samples[i] for i in micro], packed)
+        nothing = {name: value[:0] for name, value in samples[0].column.items()}
+        loss = LOSS(forward(rows), rows.column or nothing)[0] / weight
+        loss.backward()
+        total += loss.item()
+    return total, [p.grad.clone() for p in llama.parameters()]
+
+
+def assert_same_step(one, other, tolerance=1e-6):
+    assert one[0] == pytest.approx(other[0], rel=tolerance)
+    scale = max(g.abs().max() for g in one[1])
+    for a, b in zip(one[1], other[1]):
+        assert (a - b).abs().max() <= tolerance * scale
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("packed", [False, True])
+def test_token_logprobs_equal_the_models_own(llama, samples, temperature, packed):
+    made_T = TokenLogProbs(llama, temperature)(collate(samples, packed))
+    torch.testing.assert_close(made_T, plain_logprobs(llama, samples, temperature), rtol=1e-5, atol=1e-5)
+
+
+def test_chunks_of_logits_change_neither_values_nor_gradients(llama, samples, monkeypatch):
+    whole = gradients(llama, samples, [range(8)])
+    monkeypatch.setattr(model, "MAX_LOGIT_BYTES", 5 * 4 * llama.config.vocab_size)
+    assert_same_step(whole, gradients(llama, samples, [range(8)]))
+
+
+def test_one_pass_of_eight_equals_eight_passes_of_one(llama, samples):
+    assert_same_step(gradients(llama, samples, [range(8)]), gradients(llama, samples, [[i] for i in range(8)]))
+
+
+def test_packed_equals_padded(llama, samples):
+    assert_same_step(gradients(llama, samples, [range(8)]), gradients(llama, samples, [range(8)], packed=True))
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3])
+@pytest.mark.parametrize("max_tokens", [20, 1000])
+def test_gradients_of_the_ranks_add_up_to_those_of_one(llama, samples, num_ranks, max_tokens):
+    plan = plan_micro_batches([len(s.token_L) for s in samples], num_ranks, max_tokens)
+    assert_same_step(gradients(llama, samples, [range(8)]), gradients(llama, samples, itertools.chain(*plan)))
+
+
+def test_a_pass_without_samples_has_zero_gradients_everywhere(llama, samples):
+    loss, grads = gradients(llama, samples, [()])
+    assert loss == 0 and all(g.abs().max() == 0 for g in grads)
+
+
+def test_scratch_model_is_a_function_of_its_seed_and_leaves_the_random_state_alone():
+    from serl.config import Architecture
+
+    class Vocabulary:
+        bos_token_id, eos_token_id, pad_token_id = 1, 2, 0
+
+        def __len__(self):
+            return 50
+
+    shape = Architecture(hidden=32, layers=1, heads=1, intermediate=64)
+    before = torch.get_rng_state()
+    made = [model.scratch_llama(shape, Vocabulary(), seed).get_input_embeddings().weight for seed in (3, 3, 4)]
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
+    assert made[0].shape == (50, 32)
