@@ -10,9 +10,13 @@ from evaluation.forms import MAX_ANSWER_CHARS
 
 _TAIL_CHARS = MAX_ANSWER_CHARS + 100
 
-_TOKEN = re.compile(r"\\(?:boxed|fbox)\s{0,8}(?P<open>\{)|\\(?:boxed|fbox)(?![a-zA-Z])\s{0,8}(?P<bare>[^\s{}\\$]{1,64})|\\.|[{}]", re.DOTALL)
+_TOKEN = re.compile(
+    r"\\(?:boxed|fbox)\s{0,8}(?P<open>\{)|\\(?:boxed|fbox)(?![a-zA-Z])\s{0,8}(?P<bare>[^\s{}\\$]{1,64})|\\.|[{}]", re.DOTALL
+)
 _PHRASE = re.compile(
-    r"(?:\banswers?\b(?:\s{1,3}(?:to|of|for)\s[^\n.:=]{1,80}?)?[*_]{0,3}\s{0,3}(?:\bis\b|\bare\b|=|:)|^ {0,3}####|^ {0,3}#{1,3} {1,3}(?:final )?answer\W{0,3}$)", re.IGNORECASE | re.MULTILINE
+    r"\banswers?\b(?:\s{1,3}(?:to|of|for)\s[^\n.:=]{1,80}?)?[*_]{0,3}\s{0,3}(?:\bis\b|\bare\b|=|:)"
+    r"|^ {0,3}####|^ {0,3}#{1,3} {1,3}(?:final )?answer\W{0,3}$",
+    re.IGNORECASE | re.MULTILINE,
 )
 _OPENING = re.compile(r"(?:\s|\*|_(?=[_\s])|:|=|\bis\b|\bequal to\b|\btherefore\b|\bsimply\b){0,12}", re.IGNORECASE)
 _MATHS = re.compile(r"\$\$(.+?)\$\$|\$(.+?)(?<!\\)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)

@@ -60,6 +60,9 @@ def _value(expression: object, key: str) -> Value:
     match expression:
         case sympy.MatrixBase():
             return _group("matrix {}x{}".format(*expression.shape), list(expression.flat()), key, ordered=True)
+        case sympy.MatrixExpr():
+            explicit = expression.doit()
+            return _value(explicit, key) if isinstance(explicit, sympy.MatrixBase) else _opaque(expression)
         case sympy.FiniteSet() if len(expression.args) == 1:
             return _value(expression.args[0], key)
         case sympy.FiniteSet():
@@ -161,7 +164,11 @@ def _scalar(expression: sympy.Expr) -> Scalar | None:
 
 
 def _number(expression: sympy.Expr, at: dict[sympy.Symbol, sympy.Expr]) -> values.Point | None:
-    number = expression.evalf(_DIGITS, subs=at) if at else expression.evalf(_DIGITS)
+    """The expression's value, or None where sympy cannot evaluate it (it says so with any of these errors)."""
+    try:
+        number = expression.evalf(_DIGITS, subs=at) if at else expression.evalf(_DIGITS)
+    except (ArithmeticError, AttributeError, NotImplementedError, TypeError, ValueError):
+        return None
     if number in (sympy.oo, -sympy.oo):
         return values.real("inf" if number is sympy.oo else "-inf")
     real, imaginary = number.as_real_imag()

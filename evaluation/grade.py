@@ -127,7 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--limit", type=float, default=5.0, help="seconds per answer")
     options = parser.parse_args(arguments)
     num_changed = num_rows = 0
-    print(f"{'round':<10} {'benchmark':<20} {'metric':<12} {'value':>7} {'stderr':>7}  {'95 % interval':<16} {'n':>6}  " + " ".join(VERDICTS))
+    heading = f"{'round':<10} {'benchmark':<20} {'metric':<12} {'value':>7} {'stderr':>7}  {'95 % interval':<16} {'n':>6}"
+    print(heading, "", *VERDICTS)
     with Verifier(options.workers, options.limit) as verifier:
         for name, rows in stored(options.run):
             again = regrade(rows, verifier)

@@ -55,7 +55,7 @@ class LocalChain:
         self.journal = Journal(run.root)
         self.running: list[Running] = []
         self._killed: Counter[Shard] = Counter()
-        self._number = len(self.journal.submissions())
+        self._number = max((s.number for s in self.journal.submissions()), default=0)
         self._free = set(range(machine.slots))
         self._environment = {"PYTHONPATH": str(run.root / "code"), "PYTHONSAFEPATH": "1"}
         if machine.device == "cpu":
@@ -100,8 +100,7 @@ class LocalChain:
     def _start(self, job: Job, shard: Shard) -> None:
         slots = tuple(sorted(self._free)[: self._slots_for(job)])
         self._free -= set(slots)
-        self._number += 1
-        folder = self.run.root / "logs" / job.name / f"{shard.name}.a{self._number}"
+        folder = self._new_folder(job, shard)
         gpus = [self.machine.gpus[s] for s in slots] if self.machine.gpus else []
         executor = submitit.LocalExecutor(folder=folder)
         executor.update_parameters(
@@ -116,6 +115,14 @@ class LocalChain:
         pid = int(submitted.job_id)
         self.journal.add(Submission(number=self._number, job=job.name, shard=shard.index, pid=pid, born=born(pid) or 0))
         self.running.append(Running(shard=shard, job=submitted, slots=slots, folder=folder))
+
+    def _new_folder(self, job: Job, shard: Shard) -> Path:
+        """The next attempt's own; a launcher killed before it recorded a submission has left a folder that the journal does not know."""
+        while True:
+            self._number += 1
+            folder = self.run.root / "logs" / job.name / f"{shard.name}.a{self._number}"
+            if not folder.exists():
+                return folder
 
     def _submit(self, executor: submitit.LocalExecutor, task: Task) -> submitit.Job:
         """Children ignore Ctrl-C, which a terminal sends to all: the launcher stops them in order."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from evaluation.benchmark import load_benchmark, load_problems as load_benchmark_problems
 from serl.config import Checkpoint, RunConfig
 from serl.hf_folder import validate_model_folder
-from serl.problems import load_problems
+from serl.problems import GENERATED_BENCHMARKS, load_problems
 
 MARGIN_BYTES = 200 * 2**20
 
@@ -24,7 +24,7 @@ def preflight(config: RunConfig, data: Path, root: Path, *, bytes_needed: int) -
             load_problems(source, data_root=data, corpus=root)
     for name in config.score.benchmarks if config.score else ():
         benchmark = load_benchmark(name)
-        if not (benchmark.generated and config.base.kind == "scratch"):
+        if not (benchmark.file in GENERATED_BENCHMARKS and config.base.kind == "scratch"):
             load_benchmark_problems(benchmark, [data / "benchmarks"])
 
 

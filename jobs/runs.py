@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from serl.files import write_atomic
+from serl.files import fsync_tree, rename_if_absent, write_if_absent
 from serl.rundir import Run, RunError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,7 +30,7 @@ def find_run(name: str, data: Path) -> Run:
 
 def list_runs(data: Path) -> list[Path]:
     folder = data / "runs"
-    return sorted(p for p in folder.iterdir() if (p / "run.json").is_file()) if folder.is_dir() else []
+    return sorted(p for p in folder.iterdir() if not p.name.startswith(".") and (p / "run.json").is_file()) if folder.is_dir() else []
 
 
 def code_version() -> str:
@@ -48,9 +48,12 @@ def freeze_code(target: Path) -> None:
     if target.exists():
         return
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
     for package in PACKAGES:
         shutil.copytree(ROOT / package, temporary / package, ignore=shutil.ignore_patterns("__pycache__"))
-    os.rename(temporary, target)
+    fsync_tree(temporary)
+    if not rename_if_absent(temporary, target):
+        shutil.rmtree(temporary)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +85,10 @@ class Journal:
                     continue
 
     def add(self, submission: Submission) -> None:
-        with open(self._path, "a") as f:
-            f.write(json.dumps(asdict(submission)) + "\n")
+        with open(self._path, "ab+") as f:
+            if f.tell() and (f.seek(-1, os.SEEK_END), f.read())[1] != b"\n":  # a torn line must not take this one with it
+                f.write(b"\n")
+            f.write(json.dumps(asdict(submission)).encode() + b"\n")
             f.flush()
             os.fsync(f.fileno())
 
@@ -100,22 +105,32 @@ class Launcher:
 
 
 def claim(root: Path) -> None:
-    """Become the run's launcher; refuses while another one lives."""
-    path = root / "launcher.json"
-    if path.exists():
-        other = Launcher(**json.loads(path.read_bytes()))
-        if other.pid != os.getpid() and other.alive():
-            raise RunError(f"{root}: process {other.pid} is running it; watch it with `python -m jobs.status {root.name} --watch` or end it with jobs.cancel")
-    write_atomic(path, json.dumps(asdict(Launcher(pid=os.getpid(), born=born(os.getpid()) or 0))).encode())
+    """Become the run's launcher; refuses while another one lives.
+
+    Claims are numbered and the next number is taken by link-if-absent, so of two launchers that find the last one dead only one goes on.
+    """
+    folder = root / "launchers"
+    folder.mkdir(exist_ok=True)
+    me = json.dumps(asdict(Launcher(pid=os.getpid(), born=born(os.getpid()) or 0))).encode()
+    while True:
+        number, last = _last_claim(folder)
+        if last and last.pid != os.getpid() and last.alive():
+            raise RunError(f"{root}: process {last.pid} is running it; watch it with `python -m jobs.status {root.name} --watch` or end it with jobs.cancel")
+        if write_if_absent(folder / f"{number + 1:06d}.json", me):
+            return
 
 
 def launcher_of(root: Path) -> Launcher | None:
     """The live launcher of a run, if any."""
-    path = root / "launcher.json"
-    if not path.exists():
-        return None
-    launcher = Launcher(**json.loads(path.read_bytes()))
-    return launcher if launcher.alive() else None
+    _, last = _last_claim(root / "launchers")
+    return last if last and last.alive() else None
+
+
+def _last_claim(folder: Path) -> tuple[int, Launcher | None]:
+    numbers = [int(p.stem) for p in folder.iterdir() if p.stem.isdigit()] if folder.is_dir() else []
+    if not numbers:
+        return 0, None
+    return max(numbers), Launcher(**json.loads((folder / f"{max(numbers):06d}.json").read_bytes()))
 
 
 def born(pid: int) -> int | None:

@@ -86,7 +86,7 @@ def _list(roots: Sequence[Path], data: Path, console: Console, *, as_json: bool)
         table.add_column(column)
     for run, states in looks:
         done, total = sum(s.shards_done for s in states), sum(s.num_shards for s in states)
-        table.add_row(run.root.name, _state(run, states), f"{done}/{total}", run.config.digest())
+        table.add_row(run.root.name, _state(run, states), f"{done}/{total}", run.digest)
     console.print(table)
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 import submitit
 
+from jobs.runs import born
 from serl.events import Events
 from serl.files import write_atomic
 from serl.preempt import Preempted, Stop
@@ -58,7 +59,8 @@ class Task:
 
 def _leave_with(launcher: int, stop: Stop) -> None:
     """Without its launcher a local job has nobody to hand its result to: stop at the next safe point."""
-    while Path(f"/proc/{launcher}").exists():
+    started = born(launcher)
+    while started is not None and born(launcher) == started:
         time.sleep(WATCH_S)
     stop.requested = True
 

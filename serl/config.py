@@ -8,7 +8,7 @@ import hashlib
 import json
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 StageName = Literal["corpus", "propose", "curate", "respond", "train", "score"]
 ROUND_STAGES: tuple[StageName, ...] = ("propose", "curate", "respond", "train", "score")
@@ -17,12 +17,13 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0.0)]
+Nucleus = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class Section(BaseModel):
     """A part of a configuration: unknown keys, wrong types and later changes are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 # ------------------------------------------------------------------------------------------------ optimisation
@@ -99,11 +100,12 @@ class Train(Training):
     reference: Literal["base", "previous"] = Field(default="base", description="whose log-probabilities the KL is measured against")
     importance_cap: float | None = Field(default=None, gt=0.0, description="truncate pi_trainer/pi_vllm at this value; null: no correction")
 
-    @model_validator(mode="after")
-    def _band(self) -> Self:
-        if self.agreement[0] > self.agreement[1]:
-            raise ValueError(f"agreement {list(self.agreement)}: the low bound is above the high bound")
-        return self
+    @field_validator("agreement")
+    @classmethod
+    def _band(cls, agreement: tuple[float, float]) -> tuple[float, float]:
+        if agreement[0] > agreement[1]:
+            raise ValueError(f"{list(agreement)}: the low bound is above the high bound")
+        return agreement
 
 
 # ------------------------------------------------------------------------------------------------ base model
@@ -205,9 +207,10 @@ class Sampling(Section):
     """Sampling parameters of one request."""
 
     temperature: float = Field(ge=0.0)
-    top_p: Fraction = 1.0
-    presence_penalty: float = 0.0
+    top_p: Nucleus = 1.0
+    presence_penalty: float = Field(default=0.0, ge=-2.0, le=2.0)
     max_tokens: Count
+    stop: tuple[str, ...] = ()
 
 
 class Prompts(Section):
@@ -219,12 +222,12 @@ class Prompts(Section):
     respond_user: str
     respond_plain: str
 
-    @model_validator(mode="after")
-    def _has_question(self) -> Self:
-        for key in ("respond_user", "respond_plain"):
-            if getattr(self, key).count("{question}") != 1:
-                raise ValueError(f"{key}: write {{question}} exactly once, where the question goes")
-        return self
+    @field_validator("respond_user", "respond_plain")
+    @classmethod
+    def _has_question(cls, text: str) -> str:
+        if text.count("{question}") != 1:
+            raise ValueError(f"{text!r}: write {{question}} exactly once, where the question goes")
+        return text
 
 
 class Quality(Section):
@@ -305,7 +308,7 @@ class Score(Section):
     max_tokens: Count
     samples: Natural = 0
     temperature: Positive = 1.0
-    top_p: Fraction = 0.95
+    top_p: Nucleus = 0.95
     choice_shots: Natural = Field(default=5, description="worked examples in multiple-choice prompts")
     max_problems: Count | None = Field(default=None, description="only the first problems of each benchmark; null: all")
     limit_s: Positive = 5.0
@@ -337,11 +340,12 @@ class RunConfig(Section):
         return self
 
     def digest(self) -> str:
-        """What every manifest records of the configuration: two runs with equal digests do the same work."""
-        return hashlib.sha256(self.canonical().encode()).hexdigest()[:16]
+        return digest(self.model_dump(mode="json"))
 
-    def canonical(self) -> str:
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+def digest(config: dict) -> str:
+    """What every manifest records of a configuration as JSON: two runs with equal digests do the same work."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _incoherences(c: RunConfig):
@@ -366,9 +370,25 @@ def _incoherences(c: RunConfig):
         yield "seeds: propose needs seed problems; give a source"
     if c.respond:
         yield from _reward_incoherences(c, c.respond)
+    yield from _engine_incoherences(c)
     uses_corpus = [p for p in (c.seeds, c.respond and c.respond.problems and c.respond.problems.source) if p and p.kind == "corpus"]
     if uses_corpus and c.base.kind != "scratch":
         yield "seeds of kind corpus exist only where base.kind is scratch; give a jsonl or dataset source"
+
+
+def _engine_incoherences(c: RunConfig):
+    room = c.engine.max_model_len
+    for stage, longest in (
+        ("propose.sampling", c.propose and c.propose.sampling.max_tokens),
+        ("respond.sampling", c.respond and c.respond.sampling.max_tokens),
+        ("score", c.score and c.score.max_tokens),
+    ):
+        if longest and longest >= room:
+            yield f"{stage}.max_tokens {longest}: engine.max_model_len {room} leaves no room for a prompt; raise it or ask for fewer tokens"
+    if c.base.kind == "scratch" and room > c.base.architecture.max_positions:
+        yield f"engine.max_model_len {room}: the base model has {c.base.architecture.max_positions} positions (base.architecture.max_positions)"
+    if c.respond and c.respond.sampling.temperature == 0.0:
+        yield "respond.sampling.temperature 0: equal answers make no vote; use a positive temperature"
 
 
 def _reward_incoherences(c: RunConfig, respond: Respond):

@@ -6,7 +6,7 @@ import re
 import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, TypeAlias, TypeVar, Union, get_args, get_origin
+from typing import Annotated, ClassVar, TypeAlias, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -22,7 +22,12 @@ class ConfigError(ValueError):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 floats (`1e-6` is a number) and no duplicate keys."""
+    """YAML 1.2 floats (`1e-6` is a number), no dates, keys that are text, and none twice."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 _Loader.add_implicit_resolver(
@@ -35,7 +40,9 @@ _Loader.add_implicit_resolver(
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> Tree:
     seen: set[object] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node)
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not a text; quote it", key_node.start_mark)
         if key in seen:
             raise yaml.constructor.ConstructorError(None, None, f"key {key!r} appears twice", key_node.start_mark)
         seen.add(key)
@@ -57,11 +64,15 @@ def load(model: type[M], path: Path, overrides: Sequence[str] = ()) -> M:
     tree, origins = _read(path, ())
     for text in overrides:
         key, value = _override(text)
-        _put(tree, key, value, text)
+        tree = _merge(tree, _nested(tree, key, value, text))
         origins = {k: v for k, v in origins.items() if k[: len(key)] != key} | {key: f"override {text!r}"}
+    if overrides:
+        origins[()] = f"{path} with {' '.join(overrides)}"
     _drop_nulls(tree)
     try:
         return model.model_validate_json(json.dumps(tree))
+    except TypeError as e:  # a YAML tag such as !!binary
+        raise ConfigError(f"{path}: {e}; write texts, numbers, lists and mappings only") from e
     except ValidationError as e:
         raise ConfigError("\n".join(_explain(model, tree, origins, path, error) for error in e.errors())) from None
 
@@ -73,7 +84,8 @@ def _read(path: Path, seen: tuple[Path, ...]) -> tuple[Tree, dict[Key, str]]:
         text = path.read_text()
     except FileNotFoundError:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=3)
-        raise ConfigError(f"{path}: no such file" + (f"; did you mean {', '.join(near)}?" if near else "")) from None
+        asked = f" (extended by {seen[-1]})" if seen else ""
+        raise ConfigError(f"{path}: no such file{asked}" + (f"; did you mean {', '.join(near)}?" if near else "")) from None
     except (OSError, UnicodeDecodeError) as e:
         raise ConfigError(f"{path}: cannot be read: {e}") from e
     tree = parse_yaml(text, str(path))
@@ -126,20 +138,23 @@ def _override(text: str) -> tuple[Key, object]:
     return tuple(key.split(".")), parse_yaml(value, f"override {text!r}") if value else ""
 
 
-def _put(tree: Tree, key: Key, value: object, text: str) -> None:
-    node = tree
-    for part in key[:-1]:
-        child = node.setdefault(part, {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"override {text!r}: {part} is {child!r}, not a section")
-        node = child
-    node[key[-1]] = value
+def _nested(tree: Tree, key: Key, value: object, text: str) -> Tree:
+    """The override as a delta file would write it; it merges by the same rules."""
+    if len(key) == 1:
+        return {key[0]: value}
+    child = tree.get(key[0])
+    if child is not None and not isinstance(child, dict):
+        raise ConfigError(f"override {text!r}: {key[0]} is {child!r}, not a section")
+    return {key[0]: _nested(child or {}, key[1:], value, text)}
 
 
 def _explain(model: type[BaseModel], tree: Tree, origins: dict[Key, str], path: Path, error: dict) -> str:
     key, section = _locate(model, error["loc"])
-    source = next((origins[key[:n]] for n in range(len(key), 0, -1) if key[:n] in origins), str(path))
-    where = f"{source}: {'.'.join(map(str, key)) or 'the file'}"
+    if error["type"].startswith("union_tag"):
+        key = (*key, "kind")
+    places = [key, (*key[:-1], "kind"), *(key[:n] for n in range(len(key) - 1, -1, -1))]
+    source = next((origins[place] for place in places if place in origins), str(path))
+    where = f"{source}: {'.'.join(map(str, key))}" if key else source
     match error["type"]:
         case "extra_forbidden":
             valid = sorted(section.model_fields)
@@ -151,9 +166,10 @@ def _explain(model: type[BaseModel], tree: Tree, origins: dict[Key, str], path: 
         case "value_error":
             return f"{where}: {error['ctx']['error']}"
         case "union_tag_invalid":
-            return f"{where}: kind {error['ctx']['tag']!r} is unknown; choose one of {error['ctx']['expected_tags']}"
+            return f"{where}: {error['ctx']['tag']!r} is unknown; choose one of {error['ctx']['expected_tags']}"
         case "union_tag_not_found":
-            return f"{where}: has no `kind`; say which one it is"
+            kinds = [m.model_fields["kind"].default for m in _models(section.model_fields[key[-2]].annotation)]
+            return f"{where}: missing; choose one of {', '.join(map(repr, kinds))}"
         case _:
             return f"{where}: {_short(error['input'])}: {error['msg'][0].lower()}{error['msg'][1:]}"
 

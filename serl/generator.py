@@ -48,7 +48,7 @@ class Generator:
         parameters = [
             SamplingParams(
                 n=num_samples, seed=seed, temperature=sampling.temperature, top_p=sampling.top_p, presence_penalty=sampling.presence_penalty,
-                max_tokens=sampling.max_tokens, logprobs=0,
+                max_tokens=sampling.max_tokens, stop=list(sampling.stop), logprobs=0,
             )
             for seed in seeds
         ]  # fmt: skip

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import is_flash_attn_2_available
+from transformers.utils.logging import disable_progress_bar
 
 from serl.batch import Rows
 from serl.config import Architecture
@@ -29,6 +30,7 @@ def attention(dtype: torch.dtype) -> str:
 def load_model(folder: Path, dtype: torch.dtype, compute_dtype: torch.dtype) -> PreTrainedModel:
     """The causal language model of a local folder, its weights in `dtype`, with the attention that suits `compute_dtype`."""
     validate_model_folder(folder)
+    disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=attention(compute_dtype), local_files_only=True)
     settings = model.config.to_dict()
     for key in LOGITS_NOT_PLAIN:
@@ -61,6 +63,20 @@ def scratch_llama(shape: Architecture, tokenizer: PreTrainedTokenizerBase, seed:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(config)
+
+
+def save_model(
+    lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, weights: dict[str, Tensor], dtype: torch.dtype, folder: Path
+) -> None:
+    """Write a Hugging Face folder of the model with these weights in `dtype`, its tokenizer beside it."""
+    disable_progress_bar()
+    buffers = dict(lm.named_buffers())
+    persistent = {name: buffers[name].cpu() for name in lm.state_dict() if name in buffers}
+    lm.config.dtype = dtype
+    lm.save_pretrained(folder, state_dict=weights | persistent)
+    tokenizer.save_pretrained(folder)
+    for path in folder.glob("*.safetensors"):  # written for the owner alone, whatever the umask; others read published policies too
+        path.chmod((folder / "config.json").stat().st_mode)
 
 
 class TokenLogProbs(nn.Module):

@@ -1,14 +1,16 @@
 """Reading a user's problems: every fault is a sentence with file, line, field and remedy, before any model is loaded."""
 
 import gzip
+import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from serl.config import GeneratedProblems, HubProblems, JsonlProblems
-from serl.records import Problem
+from serl.records import Problem, to_jsonl
 
+GENERATED_BENCHMARKS = ("arithmetic.jsonl", "arithmetic_choice.jsonl")
 CORPUS_FILES = {"seeds": "seeds.jsonl", "problems": "problems.jsonl"}
 
 
@@ -25,22 +27,27 @@ def load_problems(source: JsonlProblems | HubProblems | GeneratedProblems, *, da
             return _problems(_dataset(source), source.question, source.gold, f"dataset {source.name}")
 
 
+def fingerprint(problems: Iterable[Problem]) -> str:
+    """Tells whether two stages saw the same problems: a source outside the run may be edited while the run goes on."""
+    return hashlib.sha256(to_jsonl(problems)).hexdigest()[:16]
+
+
 def _lines(path: Path) -> Iterator[tuple[str, object]]:
     """(place, JSON value) of every line that is not blank."""
     try:
         data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; put it there or change the path in the configuration") from None
     except (OSError, EOFError, zlib.error) as e:
         raise ValueError(f"{path}: cannot be read ({e}); a name in .gz must be a gzip file") from e
     except UnicodeDecodeError as e:
         raise ValueError(f"{path}: not UTF-8 text ({e}); convert it") from e
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # not splitlines: JSON strings may hold U+2028 and its like
         if line.strip():
             try:
                 yield f"{path}:{number}", json.loads(line)
-            except json.JSONDecodeError as e:
+            except (ValueError, RecursionError) as e:
                 raise ValueError(f"{path}:{number}: not a JSON object ({e}); write one object per line") from e
 
 

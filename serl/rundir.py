@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from serl.config import RunConfig, StageName
+from serl.config import RunConfig, StageName, digest
 from serl.files import fsync_tree, rename_if_absent, sha256, write_atomic, write_if_absent
 
 
@@ -83,31 +83,36 @@ class Run:
 
     root: Path
     config: RunConfig
+    digest: str
     code: str
 
     @classmethod
     def create(cls, root: Path, config: RunConfig, code: str) -> "Run":
-        """Freeze the configuration in a new directory; refuses one that exists."""
+        """Freeze the configuration in a new directory, which appears whole or not at all; refuses one that exists."""
+        draft = root.with_name(f".{root.name}.{os.getpid()}")
         try:
-            root.parent.mkdir(parents=True, exist_ok=True)
-            root.mkdir()
-        except FileExistsError:
-            raise RunError(f"{root}: this run exists; continue it with `python -m jobs.resume {root.name}` or choose another name=...") from None
+            shutil.rmtree(draft, ignore_errors=True)
+            (draft / "events").mkdir(parents=True)
+            write_atomic(draft / "run.json", json.dumps({"config": config.model_dump(mode="json"), "code": code}, indent=1).encode())
+            created = rename_if_absent(draft, root)
         except OSError as e:
             raise RunError(f"{root}: cannot be created ({e.strerror}); choose a writable data root with --data or $SERL_DATA") from e
-        (root / "events").mkdir()
-        write_atomic(root / "run.json", json.dumps({"config": config.model_dump(mode="json"), "code": code}, indent=1).encode())
-        return cls(root, config, code)
+        if not created:
+            shutil.rmtree(draft)
+            raise RunError(f"{root}: this run exists; continue it with `python -m jobs.resume {root.name}` or choose another name=...")
+        return cls(root, config, config.digest(), code)
 
     @classmethod
     def open(cls, root: Path) -> "Run":
         try:
             frozen = json.loads((root / "run.json").read_bytes())
-        except FileNotFoundError:
+            # The digest is of the text that was frozen: a later version of the schema must not change what a run is.
+            return cls(root, RunConfig.model_validate_json(json.dumps(frozen["config"])), digest(frozen["config"]), frozen["code"])
+        except (FileNotFoundError, NotADirectoryError):
             raise RunError(f"{root}: not a run (it has no run.json); `python -m jobs.status` lists the runs") from None
-        except json.JSONDecodeError as e:
-            raise RunError(f"{root / 'run.json'}: damaged ({e}); restore it from a backup, or launch the run anew under another name") from e
-        return cls(root, RunConfig.model_validate_json(json.dumps(frozen["config"])), frozen["code"])
+        except (ValueError, KeyError, TypeError) as e:
+            remedy = "restore it from a backup, use the code that the run was launched with, or launch it anew under another name"
+            raise RunError(f"{root / 'run.json'}: damaged, or of another version ({e}); {remedy}") from e
 
     @property
     def data_root(self) -> Path:
@@ -124,15 +129,15 @@ class Run:
         """The shard's manifest, or None while it is not done."""
         path = self.stage_dir(shard.round, shard.stage) / f"{shard.name}.json"
         try:
-            m = json.loads(path.read_bytes())
+            manifest = _parse_manifest(path.read_bytes())
         except FileNotFoundError:
             return None
-        files = tuple(DataFile(**f) for f in m.pop("files"))
-        manifest = Manifest(**(m | {"shard": Shard(**m["shard"]), "files": files}))
-        if manifest.config != self.config.digest() or manifest.shard != shard:
+        except (ValueError, KeyError, TypeError) as e:
+            raise RunError(f"{path}: damaged ({e}); remove it and resume to redo the shard") from e
+        if manifest.config != self.digest or manifest.shard != shard:
             raise RunError(
                 f"{path}: written for {manifest.shard} under configuration {manifest.config}, but this run wants {shard} under "
-                f"{self.config.digest()}; run.json was changed after launch: restore it, or launch the new configuration under another name"
+                f"{self.digest}; run.json was changed after launch: restore it, or launch the new configuration under another name"
             )
         return manifest
 
@@ -146,7 +151,8 @@ class Run:
             raise RunError(f"{self.stage_dir(round, stage)}: shards {missing} are not done; `python -m jobs.resume {self.root.name}` runs them")
         inputs = {json.dumps(m.inputs, sort_keys=True) for m in found}
         if len(inputs) > 1:
-            raise RunError(f"{self.stage_dir(round, stage)}: shards were computed from different inputs: {sorted(inputs)}")
+            remedy = "restore the input that was changed, or remove the manifests (shard_*.json) that name the wrong ones and resume"
+            raise RunError(f"{self.stage_dir(round, stage)}: shards were computed from different inputs: {sorted(inputs)}; {remedy}")
         return found
 
     def path(self, manifest: Manifest, file: DataFile) -> Path:
@@ -156,10 +162,19 @@ class Run:
         """The content of a shard that is one file, checked against its digest."""
         (file,) = manifest.files
         path = self.path(manifest, file)
-        data = path.read_bytes()
+        remedy = f"remove {self.stage_dir(manifest.shard.round, manifest.shard.stage) / manifest.shard.name}.json and resume to redo the shard"
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise RunError(f"{path}: missing, but its manifest names it; {remedy}") from None
         if hashlib.sha256(data).hexdigest() != file.sha256:
-            raise RunError(f"{path}: {len(data)} bytes do not match the manifest; remove {manifest.shard.name}.json beside it and resume to redo the shard")
+            raise RunError(f"{path}: its {len(data)} bytes do not match the manifest; {remedy}")
         return data
+
+
+def _parse_manifest(data: bytes) -> Manifest:
+    m = json.loads(data)
+    return Manifest(**(m | {"shard": Shard(**m["shard"]), "files": tuple(DataFile(**f) for f in m["files"])}))
 
 
 class Attempt:
@@ -174,7 +189,7 @@ class Attempt:
         self.stage_dir = run.stage_dir(shard.round, shard.stage)
         self.folder = self.stage_dir / shard.name
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.key = hashlib.sha256(json.dumps([self.inputs, run.config.digest()], sort_keys=True).encode()).hexdigest()[:8]
+        self.key = hashlib.sha256(json.dumps([self.inputs, run.digest], sort_keys=True).encode()).hexdigest()[:8]
         self._start = time.time()
 
     def _part(self, index: int) -> Path:
@@ -209,7 +224,7 @@ class Attempt:
         """Name durable files in the manifest, unless another attempt has; then remove what the winner does not name."""
         now = time.time()
         manifest = Manifest(
-            shard=self.shard, files=tuple(files), inputs=self.inputs, config=self.run.config.digest(), code=self.run.code,
+            shard=self.shard, files=tuple(files), inputs=self.inputs, config=self.run.digest, code=self.run.code,
             attempt=self.id, seconds=round(now - self._start, 3), created=round(now, 3), counts=dict(counts),
         )  # fmt: skip
         text = json.dumps(dataclasses.asdict(manifest), indent=1)

@@ -5,13 +5,15 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
+import numpy as np
+from numpy.typing import NDArray
 from rapidfuzz.distance import Indel
 from rapidfuzz.process import cdist
 
 from serl.config import Quality
 from serl.prompts import one_line
 
-_MARKER = re.compile(r"^[ \t]*(?:\*\*|#+ )?(?:(?:Question|Problem) )?\d{1,3}[.):](?:\*\*)?(?=\s)", re.MULTILINE)
+_MARKER = re.compile(r"^[ \t]*(?:\*\*|#+ )?(?:(?:Question|Problem) )?\d{1,3}[.):](?:\*\*)?(?=\s|\Z)", re.MULTILINE)
 _SOLUTION = re.compile(r"\\boxed|^\s*(?:solution|answer)\s*:|\b(?:solution|answer):\s", re.IGNORECASE)
 _SECOND = re.compile(r"\b(?:question|problem)\s+\d+\s*[:.]", re.IGNORECASE)
 _NON_WORD = re.compile(r"[^a-z0-9]+")
@@ -96,20 +98,22 @@ def novel(texts: Sequence[str], pool: Sequence[str], max_rouge_l: float) -> list
     encode = Encoder()
     others = [encode(t) for t in dict.fromkeys(map(one_line, pool))]
     seen = {one_line(t) for t in pool}
-    limit = Fraction(str(max_rouge_l))
+    limit = Fraction(str(max_rouge_l)).limit_denominator(10**6)
     reasons: list[str | None] = []
     for start in range(0, len(texts), _BLOCK):
         block = [one_line(t) for t in texts[start : start + _BLOCK]]
         codes = [encode(t) for t in block]
-        near = _near(codes, others, limit)
-        inside = _near_pairs(codes, limit)
+        near = np.zeros(len(codes), bool)
+        for other in range(0, len(others), 8 * _BLOCK):
+            near |= _nearer(codes, others[other : other + 8 * _BLOCK], limit).any(axis=1)
+        inside = _nearer(codes, codes, limit)
         accepted: list[int] = []
         for i, text in enumerate(block):
             if text in seen:
                 reasons.append("exact_duplicate")
                 continue
             seen.add(text)
-            duplicate = near[i] or any(j in inside[i] for j in accepted)
+            duplicate = near[i] or inside[i, accepted].any()
             reasons.append("near_duplicate" if duplicate else None)
             if not duplicate:
                 accepted.append(i)
@@ -117,33 +121,12 @@ def novel(texts: Sequence[str], pool: Sequence[str], max_rouge_l: float) -> list
     return reasons
 
 
-def _near(codes: Sequence[str], others: Sequence[str], limit: Fraction) -> list[bool]:
-    """Whether each code is nearer than `limit` to any of `others`."""
-    near = [False] * len(codes)
-    for start in range(0, len(others), 8 * _BLOCK):
-        chunk = others[start : start + 8 * _BLOCK]
-        for i, j, similarity in _hits(codes, chunk, limit):
-            near[i] = near[i] or _exceeds(similarity, len(codes[i]) + len(chunk[j]), limit)
-    return near
+def _nearer(codes: Sequence[str], others: Sequence[str], limit: Fraction) -> NDArray[np.bool_]:
+    """Whether 2*LCS/(m+n) > limit, for each of `codes` with each of `others`.
 
-
-def _near_pairs(codes: Sequence[str], limit: Fraction) -> list[set[int]]:
-    pairs: list[set[int]] = [set() for _ in codes]
-    for i, j, similarity in _hits(codes, codes, limit):
-        if j < i and _exceeds(similarity, len(codes[i]) + len(codes[j]), limit):
-            pairs[i].add(j)
-    return pairs
-
-
-def _hits(codes: Sequence[str], others: Sequence[str], limit: Fraction):
-    if not codes or not others:
-        return
+    2*LCS = similarity * (m+n) is an integer, so the comparison is exact. Two empty texts have no tokens in common.
+    """
     cutoff = max(0.0, float(limit) - 1e-6)
-    similarity = cdist(codes, others, scorer=Indel.normalized_similarity, score_cutoff=cutoff, dtype=float)
-    for i, j in zip(*similarity.nonzero()):
-        yield int(i), int(j), float(similarity[i, j])
-
-
-def _exceeds(similarity: float, total: int, limit: Fraction) -> bool:
-    """Whether 2*LCS/(m+n) > limit, where 2*LCS = similarity * (m+n) is an integer. Two empty texts have no tokens in common."""
-    return total > 0 and Fraction(round(similarity * total), total) > limit
+    similarity = cdist(codes, others, scorer=Indel.normalized_similarity, score_cutoff=cutoff, dtype=np.float64)
+    total = np.add.outer([len(c) for c in codes], [len(o) for o in others])
+    return np.rint(similarity * total).astype(np.int64) * limit.denominator > limit.numerator * total

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from serl import checkpoint
 from serl.batch import Rows, Sample, collate, plan_micro_batches
 from serl.config import Training
-from serl.model import TokenLogProbs, load_model
+from serl.model import TokenLogProbs, load_model, save_model
 from serl.objective import Loss
 from serl.randomness import seed_of
 from serl.ranks import Ranks
@@ -183,11 +183,7 @@ class Trainer:
             if self.ranks.first:
                 weights[name] = full.to("cpu", dtype)
         if self.ranks.first:
-            buffers = dict(self._lm.named_buffers())
-            weights |= {name: buffers[name].cpu() for name in self._lm.state_dict() if name in buffers}
-            self._lm.config.dtype = dtype
-            self._lm.save_pretrained(folder, state_dict=weights)
-            tokenizer.save_pretrained(folder)
+            save_model(self._lm, tokenizer, weights, dtype, folder)
         self.ranks.barrier()
 
     def _full(self, p: torch.nn.Parameter) -> Tensor:

@@ -54,6 +54,6 @@ def policy_dir(run: Run, round: int) -> tuple[Path, str]:
         folder = path if path.is_absolute() else run.data_root / "models" / path
         if not (folder / "config.json").is_file():
             raise RunError(f"{folder}: no config.json; base.path must be a Hugging Face model folder")
-        return folder, str(folder)
+        return folder, run.config.base.path
     (manifest,) = run.complete(round, "train")
     return run.stage_dir(round, "train") / "policy", manifest.digest

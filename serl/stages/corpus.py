@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from serl import arithmetic
 from serl.config import Corpus, Scratch
-from serl.problems import CORPUS_FILES
+from serl.problems import CORPUS_FILES, GENERATED_BENCHMARKS
 from serl.records import to_jsonl
 from serl.rundir import Manifest
 from serl.stages import Work
@@ -31,18 +31,19 @@ def run(work: Work) -> Manifest:
 
 
 def _write(folder: Path, base: Scratch, seed: int) -> dict[str, float]:
+    arithmetic_file, choice_file = GENERATED_BENCHMARKS
     documents = arithmetic.corpus(seed, base.corpus.documents, _mix(base.corpus))
     build_tokenizer((d.prompt + d.completion for d in documents), base.architecture.vocabulary, folder / TOKENIZER)
     tokens = _write_documents(folder, documents)
     _write_problems(folder / CORPUS_FILES["seeds"], arithmetic.seed_problems(seed, base.corpus.seeds))
     _write_problems(folder / CORPUS_FILES["problems"], arithmetic.train_problems(seed, base.corpus.problems))
-    _write_problems(folder / "arithmetic.jsonl", arithmetic.test_problems(base.corpus.test_problems))
+    _write_problems(folder / arithmetic_file, arithmetic.test_problems(base.corpus.test_problems))
     choices = arithmetic.choice_problems(base.corpus.choice_problems)
     rows = [
         {"id": f"{i:05d}", "question": c.problem.question, "choices": list(c.options), "answer": c.gold, "subject": c.problem.kind}
         for i, c in enumerate(choices)
     ]
-    (folder / "arithmetic_choice.jsonl").write_bytes(to_jsonl(rows))
+    (folder / choice_file).write_bytes(to_jsonl(rows))
     return {"documents": len(documents), "tokens": tokens} | {f"documents_{k}": n for k, n in Counter(d.kind for d in documents).items()}
 
 

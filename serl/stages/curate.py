@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from serl.problems import load_problems
+from serl.problems import fingerprint, load_problems
 from serl.prompts import one_line
 from serl.records import Problem, from_jsonl, to_jsonl
 from serl.rundir import Manifest, Run
@@ -18,11 +18,11 @@ def run(work: Work) -> Manifest:
     assert section is not None and config.seeds is not None, "a curate shard is planned only for runs that propose"
     proposed = work.run.complete(round, "propose")
     earlier = {r: instructions(work.run, r) for r in range(1, round)}
-    inputs = {f"propose/{m.shard.index:05d}": m.digest for m in proposed}
+    seeds = load_problems(config.seeds, data_root=work.run.data_root, corpus=corpus_dir(work.run))
+    inputs = {"seeds": fingerprint(seeds)} | {f"propose/{m.shard.index:05d}": m.digest for m in proposed}
     inputs |= {f"curate/round_{r:03d}": work.run.complete(r, "curate")[0].digest for r in earlier}
     attempt = work.attempt(inputs)
     candidates = [c for m in proposed for c in candidates_of(work.run.read(m))]
-    seeds = load_problems(config.seeds, data_root=work.run.data_root, corpus=corpus_dir(work.run))
     pool = [p.question for p in seeds] + [p.question for r in earlier.values() for p in r]
     reasons = novel([c.text for c in candidates], pool, section.max_rouge_l)
     fresh = [c for c, reason in zip(candidates, reasons) if reason is None]

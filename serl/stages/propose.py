@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from serl import generator
 from serl.config import Propose
-from serl.problems import load_problems
+from serl.problems import fingerprint, load_problems
 from serl.prompts import propose_prompt
 from serl.randomness import rng_of, seed_of
 from serl.records import Candidate, from_jsonl, share, to_jsonl
@@ -22,8 +22,9 @@ def run(work: Work) -> Manifest:
     assert section is not None and config.seeds is not None, "a propose shard is planned only for runs that propose"
     policy, digest = policy_dir(work.run, round - 1)
     kept, kept_inputs = kept_questions(work.run, before=round)
-    attempt = work.attempt({"policy": digest} | kept_inputs)
-    seeds = [p.question for p in load_problems(config.seeds, data_root=work.run.data_root, corpus=corpus_dir(work.run))]
+    problems = load_problems(config.seeds, data_root=work.run.data_root, corpus=corpus_dir(work.run))
+    seeds = [p.question for p in problems]
+    attempt = work.attempt({"policy": digest, "seeds": fingerprint(problems)} | kept_inputs)
     mine = share(range(section.prompts), work.shard.index, work.shard.count)
     starts = range(0, len(mine), section.part_prompts)
     engine = None
@@ -59,13 +60,13 @@ def _part(work: Work, engine: generator.Generator, seeds: list[str], kept: list[
     continues = engine.tokenizer.chat_template is None
     for (p, _, dropped), (completion,) in zip(fitting, outputs):
         items = parse_list(completion.text, continues=continues, truncated=completion.finish_reason == "length")
-        yield _judged(p, items, section) | {"dropped_shots": dropped}
+        yield _judged(p, items, dropped, section)
     if len(fitting) < len(encoded):
         yield {"candidates": [], "counts": {"prompts_too_long": len(encoded) - len(fitting)}}
 
 
-def _judged(prompt: int, items: list[str], section: Propose) -> dict:
-    counts: Counter[str] = Counter(items=len(items))
+def _judged(prompt: int, items: list[str], dropped_shots: int, section: Propose) -> dict:
+    counts: Counter[str] = Counter(items=len(items), dropped_shots=dropped_shots)
     candidates = []
     for i, text in enumerate(items):
         reason = rejection(text, section.quality)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from evaluation.answers import extract
 from evaluation.verifier import Verifier
 from serl import generator
-from serl.problems import load_problems
+from serl.problems import fingerprint, load_problems
 from serl.prompts import question_prompt
 from serl.randomness import rng_of, seed_of
 from serl.records import Completion, Group, Problem, from_jsonl, groups_from_parquet, groups_to_parquet, share
@@ -52,11 +52,13 @@ def questions(run: Run, round: int) -> tuple[list[tuple[str, Problem]], dict[str
         problems = [Problem(**row) for row in from_jsonl(run.read(curated))]
     else:
         source = load_problems(section.problems.source, data_root=run.data_root, corpus=corpus_dir(run))
+        inputs["problems"] = fingerprint(source)
         problems = _draw(source, section.problems.per_round, config.seed, round)
     tasks = [("train", p) for p in problems]
     if section.anchors:
         assert config.seeds is not None
         seeds = load_problems(config.seeds, data_root=run.data_root, corpus=corpus_dir(run))
+        inputs["seeds"] = fingerprint(seeds)
         chosen = rng_of(config.seed, "anchors").sample(seeds, min(section.anchors, len(seeds)))
         tasks += [("anchor", Problem(id=f"anchor-{p.id}", question=p.question, gold=p.gold)) for p in chosen]
     return tasks, inputs

@@ -135,6 +135,8 @@ def test_export_before_training_is_the_model_that_came_in(base, two, two_out, st
     for name, weight in job.make_model(base).state_dict().items():
         assert torch.equal(weight, exported[name]), name
     assert load_tokenizer(two_out / f"start_{stage}").eos_token == "<eos>"
+    modes = {p.stat().st_mode for p in (two_out / f"start_{stage}").iterdir()}
+    assert len(modes) == 1, "whoever may read the configuration may read the weights"
 
 
 @pytest.mark.parametrize("kind", ["bfloat16_0", "bfloat16_3"])

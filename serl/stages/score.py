@@ -1,0 +1,119 @@
+"""score: a policy's answers to benchmark problems, graded. Greedy once, and sampled for pass@k and maj@k."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluation import mmlu_pro
+from evaluation.benchmark import Benchmark, Problem, load_benchmark, load_problems, load_shots
+from evaluation.grade import Grade, Mode, Response, grade
+from evaluation.verifier import Verifier
+from serl import generator
+from serl.config import Sampling, Score
+from serl.prompts import encode, question_prompt
+from serl.randomness import seed_of
+from serl.records import Completion, from_jsonl, to_jsonl
+from serl.rundir import Manifest, Run
+from serl.stages import Work, corpus_dir, policy_dir
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """A problem, and the worked examples of its subject that may stand before it."""
+
+    problem: Problem
+    shots: tuple[Problem, ...]
+
+
+def run(work: Work) -> Manifest:
+    """Publish graded responses: rows of `evaluation.grade.Grade`, which can be graded again without a model."""
+    config = work.run.config
+    section = config.score
+    assert section is not None, "a score shard is planned only for runs that score"
+    policy, digest = policy_dir(work.run, work.shard.round)
+    attempt = work.attempt({"policy": digest})
+    mine = [item for name in section.benchmarks for item in items(name, work.run)][work.shard.index :: work.shard.count]
+    engine = None
+    parts = []
+    with Verifier(workers=work.cores, limit_s=section.limit_s) as verifier:
+        for number, start in enumerate(range(0, len(mine), section.part_prompts)):
+            work.stop.safe_point()
+            data = attempt.part(number)
+            if data is None:
+                engine = engine or generator.Generator(policy, config.engine, device=work.device)
+                chosen = mine[start : start + section.part_prompts]
+                grades = grade([i.problem for i in chosen], _respond(work, engine, section, chosen), verifier)
+                data = attempt.commit(number, to_jsonl(grades))
+            parts.append(data)
+            work.progress(min(start + section.part_prompts, len(mine)), len(mine), "problems")
+    data = b"".join(parts)
+    return attempt.publish_bytes(".jsonl", data, data.count(b"\n"), {"problems": len(mine)})
+
+
+def items(name: str, run: Run) -> list[Item]:
+    """The problems of a benchmark as this run asks them."""
+    section = run.config.score
+    assert section is not None
+    benchmark = load_benchmark(name)
+    folders: Sequence[Path] = (corpus_dir(run), run.data_root / "benchmarks")
+    problems = load_problems(benchmark, folders)[: section.max_problems]
+    shots = _shots_by_subject(benchmark, folders)
+    return [Item(problem=p, shots=tuple(shots.get(p.subject, [])[: section.choice_shots])) for p in problems]
+
+
+def _shots_by_subject(benchmark: Benchmark, folders: Sequence[Path]) -> dict[str, list[Problem]]:
+    shots: dict[str, list[Problem]] = {}
+    for shot in load_shots(benchmark, folders) if benchmark.kind == "choice" else ():
+        shots.setdefault(shot.subject, []).append(shot)
+    return shots
+
+
+def _respond(work: Work, engine: generator.Generator, section: Score, chosen: Sequence[Item]) -> list[Response]:
+    """Every problem's greedy answer and samples. One that does not fit the context gets an empty answer: it counts, as unanswered."""
+    prompts = [_prompt(work.run, engine, section, item) for item in chosen]
+    responses: list[Response] = []
+    greedy = Sampling(temperature=0.0, max_tokens=section.max_tokens)
+    sampled = Sampling(temperature=section.temperature, top_p=section.top_p, max_tokens=section.max_tokens)
+    modes: list[tuple[Mode, Sampling, int]] = [("greedy", greedy, 1), ("sample", sampled, section.samples)]
+    for mode, sampling, num_samples in modes:
+        for kind, stop in (("math", ()), ("choice", (mmlu_pro.STOP,))):
+            asked = [(i.problem, ids) for i, ids in zip(chosen, prompts) if i.problem.kind == kind]
+            if num_samples and asked:
+                responses += _sampled(work, engine, asked, sampling.model_copy(update={"stop": stop}), num_samples, mode)
+    return responses
+
+
+def _sampled(
+    work: Work, engine: generator.Generator, asked: Sequence[tuple[Problem, list[int]]], sampling: Sampling, num_samples: int, mode: Mode
+) -> list[Response]:
+    seed, round = work.run.config.seed, work.shard.round
+    fitting = [(p, ids) for p, ids in asked if ids]
+    seeds = [seed_of(seed, round, "score", p.benchmark, p.id) for p, _ in fitting]
+    outputs = engine.generate([ids for _, ids in fitting], sampling, num_samples=num_samples, seeds=seeds)
+    nothing = Completion(token_ids=(), logprobs=(), text="", finish_reason="prompt_too_long")
+    answered = [(p, out) for (p, _), out in zip(fitting, outputs)] + [(p, (nothing,) * num_samples) for p, ids in asked if not ids]
+    return [
+        Response(benchmark=p.benchmark, id=p.id, sample=i, mode=mode, response=c.text, finish_reason=c.finish_reason)
+        for p, out in answered
+        for i, c in enumerate(out)
+    ]
+
+
+def _prompt(run: Run, engine: generator.Generator, section: Score, item: Item) -> list[int]:
+    """Token ids that leave room for the answer; examples are dropped one by one to make it. Empty where even none fit."""
+    room = engine.max_model_len - section.max_tokens
+    if item.problem.kind == "math":
+        ids = question_prompt(engine.tokenizer, run.config.prompts, item.problem.question)
+        return ids if len(ids) <= room else []
+    for used in range(len(item.shots), -1, -1):
+        text = mmlu_pro.choice_prompt(item.problem, item.shots[:used], item.problem.subject)
+        ids = encode(engine.tokenizer, system=None, user=text, plain=text)
+        if len(ids) <= room:
+            return ids
+    return []
+
+
+def round_grades(run: Run, round: int) -> list[Grade]:
+    """All graded responses of a round."""
+    return [Grade(**row) for m in run.complete(round, "score") for row in from_jsonl(run.read(m))]
+
