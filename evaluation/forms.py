@@ -37,7 +37,7 @@ _LONE_LETTER = re.compile(r"\(([A-Za-z])\)")
 
 _UNSIGNED = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)"
 _DECIMAL = re.compile(rf"([+-]?)({_UNSIGNED})(?:(?:[eE]| ?(?:\\times|\\cdot|\*) ?10\^)\{{?([+-]?\d{{1,6}})\}}?)?")
-_RATIO = re.compile(r"([+-]?)(?:(\d+) ?(?=\\frac|\d+/))?(?:\\frac\{(-?\d+)\}\{(-?\d+)\}|\\frac ?(\d) ?(\d)|(\d+)/(-?\d+))")
+_RATIO = re.compile(r"([+-]?)(?:(\d+)(?: ?(?=\\frac)| (?=\d+/)))?(?:\\frac\{(-?\d+)\}\{(-?\d+)\}|\\frac ?(\d) ?(\d)|(\d+)/(-?\d+))")
 _REPEATING = re.compile(r"([+-]?)(\d*)\.(\d*)\\overline ?\{(\d+)\}")
 _BASED = re.compile(r"(\d+)_(?:\{(?:\\text\{)?(\w{1,12})\}{1,2}|(\d))")
 _UNIT = re.compile(

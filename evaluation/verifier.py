@@ -24,6 +24,7 @@ from evaluation.values import Value, place, same
 from evaluation.worker import READY, Job, Outcome, Verdict
 
 _START_S = 120.0
+_START_ATTEMPTS = 3
 _PAIRS_PER_JOB = 32
 
 
@@ -48,11 +49,11 @@ class Verifier:
         if workers < 1 or limit_s <= 0 or memory_mb < 256:
             raise ValueError(f"Verifier(workers={workers}, limit_s={limit_s}, memory_mb={memory_mb}): needs >= 1, > 0 and >= 256")
         self.workers = workers
-        processes = [_Process(limit_s, memory_mb) for _ in range(workers)]
+        self.processes = [_Process(limit_s, memory_mb) for _ in range(workers)]
         self._idle: queue.LifoQueue[_Process] = queue.LifoQueue()
-        for process in processes:
+        for process in self.processes:
             self._idle.put(process)
-        self.close = weakref.finalize(self, _stop_all, processes)
+        self.close = weakref.finalize(self, _stop_all, self.processes)
         """End the workers; also happens when the verifier is collected or the program ends."""
 
     def __enter__(self) -> Self:
@@ -145,14 +146,22 @@ class _Process:
         return False
 
     def _started(self) -> Connection:
-        if self.connection is not None:
-            return self.connection
+        """The pipe to a worker that is ready; a worker that dies while it starts was not killed by an answer, so try again."""
+        for _ in range(_START_ATTEMPTS):
+            if self.connection is None:
+                self._start()
+            if self.connection is not None:
+                return self.connection
+        raise RuntimeError("the answer worker does not start; `python -c 'import evaluation.equivalence'` shows why")
+
+    def _start(self) -> None:
         root = str(Path(__file__).resolve().parents[1])
         here, there = Pipe()
         arguments = [str(there.fileno()), str(self.limit_s), str(self.memory_mb), str(os.getpid())]
         self.child = subprocess.Popen(
             [sys.executable, "-m", "evaluation.worker", *arguments],
             pass_fds=[there.fileno()],
+            cwd=root,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))},
@@ -161,8 +170,6 @@ class _Process:
         self.connection = here
         if not (here.poll(_START_S) and _first(here) == READY):
             self.stop()
-            raise RuntimeError("the answer worker did not start; `python -c 'import evaluation.equivalence'` shows why")
-        return here
 
     def stop(self) -> None:
         """End the worker, if there is one."""
@@ -177,7 +184,7 @@ class _Process:
 def _first(connection: Connection) -> str | None:
     try:
         return connection.recv()
-    except EOFError:
+    except (EOFError, ConnectionResetError):
         return None
 
 

@@ -19,7 +19,7 @@ Job = tuple[Literal["classes"], tuple[str, ...]] | tuple[Literal["pairs"], tuple
 
 READY = "ready"
 _LOOK_UP_S = 2.0
-_GRACE_S = 10.0
+_GRACE_S = 5.0
 
 
 def classify(answers: Sequence[str], settled: Sequence[Outcome]) -> Iterator[Outcome]:

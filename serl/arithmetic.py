@@ -47,6 +47,8 @@ STEP_WEIGHTS = (0.15, 0.35, 0.30, 0.20)
 MAX_START = 20
 MAX_BEFORE_PLUS = 60
 MAX_BEFORE_TIMES = 20
+MAX_OPERAND = 9
+MAX_FACTOR = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,7 @@ class Document:
 
     prompt: str
     completion: str
-    kind: Literal["direct", "steps", "list", "choice"]
+    kind: Literal["direct", "steps", "list", "choice", "drill"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,7 @@ class Mix:
 
     lists: float = 0.08
     choices: float = 0.04
+    drills: float = 0.3
     direct_story: float = 0.35
     direct_expression: float = 0.65
     list_lengths: tuple[int, int] = (6, 9)
@@ -130,13 +133,23 @@ def make_problem(rng: random.Random) -> Problem:
     return Problem(question=question, start=start, operations=operations, kind="expression" if expression else "story")
 
 
+def fitting_operators(value: int) -> list[Operator]:
+    """What may follow a value; sums are twice as likely as products."""
+    linear: list[Operator] = [operator for operator, fits in (("+", value <= MAX_BEFORE_PLUS), ("-", value >= 4)) if fits]
+    return linear + linear + (["*"] if value <= MAX_BEFORE_TIMES else [])
+
+
+def largest_operand(value: int, operator: Operator) -> int:
+    """The largest operand that keeps the result between 1 and 99 and the step easy."""
+    return {"+": MAX_OPERAND, "-": min(MAX_OPERAND, value - 1), "*": MAX_FACTOR}[operator]
+
+
 def _chain(rng: random.Random, num_steps: int) -> tuple[int, tuple[tuple[Operator, int], ...]]:
     start = value = rng.randint(2, MAX_START)
     operations: list[tuple[Operator, int]] = []
     for _ in range(num_steps):
-        linear = [operator for operator, fits in (("+", value <= MAX_BEFORE_PLUS), ("-", value >= 4)) if fits]
-        operator = rng.choice(linear + linear + (["*"] if value <= MAX_BEFORE_TIMES else []))
-        operand = rng.randint(2, {"+": 9, "-": min(9, value - 1), "*": 4}[operator])
+        operator = rng.choice(fitting_operators(value))
+        operand = rng.randint(2, largest_operand(value, operator))
         value = apply(value, operator, operand)
         operations.append((operator, operand))
     return start, tuple(operations)
@@ -214,13 +227,23 @@ def _document(rng: random.Random, mix: Mix) -> Document:
     if draw < mix.lists:
         questions = [_training_problem(rng).question for _ in range(rng.randint(*mix.list_lengths))]
         return Document(prompt=LIST_PROMPT, completion=numbered(questions), kind="list")
+    if draw < mix.lists + mix.drills:
+        return _drill(rng)
     problem = _training_problem(rng)
-    if draw < mix.lists + mix.choices:
+    if draw < mix.lists + mix.drills + mix.choices:
         choice = make_choice(rng, problem, rng.choice(LETTERS))
         return Document(prompt=choice_prompt(choice), completion=choice_solution(choice), kind="choice")
     direct_share = mix.direct_expression if problem.kind == "expression" else mix.direct_story
     style: Style = "direct" if rng.random() < direct_share else "steps"
     return Document(prompt=answer_prompt(problem.question), completion=solution(problem, style), kind=style)
+
+
+def _drill(rng: random.Random) -> Document:
+    """One bare equation: the cheapest practice of what the steps of a solution consist of."""
+    value = rng.randint(2, MAX_BEFORE_TIMES * 4)
+    operator = rng.choice(fitting_operators(value))
+    operand = rng.randint(2, largest_operand(value, operator))
+    return Document(prompt=f"{value} {operator} {operand}", completion=f" = {apply(value, operator, operand)}.", kind="drill")
 
 
 def _training_problem(rng: random.Random) -> Problem:

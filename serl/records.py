@@ -103,10 +103,15 @@ GROUP_SCHEMA = pa.schema(
 
 def groups_to_parquet(groups: Iterable[Group]) -> bytes:
     """Equal groups give equal bytes."""
-    rows = [dataclasses.asdict(g) for g in groups]
+    rows = [_shallow(g) | {"completions": [_shallow(c) for c in g.completions]} for g in groups]
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=GROUP_SCHEMA), sink, compression="zstd", row_group_size=1024)
     return sink.getvalue()
+
+
+def _shallow(record: Group | Completion) -> dict[str, object]:
+    """The fields as they are; `dataclasses.asdict` would copy every token id."""
+    return {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
 
 
 def groups_from_parquet(data: bytes, *, completions: bool = True) -> list[Group]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from serl import algorithms, batch
-from serl.config import Pretrain, Scratch, Train
+from serl.config import Pretrain, Scratch
 from serl.model import load_model, load_tokenizer, scratch_llama
 from serl.objective import ImitationLoss, Loss, mismatch
 from serl.preempt import Preempted
@@ -23,7 +23,7 @@ from serl.rundir import Attempt, Manifest, Run
 from serl.stages import Work, corpus_dir, policy_dir
 from serl.stages.corpus import DOCUMENTS, TOKENIZER
 from serl.stages.respond import round_groups, trainable
-from serl.trainer import StepStats, Trainer, frozen_logprobs
+from serl.trainer import StepStats, Trainer, compute_dtype, frozen_logprobs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +100,7 @@ def _reinforce(work: Work, ranks: Ranks) -> None:
     ][: settings.max_steps]
     tokenizer = load_tokenizer(previous)
     temperature = config.respond.sampling.temperature
-    lm = load_model(previous, torch.float32, torch.float32)
+    lm = load_model(previous, torch.float32, compute_dtype(settings))
     trainer = Trainer(lm, settings, ranks=ranks, horizon=max(1, len(batches)), seed=config.seed * 1000 + round, temperature=temperature)
     counts: dict[str, float] = {f"groups_{name}": n for name, n in fates.items()} | {"samples": len(samples)}
     if samples:
@@ -164,8 +164,9 @@ def _teach(work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, lesson:
     for number in range(trainer.step_index, len(lesson.batches)):
         stats = trainer.step([lesson.samples[i] for i in lesson.batches[number]], lesson.loss)
         record(stats)
-        leave = ranks.any(work.stop.requested)
-        if leave or (stats.step % checkpoint_every == 0 and stats.step < len(lesson.batches)):
+        unfinished = stats.step < len(lesson.batches)
+        leave = unfinished and ranks.any(work.stop.requested)
+        if leave or (unfinished and stats.step % checkpoint_every == 0):
             trainer.save(attempt.folder, {})
         if leave:
             raise Preempted

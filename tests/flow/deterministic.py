@@ -7,6 +7,7 @@ per attempt, so that an attempt costs milliseconds, and prints what it found as 
 
 import argparse
 import builtins
+import gc
 import hashlib
 import io
 import json
@@ -43,8 +44,8 @@ CONFIG = {
     "prompts": {"propose_system": "-", "propose_opening": OPENING, "respond_user": "{question}", "respond_plain": "Q: {question}\nA:"},
     "engine": {"max_model_len": 2000},
     "propose": {"shards": 2, "prompts": 8, "seed_shots": 3, "kept_shots": 1, "part_prompts": 2, "sampling": {"temperature": 1.0, "max_tokens": 400}},
-    "curate": {"max_instructions": 16},
-    "respond": {"shards": 2, "samples": 5, "part_prompts": 4, "anchors": 3, "sampling": {"temperature": 1.0, "max_tokens": 60}},
+    "curate": {"max_instructions": 10},
+    "respond": {"shards": 2, "samples": 4, "part_prompts": 4, "anchors": 2, "sampling": {"temperature": 1.0, "max_tokens": 60}},
     "train": {"objective": {"kind": "reinforce_pp"}, "optimizer": {"lr": 1e-4}},
 }
 NOUNS = "apples bottles candles drums eggs feathers gloves hats jars kites lamps melons nails oranges pencils ropes shells tiles".split()
@@ -297,9 +298,11 @@ def main() -> None:
     p.add_argument("--workers", type=int, default=1)
     p.add_argument("--seed", type=int, default=0)
     args = p.parse_args()
+    gc.freeze()  # children leave what they inherit alone
     generator.Generator = Engine
     sys.modules["serl.stages.train"] = types.ModuleType("serl.stages.train")
     sys.modules["serl.stages.train"].run = train
+    finish(new_root(args.folder / "warm-up"), 0)  # here, so that no child pays for what is loaded at first use
     expected, parts, num_calls = reference(args.folder / "reference")
     seen: Counter[str] = Counter(points=3 * num_calls, parts=len(parts))
     for number, kills in enumerate(schedule(args.runs, num_calls, args.seed)):

@@ -1,0 +1,94 @@
+"""What self-play teaches the tiny base model, beside its controls: `slurm/python tests/bench/learning.py [--seeds 0 1 2] [--arms ...]`.
+
+Every arm is a run of configs/quickstart.yaml with a few keys changed, on the same base model of the same seed, through `python -m jobs.launch`.
+Finished runs under --data are kept, so that an interrupted benchmark goes on. Prints held-out greedy accuracy before and after, by arm.
+"""
+
+import argparse
+import shutil
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from evaluation.grade import summarise
+from serl.problems import GENERATED_BENCHMARKS
+from serl.rundir import Run
+from serl.stages import corpus_dir, policy_dir
+from serl.stages.score import round_grades
+
+QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
+LABELLED = [
+    "stages=[respond, train, score]", "propose=null", "curate=null",
+    "respond.problems={source: {kind: jsonl, path: problems.jsonl, gold: answer}, per_round: 400}",
+]  # fmt: skip
+ARMS: dict[str, list[str]] = {
+    "REINFORCE++, own instructions, vote (SeRL)": [],
+    "ground-truth reward, labelled problems": [*LABELLED, "respond.reward.kind=verified"],
+    "random reward, own instructions": ["respond.reward.kind=random"],
+    "GRPO, own instructions, vote": ["train.objective={kind: grpo, kl: 1.0e-3}"],
+    "RLOO, own instructions, vote": ["train.objective={kind: rloo, kl: 1.0e-3}"],
+    "no difficulty filter": ["train.agreement=[0.0, 1.0]"],
+}
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--data", type=Path, default=Path("data-learning"))
+    p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    p.add_argument("--arms", type=int, nargs="+", default=list(range(len(ARMS))), help="arms by number, as in the printed table")
+    args = p.parse_args()
+    names = list(ARMS)
+    rows: dict[str, list[tuple[float, float]]] = {}
+    for seed in args.seeds:
+        base = _base(args.data, seed)
+        for number in args.arms:
+            run = _run(args.data, f"arm{number}-seed{seed}", base, seed, ARMS[names[number]])
+            rows.setdefault(names[number], []).append((_greedy(run, 0), _greedy(run, run.config.rounds)))
+            print(_table(rows), flush=True)
+
+
+def _base(data: Path, seed: int) -> Run:
+    """The base model of a seed, made once; its corpus gives every arm seeds, labelled problems and benchmarks."""
+    run = _launch(data, f"base-seed{seed}", [f"seed={seed}", "rounds=0"])
+    for folder in ("seeds", "benchmarks"):
+        (data / folder).mkdir(exist_ok=True)
+    for name in ("seeds.jsonl", "problems.jsonl"):
+        shutil.copy(corpus_dir(run) / name, data / "seeds" / f"{seed}-{name}")
+    for name in GENERATED_BENCHMARKS:  # the same for every seed
+        shutil.copy(corpus_dir(run) / name, data / "benchmarks" / name)
+    return run
+
+
+def _run(data: Path, name: str, base: Run, seed: int, changes: list[str]) -> Run:
+    policy, _ = policy_dir(base, 0)
+    shared = [f"seed={seed}", f"base={{kind: checkpoint, path: '{policy}'}}", f"seeds={{kind: jsonl, path: {seed}-seeds.jsonl, gold: answer}}"]
+    own = [c.replace("path: problems.jsonl", f"path: {seed}-problems.jsonl") for c in changes]
+    if "propose=null" in own:
+        shared[-1] = "seeds=null"
+        own.append("respond.anchors=0")
+    return _launch(data, name, shared + own)
+
+
+def _launch(data: Path, name: str, overrides: list[str]) -> Run:
+    root = (data / "runs" / name).resolve()
+    verb = ["resume", name] if (root / "run.json").exists() else ["launch", str(QUICKSTART), f"name={name}", *overrides]
+    subprocess.run([sys.executable, "-m", f"jobs.{verb[0]}", "--data", str(data), *verb[1:]], check=True, stdout=sys.stderr)
+    return Run.open(root)
+
+
+def _greedy(run: Run, round: int) -> float:
+    return summarise(round_grades(run, round))["arithmetic"].metrics["pass_at_1"].value
+
+
+def _table(rows: dict[str, list[tuple[float, float]]]) -> str:
+    lines = [f"{'arm':<46} {'seeds':>5} {'base':>6} {'final':>6} {'gain':>7}  gain by seed"]
+    for name, pairs in rows.items():
+        base, final = (statistics.mean(column) for column in zip(*pairs))
+        gains = " ".join(f"{b - a:+.3f}" for a, b in pairs)
+        lines.append(f"{name:<46} {len(pairs):>5} {base:>6.3f} {final:>6.3f} {final - base:>+7.3f}  {gains}")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

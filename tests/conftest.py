@@ -1,0 +1,37 @@
+"""What many tests need: a complete small configuration, and a run directory made of it."""
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from serl.config import RunConfig
+from serl.rundir import Run
+
+ROOT = Path(__file__).resolve().parent.parent
+
+SMALL: dict = {
+    "name": "small",
+    "seed": 1,
+    "rounds": 2,
+    "stages": ["propose", "curate", "respond", "train"],
+    "base": {"kind": "checkpoint", "path": "base"},
+    "seeds": {"kind": "jsonl", "path": "seeds.jsonl", "gold": "answer"},
+    "prompts": {"propose_system": "Write.", "propose_opening": "Questions:", "respond_user": "{question}", "respond_plain": "Q: {question}\nA:"},
+    "engine": {"max_model_len": 512},
+    "propose": {"shards": 2, "prompts": 8, "sampling": {"temperature": 1.0, "max_tokens": 64}},
+    "curate": {"max_instructions": 16},
+    "respond": {"shards": 3, "samples": 4, "sampling": {"temperature": 1.0, "max_tokens": 64}},
+    "train": {"objective": {"kind": "reinforce_pp"}, "optimizer": {"lr": 1e-4}},
+}
+
+
+@pytest.fixture
+def small_tree() -> dict:
+    """The small configuration as plain values, to be changed freely."""
+    return copy.deepcopy(SMALL)
+
+
+@pytest.fixture
+def run(tmp_path: Path, small_tree: dict) -> Run:
+    return Run.create(tmp_path / "runs" / "small", RunConfig.model_validate(small_tree, strict=False), "test")

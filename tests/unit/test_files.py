@@ -1,0 +1,104 @@
+"""Atomic writes, links and renames under rivals."""
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from serl.files import fsync_tree, rename_if_absent, sha256, write_atomic, write_if_absent
+
+
+def at_once(number: int, act: Callable[[int], object]) -> list:
+    """The results of `act(0)` to `act(number - 1)`, begun together in threads."""
+    gate, results = threading.Barrier(number), [None] * number
+
+    def begin(i: int) -> None:
+        gate.wait()
+        results[i] = act(i)
+
+    threads = [threading.Thread(target=begin, args=(i,)) for i in range(number)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    return results
+
+
+def test_the_first_of_many_writers_wins_and_no_temporary_file_stays(tmp_path):
+    for attempt in range(50):
+        path = tmp_path / str(attempt) / "file"
+        path.parent.mkdir()
+        won = at_once(4, lambda i, path=path: write_if_absent(path, b"%d" % i))
+        assert sum(won) == 1
+        assert path.read_bytes() == b"%d" % won.index(True)
+        assert os.listdir(path.parent) == ["file"]
+
+
+def test_readers_of_a_file_that_is_replaced_see_old_or_new_content_whole(tmp_path):
+    path = tmp_path / "file"
+    contents = [b"a" * 100_000, b"b" * 70_000]
+    write_atomic(path, contents[0])
+    done = threading.Event()
+    seen: set[bytes] = set()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.add(path.read_bytes())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for i in range(100):
+        write_atomic(path, contents[i % 2])
+    done.set()
+    reader.join()
+    assert seen <= set(contents)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_the_first_finished_folder_keeps_its_name(tmp_path):
+    def rival(i: int) -> bool:
+        built = tmp_path / f"built-{i}"
+        built.mkdir()
+        (built / "weights").write_text(str(i))
+        return rename_if_absent(built, tmp_path / "policy")
+
+    won = at_once(4, rival)
+    assert sum(won) == 1
+    assert (tmp_path / "policy/weights").read_text() == str(won.index(True))
+
+
+def test_a_rename_that_fails_for_another_reason_is_not_mistaken_for_a_rival(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        rename_if_absent(tmp_path / "missing", tmp_path / "target")
+    (tmp_path / "built").mkdir()
+    (tmp_path / "target").write_text("a file")
+    with pytest.raises(NotADirectoryError):
+        rename_if_absent(tmp_path / "built", tmp_path / "target")
+
+
+def test_scratch_takes_the_temporary_file(tmp_path, monkeypatch):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(os, "link", lambda *a: (_ for _ in ()).throw(PermissionError("links are off")))
+    monkeypatch.setattr(os, "unlink", lambda *a: None)
+    with pytest.raises(PermissionError):
+        write_if_absent(tmp_path / "name", b"x", scratch=scratch)
+    assert os.listdir(tmp_path) == ["scratch"]
+    assert len(os.listdir(scratch)) == 1
+
+
+def test_sha256_is_that_of_the_bytes(tmp_path: Path):
+    (tmp_path / "f").write_bytes(b"abc")
+    assert sha256(tmp_path / "f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_fsync_tree_takes_every_folder_and_file(tmp_path, monkeypatch):
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/file").touch()
+    (tmp_path / "top").touch()
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    fsync_tree(tmp_path)
+    assert sorted(synced) == sorted(str(p) for p in [tmp_path, tmp_path / "a", tmp_path / "a/b", tmp_path / "a/b/file", tmp_path / "top"])

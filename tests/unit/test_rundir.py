@@ -1,0 +1,200 @@
+"""The publication protocol: parts, first manifest wins, and what a reader refuses."""
+
+import json
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+
+from serl.config import RunConfig
+from serl.rundir import Attempt, Run, RunError, Shard
+
+SHARD = Shard(round=1, stage="propose", index=0, count=2)
+CURATE = Shard(round=1, stage="curate", index=0, count=1)
+TRAIN = Shard(round=1, stage="train", index=0, count=1)
+
+
+def attempt(run: Run, id: str = "a", shard: Shard = SHARD, **inputs: str) -> Attempt:
+    return Attempt(run, shard, id=id, inputs=inputs)
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_a_run_is_created_once_and_opens_as_what_it_was(run, small_tree):
+    again = Run.open(run.root)
+    assert again == run
+    assert again.config.digest() == run.config.digest()
+    with pytest.raises(RunError, match=r"runs/small: this run exists; continue it with `python -m jobs.resume small`"):
+        Run.create(run.root, run.config, "test")
+    assert os.listdir(run.root.parent) == ["small"]
+
+
+def test_a_launcher_that_dies_while_creating_a_run_leaves_the_name_free(tmp_path, run, monkeypatch):
+    """It used to leave a folder without run.json, which launch refused as existing and resume as no run."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            Run.create(tmp_path / "runs" / "other", run.config, "test")
+    assert not (tmp_path / "runs" / "other").exists()
+    assert Run.create(tmp_path / "runs" / "other", run.config, "test").root.is_dir()
+
+
+def test_a_run_that_cannot_be_created_or_opened_names_path_and_remedy(tmp_path, run):
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="writable data root"):
+        Run.create(tmp_path / "file" / "runs" / "x", run.config, "test")
+    with pytest.raises(RunError, match=r"nowhere: not a run .*jobs\.status"):
+        Run.open(tmp_path / "nowhere")
+    for damage in ("{", "{}", '{"config": {"name": "x"}, "code": ""}', "[]"):
+        (run.root / "run.json").write_text(damage)
+        with pytest.raises(RunError, match=r"small/run\.json: damaged.*restore"):
+            Run.open(run.root)
+
+
+def test_published_bytes_are_read_back_with_their_manifest(run):
+    data = b'{"a": 1}\n'
+    manifest = attempt(run, policy="p").publish_bytes(".jsonl", data, 1, {"kept": 1})
+    assert run.manifest(SHARD) == manifest
+    assert (manifest.attempt, manifest.inputs, manifest.config, manifest.counts) == ("a", {"policy": "p"}, run.config.digest(), {"kept": 1})
+    assert run.read(manifest) == data
+    assert files_below(run.stage_dir(1, "propose")) == ["shard_00000.json", "shard_00000/a.jsonl"]
+
+
+def test_the_later_of_two_attempts_gets_the_winners_manifest_and_its_own_data_is_removed(run):
+    first, second = attempt(run, "first"), attempt(run, "second")
+    second.commit(3, b"a part")
+    won = first.publish_bytes(".jsonl", b"1", 1)
+    lost = second.publish_bytes(".jsonl", b"2", 1)
+    assert won == lost
+    assert run.read(lost) == b"1"
+    assert files_below(run.stage_dir(1, "propose")) == ["shard_00000.json", "shard_00000/first.jsonl"]
+
+
+def _rival(root: Path, id: str, gate) -> None:
+    mine = attempt(Run.open(root), id)
+    gate.wait()
+    try:
+        for part in range(3):
+            mine.commit(part, id.encode())
+        mine.publish_bytes(".jsonl", id.encode(), 1)
+    except FileNotFoundError:  # the winner swept the folder under us: we have lost, and the manifest says so
+        assert mine.run.done(SHARD)
+
+
+def test_of_processes_that_publish_at_once_exactly_one_wins_and_its_data_is_whole(run):
+    fork = multiprocessing.get_context("fork")
+    for index in range(10):
+        gate = fork.Barrier(3)
+        rivals = [fork.Process(target=_rival, args=(run.root, f"{index}-{i}", gate)) for i in range(3)]
+        for p in rivals:
+            p.start()
+        for p in rivals:
+            p.join()
+        assert [p.exitcode for p in rivals] == [0, 0, 0]
+        manifest = run.manifest(SHARD)
+        assert run.read(manifest) == manifest.attempt.encode()
+        (run.stage_dir(1, "propose") / "shard_00000.json").unlink()
+
+
+def test_parts_are_found_by_the_next_attempt_of_the_same_inputs_and_no_other(run):
+    attempt(run, "a", policy="1").commit(0, b"part")
+    assert attempt(run, "b", policy="1").part(0) == b"part"
+    assert attempt(run, "b", policy="1").part(1) is None
+    assert attempt(run, "b", policy="2").part(0) is None
+    assert attempt(run, "b").part(0) is None
+
+
+def test_a_rivals_part_that_was_faster_is_the_one_that_is_kept(run):
+    attempt(run, "a").commit(0, b"first")
+    assert attempt(run, "b").commit(0, b"second") == b"first"
+
+
+def test_a_folder_of_a_killed_attempt_is_adopted_whole(run):
+    """Killed between naming the folder and writing the manifest: the next attempt's own folder gives way."""
+    killed = attempt(run, "killed", TRAIN)
+    for name, content in (("policy.killed", "first"), ("policy.next", "second")):
+        (killed.folder / name / "sub").mkdir(parents=True)
+        (killed.folder / name / "sub" / "weights").write_text(content)
+    os.rename(killed.folder / "policy.killed", killed.stage_dir / "policy")
+    manifest = attempt(run, "next", TRAIN).publish_folder(killed.folder / "policy.next", "policy", {"steps": 3})
+    assert [f.name for f in manifest.files] == ["policy/sub/weights"]
+    assert files_below(run.stage_dir(1, "train")) == ["policy/sub/weights", "shard_00000.json"]
+    assert (run.stage_dir(1, "train") / "policy/sub/weights").read_text() == "first"
+
+
+def test_a_digest_depends_on_content_alone(run, tmp_path, small_tree):
+    other = Run.create(tmp_path / "elsewhere/runs/small", RunConfig.model_validate(small_tree, strict=False), "other code")
+    one = attempt(run, "a").publish_bytes(".jsonl", b"same", 1)
+    two = attempt(other, "b").publish_bytes(".jsonl", b"same", 1, {"counts": 2})
+    assert one.digest == two.digest
+
+
+def test_a_manifest_of_another_configuration_is_refused_with_path_and_remedy(run, small_tree):
+    attempt(run, "a").publish_bytes(".jsonl", b"1", 1)
+    small_tree["seed"] = 2
+    changed = Run(run.root, RunConfig.model_validate(small_tree, strict=False), "test")
+    with pytest.raises(RunError, match=r"shard_00000\.json: written for .*under configuration .*restore it, or launch"):
+        changed.manifest(SHARD)
+
+
+def test_a_manifest_of_another_shard_count_is_refused(run):
+    attempt(run, "a").publish_bytes(".jsonl", b"1", 1)
+    with pytest.raises(RunError, match=r"shard_00000\.json: written for round 1 propose 1/2"):
+        run.manifest(Shard(round=1, stage="propose", index=0, count=3))
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"shard": {}, "files": []}'])
+def test_a_damaged_manifest_is_refused_with_path_and_remedy(run, damage):
+    attempt(run, "a").publish_bytes(".jsonl", b"1", 1)
+    (run.stage_dir(1, "propose") / "shard_00000.json").write_text(damage)
+    with pytest.raises(RunError, match=r"shard_00000\.json: damaged .*remove it and resume"):
+        run.manifest(SHARD)
+
+
+def test_data_that_is_changed_or_missing_is_refused_and_the_remedy_works(run):
+    manifest = attempt(run, "a").publish_bytes(".jsonl", b"data", 1)
+    path = run.path(manifest, manifest.files[0])
+    path.write_bytes(b"dada")
+    with pytest.raises(RunError, match=r"a\.jsonl: its 4 bytes do not match the manifest; remove .*shard_00000\.json and resume"):
+        run.read(manifest)
+    path.unlink()
+    with pytest.raises(RunError, match=r"a\.jsonl: missing.*remove .*shard_00000\.json and resume"):
+        run.read(manifest)
+    (run.stage_dir(1, "propose") / "shard_00000.json").unlink()
+    assert run.read(attempt(run, "b").publish_bytes(".jsonl", b"data", 1)) == b"data"
+
+
+def test_a_stage_reads_as_complete_only_with_every_manifest_and_equal_inputs(run):
+    other = Shard(round=1, stage="propose", index=1, count=2)
+    attempt(run, "a", policy="1").publish_bytes(".jsonl", b"1", 1)
+    with pytest.raises(RunError, match=r"round_001/propose: shards \[1\] are not done; `python -m jobs.resume small`"):
+        run.complete(1, "propose")
+    attempt(run, "b", other, policy="2").publish_bytes(".jsonl", b"2", 1)
+    with pytest.raises(RunError, match="computed from different inputs.*restore"):
+        run.complete(1, "propose")
+    (run.stage_dir(1, "propose") / "shard_00001.json").unlink()
+    attempt(run, "b", other, policy="1").publish_bytes(".jsonl", b"2", 1)
+    assert [m.shard.index for m in run.complete(1, "propose")] == [0, 1]
+
+
+def test_a_shard_costs_few_metadata_operations(run, monkeypatch):
+    """On a parallel file system every one of them is a round trip to one server."""
+    counts: dict[str, int] = {}
+    for name in ("fsync", "link", "unlink", "replace", "rename", "mkdir", "scandir", "stat", "listdir"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, _real=real, _name=name, **k: (counts.update({_name: counts.get(_name, 0) + 1}), _real(*a, **k))[1])
+    mine = attempt(run, "a", CURATE)
+    for part in range(4):
+        mine.commit(part, b"x")
+    mine.publish_bytes(".jsonl", b"xxxx", 4)
+    assert sum(counts.values()) <= 40, counts
+    assert counts.get("listdir", 0) == 0
+
+
+def test_a_manifest_is_plain_json_that_says_where_the_shard_came_from(run):
+    attempt(run, "a", policy="p").publish_bytes(".jsonl", b"1", 1, {"kept": 1})
+    m = json.loads((run.stage_dir(1, "propose") / "shard_00000.json").read_bytes())
+    assert {"shard", "files", "inputs", "config", "code", "attempt", "seconds", "created", "counts"} == set(m)
