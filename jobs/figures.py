@@ -22,7 +22,10 @@ STYLE = {
 }  # fmt: skip
 INK, MIDDLE, PALE = "#1f3b57", "#c8602b", "#b9c6d1"
 LINES = ((INK, "o", "-"), (MIDDLE, "s", "--"), ("#6b7f3a", "^", ":"))
-FILLS = {"corpus": ("#ffffff", ""), "propose": ("#d5dee6", ""), "curate": ("#ffffff", "xxx"), "respond": ("#9fb3c4", "///"), "train": (INK, ""), "score": ("#ffffff", "...")}
+FILLS = {
+    "corpus": ("#ffffff", ""), "propose": ("#d5dee6", ""), "curate": ("#ffffff", "xxx"),
+    "respond": ("#9fb3c4", "///"), "train": (INK, ""), "score": ("#ffffff", "..."),
+}  # fmt: skip
 MAX_PANELS = 6
 MAX_BINS = 24
 CURVES = (
@@ -45,11 +48,11 @@ def draw(findings: Findings) -> list[Picture]:
     """Every plot for which there are data."""
     import matplotlib
 
-    kinds: tuple[tuple[str, str, str, Callable[[Findings], "Figure | None"]], ...] = (
+    kinds: tuple[tuple[str, str, str, Callable[[Findings], Figure | None]], ...] = (
         ("score", "Score per round", "Bars are 95 % intervals over problems; round 0 is the base model.", scores),
         ("agreement", "Agreement of the answers", _agreement_caption(findings), agreement),
         ("funnel", "From proposed questions to trained ones", "Below each bar: why questions did not reach it.", funnels),
-        ("accuracy", "How right the vote is", "The reward's accuracy on questions with known answers, which training never sees; 95 % intervals.", accuracy),
+        ("accuracy", "How right the vote is", "The reward's accuracy where answers are known, with 95 % intervals; anchors are never trained on.", accuracy),
         ("training", "Self-play training", "By optimizer step over all rounds; dotted lines separate rounds. Squares are means of a round.", training),
         ("base", "Making the base model", "Next-token loss on the generated corpus, by optimizer step.", base),
         ("time", "Time", "The slowest shard of each stage: their sum is a round's duration if shards run side by side.", times),
@@ -76,7 +79,7 @@ def scores(findings: Findings) -> "Figure | None":
         for i, metric in enumerate(chosen):
             label = "pass@1, greedy" if metric == "pass_at_1" else metric.replace("_at_", "@")
             _intervals(ax, [(round + 0.08 * i, m[metric]) for round, m in found if metric in m], label, i)
-        ax.set(title=name, ylim=(0, 1), xlabel="round", ylabel="share of problems solved")
+        ax.set(title=name, ylim=(0, 1.02), xlabel="round", ylabel="share of problems solved")
         _rounds_axis(ax, findings)
         ax.legend(loc="best")
     return figure
@@ -87,10 +90,10 @@ def agreement(findings: Findings) -> "Figure | None":
     shown = _spread([r for r in findings.rounds if r.votes and r.votes.num_groups])
     if not shown:
         return None
-    figure, panels = _grid(len(shown), height=2.5)
-    train = findings.run.config.train
+    figure, panels = _grid(len(shown), height=2.7)
+    config = findings.run.config
     for ax, r in zip(panels, shown):
-        assert r.votes is not None
+        assert r.votes is not None and config.respond is not None
         n = r.votes.num_samples
         width = math.ceil((n + 1) / MAX_BINS)
         starts = range(0, n + 1, width)
@@ -98,11 +101,14 @@ def agreement(findings: Findings) -> "Figure | None":
         clear = [sum(r.votes.first[k : k + width]) - t for k, t in zip(starts, ties)]
         centres = [(k + (min(width, n + 1 - k) - 1) / 2) / n for k in starts]
         ax.bar(centres, clear, 0.85 * width / n, color=INK, label="majority (at 0: no votes)")
-        ax.bar(centres, ties, 0.85 * width / n, bottom=clear, color="white", edgecolor=INK, hatch="////", linewidth=0.5, label="tie")
-        if train:
-            ax.axvspan(*train.agreement, color="#f0e3c8", zorder=0, label="trained on")
+        ax.bar(centres, ties, 0.85 * width / n, bottom=clear, facecolor="white", edgecolor=INK, hatch="////", linewidth=0.5, label="tie")
+        if config.train and config.respond.reward.kind == "majority":
+            ax.axvspan(*config.train.agreement, color="#f0e3c8", zorder=0, label="band that is trained on")
         ax.set(title=f"round {r.round}: mean {r.votes.agreement.value:.2f}", xlim=(-0.04, 1.04), xlabel="share of the largest class", ylabel="questions")
-    panels[0].legend(fontsize=8)
+    top = max(ax.get_ylim()[1] for ax in panels)
+    for ax in panels:
+        ax.set_ylim(0, top)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
@@ -120,7 +126,7 @@ def funnels(findings: Findings) -> "Figure | None":
             ax.text(passage.count + 0.01 * most, i, f"{passage.count:,}", va="center")
             lost = sorted(((n, reason) for reason, n in passage.lost.items() if n), reverse=True)
             words = ", ".join(f"{reason.replace('_', ' ')} {n:,}" for n, reason in lost[:4]) + (", ..." if len(lost) > 4 else "")
-            ax.text(0, i + 0.37, f"lost: {words}" if words else "", va="center", fontsize=7, color="#444444")
+            ax.text(0.01 * most, i + 0.37, f"lost: {words}" if words else "", va="center", fontsize=7, color="#444444")
         ax.set(title=f"round {r.round}", xlim=(0, 1.15 * most), ylim=(tallest - 0.3, -0.5), xlabel="questions")
         ax.set_yticks(range(len(r.funnel)), [p.name for p in r.funnel])
         ax.grid(visible=False, axis="y")
@@ -137,8 +143,9 @@ def accuracy(findings: Findings) -> "Figure | None":
     for i, kind in enumerate(kinds):
         points = [(r.round + 0.08 * i, r.votes.right[kind]) for r in found if r.votes and kind in r.votes.right]
         _intervals(ax, points, f"majority right: {kind}", i)
-    ax.plot([r.round for r in found], [r.votes.agreement.value for r in found if r.votes], color="#777777", marker="x", linestyle="-.", label="mean agreement (own questions)")
-    ax.set(ylim=(0, 1), xlabel="round", ylabel="share of questions")
+    agreement = [r.votes.agreement.value for r in found if r.votes]
+    ax.plot([r.round for r in found], agreement, color="#777777", marker="x", linestyle="-.", label="mean agreement (own questions)")
+    ax.set(ylim=(0, 1.02), xlabel="round", ylabel="share of questions")
     _rounds_axis(ax, findings)
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
@@ -159,14 +166,14 @@ def training(findings: Findings) -> "Figure | None":
         first[r.round] = total
         total += r.steps[-1].step
     for ax, (key, title) in zip(panels, curves):
-        points = [(first[r.round] + s.step, s.numbers[key]) for r in taught for s in r.steps if key in s.numbers]
-        _curve(ax, points, title)
+        _curve(ax, [[(first[r.round] + s.step, s.numbers[key]) for s in r.steps if key in s.numbers] for r in taught], title)
     for ax, (title, points) in zip(panels[len(curves) :], means):
         ax.plot([first[r.round] + r.steps[-1].step / 2 for r, _ in points], [v for _, v in points], color=MIDDLE, marker="s", linestyle="--", markersize=4)
-        ax.set(title=f"{title}, per round", xlabel="step")
-        ax.set_ylim(0, 1.15 * max([v for _, v in points] + [1e-9]))
+        ax.set(title=title, xlabel="step")
+        ax.set_ylim(0, 1.15 * max(v for _, v in points) or 1.0)
     for ax in panels:
         ax.set_xlim(0, total + 1)
+        ax.ticklabel_format(axis="y", scilimits=(-3, 5))
         for offset in list(first.values())[1:]:
             ax.axvline(offset + 0.5, color="#888888", linestyle=":", linewidth=0.8)
     return figure
@@ -178,7 +185,7 @@ def base(findings: Findings) -> "Figure | None":
     if not steps:
         return None
     figure, (ax,) = _grid(1, columns=1, height=2.4)
-    _curve(ax, [(s.step, s.numbers["loss"]) for s in steps], "loss per token (nats)")
+    _curve(ax, [[(s.step, s.numbers["loss"]) for s in steps]], "loss per token (nats)")
     return figure
 
 
@@ -209,7 +216,7 @@ def _mean_tokens(r: RoundFindings) -> float | None:
 
 ROUND_MEANS: tuple[tuple[str, Callable[[RoundFindings], float | None]], ...] = (
     ("mean reward of trained groups", lambda r: r.votes.kept_reward.value if r.votes and r.votes.kept_reward.n else None),
-    ("KL trainer to sampler (mismatch)", lambda r: r.counts("train").get("mismatch_kl")),
+    ("mismatch KL, trainer to sampler", lambda r: r.counts("train").get("mismatch_kl")),
     ("tokens per response", _mean_tokens),
 )
 
@@ -246,13 +253,15 @@ def _intervals(ax: "Axes", points: Sequence[tuple[float, Score]], label: str, ki
     ax.errorbar([x for x, _ in points], values, yerr=errors, color=colour, marker=marker, linestyle=line, capsize=3, markersize=5, linewidth=1.3, label=label)
 
 
-def _curve(ax: "Axes", points: Sequence[tuple[int, float]], title: str) -> None:
-    """A line; single points stay visible. The axis starts at zero where nothing is below it."""
+def _curve(ax: "Axes", stretches: Sequence[Sequence[tuple[int, float]]], title: str) -> None:
+    """A line for each stretch; single points stay visible. The axis starts at zero where nothing is below it."""
     ax.set(title=title, xlabel="step")
-    points = [(x, y) for x, y in points if math.isfinite(y)]
-    ax.plot([x for x, _ in points], [y for _, y in points], color=INK, linewidth=1.1, marker="." if len(points) <= 60 else "")
-    if points and all(y >= 0 for _, y in points):
-        ax.set_ylim(0, 1.08 * max(y for _, y in points) or 1.0)
+    finite = [[(x, y) for x, y in points if math.isfinite(y)] for points in stretches]
+    for points in finite:
+        ax.plot([x for x, _ in points], [y for _, y in points], color=INK, linewidth=1.1, marker="." if len(points) <= 60 else "")
+    values = [y for points in finite for _, y in points]
+    if values and min(values) >= 0:
+        ax.set_ylim(0, 1.08 * max(values) or 1.0)
 
 
 def _rounds_axis(ax: "Axes", findings: Findings) -> None:

@@ -126,9 +126,9 @@ class _Reader:
         self.run = run
         self.troubles: list[str] = []
 
-    def try_read(self, read: Callable[[], T], otherwise: T) -> T:
+    def __call__(self, otherwise: T, read: Callable[..., T], *arguments: object) -> T:
         try:
-            return read()
+            return read(*arguments)
         except RunError as e:
             self.troubles.append(str(e))
             return otherwise
@@ -136,19 +136,19 @@ class _Reader:
 
 def gather(run: Run) -> Findings:
     """Read a run once, from first round to last."""
-    reader = _Reader(run)
+    read = _Reader(run)
     progress: dict[int, list[StageFindings]] = {}
     for round, stage in steps(run.config):
-        progress.setdefault(round, []).append(_stage(reader, round, stage))
+        progress.setdefault(round, []).append(_stage(read, round, stage))
     taught, phases = _training(run)
     base: dict[str, dict[str, bool]] = {}
     rounds = []
     for round, stages in progress.items():
         done = {s.stage for s in stages if s.done}
-        grades = reader.try_read(lambda: round_grades(run, round), []) if "score" in done else []
+        grades = read([], round_grades, run, round) if "score" in done else []
         greedy = _greedy(grades)
         base = greedy if round == 0 else base
-        votes = reader.try_read(lambda: harvest.votes(run.config, round_groups(run, round, completions=False)), None) if "respond" in done else None
+        votes = read(None, _votes, run, round) if "respond" in done else None
         rounds.append(
             RoundFindings(
                 round=round,
@@ -161,13 +161,13 @@ def gather(run: Run) -> Findings:
                 phases=phases.get(round, {}),
             )
         )
-    return Findings(run=run, rounds=tuple(rounds), missing=tuple(_missing(rounds) + reader.troubles))
+    return Findings(run=run, rounds=tuple(rounds), missing=tuple(_missing(rounds) + read.troubles))
 
 
-def _stage(reader: _Reader, round: int, stage: StageName) -> StageFindings:
-    run = reader.run
+def _stage(read: _Reader, round: int, stage: StageName) -> StageFindings:
+    run = read.run
     shards = run.shards(round, stage)
-    found: list[Manifest] = [m for s in shards if (m := reader.try_read(lambda: run.manifest(s), None))]
+    found: list[Manifest] = [m for s in shards if (m := read(None, run.manifest, s))]
     counts: dict[str, float] = {}
     for m in found:
         counts |= {name: counts.get(name, 0) + n for name, n in m.counts.items()}
@@ -176,6 +176,10 @@ def _stage(reader: _Reader, round: int, stage: StageName) -> StageFindings:
         round=round, stage=stage, num_done=len(found), num_shards=len(shards), longest_s=max(seconds, default=0.0), total_s=sum(seconds),
         ended=max((m.created for m in found), default=0.0), counts=counts,
     )  # fmt: skip
+
+
+def _votes(run: Run, round: int) -> Votes | None:
+    return harvest.votes(run.config, round_groups(run, round, completions=False))
 
 
 def _funnel(run: Run, stages: Sequence[StageFindings], votes: Votes | None) -> list[Passage]:

@@ -77,9 +77,13 @@ def _main_score(r: RoundFindings, benchmark: str) -> Score | None:
     return metrics.get("pass_at_1") or next(iter(metrics.values()), None)
 
 
-def half_width(score: Score) -> str:
-    """A mean and half of its 95 % interval."""
-    return f"{score.value:.3f} ±{(score.high - score.low) / 2:.3f}"
+def give_or_take(score: Score) -> str:
+    """A mean and the farther end of its 95 % interval, which near 0 and 1 is not symmetric."""
+    return f"{score.value:.3f}±{max(score.high - score.value, score.value - score.low):.3f}"
+
+
+def _mean(score: Score) -> str:
+    return f"{score.value:.3f}" if score.n else ""
 
 
 def _interval(score: Score) -> str:
@@ -88,18 +92,17 @@ def _interval(score: Score) -> str:
 
 def summary_table(findings: Findings) -> tuple[list[str], list[list[str]]]:
     """One row per round that has begun: header and cells of the table at the end of a launch."""
-    header = ["round", *(f"{name}" for name in findings.benchmarks), "agreement", "kept", "reward accuracy", "KL", "seconds"]
+    header = ["round", *findings.benchmarks, "agreement", "kept", "reward accuracy", "KL", "seconds"]
     lines = []
     for r in findings.rounds:
         if not r.started:
             continue
-        words = {c.benchmark: f" {c.word}" for c in r.comparisons}
-        scores = [(_main_score(r, name), words.get(name, "")) for name in findings.benchmarks]
+        scores = [_main_score(r, name) for name in findings.benchmarks]
         accuracy = r.votes.right.get("anchors") or r.votes.right.get("trained") if r.votes else None
         kl = r.steps[-1].numbers.get("approx_kl") if r.steps else None
-        cells = [str(r.round)] + [half_width(s) + word if s else "" for s, word in scores]
-        cells += [f"{r.votes.agreement.value:.3f}" if r.votes else "", f"{r.votes.kept_share.value:.3f}" if r.votes else ""]
-        cells += [half_width(accuracy) if accuracy else "", f"{kl:.2g}" if kl is not None else "", f"{r.seconds:.0f}"]
+        cells = [str(r.round)] + [give_or_take(s) if s else "" for s in scores]
+        cells += [_mean(r.votes.agreement) if r.votes else "", _mean(r.votes.kept_share) if r.votes else ""]
+        cells += [give_or_take(accuracy) if accuracy else "", f"{kl:.2g}" if kl is not None else "", f"{r.seconds:.0f}"]
         lines.append(cells)
     return header, lines
 
@@ -123,21 +126,23 @@ def _score_tables(findings: Findings) -> Iterator[Block]:
 
 
 def _vote_tables(findings: Findings) -> Iterator[Block]:
-    found = [r for r in findings.rounds if r.votes]
-    rows = []
-    for r in found:
-        assert r.votes is not None
-        v, counts = r.votes, r.counts("respond")
-        shares = [f"{counts.get(k, 0) / counts['completions']:.3f}" if counts.get("completions") else "" for k in ("unparsed", "truncated", "undecided")]
-        right = [f"{_interval(v.right[k])} of {v.right[k].n}" if k in v.right else "" for k in ("anchors", "anchors in the band", "trained")]
-        rows.append([str(r.round), str(v.num_groups), f"{v.agreement.value:.3f}", f"{v.margin.value:.3f}", f"{v.reward.value:.3f}", *right, *shares])
+    rows, right = [], []
+    kinds = list(dict.fromkeys(kind for r in findings.rounds if r.votes for kind in r.votes.right))
+    for r in findings.rounds:
+        if r.votes:
+            v, counts = r.votes, r.counts("respond")
+            shares = [f"{counts.get(k, 0) / counts['completions']:.3f}" if counts.get("completions") else "" for k in ("unparsed", "truncated", "undecided")]
+            rows.append([str(r.round), str(v.num_groups), *(_mean(s) for s in (v.agreement, v.margin, v.reward, v.kept_share)), *shares])
+            right.append([str(r.round), *(f"{_interval(v.right[k])} of {v.right[k].n}" if k in v.right else "" for k in kinds)])
     if rows:
-        header = ["round", "questions", "agreement", "margin", "mean reward"]
-        header += ["right: anchors", "right: anchors in the band", "right: trained", "unparsed", "truncated", "undecided"]
-        yield Table(header=header, rows=rows, numeric=frozenset(range(11)))
+        header = ["round", "questions", "agreement", "margin", "mean reward", "kept share", "unparsed", "truncated", "undecided"]
+        yield Table(header=header, rows=rows, numeric=frozenset(range(9)))
+        yield Paragraph("Unparsed, truncated, undecided: shares of all answers, which cast no vote for that reason.", "note")
+    if kinds:
+        yield Table(header=["round", *(f"majority right: {k}" for k in kinds)], rows=right, numeric=frozenset(range(1 + len(kinds))))
         yield Paragraph(
-            "Right: how often a majority that exists equals the gold answer. Anchors are seed problems with gold answers, never trained on; in the band: those "
-            "that the difficulty filter would keep. Unparsed, truncated, undecided: shares of all answers that cast no vote for that reason.", "note"
+            "How often a majority that exists equals the gold answer. Anchors are seed problems with gold answers, never trained on; in the band: those that the "
+            "difficulty filter would keep; trained: the round's own questions that it kept, where they have gold answers.", "note"
         )  # fmt: skip
 
 
@@ -157,7 +162,7 @@ def _training_tables(findings: Findings) -> Iterator[Block]:
     for r in findings.rounds:
         counts = r.counts("train")
         if counts or r.steps:
-            numbers = [f"{r.steps[-1].numbers[k]:.3g}" if r.steps and k in r.steps[-1].numbers else "" for k in names]
+            numbers = [f"{r.steps[-1].numbers[k]:{',.0f' if k == 'tokens_per_s' else '.3g'}}" if r.steps and k in r.steps[-1].numbers else "" for k in names]
             mismatch = f"{counts['mismatch_kl']:.2g}" if "mismatch_kl" in counts else ""
             rows.append([str(r.round), str(len(r.steps)), f"{counts['samples']:.0f}" if "samples" in counts else "", *numbers, mismatch])
     if rows:
@@ -187,7 +192,7 @@ def _examples(findings: Findings) -> Iterator[Block]:
             numeric=frozenset({2}),
         )
     if shown:
-        yield Paragraph("The first questions of each fate in the round's order, and the first anchor whose majority is wrong.", "note")
+        yield Paragraph("The first questions of each fate in the round's order, and the first anchor whose majority is wrong; in brackets, how many gave the answer.", "note")
 
 
 def _majority(e: Example) -> str:
@@ -198,7 +203,7 @@ def _majority(e: Example) -> str:
 
 
 def _answers(e: Example) -> str:
-    told = [f"{n} x {'no vote' if answer is None else visible(answer, 60)}" for answer, n in e.answers[:MAX_CLASSES]]
+    told = [f"{'no vote' if answer is None else visible(answer, 60)} ({n})" for answer, n in e.answers[:MAX_CLASSES]]
     more = len(e.answers) - MAX_CLASSES
     return ", ".join(told) + (f", and {more} more" if more > 0 else "")
 

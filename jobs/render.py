@@ -92,7 +92,8 @@ def to_html(title: str, blocks: Sequence[Block]) -> str:
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     head = f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}"><meta name="viewport" content="width=device-width">'
     body = "\n".join(_html(b) for b in blocks)
-    return f"<!doctype html>\n<html lang=\"en\"><head>{head}<title>{_h(title)}</title><style>{STYLE}</style></head>\n<body><h1>{_h(title)}</h1>\n{body}\n</body></html>\n"
+    head += f"<title>{_h(title)}</title><style>{STYLE}</style>"
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body><h1>{_h(title)}</h1>\n{body}\n</body></html>\n'
 
 
 def _h(text: str) -> str:

@@ -70,14 +70,13 @@ def write_tensorboard(run: Run, findings: Findings, found: Sequence[Row]) -> Non
     current = folder / f"events.out.tfevents.{time.time():.6f}.rounds"
     write_atomic(current, sink.getvalue())
     for old in folder.iterdir():
-        if old.name < current.name and "tfevents" in old.name:
+        if old.name.startswith("events.") and old.name < current.name:
             old.unlink(missing_ok=True)  # a report written at the same time may have removed it
 
 
 def _score(r: RoundFindings, metric: str, score: Score, benchmark: str = "") -> Row:
-    return Row(
-        round=r.round, benchmark=benchmark, metric=metric, value=score.value, stderr=score.stderr, low=score.low, high=score.high, n=score.n
-    )  # fmt: skip
+    s = score
+    return Row(round=r.round, benchmark=benchmark, metric=metric, value=s.value, stderr=s.stderr, low=s.low, high=s.high, n=s.n)
 
 
 def _scores(r: RoundFindings) -> Iterator[Row]:

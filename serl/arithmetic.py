@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from evaluation import benchmark, mmlu_pro
+
 Operator = Literal["+", "-", "*"]
 Style = Literal["direct", "steps"]
 Kind = Literal["expression", "story"]
@@ -39,16 +41,16 @@ ENDINGS = ("How many {t} are there now?", "How many {t} are left?", "What is the
 
 ANSWER_PROMPT = "Question: {question}\nAnswer:"
 LIST_PROMPT = "Come up with a series of questions:\n"
-CHOICE_PROMPT = "Question:\n{question}\nOptions:\n{options}\nAnswer: Let's think step by step."
+SUBJECT = "arithmetic"
 LETTERS = "ABCD"
 
 EXPRESSION_SHARE = 0.45
 STEP_WEIGHTS = (0.15, 0.35, 0.30, 0.20)
-MAX_START = 20
-MAX_BEFORE_PLUS = 60
-MAX_BEFORE_TIMES = 20
-MAX_OPERAND = 9
-MAX_FACTOR = 4
+MAX_START = 15
+MAX_BEFORE_PLUS = 30
+MAX_BEFORE_TIMES = 12
+MAX_OPERAND = 6
+MAX_FACTOR = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +83,7 @@ class Document:
 
     prompt: str
     completion: str
-    kind: Literal["direct", "steps", "list", "choice", "drill"]
+    kind: Literal["direct", "steps", "list", "choice"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +92,6 @@ class Mix:
 
     lists: float = 0.08
     choices: float = 0.04
-    drills: float = 0.3
     direct_story: float = 0.35
     direct_expression: float = 0.65
     list_lengths: tuple[int, int] = (6, 9)
@@ -198,9 +199,11 @@ def answer_prompt(question: str) -> str:
 
 
 def choice_prompt(choice: Choice) -> str:
-    """The multiple-choice prompt in the MMLU-Pro wording, without examples."""
-    options = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, choice.options, strict=True))
-    return CHOICE_PROMPT.format(question=choice.problem.question, options=options)
+    """The multiple-choice prompt of the MMLU-Pro protocol, without examples: exactly what the benchmark asks."""
+    problem = benchmark.Problem(
+        benchmark="", id="", question=choice.problem.question, gold=choice.gold, kind="choice", subject=SUBJECT, choices=choice.options
+    )
+    return mmlu_pro.choice_prompt(problem, (), SUBJECT)
 
 
 def numbered(questions: list[str]) -> str:
@@ -227,23 +230,13 @@ def _document(rng: random.Random, mix: Mix) -> Document:
     if draw < mix.lists:
         questions = [_training_problem(rng).question for _ in range(rng.randint(*mix.list_lengths))]
         return Document(prompt=LIST_PROMPT, completion=numbered(questions), kind="list")
-    if draw < mix.lists + mix.drills:
-        return _drill(rng)
     problem = _training_problem(rng)
-    if draw < mix.lists + mix.drills + mix.choices:
+    if draw < mix.lists + mix.choices:
         choice = make_choice(rng, problem, rng.choice(LETTERS))
         return Document(prompt=choice_prompt(choice), completion=choice_solution(choice), kind="choice")
     direct_share = mix.direct_expression if problem.kind == "expression" else mix.direct_story
     style: Style = "direct" if rng.random() < direct_share else "steps"
     return Document(prompt=answer_prompt(problem.question), completion=solution(problem, style), kind=style)
-
-
-def _drill(rng: random.Random) -> Document:
-    """One bare equation: the cheapest practice of what the steps of a solution consist of."""
-    value = rng.randint(2, MAX_BEFORE_TIMES * 4)
-    operator = rng.choice(fitting_operators(value))
-    operand = rng.randint(2, largest_operand(value, operator))
-    return Document(prompt=f"{value} {operator} {operand}", completion=f" = {apply(value, operator, operand)}.", kind="drill")
 
 
 def _training_problem(rng: random.Random) -> Problem:

@@ -4,9 +4,13 @@ import copy
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from serl.config import RunConfig
 from serl.rundir import Run
+
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.load_profile("repeatable")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -40,7 +40,7 @@ def _write(folder: Path, base: Scratch, seed: int) -> dict[str, float]:
     _write_problems(folder / arithmetic_file, arithmetic.test_problems(base.corpus.test_problems))
     choices = arithmetic.choice_problems(base.corpus.choice_problems)
     rows = [
-        {"id": f"{i:05d}", "question": c.problem.question, "choices": list(c.options), "answer": c.gold, "subject": c.problem.kind}
+        {"id": f"{i:05d}", "question": c.problem.question, "choices": list(c.options), "answer": c.gold, "subject": arithmetic.SUBJECT}
         for i, c in enumerate(choices)
     ]
     (folder / choice_file).write_bytes(to_jsonl(rows))

@@ -24,8 +24,8 @@ from pathlib import Path
 
 from jobs.plan import plan
 from serl import generator
-from serl.config import RunConfig, Sampling
 from serl.config import Engine as EngineConfig
+from serl.config import RunConfig, Sampling
 from serl.events import Events, read_events
 from serl.preempt import Stop
 from serl.records import Completion, to_jsonl
@@ -48,7 +48,7 @@ CONFIG = {
     "respond": {"shards": 2, "samples": 4, "part_prompts": 4, "anchors": 2, "sampling": {"temperature": 1.0, "max_tokens": 60}},
     "train": {"objective": {"kind": "reinforce_pp"}, "optimizer": {"lr": 1e-4}},
 }
-NOUNS = "apples bottles candles drums eggs feathers gloves hats jars kites lamps melons nails oranges pencils ropes shells tiles".split()
+NOUNS = ["apples", "bottles", "candles", "drums", "eggs", "feathers", "gloves", "hats", "jars", "kites", "lamps", "melons", "nails", "oranges", "pencils", "ropes", "shells", "tiles"]
 
 
 class CharacterTokenizer:

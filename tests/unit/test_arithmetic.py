@@ -128,5 +128,6 @@ def test_choice_prompt_has_the_benchmark_wording():
     problem = toy.Problem(question="What is 3 + 4?", start=3, operations=(("+", 4),), kind="expression")
     choice = toy.Choice(problem=problem, options=("6", "7", "8", "9"), gold="B")
     expected = "Question:\nWhat is 3 + 4?\nOptions:\nA. 6\nB. 7\nC. 8\nD. 9\nAnswer: Let's think step by step."
-    assert toy.choice_prompt(choice) == expected
+    instruction, _, asked = toy.choice_prompt(choice).partition("\n\n\n\n")
+    assert "about arithmetic" in instruction and asked == expected
     assert toy.choice_solution(choice) == " 3 + 4 = 7. The answer is (B)."

@@ -1,0 +1,109 @@
+"""The schema: frozen, strict, coherent, and with a digest that depends on meaning alone."""
+
+import json
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from serl.config import RunConfig
+from tests.conftest import SMALL
+
+SCRATCH = {
+    "kind": "scratch",
+    "architecture": {"hidden": 8, "layers": 1, "heads": 1, "intermediate": 8},
+    "corpus": {"documents": 10},
+    "train": {"optimizer": {"lr": 0.1}, "batch_tokens": 100},
+}
+PROBLEMS = {"per_round": 2, "source": {"kind": "jsonl", "path": "x"}}
+
+
+def config(tree: dict) -> RunConfig:
+    return RunConfig.model_validate_json(json.dumps(tree))
+
+
+def shuffled(value, rng: random.Random):
+    if isinstance(value, dict):
+        return {k: shuffled(value[k], rng) for k in rng.sample(list(value), len(value))}
+    return value
+
+
+@given(st.randoms(use_true_random=False))
+def test_the_digest_does_not_depend_on_the_order_of_keys(rng):
+    assert config(shuffled(SMALL, rng)).digest() == config(SMALL).digest()
+
+
+def test_the_digest_is_kept_by_a_round_trip_and_by_writing_defaults_out(small_tree):
+    c = config(small_tree)
+    assert config(c.model_dump(mode="json")).digest() == c.digest()
+    small_tree["curate"]["max_rouge_l"] = 0.7
+    small_tree["respond"]["reward"] = {"kind": "majority"}
+    assert config(small_tree).digest() == c.digest()
+
+
+def test_a_whole_number_and_its_float_are_one_value(small_tree):
+    small_tree["train"]["objective"]["kl"] = 0
+    a = config(small_tree).digest()
+    small_tree["train"]["objective"]["kl"] = 0.0
+    assert config(small_tree).digest() == a
+
+
+@pytest.mark.parametrize(("section", "key", "value"), [(None, "seed", 2), ("train", "epochs", 2), ("respond", "samples", 5), ("seeds", "path", "other")])
+def test_the_digest_changes_with_every_value(small_tree, section, key, value):
+    before = config(small_tree).digest()
+    (small_tree[section] if section else small_tree)[key] = value
+    assert config(small_tree).digest() != before
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        config(SMALL).seed = 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stages": ["curate", "propose", "respond", "train"]}, r"list each once, in the order propose, curate, respond, train"),
+        ({"stages": ["propose", "curate", "respond", "train", "train"]}, "list each once"),
+        ({"stages": ["corpus", "propose", "curate", "respond", "train"]}, "list each once"),
+        ({"score": {"shards": 1, "benchmarks": ["x"], "max_tokens": 8}}, "score is not listed in stages but has a section"),
+        ({"train": None}, "train is listed in stages but has no section"),
+        ({"stages": ["respond", "train"], "propose": None, "curate": None}, "respond.problems: give it if and only if propose is not a stage"),
+        ({"respond": SMALL["respond"] | {"problems": PROBLEMS}}, "respond.problems: give it if and only if"),
+        ({"stages": ["propose", "respond", "train"], "curate": None}, "propose and curate need each other"),
+        ({"seeds": None}, "propose needs seed problems"),
+        ({"seeds": {"kind": "corpus"}}, "only where base.kind is scratch"),
+        ({"rounds": 1, "stages": ["propose", "curate"], "respond": None, "train": None}, "without the train stage there is only round 0"),
+        ({"respond": SMALL["respond"] | {"anchors": 3}, "seeds": {"kind": "jsonl", "path": "x"}}, "respond.anchors 3: the seeds have no gold field"),
+        ({"respond": SMALL["respond"] | {"reward": {"kind": "verified"}}}, "verified needs respond.problems with a gold field"),
+        ({"engine": {"max_model_len": 64}}, "propose.sampling.max_tokens 64: engine.max_model_len 64 leaves no room"),
+        ({"base": SCRATCH, "engine": {"max_model_len": 1024}}, "the base model has 512 positions"),
+        ({"respond": SMALL["respond"] | {"sampling": {"temperature": 0.0, "max_tokens": 8}}}, "equal answers make no vote"),
+    ],
+)
+def test_what_does_not_fit_together_is_said_in_a_sentence(small_tree, change, message):
+    with pytest.raises(ValidationError, match=message):
+        config(small_tree | change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"base": SCRATCH, "seeds": {"kind": "corpus"}, "respond": SMALL["respond"] | {"anchors": 3}},
+        {"rounds": 0},
+        {"stages": ["respond", "train"], "propose": None, "curate": None, "respond": SMALL["respond"] | {"problems": PROBLEMS}},
+        {"rounds": 0, "stages": ["score"], "propose": None, "curate": None, "respond": None, "train": None, "score": {"shards": 1, "benchmarks": ["x"], "max_tokens": 8}},
+        {"respond": SMALL["respond"] | {"reward": {"kind": "random"}}},
+    ],
+)
+def test_what_fits_together_is_accepted(small_tree, change):
+    config(small_tree | change)
+
+
+@pytest.mark.parametrize("sampling", [{"top_p": 0.0}, {"top_p": 1.1}, {"presence_penalty": 2.1}, {"temperature": -1.0}, {"max_tokens": 0}])
+def test_what_the_sampler_would_refuse_is_refused_before_a_model_loads(small_tree, sampling):
+    small_tree["propose"]["sampling"] |= sampling
+    with pytest.raises(ValidationError):
+        config(small_tree)

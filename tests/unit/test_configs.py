@@ -1,0 +1,73 @@
+"""Every shipped YAML loads, is coherent, and plans."""
+
+import pytest
+
+from jobs.cluster import load_cluster
+from jobs.plan import estimate, plan
+from serl.config import Prompts, RunConfig, Section
+from serl.configfile import load, parse_yaml
+from tests.conftest import ROOT
+
+FILES = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+class PromptFile(Section):
+    prompts: Prompts
+
+
+def is_run(path) -> bool:
+    """Run files name their run; base files, prompts and clusters do not."""
+    return "name" in parse_yaml(path.read_text(), str(path))
+
+
+RUNS = [p for p in FILES if is_run(p)]
+
+
+def label(path) -> str:
+    return str(path.relative_to(ROOT / "configs"))
+
+
+def test_there_are_configurations():
+    assert ROOT / "configs/quickstart.yaml" in RUNS
+
+
+@pytest.mark.parametrize("path", RUNS, ids=label)
+def test_a_run_file_loads_and_plans(path):
+    config = load(RunConfig, path)
+    jobs = plan(config, lambda shard: False)
+    assert jobs
+    assert all(job.missing for job in jobs)
+    assert sum(estimate(config, job).tokens for job in jobs) > 0
+    assert config == load(RunConfig, path)
+    assert config.digest() == RunConfig.model_validate_json(config.model_dump_json()).digest()
+
+
+@pytest.mark.parametrize("path", RUNS, ids=label)
+def test_a_run_file_says_first_what_it_is(path):
+    assert path.read_text().startswith("# "), "open with a comment that says what the experiment is"
+
+
+def test_run_names_are_unique():
+    names = [load(RunConfig, path).name for path in RUNS]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/clusters").glob("*.yaml")), ids=label)
+def test_a_cluster_file_loads(path):
+    load_cluster(str(path))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/prompts").glob("*.yaml")), ids=label)
+def test_a_prompt_file_is_a_prompts_section_and_nothing_else(path):
+    load(PromptFile, path)
+
+
+@pytest.mark.parametrize("path", FILES, ids=label)
+def test_no_file_is_forgotten(path):
+    extended = {(p.parent / parent).resolve() for p in FILES for parent in _parents(p)}
+    assert is_run(path) or path.resolve() in extended or path.parent.name in ("clusters", "sweeps"), "neither a run, nor a cluster, nor extended by any file"
+
+
+def _parents(path) -> list[str]:
+    parents = parse_yaml(path.read_text(), str(path)).get("extends", [])
+    return [parents] if isinstance(parents, str) else parents

@@ -1,0 +1,135 @@
+"""What the report knows of a run: identities of its counts, honest comparisons, and runs that are not finished or not whole."""
+
+import itertools
+import json
+import math
+
+import pytest
+import report_run as made
+from report_run import do_curate, do_propose, do_respond, do_round, do_score, do_train, group, make_run, publish
+
+from jobs import harvest
+from jobs.findings import gather
+from serl.events import Events
+from serl.rundir import Run, RunError
+from serl.stages.respond import round_groups, trainable
+
+
+@pytest.fixture
+def run(tmp_path, small_tree):
+    return make_run(tmp_path, small_tree)
+
+
+def test_every_question_that_leaves_the_funnel_is_counted_under_a_reason(run):
+    do_round(run, 1)
+    funnel = gather(run).rounds[1].funnel
+    assert [p.name for p in funnel] == ["proposed", "well-formed", "novel", "kept", "answered", "trainable"]
+    for before, after in itertools.pairwise(funnel):
+        assert before.count - after.count == sum(after.lost.values()), after.name
+
+
+def test_the_votes_agree_with_what_the_trainer_would_keep(run):
+    do_round(run, 1)
+    votes = gather(run).rounds[1].votes
+    groups = round_groups(run, 1, completions=False)
+    kept, fates = trainable(run, groups)
+    assert votes.fates == fates and votes.fates["kept"] == len(kept)
+    assert votes.num_groups == sum(g.role == "train" for g in groups) == sum(votes.first) == sum(votes.fates.values())
+    assert sum(votes.tied) == votes.fates["tie"]
+    assert math.isclose(sum(k * n for k, n in enumerate(votes.first)) / votes.num_samples / votes.num_groups, votes.agreement.value)
+
+
+def test_reward_accuracy_counts_only_majorities_that_exist_and_never_the_rounds_own_unlabelled_questions(run):
+    right, wrong, tie, silent = [0] * 5 + [1] * 3, [1] * 5 + [0] * 3, [0] * 4 + [1] * 4, [None] * 8
+    groups = [group(f"a{i}", labels, role="anchor") for i, labels in enumerate((right, right, wrong, tie, silent, [1] * 8))] + [group("t", right)]
+    votes = harvest.votes(run.config, groups)
+    assert (votes.right["anchors"].value, votes.right["anchors"].n) == (0.5, 4)
+    assert (votes.right["anchors in the band"].value, votes.right["anchors in the band"].n) == (2 / 3, 3)
+    assert "trained" not in votes.right and votes.num_groups == 1
+
+
+def test_examples_are_the_first_of_each_fate_and_show_every_class_with_its_size(run):
+    groups = [
+        group("easy", [0] * 8), group("kept1", [0] * 5 + [1] * 2 + [None]), group("tie", [0, 0, 1, 1, None, None, None, None]),
+        group("kept2", [0] * 4 + [1, 2, 3, 4]), group("kept3", [0] * 4 + [1, 2, 3, 4]), group("anchor", [1] * 5 + [0] * 3, role="anchor"),
+    ]  # fmt: skip
+    examples = harvest.votes(run.config, groups).examples
+    assert [e.id for e in examples] == ["kept1", "kept2", "easy", "tie", "anchor"]
+    assert examples[0].answers == (("0", 5), ("1", 2), (None, 1))
+    assert examples[-1].majority_correct is False
+    assert all(sum(n for _, n in e.answers) == made.SAMPLES for e in examples)
+
+
+@pytest.mark.parametrize(("skill", "word"), [(0.8, "better"), (0.5, "not shown better"), (0.2, "worse")])
+def test_a_policy_is_called_better_or_worse_only_where_the_paired_test_shows_it(run, skill, word):
+    do_score(run, 0, 0.5)
+    do_score(run, 1, skill)
+    by_name = {c.benchmark: c for c in gather(run).rounds[1].comparisons}
+    assert by_name["sums"].word == word and (by_name["sums"].p < 0.05) == (word != "not shown better")
+    assert by_name["sums"].n == 200
+
+
+def test_a_policy_without_a_scored_base_is_compared_with_nothing(run):
+    do_score(run, 1, 0.9)
+    assert gather(run).rounds[1].scores and gather(run).rounds[1].comparisons == ()
+
+
+def test_of_a_step_taken_twice_the_later_counts(run):
+    """A preempted attempt goes beyond its last checkpoint; the next one takes those steps again, and they are the policy's."""
+    earlier = Events(run.root / "events", "train-r001-00000-z-0", stage="train", round=1, shard=0)
+    earlier.add("step", step=1, loss=5.0)
+    earlier.add("step", step=2, loss=5.0)
+    (run.root / "events" / "torn.jsonl").write_text('{"time": 1, "ki')
+    path = run.root / "events" / "train-r001-00000-a-0.jsonl"
+    later = [{"time": 1e12, "kind": "step", "round": 1, "step": n, "loss": 1.0, "stage": "train", "shard": 0} for n in (2, 3)]
+    path.write_text("".join(json.dumps(event) + "\n" for event in later))
+    assert [(s.step, s.numbers) for s in gather(run).rounds[1].steps] == [(1, {"loss": 5.0}), (2, {"loss": 1.0}), (3, {"loss": 1.0})]
+
+
+def test_every_stage_that_is_missing_is_named_wherever_the_run_stopped(run):
+    do_score(run, 0)
+    for done, stage in enumerate((do_propose, do_curate, do_respond, do_train, do_score)):
+        stage(run, 1)
+        found = gather(run)
+        named = [name for name in ("propose", "curate", "respond", "train", "score") if name in found.missing[0]]
+        assert named == ["propose", "curate", "respond", "train", "score"][done + 1 :]
+        assert found.missing[-1] == "rounds 2, 3: not begun"
+
+
+def test_a_stage_with_a_shard_to_go_is_missing_and_its_figures_are_left_out(run):
+    publish(run, 1, "propose", 0, b"", {"items": 5, "accepted": 5})
+    found = gather(run)
+    assert "propose (1 of 2 shards)" in found.missing[0]
+    assert found.rounds[1].funnel == () and found.rounds[1].votes is None
+
+
+def test_damage_is_told_with_its_remedy_and_hides_nothing_else(run):
+    do_round(run, 0)
+    do_round(run, 1)
+    shard = run.shards(1, "respond")[1]
+    manifest = run.manifest(shard)
+    run.path(manifest, manifest.files[0]).write_bytes(b"rotten")
+    (run.stage_dir(1, "curate") / "shard_00000.json").write_text("{")
+    found = gather(run)
+    assert any("do not match the manifest" in m for m in found.missing) and any("damaged" in m for m in found.missing)
+    assert found.rounds[1].votes is None and found.rounds[1].scores and found.rounds[1].steps
+
+
+def test_the_filter_of_a_labelled_run_starts_from_the_questions_it_drew(tmp_path, small_tree):
+    for name in ("propose", "curate"):
+        del small_tree[name]
+    small_tree["stages"] = ["respond", "train"]
+    source = {"kind": "jsonl", "path": "x.jsonl", "gold": "answer"}
+    small_tree["respond"] |= {"reward": {"kind": "verified"}, "problems": {"source": source, "per_round": 20}}
+    run = make_run(tmp_path, small_tree)
+    groups = [group(f"g{i}", [0] * 5 + [1] * 3, gold="0", winner_correct=True) for i in range(18)]
+    do_respond(run, 1, groups)
+    found = gather(run).rounds[1]
+    assert [(p.name, p.count) for p in found.funnel] == [("asked", 20), ("answered", 18), ("trainable", 18)]
+    assert found.funnel[1].lost == {"prompt_too_long": 2}
+    assert found.votes.right["trained"].n == 18
+
+
+def test_a_run_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(RunError):
+        gather(Run.open(tmp_path))

@@ -1,0 +1,158 @@
+"""Imports point down only, heavy packages have one door each, and a login node loads none of them."""
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+FILES = sorted(p for package in ("jobs", "serl", "evaluation") for p in (ROOT / package).rglob("*.py"))
+
+# Which layer a module is in, lowest first; a module may import from layers below its own, and from its own (cycles are refused apart).
+LAYERS: list[tuple[str, set[str]]] = [
+    ("evaluation", {"evaluation"}),
+    (
+        "pure core",
+        {"serl.config", "serl.configfile", "serl.records", "serl.prompts", "serl.selfinstruct", "serl.vote", "serl.reward", "serl.randomness", "serl.problems"}
+        | {"serl.arithmetic", "serl.arithmetic_solver", "serl.hf_folder"},
+    ),
+    ("pure torch", {"serl.advantage", "serl.objective", "serl.algorithms", "serl.batch", "serl.schedule"}),
+    ("bytes and signals", {"serl.files", "serl.rundir", "serl.events", "serl.preempt"}),
+    ("engines", {"serl.generator", "serl.model", "serl.tokenizer", "serl.ranks", "serl.checkpoint", "serl.trainer"}),
+    ("stages", {"serl.stages"}),
+    ("what runs where", {"jobs"}),
+]
+
+# Who may import what is heavy, anywhere in the file; everything else must do without.
+DOORS = {
+    "vllm": {"serl.generator"},
+    "deepspeed": {"serl.trainer"},
+    "transformers": {"serl.model", "serl.tokenizer", "serl.trainer", "serl.stages.corpus"},
+    "tokenizers": {"serl.tokenizer"},
+    "datasets": {"serl.problems"},
+    "torch": {"serl.advantage", "serl.objective", "serl.algorithms", "serl.batch", "serl.model", "serl.ranks", "serl.checkpoint", "serl.trainer", "serl.stages.train"},
+    "submitit": {"jobs.local", "jobs.task"},
+    "sympy": {"evaluation.equivalence"},
+    "latex2sympy2_extended": {"evaluation.equivalence"},
+    "math_verify": {"evaluation.equivalence", "evaluation.worker"},
+    "matplotlib": {"jobs.report", "jobs.plots"},
+}
+HEAVY = ("torch", "vllm", "deepspeed", "transformers", "matplotlib", "tokenizers", "datasets", "sympy")
+VERBS = ("launch", "resume", "status", "cancel", "shard", "report")
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of the modules that a file imports anywhere, also inside functions."""
+    ours = {module_name(p) for p in FILES}
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Import(names=names):
+                found |= {a.name for a in names}
+            case ast.ImportFrom(module=str(module), names=names, level=0):
+                found |= {f"{module}.{a.name}" if f"{module}.{a.name}" in ours else module for a in names}
+            case ast.ImportFrom():
+                raise AssertionError(f"{path}: relative import; write the whole name")
+    return found
+
+
+def layer(module: str) -> int:
+    for number, (_, members) in enumerate(LAYERS):
+        if module in members or any(module.startswith(m + ".") for m in members):
+            return number
+    raise AssertionError(f"{module}: in no layer; give it a place in {Path(__file__).name}")
+
+
+IMPORTS = {module_name(p): imports(p) for p in FILES}
+OURS = {name: {i for i in found if i.split(".")[0] in ("jobs", "serl", "evaluation") and i != "serl"} for name, found in IMPORTS.items()}
+
+
+@pytest.mark.parametrize("module", [m for m in IMPORTS if m != "serl"])
+def test_imports_point_down(module):
+    for imported in OURS[module]:
+        assert layer(imported) <= layer(module), f"{module} imports {imported}, of the layer {LAYERS[layer(imported)][0]!r} above it"
+
+
+def test_evaluation_knows_nothing_of_serl():
+    assert not [(m, i) for m, found in OURS.items() if m.startswith("evaluation") for i in found if not i.startswith("evaluation")]
+
+
+def test_only_the_task_and_the_debugger_bridge_to_the_stages():
+    bridges = {m for m, found in OURS.items() if m.startswith("jobs") and any(i.startswith("serl.stages") for i in found)}
+    assert bridges <= {"jobs.task", "jobs.shard", "jobs.report", "jobs.facts"}
+
+
+def test_stages_know_nothing_of_scheduling():
+    assert not [(m, i) for m, found in IMPORTS.items() if m.startswith("serl") for i in found if i.split(".")[0] in ("submitit", "jobs")]
+
+
+@pytest.mark.parametrize("package", DOORS)
+def test_a_heavy_package_has_its_doors_and_no_others(package):
+    users = {m for m, found in IMPORTS.items() if any(i.split(".")[0] == package for i in found)}
+    assert users <= DOORS[package], f"{users - DOORS[package]} import {package}"
+
+
+def test_no_import_goes_round_in_a_circle():
+    """At import time, that is; an import inside a function is a lazy door and may not close a circle either."""
+    state: dict[str, str] = {}
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert state.get(module) != "open", f"{' -> '.join((*path, module))}"
+        if module not in state:
+            state[module] = "open"
+            for imported in OURS.get(module, set()) - {module.rpartition(".")[0]}:
+                visit(imported, (*path, module))
+            state[module] = "closed"
+
+    for module in OURS:
+        visit(module, ())
+
+
+def test_no_star_imports_no_eval_and_no_bare_except():
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.ImportFrom(names=[ast.alias(name="*")]):
+                    raise AssertionError(f"{path}: star import")
+                case ast.Call(func=ast.Name(id="eval" | "exec" | "compile" as name)):
+                    raise AssertionError(f"{path}:{node.lineno}: {name}; text of a model is data")
+                case ast.ExceptHandler(type=None):
+                    raise AssertionError(f"{path}:{node.lineno}: bare except")
+
+
+@pytest.mark.parametrize("verb", [v for v in VERBS if (ROOT / "jobs" / f"{v}.py").exists()])
+def test_a_verb_loads_on_a_login_node(verb):
+    code = f"import sys, jobs.{verb}; print(*[m for m in {HEAVY!r} if m in sys.modules])"
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    seconds = time.monotonic() - start
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == ""
+    assert seconds < 10.0, "far beyond the budget of the next test even on a crowded machine"
+
+
+def test_the_launcher_imports_in_two_seconds_of_processor_time():
+    code = "import time; import jobs.launch; print(time.process_time())"
+    assert float(subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout) < 2.0
+
+
+def test_a_dry_run_prints_the_plan_without_torch(tmp_path):
+    code = (
+        "import sys; from jobs.launch import body; code = body(sys.argv[1:]);"
+        f" print('loaded:', *[m for m in {HEAVY!r} if m in sys.modules]); sys.exit(code)"
+    )
+    arguments = ["configs/quickstart.yaml", "--dry-run", "--data", str(tmp_path / "data")]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "r000-corpus" in done.stdout and "r003-score" in done.stdout
+    assert done.stdout.splitlines()[-1] == "loaded:"
+    assert not (tmp_path / "data").exists(), "a dry run writes nothing"

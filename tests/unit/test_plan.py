@@ -1,0 +1,133 @@
+"""The chain that a configuration means, before anything runs."""
+
+import json
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.cluster import Local, load_cluster, this_machine
+from jobs.plan import estimate, plan, steps
+from serl.config import RunConfig
+from serl.configfile import load
+from serl.rundir import Attempt, Run, Shard
+from tests.conftest import ROOT, SMALL
+
+QUICKSTART = load(RunConfig, ROOT / "configs/quickstart.yaml")
+
+
+def nothing(shard: Shard) -> bool:
+    return False
+
+
+def config(**changes) -> RunConfig:
+    return RunConfig.model_validate_json(json.dumps(SMALL | changes))
+
+
+def chain(c: RunConfig) -> dict[str, tuple[str, ...]]:
+    return {job.name: job.after for job in plan(c, nothing)}
+
+
+def test_a_run_from_a_checkpoint_starts_with_round_one():
+    after = chain(config(rounds=2))
+    assert list(after) == [f"r{r:03d}-{s}" for r in (1, 2) for s in ("propose", "curate", "respond", "train")]
+    assert after["r001-propose"] == ()
+    assert after["r001-curate"] == ("r001-propose",)
+    assert after["r002-propose"] == ("r001-train",)
+
+
+def test_a_base_from_scratch_is_made_and_scored_in_round_zero():
+    after = chain(QUICKSTART)
+    assert list(after)[:3] == ["r000-corpus", "r000-train", "r000-score"]
+    assert after["r000-train"] == ("r000-corpus",)
+    assert after["r000-score"] == ("r000-train",)
+    assert after["r001-propose"] == ("r000-train",)
+    assert len(after) == 3 + 5 * QUICKSTART.rounds
+
+
+def test_without_rounds_only_the_base_is_scored():
+    score = {"shards": 2, "benchmarks": ["x"], "max_tokens": 8}
+    c = config(rounds=0, stages=["score"], propose=None, curate=None, respond=None, train=None, score=score)
+    assert chain(c) == {"r000-score": ()}
+
+
+def test_labelled_problems_need_no_curation():
+    problems = {"per_round": 2, "source": {"kind": "jsonl", "path": "x"}}
+    c = config(stages=["respond", "train"], propose=None, curate=None, respond=SMALL["respond"] | {"problems": problems})
+    assert chain(c) == {"r001-respond": (), "r001-train": ("r001-respond",), "r002-respond": ("r001-train",), "r002-train": ("r002-respond",)}
+
+
+@pytest.mark.parametrize("c", [config(), config(rounds=5), QUICKSTART], ids=["checkpoint", "five rounds", "quickstart"])
+def test_every_job_comes_after_the_jobs_it_reads_and_names_are_unique(c):
+    jobs = plan(c, nothing)
+    names = [j.name for j in jobs]
+    assert len(set(names)) == len(names)
+    for i, job in enumerate(jobs):
+        assert set(job.after) <= set(names[:i])
+
+
+def transitive(after: dict[str, tuple[str, ...]], name: str) -> set[str]:
+    return set(after[name]).union(*(transitive(after, a) for a in after[name]))
+
+
+def test_the_order_holds_for_everything_a_stage_reads():
+    """Policy of the round before, and for propose and curate the groups and instructions of every earlier round."""
+    after = chain(QUICKSTART)
+    for round in range(1, QUICKSTART.rounds + 1):
+        earlier = {f"r{r:03d}-{s}" for r in range(1, round) for s in ("propose", "curate", "respond", "train")} | {"r000-train"}
+        for stage in ("propose", "curate", "respond", "train"):
+            assert earlier <= transitive(after, f"r{round:03d}-{stage}")
+
+
+@given(st.sets(st.integers(0, 13)))
+def test_exactly_what_is_not_done_is_missing(done):
+    c = config(rounds=2)
+    everything = [s for job in plan(c, nothing) for s in job.missing]
+    assert len(everything) == 2 * (2 + 1 + 3 + 1)
+    finished = {everything[i] for i in done}
+    jobs = plan(c, finished.__contains__)
+    assert [s for job in jobs for s in job.missing] == [s for s in everything if s not in finished]
+    assert [j.name for j in jobs] == [j.name for j in plan(c, nothing)]
+
+
+def test_a_run_that_has_a_manifest_plans_the_rest(run):
+    shard = Shard(round=1, stage="propose", index=1, count=2)
+    Attempt(run, shard, id="a", inputs={}).publish_bytes(".jsonl", b"", 0)
+    missing = {s for job in plan(run.config, run.done) for s in job.missing}
+    everything = {s for job in plan(run.config, nothing) for s in job.missing}
+    assert everything - missing == {shard}
+
+
+def test_the_estimate_shrinks_with_what_is_done():
+    c = config(rounds=1)
+    whole = [estimate(c, job) for job in plan(c, nothing)]
+    assert whole[0].tokens == c.propose.prompts * c.propose.sampling.max_tokens
+    assert whole[2].tokens == c.curate.max_instructions * c.respond.samples * c.respond.sampling.max_tokens
+    half = [estimate(c, job) for job in plan(c, lambda s: s.index == 0)]
+    assert half[0].tokens == whole[0].tokens // 2
+    assert half[1].tokens == half[1].files == 0
+
+
+def test_steps_are_the_plan_without_shards():
+    assert [f"r{r:03d}-{s}" for r, s in steps(QUICKSTART)] == list(chain(QUICKSTART))
+
+
+def test_the_machine_is_what_the_cluster_file_says():
+    assert this_machine(Local(cores=8, gpus=0)).model_dump() == {"cores": 8, "gpus": (), "train_ranks": 2}
+    gpus = this_machine(Local(cores=8, gpus=4))
+    assert (gpus.device, gpus.slots, gpus.train_ranks) == ("cuda", 4, 4)
+    assert this_machine(Local(cores=1, gpus=0)).train_ranks == 1
+    with pytest.raises(ValueError, match="train_ranks 5: this machine has 4 GPUs; lower it"):
+        this_machine(Local(gpus=4, train_ranks=5))
+
+
+def test_a_cluster_is_named_or_a_file(tmp_path):
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"kind": "local", "cores": 3}))
+    assert load_cluster(str(tmp_path / "mine.yaml")).cores == 3
+    with pytest.raises(ValueError, match=r"clusters/locla\.yaml: no such file; did you mean local\.yaml"):
+        load_cluster("locla")
+
+
+def test_a_frozen_run_plans_as_its_configuration_did(run):
+    assert plan(Run.open(run.root).config, nothing) == plan(run.config, nothing)

@@ -1,0 +1,57 @@
+"""The exact text that a model is asked with, for plain tokenizers and chat templates."""
+
+from serl.config import Prompts
+from serl.prompts import one_line, propose_prompt, question_prompt
+
+PROMPTS = Prompts(
+    propose_system="Write.", propose_opening="Questions:", respond_system="Think.", respond_user="{question}\nAnswer in {braces}.", respond_plain="Q: {question}\nA:"
+)
+
+
+class Plain:
+    chat_template = None
+
+    def __call__(self, text: str) -> dict:
+        return {"input_ids": [1, *map(ord, text)]}
+
+
+class Chat(Plain):
+    chat_template = "template"
+
+    def apply_chat_template(self, conversation: list[dict], *, add_generation_prompt: bool, return_dict: bool) -> list[int]:
+        assert add_generation_prompt and not return_dict
+        return [ord(c) for turn in conversation for c in f"<{turn['role']}>{turn['content']}"]
+
+
+def text(ids: list[int]) -> str:
+    return "".join(map(chr, ids))
+
+
+def test_a_question_is_put_in_literally():
+    assert text(question_prompt(Plain(), PROMPTS, "What is {question}{0}%s?")) == "\x01Q: What is {question}{0}%s?\nA:"
+    assert text(question_prompt(Chat(), PROMPTS, "1+1?")) == "<system>Think.<user>1+1?\nAnswer in {braces}."
+
+
+def test_no_system_turn_without_a_system_prompt():
+    assert text(question_prompt(Chat(), PROMPTS.model_copy(update={"respond_system": None}), "1+1?")) == "<user>1+1?\nAnswer in {braces}."
+
+
+def test_a_propose_prompt_is_a_list_that_stops_where_the_next_item_begins():
+    ids, used = propose_prompt(Plain(), PROMPTS, ["One\n is  1?", "Is ABC = \\Delta?"], 1000)
+    assert (text(ids), used) == ("\x01Questions:\n1. One is 1?\n2. Is ABC = \\Delta?\n3.", 2)
+    ids, _ = propose_prompt(Chat(), PROMPTS, ["One?"], 1000)
+    assert text(ids) == "<system>Write.<user>Questions:\n1. One?\n2."
+
+
+def test_shots_are_dropped_from_the_end_until_the_prompt_fits():
+    shots = ["a" * 10, "b" * 10, "c" * 10]
+    whole, _ = propose_prompt(Plain(), PROMPTS, shots, 1000)
+    assert propose_prompt(Plain(), PROMPTS, shots, len(whole)) == (whole, 3)
+    ids, used = propose_prompt(Plain(), PROMPTS, shots, len(whole) - 1)
+    assert used == 2 and text(ids).endswith("\n2. bbbbbbbbbb\n3.")
+    assert propose_prompt(Plain(), PROMPTS, shots, 20) == ([], 0)
+    assert propose_prompt(Plain(), PROMPTS, shots, -5) == ([], 0)
+
+
+def test_white_space_collapses_and_case_stays():
+    assert one_line("  ABC\n\t\\Delta \u00a0 x ") == "ABC \\Delta x"
