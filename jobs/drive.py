@@ -32,5 +32,5 @@ def drive(run: Run, cluster: Local, machine: Machine) -> int:
             live.refresh()
     paths, summary = write_report(run)
     console.print(summary)
-    console.print(f"report: {paths.html}", highlight=False, soft_wrap=True)
+    console.print(f"report: {paths.html}", markup=False, highlight=False, soft_wrap=True)
     return 0

@@ -192,7 +192,10 @@ def _examples(findings: Findings) -> Iterator[Block]:
             numeric=frozenset({2}),
         )
     if shown:
-        yield Paragraph("The first questions of each fate in the round's order, and the first anchor whose majority is wrong; in brackets, how many gave the answer.", "note")
+        yield Paragraph(
+            "The first questions of each fate in the round's order, and the first anchor whose majority is wrong; in brackets, how many gave the answer.",
+            "note",
+        )
 
 
 def _majority(e: Example) -> str:

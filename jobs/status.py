@@ -12,7 +12,7 @@ from rich.table import Table
 from jobs.command import data_root, main, parser
 from jobs.progress import Look, StageState, status_table
 from jobs.runs import find_run, launcher_of, list_runs
-from serl.rundir import Run
+from serl.rundir import Run, RunError
 
 WATCH_S = 2.0
 
@@ -73,12 +73,18 @@ def _facts(run: Run, states: Sequence[StageState]) -> dict:
 
 
 def _list(roots: Sequence[Path], data: Path, console: Console, *, as_json: bool) -> None:
-    runs = [Run.open(root) for root in roots]
-    looks = [(run, Look(run)()) for run in runs]
+    looks, faults = [], {}
+    for root in roots:
+        try:
+            run = Run.open(root)
+            looks.append((run, Look(run)()))
+        except RunError as e:  # one damaged run must not hide the others
+            faults[root] = str(e)
     if as_json:
-        print(json.dumps([_facts(run, states) for run, states in looks]))
+        damaged = [{"run": root.name, "folder": str(root), "state": "damaged", "fault": fault} for root, fault in faults.items()]
+        print(json.dumps([_facts(run, states) for run, states in looks] + damaged))
         return
-    if not runs:
+    if not roots:
         console.print(f"no runs in {data / 'runs'}; start one with `python -m jobs.launch CONFIG`", highlight=False)
         return
     table = Table(box=None, pad_edge=False)
@@ -87,7 +93,11 @@ def _list(roots: Sequence[Path], data: Path, console: Console, *, as_json: bool)
     for run, states in looks:
         done, total = sum(s.shards_done for s in states), sum(s.num_shards for s in states)
         table.add_row(run.root.name, _state(run, states), f"{done}/{total}", run.digest)
+    for root in faults:
+        table.add_row(root.name, "damaged", "", "")
     console.print(table)
+    for fault in faults.values():
+        console.print(fault, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

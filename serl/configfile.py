@@ -65,7 +65,8 @@ def load(model: type[M], path: Path, overrides: Sequence[str] = ()) -> M:
     for text in overrides:
         key, value = _override(text)
         tree = _merge(tree, _nested(tree, key, value, text))
-        origins = {k: v for k, v in origins.items() if k[: len(key)] != key} | {key: f"override {text!r}"}
+        kept = {k: v for k, v in origins.items() if k[: len(key)] != key}
+        origins = {key[:n]: f"override {text!r}" for n in range(1, len(key) + 1)} | kept
     if overrides:
         origins[()] = f"{path} with {' '.join(overrides)}"
     _drop_nulls(tree)
