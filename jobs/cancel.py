@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from jobs.command import data_root, main, parser
 from jobs.local import GRACE_S, end_leftovers
 from jobs.runs import find_run, launcher_of
+from serl.rundir import RunError
 
 
 def body(argv: Sequence[str]) -> int:
@@ -16,6 +17,8 @@ def body(argv: Sequence[str]) -> int:
     args = p.parse_args(argv)
     run = find_run(args.run, data_root(args))
     launcher = launcher_of(run.root)
+    if launcher and not launcher.here:
+        raise RunError(f"{run.root.name} is run by process {launcher.pid} on {launcher.host}: cancel it there")
     if launcher:
         os.kill(launcher.pid, signal.SIGTERM)
         deadline = time.monotonic() + GRACE_S + 15

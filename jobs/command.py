@@ -30,17 +30,20 @@ def main(body: Callable[[Sequence[str]], int]) -> None:
     """Run a verb; mistakes of the user are one readable message, never a traceback."""
     try:
         code = body(sys.argv[1:])
+    except BrokenPipeError:
+        code = EXIT_FAILED  # the reader of our output has gone: there is nobody to tell
     except (ValueError, RunError) as e:
         _complain(str(e))
         code = EXIT_USAGE
+    except OSError as e:
+        _complain(f"{e.filename or 'input/output'}: {e.strerror or e}")
+        code = EXIT_FAILED
     except ShardFailed as e:
         _complain(str(e))
         code = EXIT_FAILED
     except (Stopped, KeyboardInterrupt):
         _complain("stopped; nothing is lost: `python -m jobs.resume RUN` goes on from here")
         code = EXIT_STOPPED
-    except BrokenPipeError:
-        code = EXIT_FAILED
     sys.exit(code)
 
 

@@ -13,7 +13,7 @@ from jobs.cluster import Local, Machine, load_cluster, this_machine
 from jobs.command import data_root, main, parser
 from jobs.drive import drive
 from jobs.plan import Job, estimate, plan
-from jobs.preflight import preflight
+from jobs.preflight import num_parameters, preflight
 from jobs.runs import code_version, freeze_code
 from serl.config import RunConfig
 from serl.configfile import load
@@ -39,7 +39,7 @@ def body(argv: Sequence[str]) -> int:
 
 def launch(config: RunConfig, cluster: Local, machine: Machine, data: Path, jobs: Sequence[Job]) -> int:
     root = data / "runs" / config.name
-    preflight(config, data, root, bytes_needed=sum(estimate(config, j).bytes for j in jobs))
+    preflight(config, data, root, jobs)
     run = Run.create(root, config, code_version())
     freeze_code(root / "code")
     return drive(run, cluster, machine)
@@ -50,7 +50,7 @@ def show_plan(config: RunConfig, jobs: Sequence[Job], machine: Machine, data: Pa
     table = Table(title=f"{config.name}: {config.rounds} rounds in {data / 'runs' / config.name}", title_justify="left")
     for column, justify in (("job", "left"), ("shards", "right"), ("after", "left"), ("tokens <=", "right"), ("files <=", "right"), ("MB <=", "right")):
         table.add_column(column, justify=justify)
-    bounds = [estimate(config, job) for job in jobs]
+    bounds = [estimate(config, job, num_parameters(config, data)) for job in jobs]
     for job, bound in zip(jobs, bounds):
         shards = f"{job.num_shards} x {machine.train_ranks} ranks" if job.stage == "train" else str(job.num_shards)
         table.add_row(job.name, shards, ", ".join(job.after), f"{bound.tokens:,}", str(bound.files), f"{bound.bytes / 1e6:.1f}")

@@ -18,7 +18,7 @@ import submitit
 
 from jobs.cluster import Local, Machine
 from jobs.plan import Job, job_name, plan
-from jobs.runs import Journal, Submission, born
+from jobs.runs import Journal, Process, Submission
 from jobs.task import Task
 from serl.preempt import Stop
 from serl.rundir import Run, Shard
@@ -109,11 +109,11 @@ class LocalChain:
         )  # fmt: skip
         cores = self.machine.cores if job.stage == "curate" else max(1, self.machine.cores // self.machine.slots)
         task = Task(
-            root=str(self.run.root), shard=shard, submission=self._number, device=self.machine.device, cores=cores, folder=str(folder), launcher=os.getpid()
+            root=str(self.run.root), shard=shard, submission=self._number, device=self.machine.device, cores=cores, folder=str(folder), launcher=Process.of(os.getpid()),
         )
         submitted = self._submit(executor, task)
         pid = int(submitted.job_id)
-        self.journal.add(Submission(number=self._number, job=job.name, shard=shard.index, pid=pid, born=born(pid) or 0))
+        self.journal.add(Submission(number=self._number, job=job.name, shard=shard.index, process=Process.of(pid)))
         self.running.append(Running(shard=shard, job=submitted, slots=slots, folder=folder))
 
     def _new_folder(self, job: Job, shard: Shard) -> Path:
@@ -194,6 +194,6 @@ def _tree(pid: int) -> list[psutil.Process]:
 
 def end_leftovers(run: Run, grace_s: float) -> int:
     """End processes that this run recorded and that outlived their launcher; returns how many there were."""
-    alive = [s.pid for s in Journal(run.root).submissions() if born(s.pid) == s.born]
+    alive = [s.process.pid for s in Journal(run.root).submissions() if s.process.here and s.process.alive()]
     end_processes(alive, grace_s)
     return len(alive)

@@ -1,6 +1,6 @@
 """The whole chain before anything runs: configuration and what is done, to jobs and their order. Pure."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from serl.config import RunConfig, Scratch, StageName
@@ -57,11 +57,11 @@ def _after(config: RunConfig, round: int, stage: StageName) -> tuple[str, ...]:
         case "corpus":
             return ()
         case "propose":
-            return tuple(before)
+            return (*before, *([job_name(round - 1, "respond")] if round > 1 else []))
         case "curate":
             return (job_name(round, "propose"),)
         case "respond":
-            return (job_name(round, "curate"),) if config.curate else tuple(before)
+            return (*([job_name(round, "curate")] if config.curate else []), *before)
         case "train":
             return (job_name(round, "respond") if round else job_name(0, "corpus"),)
         case "score":
@@ -70,36 +70,53 @@ def _after(config: RunConfig, round: int, stage: StageName) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """An upper bound of what a job writes: all samples at full length, nothing filtered."""
+    """What a job writes at most: all samples at full length, nothing filtered. `temporary_bytes` go when the job is done."""
 
     tokens: int
     files: int
     bytes: int
+    temporary_bytes: int = 0
 
 
 BYTES_PER_SAMPLED_TOKEN = 12  # int32 id, float32 log-probability, about four characters; before compression
 BYTES_PER_DOCUMENT = 400
+POLICY_BYTES = 4  # per parameter: published in float32
+CHECKPOINT_BYTES = 14  # per parameter: float32 master and two Adam moments, and a 16-bit copy
 
 
-def estimate(config: RunConfig, job: Job) -> Estimate:
-    tokens, extra_bytes = _volume(config, job.stage)
+def estimate(config: RunConfig, job: Job, num_parameters: int) -> Estimate:
     share = len(job.missing) / job.num_shards
-    return Estimate(
-        tokens=int(tokens * share),
-        files=3 * len(job.missing),
-        bytes=int((tokens * BYTES_PER_SAMPLED_TOKEN + extra_bytes) * share),
-    )
+    tokens = int(_tokens(config, job.stage) * share)
+    lasting, temporary = _bytes(config, job, num_parameters)
+    sampled = tokens * BYTES_PER_SAMPLED_TOKEN
+    return Estimate(tokens=tokens, files=3 * len(job.missing), bytes=int(sampled + lasting * share), temporary_bytes=int(sampled + temporary * share))
 
 
-def _volume(config: RunConfig, stage: StageName) -> tuple[int, int]:
-    """(tokens sampled, other bytes written) of a whole stage."""
+def bytes_needed(estimates: Sequence[Estimate]) -> int:
+    """Room for all that stays and the largest of what goes again."""
+    return sum(e.bytes for e in estimates) + max((e.temporary_bytes for e in estimates), default=0)
+
+
+def _tokens(config: RunConfig, stage: StageName) -> int:
+    """Tokens that a whole stage samples."""
     match stage:
         case "propose" if config.propose:
-            return config.propose.prompts * config.propose.sampling.max_tokens, 0
+            return config.propose.prompts * config.propose.sampling.max_tokens
         case "respond" if config.respond:
             questions = config.curate.max_instructions if config.curate else config.respond.problems.per_round if config.respond.problems else 0
-            return (questions + config.respond.anchors) * config.respond.samples * config.respond.sampling.max_tokens, 0
+            return (questions + config.respond.anchors) * config.respond.samples * config.respond.sampling.max_tokens
+        case _:
+            return 0
+
+
+def _bytes(config: RunConfig, job: Job, num_parameters: int) -> tuple[int, int]:
+    """(lasting, temporary) bytes of a whole stage beside its sampled tokens."""
+    match job.stage:
         case "corpus" if isinstance(config.base, Scratch):
-            return 0, config.base.corpus.documents * BYTES_PER_DOCUMENT
+            return config.base.corpus.documents * BYTES_PER_DOCUMENT, 0
+        case "train":
+            settings = config.base.train if job.round == 0 and isinstance(config.base, Scratch) else config.train
+            assert settings is not None, "a train job is planned only for runs that train"
+            return num_parameters * POLICY_BYTES, num_parameters * CHECKPOINT_BYTES * (settings.keep_checkpoints + 1)
         case _:
             return 0, 0

@@ -2,22 +2,24 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.benchmark import load_benchmark, load_problems as load_benchmark_problems
-from serl.config import Checkpoint, RunConfig
+from evaluation.benchmark import load_benchmark
+from evaluation.benchmark import load_problems as load_benchmark_problems
+from jobs.plan import Job, bytes_needed, estimate
+from serl.config import Checkpoint, RunConfig, Scratch
 from serl.hf_folder import validate_model_folder
 from serl.problems import GENERATED_BENCHMARKS, load_problems
 
 MARGIN_BYTES = 200 * 2**20
 
 
-def preflight(config: RunConfig, data: Path, root: Path, *, bytes_needed: int) -> None:
-    """Raises ValueError for the first thing a user has to mend."""
-    _check_space(data, bytes_needed)
+def preflight(config: RunConfig, data: Path, root: Path, jobs: Sequence[Job]) -> None:
+    """Raises ValueError for the first thing a user has to mend before `jobs` can run."""
     if isinstance(config.base, Checkpoint):
-        path = Path(config.base.path)
-        validate_model_folder(path if path.is_absolute() else data / "models" / path)
+        validate_model_folder(_base_folder(config.base, data))
+    _check_space(data, bytes_needed([estimate(config, job, num_parameters(config, data)) for job in jobs]))
     sources = [config.seeds, config.respond.problems.source if config.respond and config.respond.problems else None]
     for source in sources:
         if source and source.kind != "corpus":
@@ -28,7 +30,21 @@ def preflight(config: RunConfig, data: Path, root: Path, *, bytes_needed: int) -
             load_benchmark_problems(benchmark, [data / "benchmarks"])
 
 
-def _check_space(data: Path, bytes_needed: int) -> None:
+def num_parameters(config: RunConfig, data: Path) -> int:
+    """About how many weights the policy has; 0 where its folder cannot be found."""
+    match config.base:
+        case Scratch(architecture=a):
+            return a.vocabulary * a.hidden + a.layers * (4 * a.hidden**2 + 3 * a.hidden * a.intermediate)
+        case Checkpoint():
+            folder = _base_folder(config.base, data)
+            return sum(p.stat().st_size for p in folder.glob("*.safetensors")) // 2 if folder.is_dir() else 0
+
+
+def _base_folder(base: Checkpoint, data: Path) -> Path:
+    return Path(base.path) if Path(base.path).is_absolute() else data / "models" / base.path
+
+
+def _check_space(data: Path, needed: int) -> None:
     try:
         data.mkdir(parents=True, exist_ok=True)
         probe = data / f".write-probe.{os.getpid()}"
@@ -37,7 +53,7 @@ def _check_space(data: Path, bytes_needed: int) -> None:
     except OSError as e:
         raise ValueError(f"{data}: the data root is not writable ({e.strerror}); choose another with --data or $SERL_DATA") from e
     free = shutil.disk_usage(data).free
-    if free < bytes_needed + MARGIN_BYTES:
+    if free < needed + MARGIN_BYTES:
         raise ValueError(
-            f"{data}: {free / 1e9:.1f} GB free, but the run may write {bytes_needed / 1e9:.1f} GB; free some space, choose another data root, or run fewer rounds"
+            f"{data}: {free / 1e9:.1f} GB free, but the run may write {needed / 1e9:.1f} GB; free some space, choose another data root, or run fewer rounds"
         )

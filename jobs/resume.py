@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from jobs.cluster import load_cluster, this_machine
 from jobs.command import data_root, main, parser
 from jobs.drive import drive
-from jobs.plan import estimate, plan
+from jobs.plan import plan
 from jobs.preflight import preflight
-from jobs.runs import find_run, freeze_code
+from jobs.runs import code_version, find_run, freeze_code
+from serl.rundir import RunError
 
 
 def body(argv: Sequence[str]) -> int:
@@ -17,7 +18,9 @@ def body(argv: Sequence[str]) -> int:
     cluster = load_cluster(args.cluster)
     run = find_run(args.run, data_root(args))
     missing = plan(run.config, run.done)
-    preflight(run.config, run.data_root, run.root, bytes_needed=sum(estimate(run.config, j).bytes for j in missing))
+    preflight(run.config, run.data_root, run.root, missing)
+    if not (run.root / "code").exists() and code_version() != run.code:
+        raise RunError(f"{run.root}: its launch died before the code was frozen; check out {run.code} and resume, or launch it anew")
     freeze_code(run.root / "code")
     return drive(run, cluster, this_machine(cluster))
 

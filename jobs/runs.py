@@ -4,6 +4,7 @@ import difflib
 import json
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -57,14 +58,34 @@ def freeze_code(target: Path) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """A process for good: `born` (clock ticks since boot) tells it from a later one of the same number, `host` from one elsewhere."""
+
+    host: str
+    pid: int
+    born: int
+
+    @classmethod
+    def of(cls, pid: int) -> "Process":
+        return cls(host=socket.gethostname(), pid=pid, born=born(pid) or 0)
+
+    @property
+    def here(self) -> bool:
+        return self.host == socket.gethostname()
+
+    def alive(self) -> bool:
+        """Known on its own host only; elsewhere it is taken to be alive."""
+        return not self.here or born(self.pid) == self.born
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A process tree that a launcher started: `pid` leads it, `born` (clock ticks since boot) tells it from a later process of the same number."""
+    """A process tree that a launcher started for a shard, and the process that leads it."""
 
     number: int
     job: str
     shard: int
-    pid: int
-    born: int
+    process: Process
 
 
 class Journal:
@@ -80,7 +101,8 @@ class Journal:
         if self._path.exists():
             for line in self._path.read_text().splitlines():
                 try:
-                    yield Submission(**json.loads(line))
+                    row = json.loads(line)
+                    yield Submission(**row | {"process": Process(**row["process"])})
                 except json.JSONDecodeError:  # torn by a crash in mid-write: the process it spoke of stops by itself, its launcher being gone
                     continue
 
@@ -93,17 +115,6 @@ class Journal:
             os.fsync(f.fileno())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launcher:
-    """The process that schedules a local run."""
-
-    pid: int
-    born: int
-
-    def alive(self) -> bool:
-        return born(self.pid) == self.born
-
-
 def claim(root: Path) -> None:
     """Become the run's launcher; refuses while another one lives.
 
@@ -111,26 +122,30 @@ def claim(root: Path) -> None:
     """
     folder = root / "launchers"
     folder.mkdir(exist_ok=True)
-    me = json.dumps(asdict(Launcher(pid=os.getpid(), born=born(os.getpid()) or 0))).encode()
+    me = Process.of(os.getpid())
     while True:
         number, last = _last_claim(folder)
-        if last and last.pid != os.getpid() and last.alive():
-            raise RunError(f"{root}: process {last.pid} is running it; watch it with `python -m jobs.status {root.name} --watch` or end it with jobs.cancel")
-        if write_if_absent(folder / f"{number + 1:06d}.json", me):
+        if last and last != me and last.alive():
+            doubt = "" if last.here else f" (if that process is gone, remove {folder})"
+            raise RunError(
+                f"{root}: process {last.pid} on {last.host} is running it{doubt}; watch it with `python -m jobs.status {root.name} --watch` "
+                "or end it with jobs.cancel"
+            )
+        if write_if_absent(folder / f"{number + 1:06d}.json", json.dumps(asdict(me)).encode()):
             return
 
 
-def launcher_of(root: Path) -> Launcher | None:
+def launcher_of(root: Path) -> Process | None:
     """The live launcher of a run, if any."""
     _, last = _last_claim(root / "launchers")
     return last if last and last.alive() else None
 
 
-def _last_claim(folder: Path) -> tuple[int, Launcher | None]:
+def _last_claim(folder: Path) -> tuple[int, Process | None]:
     numbers = [int(p.stem) for p in folder.iterdir() if p.stem.isdigit()] if folder.is_dir() else []
     if not numbers:
         return 0, None
-    return max(numbers), Launcher(**json.loads((folder / f"{max(numbers):06d}.json").read_bytes()))
+    return max(numbers), Process(**json.loads((folder / f"{max(numbers):06d}.json").read_bytes()))
 
 
 def born(pid: int) -> int | None:

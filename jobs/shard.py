@@ -4,14 +4,14 @@ import time
 from collections.abc import Sequence
 from typing import get_args
 
-from jobs.cluster import load_cluster, this_machine
+from jobs.cluster import Machine, load_cluster, this_machine
 from jobs.command import data_root, main, parser
 from jobs.plan import steps
 from jobs.runs import find_run
 from serl.config import StageName
 from serl.events import Events
 from serl.preempt import Stop
-from serl.rundir import RunError, Shard
+from serl.rundir import Run, RunError, Shard
 
 
 def body(argv: Sequence[str]) -> int:
@@ -30,7 +30,7 @@ def body(argv: Sequence[str]) -> int:
     return run_here(run, shards[args.index], this_machine(load_cluster(args.cluster)))
 
 
-def run_here(run, shard: Shard, machine) -> int:
+def run_here(run: Run, shard: Shard, machine: Machine) -> int:
     from serl.stages import Work, execute
 
     if done := run.manifest(shard):

@@ -30,18 +30,19 @@ def body(argv: Sequence[str]) -> int:
         return 0
     run = find_run(args.run, data)
     look = Look(run)
-    states = look()
+    states = look(live=launcher_of(run.root) is not None)
     if args.json:
         print(json.dumps(_facts(run, states)))
         return 0
     if args.watch:
         with Live(console=console, auto_refresh=False) as live:
             while True:
+                running = launcher_of(run.root) is not None
                 live.update(status_table(states, time.time()), refresh=True)
-                if launcher_of(run.root) is None or all(s.done for s in states):
+                if not running or all(s.done for s in states):
                     break
                 time.sleep(WATCH_S)
-                states = look()
+                states = look(live=running)
     else:
         console.print(status_table(states, time.time()))
     console.print(_sentence(run, states), highlight=False, soft_wrap=True)

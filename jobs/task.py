@@ -11,7 +11,7 @@ from typing import Literal
 
 import submitit
 
-from jobs.runs import born
+from jobs.runs import Process
 from serl.events import Events
 from serl.files import write_atomic
 from serl.preempt import Preempted, Stop
@@ -33,7 +33,7 @@ class Task:
     device: Literal["cpu", "cuda"]
     cores: int
     folder: str
-    launcher: int | None
+    launcher: Process | None
 
     def __call__(self) -> Outcome:
         stop = Stop().listen()
@@ -57,10 +57,9 @@ class Task:
         return "done"
 
 
-def _leave_with(launcher: int, stop: Stop) -> None:
+def _leave_with(launcher: Process, stop: Stop) -> None:
     """Without its launcher a local job has nobody to hand its result to: stop at the next safe point."""
-    started = born(launcher)
-    while started is not None and born(launcher) == started:
+    while launcher.alive():
         time.sleep(WATCH_S)
     stop.requested = True
 

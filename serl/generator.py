@@ -19,7 +19,7 @@ _CPU_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TORCH_COMPILE_DISABLE": "1", "VLLM_
 
 
 class Generator:
-    """One policy, loaded once. A request's samples depend on its seed alone, whatever else is in the batch."""
+    """One policy, loaded once. Every request carries its own seed; in float32 on CPUs its samples then depend on nothing else in the batch."""
 
     def __init__(self, policy: Path, engine: Engine, *, device: str):
         for key, value in (_ENVIRONMENT | (_CPU_ENVIRONMENT if device == "cpu" else {})).items():

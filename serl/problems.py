@@ -66,7 +66,7 @@ def _problems(rows: Iterable[tuple[str, object]], question: str, gold: str | Non
     problems = []
     for place, row in rows:
         if not isinstance(row, dict):
-            raise ValueError(f"{place}: a {type(row).__name__}, not a JSON object")
+            raise ValueError(f"{place}: a {type(row).__name__}, not a JSON object")  # noqa: TRY004 (the user's data is wrong, not a caller's type)
         problems.append(Problem(id=f"{len(problems):06d}", question=_field(row, question, place), gold=_field(row, gold, place) if gold else None))
     if not problems:
         raise ValueError(f"{source}: empty; give at least one problem")

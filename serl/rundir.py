@@ -17,6 +17,8 @@ from pathlib import Path
 from serl.config import RunConfig, StageName, digest
 from serl.files import fsync_tree, rename_if_absent, sha256, write_atomic, write_if_absent
 
+ORIGIN = "origin.json"  # inside a published folder: what it was made from
+
 
 class RunError(ValueError):
     """The run directory is not what the caller needs; the message names the path and the remedy."""
@@ -177,6 +179,12 @@ def _parse_manifest(data: bytes) -> Manifest:
     return Manifest(**(m | {"shard": Shard(**m["shard"]), "files": tuple(DataFile(**f) for f in m["files"])}))
 
 
+def _contents(folder: Path) -> dict[str, list]:
+    """Size and digest of every file of a folder, by relative name; without the note that repeats them."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != ORIGIN)
+    return {str(p.relative_to(folder)): [p.stat().st_size, sha256(p)] for p in paths}
+
+
 class Attempt:
     """One try at a shard: commits parts, then publishes.
 
@@ -212,13 +220,28 @@ class Attempt:
         return self.publish([DataFile(name=name, bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), rows=rows)], counts or {})
 
     def publish_folder(self, built: Path, name: str, counts: Mapping[str, float]) -> Manifest:
-        """Publish a shard that is a folder: `built`, which a rival's finished folder of that name stands in for where there is one."""
+        """Publish a shard that is a folder, `built`, under a fixed name that people can find.
+
+        A folder that stands there without a manifest is adopted if it is whole and of our inputs: a rival put it there, or we did and were
+        killed. Any other is moved out of the way.
+        """
         folder = self.stage_dir / name
+        files = _contents(built)
+        write_atomic(built / ORIGIN, json.dumps({"key": self.key, "inputs": self.inputs, "files": files}, indent=1).encode())
         fsync_tree(built)
-        rename_if_absent(built, folder)
-        names = sorted(str(p.relative_to(self.stage_dir)) for p in folder.rglob("*") if p.is_file())
-        files = [DataFile(name=n, bytes=os.path.getsize(self.stage_dir / n), sha256=sha256(self.stage_dir / n), rows=0) for n in names]
-        return self.publish(files, counts)
+        if not rename_if_absent(built, folder):
+            try:
+                origin = json.loads((folder / ORIGIN).read_bytes())
+            except (FileNotFoundError, json.JSONDecodeError):
+                origin = {}
+            standing = _contents(folder)
+            if origin.get("key") == self.key and origin["files"] == standing:
+                files = standing
+            else:
+                os.rename(folder, self.folder / f"stale.{self.id}")
+                rename_if_absent(built, folder)
+        named = [DataFile(name=f"{name}/{n}", bytes=size, sha256=digest, rows=0) for n, (size, digest) in files.items()]
+        return self.publish(named, counts)
 
     def publish(self, files: Sequence[DataFile], counts: Mapping[str, float]) -> Manifest:
         """Name durable files in the manifest, unless another attempt has; then remove what the winner does not name."""

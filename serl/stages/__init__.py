@@ -5,7 +5,7 @@ import importlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from serl.config import Checkpoint, StageName
+from serl.config import Checkpoint
 from serl.events import Events
 from serl.preempt import Stop
 from serl.rundir import Attempt, Manifest, Run, RunError, Shard
@@ -38,7 +38,7 @@ def execute(work: Work) -> Manifest:
     work.events.add("start", stage=work.shard.stage, round=work.shard.round, index=work.shard.index, attempt=work.attempt_id)
     module = importlib.import_module(f"serl.stages.{work.shard.stage}")
     manifest: Manifest = module.run(work)
-    work.events.add("done", seconds=manifest.seconds, **manifest.counts)
+    work.events.add("done", seconds=manifest.seconds)
     return manifest
 
 

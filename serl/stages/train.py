@@ -156,7 +156,8 @@ def _npy(array: np.ndarray) -> bytes:
 
 def _teach(work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, lesson: Lesson, *, checkpoint_every: int) -> None:
     """Every optimizer step that no checkpoint holds yet; leaves at a step boundary, all ranks together, when any was asked to."""
-    resumed = trainer.load(attempt.folder)
+    checkpoints = attempt.folder / f"checkpoints.{attempt.key}"
+    resumed = trainer.load(checkpoints)
     if resumed:
         work.events.add("resumed", step=resumed.step, rejected="; ".join(resumed.rejected))
     record = _recorder(work, ranks, trainer.step_index)
@@ -167,7 +168,7 @@ def _teach(work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, lesson:
         unfinished = stats.step < len(lesson.batches)
         leave = unfinished and ranks.any(work.stop.requested)
         if leave or (unfinished and stats.step % checkpoint_every == 0):
-            trainer.save(attempt.folder, {})
+            trainer.save(checkpoints, {})
         if leave:
             raise Preempted
         if ranks.first:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import pytest
-
 from chain import TINY, event_seen, kill, left_behind, manifests, open_run, run_verb, tasks_of, verb, wait_for
 
 pytestmark = pytest.mark.timeout(900)
@@ -40,7 +39,7 @@ def test_the_trainer_and_vllm_agree_on_log_probabilities(undisturbed):
 
 
 def test_stored_responses_are_graded_again_without_a_model(undisturbed):
-    done = subprocess.run([sys.executable, "-m", "evaluation.grade", str(undisturbed.root)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-m", "evaluation.grade", str(undisturbed.root)], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert "0 of " in done.stdout.splitlines()[-1]
 

@@ -37,7 +37,7 @@ def test_a_run_file_loads_and_plans(path):
     jobs = plan(config, lambda shard: False)
     assert jobs
     assert all(job.missing for job in jobs)
-    assert sum(estimate(config, job).tokens for job in jobs) > 0
+    assert sum(estimate(config, job, 1000).tokens for job in jobs) > 0
     assert config == load(RunConfig, path)
     assert config.digest() == RunConfig.model_validate_json(config.model_dump_json()).digest()
 

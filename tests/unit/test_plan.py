@@ -34,7 +34,8 @@ def test_a_run_from_a_checkpoint_starts_with_round_one():
     assert list(after) == [f"r{r:03d}-{s}" for r in (1, 2) for s in ("propose", "curate", "respond", "train")]
     assert after["r001-propose"] == ()
     assert after["r001-curate"] == ("r001-propose",)
-    assert after["r002-propose"] == ("r001-train",)
+    assert after["r002-propose"] == ("r001-train", "r001-respond")
+    assert after["r002-respond"] == ("r002-curate", "r001-train")
 
 
 def test_a_base_from_scratch_is_made_and_scored_in_round_zero():
@@ -101,10 +102,10 @@ def test_a_run_that_has_a_manifest_plans_the_rest(run):
 
 def test_the_estimate_shrinks_with_what_is_done():
     c = config(rounds=1)
-    whole = [estimate(c, job) for job in plan(c, nothing)]
+    whole = [estimate(c, job, 1000) for job in plan(c, nothing)]
     assert whole[0].tokens == c.propose.prompts * c.propose.sampling.max_tokens
     assert whole[2].tokens == c.curate.max_instructions * c.respond.samples * c.respond.sampling.max_tokens
-    half = [estimate(c, job) for job in plan(c, lambda s: s.index == 0)]
+    half = [estimate(c, job, 1000) for job in plan(c, lambda s: s.index == 0)]
     assert half[0].tokens == whole[0].tokens // 2
     assert half[1].tokens == half[1].files == 0
 

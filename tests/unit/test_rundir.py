@@ -1,5 +1,6 @@
 """The publication protocol: parts, first manifest wins, and what a reader refuses."""
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -112,17 +113,38 @@ def test_a_rivals_part_that_was_faster_is_the_one_that_is_kept(run):
     assert attempt(run, "b").commit(0, b"second") == b"first"
 
 
-def test_a_folder_of_a_killed_attempt_is_adopted_whole(run):
-    """Killed between naming the folder and writing the manifest: the next attempt's own folder gives way."""
-    killed = attempt(run, "killed", TRAIN)
-    for name, content in (("policy.killed", "first"), ("policy.next", "second")):
-        (killed.folder / name / "sub").mkdir(parents=True)
-        (killed.folder / name / "sub" / "weights").write_text(content)
-    os.rename(killed.folder / "policy.killed", killed.stage_dir / "policy")
-    manifest = attempt(run, "next", TRAIN).publish_folder(killed.folder / "policy.next", "policy", {"steps": 3})
+def publish_policy(run: Run, id: str, weights: str, **inputs: str) -> str:
+    """Publish a one-file folder; returns what is inside the folder that the manifest then names."""
+    own = attempt(run, id, TRAIN, **inputs)
+    (own.folder / f"policy.{id}" / "sub").mkdir(parents=True)
+    (own.folder / f"policy.{id}" / "sub" / "weights").write_text(weights)
+    manifest = own.publish_folder(own.folder / f"policy.{id}", "policy", {"steps": 3})
     assert [f.name for f in manifest.files] == ["policy/sub/weights"]
-    assert files_below(run.stage_dir(1, "train")) == ["policy/sub/weights", "shard_00000.json"]
-    assert (run.stage_dir(1, "train") / "policy/sub/weights").read_text() == "first"
+    assert files_below(own.stage_dir) == ["policy/origin.json", "policy/sub/weights", "shard_00000.json"]
+    content = (own.stage_dir / "policy/sub/weights").read_text()
+    assert hashlib.sha256(content.encode()).hexdigest() == manifest.files[0].sha256
+    return content
+
+
+def kill_before_manifest(run: Run, damage: str | None = None) -> None:
+    """The state that a kill between naming the folder and writing the manifest leaves."""
+    (run.stage_dir(1, "train") / "shard_00000.json").unlink()
+    if damage is not None:
+        (run.stage_dir(1, "train") / "policy/sub/weights").write_text(damage)
+
+
+def test_a_whole_folder_of_a_killed_attempt_is_adopted(run):
+    assert publish_policy(run, "killed", "first") == "first"
+    kill_before_manifest(run)
+    assert publish_policy(run, "next", "second") == "first"
+
+
+def test_a_folder_that_was_damaged_or_made_from_other_inputs_gives_way(run):
+    publish_policy(run, "killed", "first")
+    kill_before_manifest(run, damage="torn")
+    assert publish_policy(run, "next", "second") == "second"
+    kill_before_manifest(run)
+    assert publish_policy(run, "last", "third", policy="another") == "third"
 
 
 def test_a_digest_depends_on_content_alone(run, tmp_path, small_tree):

@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from jobs import runs
-from jobs.runs import Journal, Submission, born, claim, find_run, freeze_code, launcher_of, list_runs
+from jobs.runs import Journal, Process, Submission, born, claim, find_run, freeze_code, launcher_of, list_runs
 from serl.rundir import Run, RunError
 
 
 def submission(number: int) -> Submission:
-    return Submission(number=number, job="r001-propose", shard=0, pid=1, born=2)
+    return Submission(number=number, job="r001-propose", shard=0, process=Process(host="elsewhere", pid=1, born=2))
 
 
 def test_runs_are_found_by_name_and_by_path(run):

@@ -44,9 +44,10 @@ def test_prompt_and_completion_split_where_the_tokens_split(tokenizer):
     assert encode("4. What is 1 + 2?\n5.") + encode(" What is 2 + 2?\n") == encode("4. What is 1 + 2?\n5. What is 2 + 2?\n")
 
 
-def test_special_tokens_exist_and_encoding_adds_none(tokenizer):
+def test_special_tokens_exist_and_encoding_puts_one_in_front(tokenizer):
     assert [tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id] == [0, 1, 2]
-    assert not {0, 1, 2} & set(tokenizer("What is 3 + 4?")["input_ids"])
+    first, *rest = tokenizer("What is 3 + 4?")["input_ids"]
+    assert first == tokenizer.bos_token_id and not {0, 1, 2} & set(rest)
     assert tokenizer.chat_template is None
     assert len(tokenizer) <= 512
 
