@@ -1,10 +1,11 @@
-"""Stop a run: `python -m jobs.cancel RUN` ends the processes that this run recorded, and no others."""
+"""Stop a run: `python -m jobs.cancel RUN` ends the processes and Slurm jobs that this run recorded, and no others."""
 
 import os
 import signal
 import time
 from collections.abc import Sequence
 
+from jobs import slurm
 from jobs.command import data_root, main, parser
 from jobs.local import GRACE_S, end_leftovers
 from jobs.runs import find_run, launcher_of
@@ -14,7 +15,7 @@ from serl.rundir import RunError
 def body(argv: Sequence[str]) -> int:
     p = parser("cancel", "Stop a run at its next safe points; jobs.resume continues it.")
     p.add_argument("run", help="a run's name, or its folder")
-    args = p.parse_args(argv)
+    args = p.parse_intermixed_args(argv)
     run = find_run(args.run, data_root(args))
     launcher = launcher_of(run.root)
     if launcher and not launcher.here:
@@ -25,7 +26,9 @@ def body(argv: Sequence[str]) -> int:
         while launcher.alive() and time.monotonic() < deadline:
             time.sleep(0.1)
     left = end_leftovers(run, GRACE_S)
-    print(f"{run.root.name}: " + ("stopped" if launcher or left else "nothing of it is running"))
+    queued = slurm.cancel(run)
+    did = [*(["stopped here"] if launcher or left else []), *([f"cancelled {queued} jobs in the queue"] if queued else [])]
+    print(f"{run.root.name}: {' and '.join(did) or 'nothing of it is running'}")
     return 0
 
 

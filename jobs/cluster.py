@@ -6,10 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from serl.config import Count, Section
-from serl.configfile import load
+from serl.config import Count, Natural, Section, StageName
+from serl.configfile import load_tagged
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+Device = Literal["cpu", "cuda"]
 
 
 class Local(Section):
@@ -18,9 +19,88 @@ class Local(Section):
     kind: Literal["local"] = "local"
     data: str = Field(default="data", description="the data root; $SERL_DATA and --data go before it")
     cores: Count | None = Field(default=None, description="null: all that this process may use")
-    gpus: int | None = Field(default=None, ge=0, description="null: all that nvidia-smi lists")
+    gpus: int | None = Field(default=None, ge=0, description="null: all that the NVIDIA driver lists")
     train_ranks: Count | None = Field(default=None, description="null: one per GPU, or two on CPUs")
     max_attempts: Count = Field(default=3, description="tries of a shard whose process was killed from outside")
+
+
+class StageResources(Section):
+    """What differs for one stage; null keeps the cluster's default."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    time_min: Count | None = None
+    nodes: Count | None = None
+    tasks_per_node: Count | None = None
+    cpus_per_task: Count | None = None
+    gpus_per_node: Natural | None = None
+    mem_gb: Count | None = None
+    extra: dict[str, str | int | bool] | None = None
+
+
+class Slurm(Section):
+    """A Slurm cluster with a file system that all its nodes share. Every key but `kind` and `data` is a default for all stages."""
+
+    kind: Literal["slurm"] = "slurm"
+    data: str = Field(description="the data root; $SERL_DATA and --data go before it")
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    time_min: Count = 240
+    nodes: Count = 1
+    tasks_per_node: Count = 1
+    cpus_per_task: Count = 8
+    gpus_per_node: Natural = 1
+    mem_gb: Count = 64
+    extra: dict[str, str | int | bool] = Field(default={}, description="more sbatch parameters, as {exclude: node13}")
+    array_limit: Count = Field(default=64, description="running tasks of one array at once")
+    signal_s: Count = Field(default=120, description="seconds before the time limit at which USR2 asks a job to stop; a save and a step must fit")
+    setup: tuple[str, ...] = Field(default=(), description="shell lines before python on the node")
+    python: str | None = Field(default=None, description="what runs python on a node; null: the interpreter that launches")
+    max_attempts: Count = Field(default=20, description="tries of a shard without any progress before its job holds itself")
+    stages: dict[StageName, StageResources] = Field(default={}, description="what differs by stage")
+
+    def resources(self, stage: StageName) -> "Resources":
+        """The stage's own keys over the cluster's; a stage that is one task stays one."""
+        own = self.stages.get(stage, StageResources())
+        chosen = {k: v if (v := getattr(own, k)) is not None else getattr(self, k) for k in Resources.model_fields}
+        if stage != "train":
+            chosen |= {"nodes": 1, "tasks_per_node": 1}
+        if stage in ("corpus", "curate") and own.gpus_per_node is None:
+            chosen["gpus_per_node"] = 0
+        return Resources(**chosen)
+
+
+class Resources(Section):
+    """What one job of a stage asks for."""
+
+    partition: str | None
+    account: str | None
+    qos: str | None
+    constraint: str | None
+    time_min: Count
+    nodes: Count
+    tasks_per_node: Count
+    cpus_per_task: Count
+    gpus_per_node: Natural
+    mem_gb: Count
+    extra: dict[str, str | int | bool]
+
+    @property
+    def ranks(self) -> int:
+        return self.nodes * self.tasks_per_node
+
+    @property
+    def device(self) -> Device:
+        return "cuda" if self.gpus_per_node else "cpu"
+
+    @property
+    def gpu_hours(self) -> float:
+        """Of one task of an array that uses its whole time limit."""
+        return self.nodes * self.gpus_per_node * self.time_min / 60
 
 
 class Machine(Section):
@@ -31,7 +111,7 @@ class Machine(Section):
     train_ranks: Count
 
     @property
-    def device(self) -> Literal["cpu", "cuda"]:
+    def device(self) -> Device:
         return "cuda" if self.gpus else "cpu"
 
     @property
@@ -40,10 +120,10 @@ class Machine(Section):
         return len(self.gpus) or self.cores
 
 
-def load_cluster(name: str) -> Local:
+def load_cluster(name: str) -> Local | Slurm:
     """The cluster file of that name in configs/clusters, or at that path."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else CONFIGS / "clusters" / f"{name}.yaml"
-    return load(Local, path)
+    return load_tagged({"local": Local, "slurm": Slurm}, path)
 
 
 def this_machine(local: Local) -> Machine:

@@ -142,7 +142,7 @@ class Board:
 def status_table(states: list[StageState], now: float) -> Table:
     table = Table(box=None, pad_edge=False)
     for column, justify in (("job", "left"), ("shards", "right"), ("", "left"), ("at work", "left"), ("rate", "right"), ("ETA", "right"), ("result", "left")):
-        table.add_column(column, justify=justify)
+        table.add_column(column, justify=justify, no_wrap=True, overflow="ellipsis")
     for state in states:
         bar = "#" * round(20 * state.fraction)
         work = ", ".join(f"{g.done}/{g.total} {g.unit}" if g.total else "starting" for g in state.going)

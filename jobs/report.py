@@ -56,7 +56,7 @@ def _summary(findings: Findings) -> Table:
 def body(argv: Sequence[str]) -> int:
     p = parser("report", "Write the report of a run, finished or not.")
     p.add_argument("run", help="a run's name, or its folder")
-    args = p.parse_args(argv)
+    args = p.parse_intermixed_args(argv)
     paths, summary = write_report(find_run(args.run, data_root(args)))
     console = Console()
     console.print(summary)

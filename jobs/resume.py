@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from jobs.cluster import load_cluster, this_machine
+from jobs.cluster import load_cluster
 from jobs.command import data_root, main, parser
 from jobs.drive import drive
 from jobs.plan import plan
@@ -14,7 +14,7 @@ from serl.rundir import RunError
 def body(argv: Sequence[str]) -> int:
     p = parser("resume", "Finish a run: what is done stays, what is missing runs.")
     p.add_argument("run", help="a run's name, or its folder")
-    args = p.parse_args(argv)
+    args = p.parse_intermixed_args(argv)
     cluster = load_cluster(args.cluster)
     run = find_run(args.run, data_root(args))
     missing = plan(run.config, run.done)
@@ -22,7 +22,7 @@ def body(argv: Sequence[str]) -> int:
     if not (run.root / "code").exists() and code_version() != run.code:
         raise RunError(f"{run.root}: its launch died before the code was frozen; check out {run.code} and resume, or launch it anew")
     freeze_code(run.root / "code")
-    return drive(run, cluster, this_machine(cluster))
+    return drive(run, cluster)
 
 
 if __name__ == "__main__":

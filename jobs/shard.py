@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import get_args
 
-from jobs.cluster import Machine, load_cluster, this_machine
+from jobs.cluster import Local, Machine, this_machine
 from jobs.command import data_root, main, parser
 from jobs.plan import steps
 from jobs.runs import find_run
@@ -20,14 +20,14 @@ def body(argv: Sequence[str]) -> int:
     p.add_argument("round", type=int)
     p.add_argument("stage", choices=get_args(StageName))
     p.add_argument("index", type=int, nargs="?", default=0)
-    args = p.parse_args(argv)
+    args = p.parse_intermixed_args(argv)
     run = find_run(args.run, data_root(args))
     if (args.round, args.stage) not in steps(run.config):
         raise RunError(f"{run.root.name} has no stage {args.stage} in round {args.round}; its rounds are 0 to {run.config.rounds}")
     shards = run.shards(args.round, args.stage)
     if not 0 <= args.index < len(shards):
         raise RunError(f"{args.stage} has shards 0 to {len(shards) - 1}, not {args.index}")
-    return run_here(run, shards[args.index], this_machine(load_cluster(args.cluster)))
+    return run_here(run, shards[args.index], this_machine(Local()))
 
 
 def run_here(run: Run, shard: Shard, machine: Machine) -> int:

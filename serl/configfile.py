@@ -4,7 +4,7 @@ import difflib
 import json
 import re
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, TypeAlias, TypeVar, Union, get_args, get_origin
 
@@ -76,6 +76,15 @@ def load(model: type[M], path: Path, overrides: Sequence[str] = ()) -> M:
         raise ConfigError(f"{path}: {e}; write texts, numbers, lists and mappings only") from e
     except ValidationError as e:
         raise ConfigError("\n".join(_explain(model, tree, origins, path, error) for error in e.errors())) from None
+
+
+def load_tagged(models: Mapping[str, type[M]], path: Path) -> M:
+    """The section at `path`, of the model that its `kind` names."""
+    tree, _ = _read(path, ())
+    kind = tree.get("kind")
+    if kind not in models:
+        raise ConfigError(f"{path}: kind: {kind!r} is unknown; choose one of {', '.join(map(repr, models))}")
+    return load(models[kind], path)
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> tuple[Tree, dict[Key, str]]:

@@ -1,7 +1,10 @@
 """Signals are held until a safe point: between parts, between optimizer steps."""
 
 import signal
+import time
 from types import FrameType
+
+MARGIN_S = 10.0  # for processes to end after the last save
 
 
 class Preempted(Exception):
@@ -9,10 +12,11 @@ class Preempted(Exception):
 
 
 class Stop:
-    """Whether this process was asked to leave."""
+    """Whether this process was asked to leave, or has to because its time is over: `end` in seconds since the epoch, where there is one."""
 
-    def __init__(self) -> None:
+    def __init__(self, end: float | None = None) -> None:
         self.requested = False
+        self.end = end
 
     def listen(self) -> "Stop":
         """Take over SIGTERM and SIGUSR2 (Slurm's early warning); SIGINT belongs to the launcher."""
@@ -24,7 +28,11 @@ class Stop:
     def request(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
 
-    def safe_point(self) -> None:
-        """Nothing is in flight: leave here if asked to."""
-        if self.requested:
+    def due(self, next_s: float = 0.0) -> bool:
+        """Whether to leave now, since asked to or since the next `next_s` seconds of work would not be saved in time."""
+        return self.requested or (self.end is not None and time.time() + next_s + MARGIN_S > self.end)
+
+    def safe_point(self, next_s: float = 0.0) -> None:
+        """Nothing is in flight: leave here if it is due."""
+        if self.due(next_s):
             raise Preempted

@@ -1,7 +1,7 @@
 """propose: few-shot self-instruction. The policy continues numbered lists of known problems with problems of its own."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from serl import generator
 from serl.config import Propose
@@ -12,6 +12,7 @@ from serl.records import Candidate, from_jsonl, share, to_jsonl
 from serl.rundir import Manifest
 from serl.selfinstruct import choose_shots, parse_list, rejection
 from serl.stages import Work, corpus_dir, policy_dir
+from serl.stages.parts import in_parts
 from serl.stages.respond import kept_questions
 
 
@@ -26,24 +27,18 @@ def run(work: Work) -> Manifest:
     seeds = [p.question for p in problems]
     attempt = work.attempt({"policy": digest, "seeds": fingerprint(problems)} | kept_inputs)
     mine = share(range(section.prompts), work.shard.index, work.shard.count)
-    starts = range(0, len(mine), section.part_prompts)
-    engine = None
-    parts = []
-    for number, start in enumerate(starts):
-        work.stop.safe_point()
-        data = attempt.part(number)
-        if data is None:
-            engine = engine or generator.Generator(policy, config.engine, device=work.device)
-            data = attempt.commit(number, to_jsonl(_part(work, engine, seeds, kept, mine[start : start + section.part_prompts])))
-        parts.append(data)
-        work.progress(min(start + section.part_prompts, len(mine)), len(mine), "prompts")
+
+    def part(engine: generator.Generator, prompts: Sequence[int]) -> bytes:
+        return to_jsonl(_part(work, engine, seeds, kept, prompts))
+
+    parts = in_parts(work, attempt, policy, mine, section.part_prompts, "prompts", part)
     rows = from_jsonl(b"".join(parts))
     counts = sum((Counter(r["counts"]) for r in rows), Counter())
     candidates = [c for r in rows for c in r["candidates"]]
     return attempt.publish_bytes(".jsonl", to_jsonl(candidates), len(candidates), counts)
 
 
-def _part(work: Work, engine: generator.Generator, seeds: list[str], kept: list[str], prompts: range) -> Iterator[dict]:
+def _part(work: Work, engine: generator.Generator, seeds: list[str], kept: list[str], prompts: Sequence[int]) -> Iterator[dict]:
     """One row per generation prompt: its candidates and the fates of its items."""
     config, round = work.run.config, work.shard.round
     section = config.propose

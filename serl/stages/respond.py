@@ -13,6 +13,7 @@ from serl.records import Completion, Group, Problem, from_jsonl, groups_from_par
 from serl.reward import rewards
 from serl.rundir import Manifest, Run
 from serl.stages import Work, corpus_dir, policy_dir
+from serl.stages.parts import in_parts
 from serl.vote import fate, vote
 
 
@@ -25,17 +26,12 @@ def run(work: Work) -> Manifest:
     tasks, inputs = questions(work.run, work.shard.round)
     attempt = work.attempt({"policy": digest} | inputs)
     mine = share(tasks, work.shard.index, work.shard.count)
-    engine = None
-    parts = []
     with Verifier(workers=work.cores, limit_s=section.limit_s) as verifier:
-        for number, start in enumerate(range(0, len(mine), section.part_prompts)):
-            work.stop.safe_point()
-            data = attempt.part(number)
-            if data is None:
-                engine = engine or generator.Generator(policy, config.engine, device=work.device)
-                data = attempt.commit(number, groups_to_parquet(_answer(work, engine, verifier, mine[start : start + section.part_prompts])))
-            parts.append(data)
-            work.progress(min(start + section.part_prompts, len(mine)), len(mine), "questions")
+
+        def part(engine: generator.Generator, tasks: Sequence[tuple[str, Problem]]) -> bytes:
+            return groups_to_parquet(_answer(work, engine, verifier, tasks))
+
+        parts = in_parts(work, attempt, policy, mine, section.part_prompts, "questions", part)
     groups = [g for data in parts for g in groups_from_parquet(data)]
     return attempt.publish_bytes(".parquet", groups_to_parquet(groups), len(groups), _counts(groups, len(mine)))
 

@@ -15,6 +15,7 @@ from serl.randomness import seed_of
 from serl.records import Completion, from_jsonl, to_jsonl
 from serl.rundir import Manifest, Run
 from serl.stages import Work, corpus_dir, policy_dir
+from serl.stages.parts import in_parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,20 +34,12 @@ def run(work: Work) -> Manifest:
     policy, digest = policy_dir(work.run, work.shard.round)
     attempt = work.attempt({"policy": digest})
     mine = [item for name in section.benchmarks for item in items(name, work.run)][work.shard.index :: work.shard.count]
-    engine = None
-    parts = []
     with Verifier(workers=work.cores, limit_s=section.limit_s) as verifier:
-        for number, start in enumerate(range(0, len(mine), section.part_prompts)):
-            work.stop.safe_point()
-            data = attempt.part(number)
-            if data is None:
-                engine = engine or generator.Generator(policy, config.engine, device=work.device)
-                chosen = mine[start : start + section.part_prompts]
-                grades = grade([i.problem for i in chosen], _respond(work, engine, section, chosen), verifier)
-                data = attempt.commit(number, to_jsonl(grades))
-            parts.append(data)
-            work.progress(min(start + section.part_prompts, len(mine)), len(mine), "problems")
-    data = b"".join(parts)
+
+        def part(engine: generator.Generator, chosen: Sequence[Item]) -> bytes:
+            return to_jsonl(grade([i.problem for i in chosen], _respond(work, engine, section, chosen), verifier))
+
+        data = b"".join(in_parts(work, attempt, policy, mine, section.part_prompts, "problems", part))
     return attempt.publish_bytes(".jsonl", data, data.count(b"\n"), {"problems": len(mine)})
 
 

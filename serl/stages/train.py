@@ -162,13 +162,18 @@ def _teach(work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, lesson:
         work.events.add("resumed", step=resumed.step, rejected="; ".join(resumed.rejected))
     record = _recorder(work, ranks, trainer.step_index)
     start = time.monotonic()
+    longest_s = save_s = 0.0
     for number in range(trainer.step_index, len(lesson.batches)):
+        begun = time.monotonic()
         stats = trainer.step([lesson.samples[i] for i in lesson.batches[number]], lesson.loss)
         record(stats)
         unfinished = stats.step < len(lesson.batches)
-        leave = unfinished and ranks.any(work.stop.requested)
+        longest_s = max(longest_s, time.monotonic() - begun)
+        leave = unfinished and ranks.any(work.stop.due(longest_s + 2 * save_s))
         if leave or (unfinished and stats.step % checkpoint_every == 0):
+            begun = time.monotonic()
             trainer.save(checkpoints, {})
+            save_s = max(save_s, time.monotonic() - begun)
         if leave:
             raise Preempted
         if ranks.first:

@@ -1,0 +1,35 @@
+"""The loop of every stage that generates: commit part by part, so that a shard that is preempted loses a part, not the shard."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from serl import generator
+from serl.rundir import Attempt
+from serl.stages import Work
+
+T = TypeVar("T")
+
+
+def in_parts(
+    work: Work, attempt: Attempt, policy: Path, items: Sequence[T], size: int, unit: str, compute: Callable[[generator.Generator, Sequence[T]], bytes]
+) -> list[bytes]:
+    """`compute` on `items`, `size` at a time, in order; parts that an earlier attempt committed are read instead.
+
+    The policy is loaded when the first part needs it. Leaves at a part's end when asked to, or when the next part would not be done in time.
+    """
+    engine: generator.Generator | None = None
+    parts: list[bytes] = []
+    longest_s = 0.0
+    for number, start in enumerate(range(0, len(items), size)):
+        data = attempt.part(number)
+        if data is None:
+            work.stop.safe_point(longest_s)
+            begun = time.monotonic()
+            engine = engine or generator.Generator(policy, work.run.config.engine, device=work.device)
+            data = attempt.commit(number, compute(engine, items[start : start + size]))
+            longest_s = max(longest_s, time.monotonic() - begun)
+        parts.append(data)
+        work.progress(min(start + size, len(items)), len(items), unit)
+    return parts
