@@ -1,21 +1,16 @@
 """The plan, printed before anything runs: jobs, what they wait for, resources, and an upper bound of what they write."""
 
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from submitit.slurm.slurm import _make_sbatch_string
 
 from jobs.cluster import Local, Slurm, this_machine
 from jobs.plan import Job, estimate
 from jobs.preflight import num_parameters
-from jobs.slurm import log_folder, sbatch_parameters
+from jobs.slurm import sbatch_text
 from serl.config import RunConfig
-
-TOKEN = "TOKEN"  # stands for what a submission makes up
 
 
 def show_plan(config: RunConfig, jobs: Sequence[Job], cluster: Local | Slurm, data: Path, console: Console) -> None:
@@ -30,20 +25,8 @@ def show_plan(config: RunConfig, jobs: Sequence[Job], cluster: Local | Slurm, da
             hours = sum(cluster.resources(job.stage).gpu_hours * len(job.missing) for job in jobs)
             console.print(f"at most {hours:,.1f} GPU-hours, if every task used its whole time limit", highlight=False)
             for job in jobs:
-                console.print(f"\n# {job.name}\n{sbatch_text(root, config, cluster, job)}", markup=False, highlight=False, soft_wrap=True)
+                console.print(f"\n# {job.name}\n{sbatch_text(root, config.digest(), cluster, job)}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"run directory {root}; configuration {config.digest()}", markup=False, highlight=False, soft_wrap=True)
-
-
-def sbatch_text(root: Path, config: RunConfig, cluster: Slurm, job: Job) -> str:
-    """The very script that submission would hand to sbatch, but for the job ids it will wait for and its token."""
-    folder = log_folder(root, job, TOKEN)
-    python = cluster.python or shlex.quote(sys.executable)
-    return _make_sbatch_string(
-        command=f"{python} -u -m submitit.core._submit {shlex.quote(str(folder))}",
-        folder=folder,
-        map_count=len(job.missing) if len(job.missing) > 1 else None,
-        **sbatch_parameters(root, config.digest(), cluster, job, TOKEN, job.after),
-    )
 
 
 def _table(config: RunConfig, jobs: Sequence[Job], cluster: Local | Slurm, data: Path) -> Table:

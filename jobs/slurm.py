@@ -6,13 +6,16 @@ preempted and requeued by its first end, and leave this one in the queue for eve
 
 import json
 import os
+import shlex
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import submitit
+import submitit.slurm.slurm
 
 from jobs.cluster import Resources, Slurm
 from jobs.plan import Job, plan
@@ -29,6 +32,7 @@ TEARDOWN = (
     "exit $code",
 )
 DEFAULT_MAX_ARRAY = 1001
+PREVIEW = "TOKEN"  # in a printed plan, stands for what a submission makes up
 
 
 class SlurmError(ValueError):
@@ -169,6 +173,18 @@ def sbatch_parameters(root: Path, digest: str, cluster: Slurm, job: Job, token: 
         "srun_args": ["--kill-on-bad-exit=1", "--cpu-bind=none"],
         "additional_parameters": {"requeue": True} | _gpus(own) | own.extra,
     } | ({"dependency": "afterany:" + ":".join(after)} if after else {})  # fmt: skip
+
+
+def sbatch_text(root: Path, digest: str, cluster: Slurm, job: Job) -> str:
+    """The very script that submission would hand to sbatch, but for the job ids it will wait for and its token."""
+    folder = log_folder(root, job, PREVIEW)
+    python = cluster.python or shlex.quote(sys.executable)
+    return submitit.slurm.slurm._make_sbatch_string(
+        command=f"{python} -u -m submitit.core._submit {shlex.quote(str(folder))}",
+        folder=folder,
+        map_count=len(job.missing) if len(job.missing) > 1 else None,
+        **sbatch_parameters(root, digest, cluster, job, PREVIEW, job.after),
+    )
 
 
 def log_folder(root: Path, job: Job, token: str) -> Path:

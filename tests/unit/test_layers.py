@@ -35,7 +35,7 @@ DOORS = {
     "tokenizers": {"serl.tokenizer"},
     "datasets": {"serl.problems"},
     "torch": {"serl.advantage", "serl.objective", "serl.algorithms", "serl.batch", "serl.model", "serl.ranks", "serl.checkpoint", "serl.trainer", "serl.stages.train"},
-    "submitit": {"jobs.local", "jobs.task"},
+    "submitit": {"jobs.local", "jobs.slurm", "jobs.task"},
     "sympy": {"evaluation.equivalence"},
     "latex2sympy2_extended": {"evaluation.equivalence"},
     "math_verify": {"evaluation.equivalence", "evaluation.worker"},
@@ -157,6 +157,6 @@ def test_a_dry_run_prints_the_plan_without_torch(tmp_path):
     arguments = ["configs/quickstart.yaml", "--dry-run", "--data", str(tmp_path / "data")]
     done = subprocess.run([sys.executable, "-c", code, *arguments], check=False, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "r000-corpus" in done.stdout and "r003-score" in done.stdout
+    assert "r000-corpus" in done.stdout and "r002-score" in done.stdout
     assert done.stdout.splitlines()[-1] == "loaded:"
     assert not (tmp_path / "data").exists(), "a dry run writes nothing"
