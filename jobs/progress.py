@@ -14,6 +14,7 @@ from serl.rundir import Manifest, Run, Shard
 
 LOOK_S = 1.0
 TAIL_BYTES = 8192
+MIN_WIDTHS = {"job": 13, "shards": 7, "": 20}  # what a narrow terminal must not cut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +143,7 @@ class Board:
 def status_table(states: list[StageState], now: float) -> Table:
     table = Table(box=None, pad_edge=False)
     for column, justify in (("job", "left"), ("shards", "right"), ("", "left"), ("at work", "left"), ("rate", "right"), ("ETA", "right"), ("result", "left")):
-        table.add_column(column, justify=justify, no_wrap=True, overflow="ellipsis")
+        table.add_column(column, justify=justify, no_wrap=True, overflow="ellipsis", min_width=MIN_WIDTHS.get(column))
     for state in states:
         bar = "#" * round(20 * state.fraction)
         work = ", ".join(f"{g.done}/{g.total} {g.unit}" if g.total else "starting" for g in state.going)

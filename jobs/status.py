@@ -54,13 +54,18 @@ class Activity:
 
     launcher: Process | None
     queued: tuple[slurm.Queued, ...]
+    silence: str = ""
 
     def __bool__(self) -> bool:
         return self.launcher is not None or bool(self.queued)
 
 
 def _activity(run: Run) -> Activity:
-    return Activity(launcher=launcher_of(run.root), queued=tuple(slurm.live(run)))
+    """A controller that does not answer hides the queue, not the run."""
+    try:
+        return Activity(launcher=launcher_of(run.root), queued=tuple(slurm.live(run)))
+    except slurm.SlurmError as e:
+        return Activity(launcher=launcher_of(run.root), queued=(), silence=str(e))
 
 
 def _show(run: Run, states: Sequence[StageState], activity: Activity, console: Console) -> None:
@@ -72,6 +77,8 @@ def _show(run: Run, states: Sequence[StageState], activity: Activity, console: C
         for q in activity.queued:
             if "Held" in q.where or "Never" in q.where:
                 console.print(f"job {q.id} will not start: {q.where}; jobs.resume replaces it", markup=False, highlight=False)
+    if activity.silence:
+        console.print(f"the queue is unknown: {activity.silence}", style="red", markup=False, highlight=False, soft_wrap=True)
     for failure in failures(run):
         console.print(f"{failure['shard']}: {failure['reason']}", style="red", markup=False, highlight=False, soft_wrap=True)
     console.print(_sentence(run, _state(states, activity)), markup=False, highlight=False, soft_wrap=True)

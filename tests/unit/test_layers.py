@@ -157,6 +157,6 @@ def test_a_dry_run_prints_the_plan_without_torch(tmp_path):
     arguments = ["configs/quickstart.yaml", "--dry-run", "--data", str(tmp_path / "data")]
     done = subprocess.run([sys.executable, "-c", code, *arguments], check=False, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "r000-corpus" in done.stdout and "r002-score" in done.stdout
+    assert "r000-corpus" in done.stdout and "r003-score" in done.stdout
     assert done.stdout.splitlines()[-1] == "loaded:"
     assert not (tmp_path / "data").exists(), "a dry run writes nothing"

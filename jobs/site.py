@@ -1,0 +1,157 @@
+"""What a Slurm site says about itself: the outputs of its commands, parsed; nothing is judged here and nothing is run."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+NO_LIMIT = ("UNLIMITED", "INFINITE", "NONE", "(null)", "N/A", "")
+
+SHOW_CONFIG = ("scontrol", "show", "config")
+SHOW_PARTITIONS = ("scontrol", "--oneliner", "show", "partition")
+LIST_NODES = ("sinfo", "--noheader", "--exact", "--format=%R|%D|%c|%m|%G|%f")
+LIST_ASSOCIATIONS = ("sacctmgr", "--noheader", "--parsable2", "show", "association", "format=Account,Partition,QOS,MaxSubmit")
+LIST_QOS = ("sacctmgr", "--noheader", "--parsable2", "show", "qos", "format=Name,PreemptMode,GraceTime,MaxWall,MaxSubmitPU")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partition:
+    """A line of `scontrol show partition`; limits are None where there are none."""
+
+    name: str
+    up: bool
+    max_minutes: int | None
+    max_nodes: int | None
+    preempt_mode: str
+    grace_s: int
+    accounts: tuple[str, ...] | None
+    qos: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nodes:
+    """Nodes of a partition that are alike: a line of sinfo."""
+
+    partition: str
+    count: int
+    cpus: int
+    memory_mb: int
+    gpus: int
+    gpu_types: tuple[str, ...]
+    features: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Association:
+    """What accounting lets a user charge to."""
+
+    account: str
+    partition: str
+    qos: tuple[str, ...]
+    max_submit: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Qos:
+    name: str
+    preempt_mode: str
+    grace_s: int
+    max_minutes: int | None
+    max_submit: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """All of it; `associations` and `qos` are None where accounting did not answer."""
+
+    settings: Mapping[str, str]
+    partitions: Mapping[str, Partition]
+    default_partition: str | None
+    nodes: tuple[Nodes, ...]
+    associations: tuple[Association, ...] | None
+    qos: Mapping[str, Qos] | None
+
+    def number(self, key: str) -> int | None:
+        """The first number of a setting, like 300 of "300 sec"."""
+        found = re.match(r"\d+", self.settings.get(key, ""))
+        return int(found.group()) if found else None
+
+    def has(self, key: str, word: str) -> bool:
+        """Whether a comma-separated setting lists a word."""
+        return word in re.split(r"[,\s]+", self.settings.get(key, "").lower())
+
+
+def parse_settings(text: str) -> dict[str, str]:
+    """`scontrol show config`; its other sections have keys of their own and do no harm."""
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def parse_partitions(text: str) -> tuple[dict[str, Partition], str | None]:
+    """Partitions by name, and the default one."""
+    found: dict[str, Partition] = {}
+    default = None
+    for line in text.splitlines():
+        row = dict(pair.split("=", 1) for pair in line.split() if "=" in pair)
+        if "PartitionName" not in row:
+            continue
+        name = row["PartitionName"]
+        found[name] = Partition(
+            name=name, up=row.get("State", "UP") == "UP", max_minutes=minutes(row.get("MaxTime", "")), max_nodes=_limit(row.get("MaxNodes", "")),
+            preempt_mode=row.get("PreemptMode", "OFF"), grace_s=_limit(row.get("GraceTime", "")) or 0,
+            accounts=_names(row.get("AllowAccounts", "ALL")), qos=_names(row.get("AllowQos", "ALL")),
+        )  # fmt: skip
+        if row.get("Default") == "YES":
+            default = name
+    return found, default
+
+
+def parse_nodes(text: str) -> tuple[Nodes, ...]:
+    return tuple(_nodes(text))
+
+
+def _nodes(text: str) -> Iterator[Nodes]:
+    for line in text.splitlines():
+        fields = line.split("|")
+        if len(fields) != 6:
+            continue
+        partition, count, cpus, memory, gres, features = fields
+        gpus = [g.split("(")[0].split(":") for g in gres.split(",") if g.startswith("gpu:")]  # gpu:4, gpu:h100:4(S:0-1)
+        yield Nodes(
+            partition=partition, count=int(count), cpus=int(cpus.rstrip("+")), memory_mb=int(memory.rstrip("+")),
+            gpus=sum(int(g[-1]) for g in gpus if g[-1].isdigit()), gpu_types=tuple(g[1] for g in gpus if len(g) > 2),
+            features=frozenset(features.split(",")) - {"(null)"},
+        )  # fmt: skip
+
+
+def parse_associations(text: str) -> tuple[Association, ...]:
+    rows = [line.split("|") for line in text.splitlines() if line.count("|") == 3]
+    return tuple(Association(account=a, partition=p, qos=tuple(filter(None, q.split(","))), max_submit=_limit(n)) for a, p, q, n in rows)
+
+
+def parse_qos(text: str) -> dict[str, Qos]:
+    rows = [line.split("|") for line in text.splitlines() if line.count("|") == 4]
+    return {
+        name: Qos(name=name, preempt_mode=mode, grace_s=_seconds(grace), max_minutes=minutes(wall), max_submit=_limit(submit))
+        for name, mode, grace, wall, submit in rows
+    }
+
+
+def minutes(text: str) -> int | None:
+    """Slurm's [days-]hours:minutes:seconds, rounded down; None for no limit."""
+    return None if text in NO_LIMIT else _seconds(text) // 60
+
+
+def _seconds(text: str) -> int:
+    days, _, rest = text.rpartition("-")
+    total = 0
+    for part in rest.split(":"):
+        total = total * 60 + (int(part) if part.isdigit() else 0)
+    return total + int(days or 0) * 86400
+
+
+def _limit(text: str) -> int | None:
+    return int(text) if text.isdigit() else None
+
+
+def _names(text: str) -> tuple[str, ...] | None:
+    return None if text in ("ALL", *NO_LIMIT) else tuple(text.split(","))
