@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 NO_LIMIT = ("UNLIMITED", "INFINITE", "NONE", "(null)", "N/A", "")
 
@@ -80,6 +81,14 @@ class Site:
         return word in re.split(r"[,\s]+", self.settings.get(key, "").lower())
 
 
+def kind_of_preemption(site: Site) -> Literal["none", "partition", "qos"]:
+    """What decides who gives way to whom."""
+    kind = site.settings.get("PreemptType", "").rpartition("/")[2]
+    if kind in ("none", "(null)", "") or site.settings.get("PreemptMode", "OFF").upper() == "OFF":
+        return "none"
+    return "qos" if kind == "qos" else "partition"
+
+
 def parse_settings(text: str) -> dict[str, str]:
     """`scontrol show config`; its other sections have keys of their own and do no harm."""
     pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
@@ -96,10 +105,15 @@ def parse_partitions(text: str) -> tuple[dict[str, Partition], str | None]:
             continue
         name = row["PartitionName"]
         found[name] = Partition(
-            name=name, up=row.get("State", "UP") == "UP", max_minutes=minutes(row.get("MaxTime", "")), max_nodes=_limit(row.get("MaxNodes", "")),
-            preempt_mode=row.get("PreemptMode", "OFF"), grace_s=_limit(row.get("GraceTime", "")) or 0,
-            accounts=_names(row.get("AllowAccounts", "ALL")), qos=_names(row.get("AllowQos", "ALL")),
-        )  # fmt: skip
+            name=name,
+            up=row.get("State", "UP") == "UP",
+            max_minutes=minutes(row.get("MaxTime", "")),
+            max_nodes=_limit(row.get("MaxNodes", "")),
+            preempt_mode=row.get("PreemptMode", "OFF"),
+            grace_s=_limit(row.get("GraceTime", "")) or 0,
+            accounts=_names(row.get("AllowAccounts", "ALL")),
+            qos=_names(row.get("AllowQos", "ALL")),
+        )
         if row.get("Default") == "YES":
             default = name
     return found, default
@@ -117,10 +131,14 @@ def _nodes(text: str) -> Iterator[Nodes]:
         partition, count, cpus, memory, gres, features = fields
         gpus = [g.split("(")[0].split(":") for g in gres.split(",") if g.startswith("gpu:")]  # gpu:4, gpu:h100:4(S:0-1)
         yield Nodes(
-            partition=partition, count=int(count), cpus=int(cpus.rstrip("+")), memory_mb=int(memory.rstrip("+")),
-            gpus=sum(int(g[-1]) for g in gpus if g[-1].isdigit()), gpu_types=tuple(g[1] for g in gpus if len(g) > 2),
+            partition=partition,
+            count=int(count),
+            cpus=int(cpus.rstrip("+")),
+            memory_mb=int(memory.rstrip("+")),
+            gpus=sum(int(g[-1]) for g in gpus if g[-1].isdigit()),
+            gpu_types=tuple(g[1] for g in gpus if len(g) > 2),
             features=frozenset(features.split(",")) - {"(null)"},
-        )  # fmt: skip
+        )
 
 
 def parse_associations(text: str) -> tuple[Association, ...]:

@@ -26,7 +26,8 @@ class Generator:
             os.environ.setdefault(key, value)
         from vllm import LLM
 
-        dtype = "float32" if engine.dtype == "auto" and device == "cpu" else engine.dtype
+        usual = "float32" if device == "cpu" else "bfloat16"  # policies are published in float32, which says nothing of how to run them
+        dtype = usual if engine.dtype == "auto" else engine.dtype
         # Chunked prefill rewinds a request's random generator, which CPU generators cannot do (RuntimeError in vLLM 0.32).
         whole = {"enable_chunked_prefill": False, "max_num_batched_tokens": max(8192, engine.max_model_len)} if device == "cpu" else {}
         memory = {} if engine.kv_cache_gib is None else {"kv_cache_memory_bytes": int(engine.kv_cache_gib * 2**30)}

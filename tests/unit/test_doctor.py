@@ -1,0 +1,270 @@
+"""The doctor's judgement on what several sites say about themselves, and on machines that can and cannot do their part."""
+
+import json
+import os
+import subprocess
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from jobs import canary, doctor, site
+from jobs.canary import Facts, Files, Import
+from jobs.checks import Check, check_site
+from jobs.cluster import Slurm, load_cluster
+from jobs.machine_checks import check_clocks, check_data, check_machine
+from jobs.stage_checks import check_lead_time, check_stages
+from tests.conftest import ROOT
+
+SITES = Path(__file__).parent / "sites"
+
+
+def read_site(name: str) -> site.Site:
+    """A fixture: a line that says what it is, then what each command printed, below its `$ command`."""
+    sections = (SITES / f"{name}.txt").read_text().split("\n$ ")[1:]
+    said = {command: text for command, _, text in (s.partition("\n") for s in sections)}
+    partitions, default = site.parse_partitions(said[" ".join(site.SHOW_PARTITIONS)])
+    associations, qos = said.get(" ".join(site.LIST_ASSOCIATIONS)), said.get(" ".join(site.LIST_QOS))
+    return site.Site(
+        settings=site.parse_settings(said[" ".join(site.SHOW_CONFIG)]),
+        partitions=partitions,
+        default_partition=default,
+        nodes=site.parse_nodes(said[" ".join(site.LIST_NODES)]),
+        associations=None if associations is None else site.parse_associations(associations),
+        qos=None if qos is None else site.parse_qos(qos),
+    )
+
+
+def cluster(**changes: object) -> Slurm:
+    base: dict[str, object] = {"data": "/data", "partition": "preempt", "account": "project", "time_min": 240, "gpus_per_node": 1, "mem_gb": 96}
+    return Slurm.model_validate(base | changes, strict=False)
+
+
+def judged(name: str, asked: Slurm) -> list[Check]:
+    return [*check_site(read_site(name)), check_lead_time(asked), *check_stages(read_site(name), asked)]
+
+
+def ills(checks: list[Check]) -> dict[str, str]:
+    return {c.subject: c.level for c in checks if c.level != "ok"}
+
+
+def finding(checks: list[Check], subject: str) -> Check:
+    return next(c for c in checks if c.subject.startswith(subject))
+
+
+def test_a_site_as_it_should_be_has_no_ills():
+    checks = judged("lustre_gpu", load_cluster("example"))
+    assert ills(checks) == {}
+    assert finding(checks, "signal on preemption").found == "USR2 (PreemptParameters=send_user_signal)"
+    assert finding(checks, "requeue delay").found.startswith("about 120 s")
+    assert "8 x h100" in finding(checks, "partition preempt").found
+
+
+def test_the_lab_misses_accounting_and_grace_only():
+    checks = judged("light", load_cluster("lab"))
+    assert {s.split(" (")[0] for s in ills(checks)} == {"accounting", "preemption"}
+    assert finding(checks, "signal on preemption").found == "USR2 (SlurmctldParameters=preempt_send_user_signal)"
+    assert finding(checks, "requeue delay").found.startswith("about 5 s")
+
+
+def test_a_site_that_cancels_is_a_problem_unless_the_qos_requeues():
+    common = {"partition": "batch", "account": "physics", "time_min": 60}
+    checks = judged("qos_cancel", cluster(**common))
+    assert ills(checks) == {
+        "Slurm version": "warning", "MaxArraySize": "warning", "MinJobAge": "warning",
+        "preemption (corpus, curate)": "problem", "preemption (propose, respond, train, score)": "problem",
+    }  # fmt: skip
+    checks = judged("qos_cancel", cluster(**common, qos="scavenger"))
+    assert finding(checks, "preemption").found == "requeued after 60 s of grace"
+    assert finding(checks, "jobs in the queue").found == "at most 100"
+    assert finding(checks, "signal on preemption").found.startswith("TERM only")
+
+
+@pytest.mark.parametrize(
+    ("changes", "subject", "found", "remedy"),
+    [
+        ({"partition": "gpus"}, "partition gpus", "none of that name", "gpu, preempt, cpu"),
+        ({"partition": "maint", "account": "project"}, "partition maint", "not up", "choose another"),
+        ({"partition": "maint", "account": "project"}, "partition maint", "may not use it", "account: one of root"),
+        ({"time_min": 1000}, "partition preempt", "time_min 1000 is over", "720 or less"),
+        ({"partition": "gpu", "stages": {"train": {"nodes": 17}}}, "partition gpu (train)", "nodes 17 is over", "16 or less"),
+        ({"gpus_per_node": 9}, "partition preempt", "9 GPUs on a node of 8", "8 or less"),
+        ({"constraint": "a100", "gpus_per_node": 8}, "partition preempt", "8 GPUs on a node of 4", "4 or less"),
+        ({"constraint": "h200"}, "partition preempt", "no node has h200", "a100, h100, ib"),
+        ({"mem_gb": 2000}, "partition preempt", "mem_gb 2000 on a node of 1500", "1500 or less"),
+        ({"cpus_per_task": 256}, "partition preempt", "256 CPUs on a node of 128", "lower cpus_per_task"),
+        ({"stages": {"train": {"nodes": 9, "gpus_per_node": 8, "tasks_per_node": 8}}}, "partition preempt (train)", "9 nodes asked of 8", "8 or less"),
+        ({"stages": {"train": {"gpus_per_node": 4, "tasks_per_node": 2}}}, "partition preempt (train)", "2 tasks share 4 GPUs", "one for each GPU"),
+        ({"account": "projekt"}, "account", "projekt is not among yours", "class, project"),
+        ({"qos": "gold"}, "QOS", "gold is not among yours", "long, normal"),
+        ({"account": "class"}, "jobs in the queue", "at most 50", "fewer shards"),
+        ({"signal_s": 14400}, "signal_s", "240 min", "lower signal_s or raise time_min"),
+        ({"signal_s": 20}, "signal_s", "20 s", "60 or more"),
+    ],
+)
+def test_a_cluster_file_that_does_not_fit_the_site_is_told_how_it_would(changes, subject, found, remedy):
+    checks = [c for c in judged("lustre_gpu", cluster(**changes)) if c.level != "ok"]
+    assert any(c.subject.startswith(subject) and found in c.found and remedy in c.remedy for c in checks), checks
+
+
+def test_constraints_are_understood_as_alternatives_of_all_of():
+    assert ills(judged("lustre_gpu", cluster(constraint="h100&ib|h200"))) == {}
+    assert ills(judged("lustre_gpu", cluster(constraint="[rack1*2&rack2*2]"))) == {}, "what is not understood is taken on trust"
+
+
+def test_a_partition_without_grace_or_that_suspends_is_a_warning():
+    text = (SITES / "lustre_gpu.txt").read_text()
+    for change, words in ((("GraceTime=120", "GraceTime=0"), "without grace"), (("GraceTime=120", "GraceTime=5"), "after 5 s"),
+                          (("PreemptMode=REQUEUE State", "PreemptMode=GANG,SUSPEND State"), "suspended")):  # fmt: skip
+        partitions, default = site.parse_partitions(text.replace(*change))
+        changed = replace(read_site("lustre_gpu"), partitions=partitions, default_partition=default)
+        check = finding(list(check_stages(changed, cluster())), "preemption")
+        assert (check.level, words in check.found) == ("warning", True), check
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [("2-00:00:00", 2880), ("12:00:00", 720), ("30:00", 30), ("UNLIMITED", None), ("INFINITE", None), ("1-12:30:59", 2190), ("", None)],
+)
+def test_times_in_slurms_notation(text, minutes):
+    assert site.minutes(text) == minutes
+
+
+def test_gpus_are_read_whatever_their_notation():
+    lines = ["p|1|8|100|gpu:4|a", "p|1|8|100|gpu:h100:8(S:0-1),nvme:1|(null)", "p|1|8|100|(null)|a,b", "p|1|8|100+|gpu:a:2(S:0),gpu:b:1(S:1)|a", "garbage"]
+    nodes = site.parse_nodes("\n".join(lines))
+    assert [(n.gpus, n.gpu_types) for n in nodes] == [(4, ()), (8, ("h100",)), (0, ()), (3, ("a", "b"))]
+    assert [n.features for n in nodes] == [{"a"}, set(), {"a", "b"}, {"a"}]
+
+
+# ------------------------------------------------------------------------------------------------------------- machines
+FILES = Files(path="/data", kind="lustre", options="rw,flock", free_bytes=10**13, free_inodes=10**8, stripe_count=1, fault="", publish_ms=20.0,
+              lock="works", clock_ahead_s=0.0)  # fmt: skip
+NODE = Facts(
+    host="g001", time=1000.0, python="3.11.9", executable="/data/venv/bin/python", executable_kind="lustre", imports=(Import(name="torch", seconds=9.0, fault=""),),
+    gpus=("NVIDIA H100",), visible_gpus="0", scontrol=True, end_time=1600.0, caches="/tmp/serl-1/gpu-0/vllm", caches_kind="xfs", caches_free_bytes=10**11, files=FILES,
+)  # fmt: skip
+
+
+def machine_ills(facts: Facts, *, node: bool = True) -> list[tuple[str, str]]:
+    checks = check_machine(facts, cluster().resources("respond"), node=node, several=True)
+    assert all(c.remedy for c in checks if c.level != "ok")
+    return [(c.level, c.subject) for c in checks if c.level != "ok"]
+
+
+def test_a_good_node_has_no_ills():
+    assert machine_ills(NODE) == []
+    assert machine_ills(NODE, node=False) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "ill"),
+    [
+        ({"fault": "Operation not supported (EOPNOTSUPP)"}, ("problem", "g001: publication in /data")),
+        ({"publish_ms": 5000.0}, ("warning", "g001: publication in /data")),
+        ({"kind": "ext4"}, ("warning", "g001: file system")),
+        ({"free_bytes": 10**9}, ("warning", "g001: free space")),
+        ({"free_inodes": 100}, ("warning", "g001: free space")),
+        ({"stripe_count": -1}, ("warning", "g001: Lustre stripes")),
+        ({"stripe_count": 72}, ("warning", "g001: Lustre stripes")),
+        ({"clock_ahead_s": -61.0}, ("warning", "g001: clock")),
+    ],
+)
+def test_a_file_system_that_does_not_serve(changes, ill):
+    assert machine_ills(replace(NODE, files=replace(FILES, **changes))) == [ill]
+
+
+@pytest.mark.parametrize(
+    ("changes", "ill"),
+    [
+        ({"python": "3.9.18"}, ("problem", "g001: Python")),
+        ({"imports": (Import(name="vllm", seconds=3.0, fault="ImportError: libcudart.so.13"),)}, ("problem", "g001: import vllm")),
+        ({"imports": (Import(name="vllm", seconds=200.0, fault=""),)}, ("warning", "g001: import vllm")),
+        ({"gpus": ()}, ("problem", "g001: GPUs")),
+        ({"scontrol": False}, ("problem", "g001: scontrol")),
+        ({"end_time": None}, ("warning", "g001: SLURM_JOB_END_TIME")),
+        ({"caches_kind": "lustre"}, ("warning", "g001: caches of compiled kernels")),
+        ({"caches_free_bytes": 10**8}, ("warning", "g001: caches of compiled kernels")),
+    ],
+)
+def test_a_node_that_does_not_serve(changes, ill):
+    assert machine_ills(replace(NODE, **changes)) == [ill]
+
+
+def test_a_login_node_does_without_engines_but_not_without_the_rest():
+    looked = (Import(name="vllm", seconds=None, fault="not installed"), Import(name="submitit", seconds=None, fault="not installed"))
+    assert machine_ills(replace(NODE, imports=looked, gpus=(), scontrol=False), node=False) == [("problem", "g001: import submitit")]
+    assert machine_ills(replace(NODE, executable_kind="xfs"), node=False) == [("warning", "g001: Python")]
+
+
+@pytest.mark.parametrize(("submitted", "seen", "level"), [(990.0, 1002.0, "ok"), (1100.0, 1110.0, "warning"), (900.0, 950.0, "warning")])
+def test_a_nodes_clock_must_lie_between_question_and_answer(submitted, seen, level):
+    assert check_clocks(NODE, submitted, seen).level == level
+
+
+def test_this_machine_can_be_measured_and_told_as_json(tmp_path):
+    facts = canary.measure(tmp_path, ("json", "no_such_package"))
+    assert facts.files.fault == "" and facts.files.publish_ms > 0
+    assert [i.fault for i in facts.imports][-2:] == ["", "ModuleNotFoundError: No module named 'no_such_package'"]
+    assert canary.from_json(json.dumps(asdict(facts))) == facts
+    assert list(tmp_path.iterdir()) == [], "nothing is left behind"
+
+
+def test_links_and_renames_that_misbehave_are_found(tmp_path, monkeypatch):
+    assert canary.publication_fault(tmp_path) == ""
+    (tmp_path / "a").mkdir()
+    with monkeypatch.context() as m:
+        m.setattr(os, "link", lambda source, target: Path(target).write_bytes(Path(source).read_bytes()))
+        assert "link does not refuse" in canary.publication_fault(tmp_path / "a")
+
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(95, "Operation not supported")
+
+    (tmp_path / "b").mkdir()
+    monkeypatch.setattr(os, "link", refuse)
+    assert "EOPNOTSUPP" in canary.publication_fault(tmp_path / "b") or "ENOTSUP" in canary.publication_fault(tmp_path / "b")
+
+
+def test_a_model_that_would_not_load_is_a_problem(tmp_path):
+    (tmp_path / "models" / "half").mkdir(parents=True)
+    checks = list(check_data(tmp_path))
+    assert [(c.level, c.subject) for c in checks if c.level != "ok"] == [("problem", "model half")]
+
+
+# --------------------------------------------------------------------------------------------------------------- the job
+def test_one_small_job_for_each_kind_of_node():
+    kinds = doctor.kinds_of_node(load_cluster("example"))
+    assert [(k.partition, k.gpus_per_node, k.nodes, k.tasks_per_node, k.time_min) for k in kinds] == [
+        ("preempt", 0, 1, 1, 15), ("preempt", 1, 1, 1, 15), ("cpu", 0, 1, 1, 15),
+    ]  # fmt: skip
+
+
+def test_the_job_asks_for_what_a_stage_asks_for(tmp_path):
+    example = load_cluster("example")
+    text = doctor.job_script(example, doctor.kinds_of_node(example)[1], tmp_path, Path("/lustre/my data"), ("torch",))
+    for line in ("--partition=preempt", "--account=project", "--gpus-per-node=1", "--mem=96GB", "--exclude=node013", "--cpus-per-task=8"):
+        assert f"#SBATCH {line}\n" in text
+    assert "module load cuda/13.0\nexport NCCL_SOCKET_IFNAME=ib0\nsource slurm/env.sh\n" in text
+    assert f"srun /lustre/project/serl/venv/bin/python -m jobs.canary '/lustre/my data' torch --into {tmp_path}/facts.json\n" in text
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+def test_env_keeps_caches_on_the_node_and_what_was_set(tmp_path):
+    def env(**given: str) -> dict[str, str]:
+        script = 'source "$0"; env'
+        given = {"PATH": os.environ["PATH"], "SERL_LOCAL": str(tmp_path)} | given
+        done = subprocess.run(["bash", "-euc", script, str(ROOT / "slurm/env.sh")], env=given, capture_output=True, text=True, check=True)
+        return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+
+    alone = env(SLURM_JOB_GPUS="2,3", SLURM_JOB_NUM_NODES="1", SLURM_CPUS_PER_TASK="6", TRITON_CACHE_DIR="/mine")
+    assert alone["VLLM_CACHE_ROOT"].startswith(f"{tmp_path}/serl-") and alone["VLLM_CACHE_ROOT"].endswith("/gpu-2-3/vllm")
+    assert (alone["TRITON_CACHE_DIR"], alone["OMP_NUM_THREADS"]) == ("/mine", "6")
+    many = env(SLURM_JOB_GPUS="0", SLURM_JOB_NUM_NODES="2")
+    assert "/job-" in many["VLLM_CACHE_ROOT"] and many["OMP_NUM_THREADS"] == "1"
+    assert not Path(many["VLLM_CACHE_ROOT"]).parent.exists(), "a job's own caches go with it"
+    assert Path(alone["VLLM_CACHE_ROOT"]).parent.is_dir(), "a GPU's caches stay"
+
+
+@pytest.mark.parametrize("script", ["lab", "lab.sacct", "lab.accounting", "python", "env.sh", "build_env.sbatch", "stage_data.sbatch", "smoke.sbatch"])
+def test_shell_scripts_parse(script):
+    subprocess.run(["bash", "-n", str(ROOT / "slurm" / script)], check=True)
