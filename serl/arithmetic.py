@@ -267,7 +267,7 @@ def train_problems(seed: int, count: int) -> list[Problem]:
 
 def test_problems(count: int) -> list[Problem]:
     """Held-out problems, the same for every run; a smaller count is a prefix of a larger one."""
-    return _distinct(random.Random("test"), count, held_out)
+    return _distinct(random.Random("held-out problems"), count, held_out)
 
 
 test_problems.__test__ = False  # the name is right, and pytest must not collect it
