@@ -11,6 +11,7 @@ from serl.configfile import load_tagged
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 Device = Literal["cpu", "cuda"]
+HANG_S = Field(default=1800, description="seconds that a step, part, load, save ... may last before it counts as hung; ten times the longest one so far if that is more")
 
 
 class Local(Section):
@@ -22,6 +23,7 @@ class Local(Section):
     gpus: int | None = Field(default=None, ge=0, description="null: all that the NVIDIA driver lists")
     train_ranks: Count | None = Field(default=None, description="null: one per GPU, or two on CPUs")
     max_attempts: Count = Field(default=3, description="tries of a shard whose process was killed from outside")
+    hang_s: Count = HANG_S
 
 
 class StageResources(Section):
@@ -61,6 +63,7 @@ class Slurm(Section):
     setup: tuple[str, ...] = Field(default=(), description="shell lines before python on the node")
     python: str | None = Field(default=None, description="what runs python on a node; null: the interpreter that launches")
     max_attempts: Count = Field(default=20, description="tries of a shard without any progress before its job holds itself")
+    hang_s: Count = HANG_S
     stages: dict[StageName, StageResources] = Field(default={}, description="what differs by stage")
 
     def resources(self, stage: StageName) -> "Resources":

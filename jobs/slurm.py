@@ -5,13 +5,11 @@ preempted and requeued by its first end, and leave this one in the queue for eve
 """
 
 import json
-import os
 import shlex
-import subprocess
 import sys
+import time
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import submitit
@@ -19,120 +17,101 @@ import submitit.slurm.slurm
 
 from jobs.cluster import Resources, Slurm
 from jobs.plan import Job, plan
+from jobs.queue import Journal, Queued, SlurmError, Submission, ask_slurm, at_work, look_at_queue, max_array_size
 from jobs.task import EXIT_REQUEUE, Gate, Task
 from serl.rundir import Run, Shard
+from serl.watchdog import excluded
 
-# The step's exit code decides; srun reports a task killed by signal N as 128 + N. Signals are for python: the shell must outlive it.
-SETUP = ("trap : TERM USR2 CONT",)
-TEARDOWN = (
-    "code=$?",
+# Signals are for python: the shell must outlive it. The last element of an array has the id of the whole array, so an element is asked for by
+# its index. Only newer versions of Slurm say by themselves when the time is over.
+SETUP = (
+    "trap : TERM USR2 CONT",
     "me=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}; me=${me:-$SLURM_JOB_ID}",
-    'if [ -e "{folder}/hold-$me" ]; then scontrol requeuehold "$me"',
-    f'elif [ $code -eq {EXIT_REQUEUE} ] || [ $code -gt 128 ]; then scontrol requeue "$me"; fi',
+    "end=$(squeue --noheader --jobs=$me --format=%e)",
+    "export SLURM_JOB_END_TIME=$(date --date=\"${end:-unknown}\" +%s 2> /dev/null)",
+)
+# The step's exit code decides; srun reports a task killed by signal N as 128 + N. A job that is no longer running in Slurm's eyes was
+# cancelled or requeued already: to requeue it would raise it from the dead. The controller may be away for a while.
+TEARDOWN = (
+    "code=$? how=",
+    f"if [ $code -eq {EXIT_REQUEUE} ] || [ $code -gt 128 ]; then how=requeue; fi",
+    "if [ -e {folder}/wish-$me ]; then how=$(cat {folder}/wish-$me); fi",
+    "for pause in 1 2 4 8 16 32 64 128; do",
+    "    [ -n \"$how\" ] || break",
+    "    state=$(squeue --noheader --jobs=$me --format=%T) && { [ \"$state\" != RUNNING ] || scontrol $how $me; } && break",
+    "    sleep $pause",
+    "done",
+    "[ -z \"$how\" ] || [ ! -s {folder}/exclude-$me ] || scontrol update JobId=$me ExcNodeList=$(cat {folder}/exclude-$me)",
     "exit $code",
 )
-DEFAULT_MAX_ARRAY = 1001
 PREVIEW = "TOKEN"  # in a printed plan, stands for what a submission makes up
-
-
-class SlurmError(ValueError):
-    """Slurm refused, or is not there; the message carries its words."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
-    """One sbatch: written down before it is made (`id` None) and after. `token` is in the job's comment, so that a lost one can be found."""
-
-    token: str
-    job: str
-    shards: tuple[int, ...]
-    id: str | None = None
-
-    def element(self, position: int) -> str:
-        """Slurm's name for the job of the shard at `position`; an array of one is submitted as a plain job."""
-        return f"{self.id}_{position}" if len(self.shards) > 1 else f"{self.id}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Queued:
-    """A job in the queue: its id (with the array index), state, comment, node list or reason."""
-
-    id: str
-    state: str
-    comment: str
-    where: str
-
-
-class Journal:
-    """`slurm.jsonl`: intents and submissions of a run, the latest word on each token."""
-
-    def __init__(self, root: Path):
-        self._path = root / "slurm.jsonl"
-
-    def __bool__(self) -> bool:
-        return self._path.exists()
-
-    def submissions(self) -> list[Submission]:
-        latest: dict[str, Submission] = {}
-        for line in self._path.read_text().splitlines() if self else ():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:  # torn by a crash: the intent before it, or the comment in the queue, still tells
-                continue
-            latest[row["token"]] = Submission(**row | {"shards": tuple(row["shards"])})
-        return list(latest.values())
-
-    def add(self, submission: Submission) -> None:
-        with open(self._path, "ab+") as f:
-            if f.tell() and (f.seek(-1, os.SEEK_END), f.read())[1] != b"\n":
-                f.write(b"\n")
-            f.write(json.dumps(asdict(submission)).encode() + b"\n")
-            f.flush()
-            os.fsync(f.fileno())
+SETTLE_S = 60.0
 
 
 def submit_missing(run: Run, cluster: Slurm) -> list[Submission]:
     """Submit what is neither done nor in the queue; returns the new submissions."""
     journal = Journal(run.root)
-    queue = {q.id: q for q in look_at_queue()}
-    _cancel_useless(journal, queue)
-    covered, ids = _still_queued(journal, queue)
+    jobs = plan(run.config, run.done)
+    recorded = journal.submissions()
+    kept, useless = sort_queue(jobs, recorded, _settled_queue(recorded))
+    if useless:
+        ask_slurm(["scancel", *useless])
     limit = max_array_size()
+    ids = {name: {q.id.partition("_")[0] for q in mine.values()} for name, mine in kept.items()}
     new: list[Submission] = []
-    for job in plan(run.config, run.done):
-        shards = [s for s in job.missing if (job.name, s.index) not in covered]
+    for job in jobs:
+        shards = [s for s in job.missing if s.index not in kept[job.name]]
         for start in range(0, len(shards), limit):
-            part = shards[start : start + limit]
-            after = tuple(id for name in job.after for id in ids.get(name, ()))
-            submission = _submit(run, cluster, journal, job, part, after)
-            ids.setdefault(job.name, []).append(submission.id or "")
+            after = sorted(id for name in job.after for id in ids[name])
+            submission = _submit(run, cluster, journal, job, shards[start : start + limit], after)
+            ids[job.name].add(submission.id or "")
             new.append(submission)
     return new
 
 
-def _still_queued(journal: Journal, queue: dict[str, Queued]) -> tuple[set[tuple[str, int]], dict[str, list[str]]]:
-    """The (job name, shard index) pairs that a job in the queue will do, and the ids of those jobs by job name."""
-    covered: set[tuple[str, int]] = set()
-    ids: dict[str, list[str]] = {}
-    for s in journal.submissions():
-        waiting = {(s.job, index) for position, index in enumerate(s.shards) if s.element(position) in queue}
-        covered |= waiting
-        if waiting and s.id:
-            ids.setdefault(s.job, []).append(s.id)
-    return covered, ids
+def sort_queue(jobs: Sequence[Job], recorded: Sequence[Submission], queue: Sequence[Queued]) -> tuple[dict[str, dict[int, Queued]], list[str]]:
+    """What of the queue is kept, by job name and shard, and the ids of what is in the way of its own replacement.
+
+    That is: what is held; what a launcher submitted and did not live to record, since it may have no pickle to run; and what waits for
+    such a job, or for one that is not in the queue at all, since Slurm would start it too early.
+    """
+    kept: dict[str, dict[int, Queued]] = {}
+    useless: list[str] = []
+    renewed: set[str] = set()
+    work = at_work(recorded, queue)
+    unrecorded = {s.token for s in recorded if s.id is None}
+    for job in jobs:
+        mine = {s.index: work[job.name, s.index] for s in job.missing if (job.name, s.index) in work}
+        good = {} if renewed & set(job.after) else {i: q for i, q in mine.items() if not q.held and q.token not in unrecorded}
+        if len(good) < len(job.missing):
+            renewed.add(job.name)
+        kept[job.name] = good
+        useless += [q.id for i, q in mine.items() if i not in good]
+    return kept, useless
 
 
-def _submit(run: Run, cluster: Slurm, journal: Journal, job: Job, shards: Sequence[Shard], after: tuple[str, ...]) -> Submission:
+def _settled_queue(recorded: Sequence[Submission]) -> list[Queued]:
+    """Our jobs once none is on its way out of the queue, or back into it: until then nobody can tell which."""
+    tokens = {s.token for s in recorded}
+    deadline = time.monotonic() + SETTLE_S
+    while True:
+        ours = [q for q in look_at_queue() if q.token in tokens]
+        if all(q.state != "COMPLETING" for q in ours) or time.monotonic() > deadline:
+            return [q for q in ours if q.state != "COMPLETING"]
+        time.sleep(1)
+
+
+def _submit(run: Run, cluster: Slurm, journal: Journal, job: Job, shards: Sequence[Shard], after: Sequence[str]) -> Submission:
     token = uuid.uuid4().hex[:12]
     intent = Submission(token=token, job=job.name, shards=tuple(s.index for s in shards))
     journal.add(intent)
     executor = _executor(run, cluster, job, token, after)
     folder = str(executor.folder)
     own = cluster.resources(job.stage)
-    gate = Gate(stages=tuple((int(name[1:4]), name.partition("-")[2]) for name in job.after), ids=after)
+    gate = Gate(stages=tuple((int(name[1:4]), name.partition("-")[2]) for name in job.after))
     tasks = [
         Task(root=str(run.root), shard=s, submission=0, device=own.device, cores=own.cpus_per_task, folder=folder, launcher=None, gate=gate,
-             max_attempts=cluster.max_attempts)
+             max_attempts=cluster.max_attempts, hang_s=cluster.hang_s)
         for s in shards
     ]  # fmt: skip
     try:
@@ -146,7 +125,11 @@ def _submit(run: Run, cluster: Slurm, journal: Journal, job: Job, shards: Sequen
 
 def _executor(run: Run, cluster: Slurm, job: Job, token: str, after: Sequence[str]) -> submitit.SlurmExecutor:
     executor = submitit.SlurmExecutor(folder=log_folder(run.root, job, token), python=cluster.python)
-    executor.update_parameters(**sbatch_parameters(run.root, run.digest, cluster, job, token, after))
+    parameters = sbatch_parameters(run.root, run.digest, cluster, job, token, after)
+    if bad := excluded(run.root / "suspects"):
+        own = parameters["additional_parameters"]
+        own["exclude"] = ",".join([*([str(own["exclude"])] if "exclude" in own else []), *bad])
+    executor.update_parameters(**parameters)
     return executor
 
 
@@ -168,8 +151,8 @@ def sbatch_parameters(root: Path, digest: str, cluster: Slurm, job: Job, token: 
         "array_parallelism": cluster.array_limit,
         "signal_delay_s": cluster.signal_s,
         "stderr_to_stdout": True,
-        "setup": [*SETUP, f"export PYTHONPATH={root / 'code'} PYTHONSAFEPATH=1", *cpu, *cluster.setup],
-        "teardown": [line.replace("{folder}", str(folder)) for line in TEARDOWN],
+        "setup": [*SETUP, f"export PYTHONPATH={shlex.quote(str(root / 'code'))} PYTHONSAFEPATH=1", *cpu, *cluster.setup],
+        "teardown": [line.replace("{folder}", shlex.quote(str(folder))) for line in TEARDOWN],
         "srun_args": ["--kill-on-bad-exit=1", "--cpu-bind=none"],
         "additional_parameters": {"requeue": True} | _gpus(own) | own.extra,
     } | ({"dependency": "afterany:" + ":".join(after)} if after else {})  # fmt: skip
@@ -195,68 +178,15 @@ def _gpus(own: Resources) -> dict[str, int]:
     return {"gpus_per_node": own.gpus_per_node} if own.gpus_per_node else {}
 
 
-def _cancel_useless(journal: Journal, queue: dict[str, Queued]) -> None:
-    """Jobs that wait for nothing: held ones, and those of a launcher that died between sbatch and its record, which have no pickle to run.
-
-    Cancelled and taken out of `queue`; what they were for is submitted anew.
-    """
-    ours = journal.submissions()
-    lost = {s.token for s in ours if s.id is None}
-    ids = {s.id for s in ours if s.id}
-    useless = [
-        q.id
-        for q in queue.values()
-        if any(token in q.comment for token in lost) or (q.id.partition("_")[0] in ids and q.state == "PENDING" and "Held" in q.where)
-    ]
-    if useless:
-        _slurm(["scancel", *useless])
-    for id in useless:
-        del queue[id]
-
-
 def live(run: Run) -> list[Queued]:
-    """The jobs of this run that are in the queue: one squeue call."""
-    journal = Journal(run.root)
-    if not journal:
-        return []
-    own = {s.id for s in journal.submissions() if s.id}
-    return [q for q in look_at_queue() if q.id.partition("_")[0] in own]
+    """The jobs of this run that are in the queue, recorded or not: one squeue call."""
+    tokens = {s.token for s in Journal(run.root).submissions()}
+    return [q for q in look_at_queue() if q.token in tokens] if tokens else []
 
 
 def cancel(run: Run) -> int:
-    """Cancel the jobs that this run recorded; returns how many were in the queue."""
-    ids = sorted({q.id for q in live(run)})
-    if ids:
-        _slurm(["scancel", *ids])
-    return len(ids)
-
-
-def look_at_queue() -> list[Queued]:
-    """This user's queue, arrays element by element."""
-    lines = _slurm(["squeue", "--me", "--noheader", "--array", "--format=%i\t%T\t%R\t%k"]).splitlines()
-    return list(_parse_queue(lines))
-
-
-def _parse_queue(lines: Sequence[str]) -> Iterator[Queued]:
-    for line in lines:
-        id, state, where, comment = line.split("\t", 3)
-        yield Queued(id=id.strip(), state=state, where=where, comment=comment)
-
-
-def max_array_size() -> int:
-    for line in _slurm(["scontrol", "show", "config"]).splitlines():
-        key, _, value = line.partition("=")
-        if key.strip() == "MaxArraySize" and value.strip().isdigit():
-            return max(1, int(value) - 1)
-    return DEFAULT_MAX_ARRAY
-
-
-def _slurm(command: list[str]) -> str:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
-    except FileNotFoundError:
-        raise SlurmError(f"{command[0]}: not found; run this on a login node of the cluster, or use --cluster local") from None
-    except subprocess.TimeoutExpired:
-        raise SlurmError(f"{' '.join(command[:2])}: no answer within 120 s; is slurmctld up?") from None
-    except subprocess.CalledProcessError as e:
-        raise SlurmError(f"{' '.join(command[:2])}: {e.stderr.strip() or e.stdout.strip()}") from e
+    """Cancel the jobs of this run, and no others; returns how many were in the queue."""
+    jobs = live(run)
+    if jobs:
+        ask_slurm(["scancel", *sorted({q.id.partition("_")[0] for q in jobs})])
+    return len(jobs)

@@ -13,8 +13,9 @@ from rich.table import Table
 from jobs import slurm
 from jobs.command import data_root, main, parser
 from jobs.progress import Look, StageState, status_table
+from jobs.queue import Queued
 from jobs.runs import Process, find_run, launcher_of, list_runs
-from jobs.task import failures
+from jobs.task import BLOCKED, failures
 from serl.rundir import Run, RunError
 
 WATCH_S = 2.0
@@ -53,7 +54,7 @@ class Activity:
     """Who is at work on a run: a launcher here, jobs in Slurm's queue, both, or nobody."""
 
     launcher: Process | None
-    queued: tuple[slurm.Queued, ...]
+    queued: tuple[Queued, ...]
     silence: str = ""
 
     def __bool__(self) -> bool:
@@ -75,13 +76,20 @@ def _show(run: Run, states: Sequence[StageState], activity: Activity, console: C
         nodes = sorted({q.where for q in activity.queued if q.state == "RUNNING"})
         console.print(f"in the queue: {', '.join(f'{n} {k}' for k, n in kinds.items())}; nodes {', '.join(nodes) or 'none'}", markup=False, highlight=False)
         for q in activity.queued:
-            if "Held" in q.where or "Never" in q.where:
+            if q.held:
                 console.print(f"job {q.id} will not start: {q.where}; jobs.resume replaces it", markup=False, highlight=False)
     if activity.silence:
         console.print(f"the queue is unknown: {activity.silence}", style="red", markup=False, highlight=False, soft_wrap=True)
-    for failure in failures(run):
-        console.print(f"{failure['shard']}: {failure['reason']}", style="red", markup=False, highlight=False, soft_wrap=True)
+    for line in _causes(failures(run)):
+        console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
     console.print(_sentence(run, _state(states, activity)), markup=False, highlight=False, soft_wrap=True)
+
+
+def _causes(failed: Sequence[dict]) -> list[str]:
+    """What went wrong, without all that only waited for it, if anything did."""
+    own = [f for f in failed if not f["reason"].startswith(BLOCKED)] or list(failed)
+    blocked = [f"{len(failed) - len(own)} shards that need them gave up waiting"] if len(own) < len(failed) else []
+    return [f"{f['shard']}: {f['reason']}" for f in own] + blocked
 
 
 def _state(states: Sequence[StageState], activity: Activity) -> str:

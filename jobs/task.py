@@ -1,23 +1,23 @@
 """The picklable callable that a job runs: the only bridge from scheduling to `serl.stages`, and the only reader of a job's environment.
 
-On Slurm it asks the batch script for what it needs, by its exit code (`EXIT_REQUEUE`) or a file (`hold_path`), and calls no scontrol itself.
+On Slurm it asks the batch script for what it needs, by its exit code (`EXIT_REQUEUE`) or a file (`wish_path`), and calls no scontrol itself.
 """
 
 import json
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 import submitit
 
-from jobs.plan import steps
+from jobs.plan import job_name, steps
+from jobs.queue import Journal, SlurmError, at_work, look_at_queue
 from jobs.runs import Process
 from serl.config import StageName
 from serl.events import Events
@@ -25,30 +25,35 @@ from serl.files import write_atomic
 from serl.preempt import Preempted, Stop
 from serl.rundir import Run, Shard
 from serl.stages import Work, execute
+from serl.watchdog import Post, Watchdog
 
 Outcome = Literal["done", "stopped", "blocked"]
 EXIT_REQUEUE = 75
 WATCH_S = 1.0
 RENDEZVOUS_S = 300.0
+LAST_MOMENT_S = 5.0
+BLOCKED = "blocked:"
+MAX_RAISED = 3
+WATCHED = ("propose", "respond", "train", "score")  # the others have neither peers nor accelerators to hang on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """What must be there before a Slurm job can do its work, and the jobs that would bring it."""
+    """What must be there before a Slurm job can do its work."""
 
     stages: tuple[tuple[int, StageName], ...]
-    ids: tuple[str, ...]
 
     def missing(self, run: Run) -> list[Shard]:
         return [s for round, stage in self.stages for s in run.shards(round, stage) if not run.done(s)]
 
-    def hopeless(self) -> bool:
-        """Whether no predecessor is left in the queue that could still finish."""
-        if not self.ids:
-            return True
-        asked = subprocess.run(["squeue", "--noheader", f"--jobs={','.join(self.ids)}", "--format=%T"], capture_output=True, text=True, check=False)
-        gone = asked.returncode != 0 and "Invalid job id" in asked.stderr
-        return gone or (asked.returncode == 0 and not asked.stdout.strip())
+    def lost(self, run: Run) -> list[Shard]:
+        """The missing shards that no job in the queue will bring. The queue is looked at first: what left it by then has its manifest."""
+        try:
+            queue = [q for q in look_at_queue() if not q.held]
+        except SlurmError:
+            return []  # nobody can tell: wait
+        coming = at_work(Journal(run.root).submissions(), queue)
+        return [s for s in self.missing(run) if (job_name(s.round, s.stage), s.index) not in coming]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,82 +69,135 @@ class Task:
     launcher: Process | None
     gate: Gate | None = None
     max_attempts: int = 1
+    hang_s: float = 1800.0
 
     def __call__(self) -> Outcome:
-        job = submitit.JobEnvironment()
-        on_slurm = self.gate is not None
-        stop = Stop(end=float(os.environ["SLURM_JOB_END_TIME"]) if on_slurm and "SLURM_JOB_END_TIME" in os.environ else None).listen()
-        if self.launcher is not None:
-            threading.Thread(target=_leave_with, args=(self.launcher, stop), daemon=True).start()
-        run = Run.open(Path(self.root))
-        attempt = f"{job.job_id}-{os.environ.get('SLURM_RESTART_COUNT', '0') if on_slurm else self.submission}"
-        if on_slurm:
-            _drop_half_written(job)
-            if not self._may_start(run, job, attempt):
-                return "blocked"
-        if self.shard.stage == "train":
-            _join_ranks(job, Path(self.folder) / f"rendezvous-{attempt}.json", address=socket.gethostname() if on_slurm else "127.0.0.1")
+        end = os.environ.get("SLURM_JOB_END_TIME") if self.gate else None
+        stop = Stop(end=float(end) if end else None).listen()
+        run, job = Run.open(Path(self.root)), submitit.JobEnvironment()
+        if self.gate is None:
+            if self.launcher is not None:
+                threading.Thread(target=_leave_with, args=(self.launcher, stop), daemon=True).start()
+            return self._work(run, job, f"{job.job_id}-{self.submission}", stop)
+        attempt = f"{job.job_id}-{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+        threading.Thread(target=_leave_in_time, args=(stop,), daemon=True).start()
+        _drop_half_written(job)
+        try:
+            outcome = self._work(run, job, attempt, stop) if self._may_start(run, job, attempt) else "blocked"
+        except Exception as e:
+            record_failure(run, self.shard, attempt, f"{type(e).__name__}: {e}", traceback.format_exc())
+            raise
+        if outcome == "stopped":
+            sys.exit(EXIT_REQUEUE)
+        return outcome
+
+    def checkpoint(self) -> NoReturn:
+        """submitit calls this on a signal that comes before ours is in place, and would fail the job if it were not there."""
+        sys.exit(EXIT_REQUEUE)
+
+    def _work(self, run: Run, job: submitit.JobEnvironment, attempt: str, stop: Stop) -> Outcome:
         writer = f"{self.shard.stage}-r{self.shard.round:03d}-{self.shard.index:05d}-{attempt}-{job.global_rank}"
         events = Events(run.root / "events", writer, stage=self.shard.stage, round=self.shard.round, shard=self.shard.index)
-        work = Work(run=run, shard=self.shard, attempt_id=attempt, device=self.device, cores=self.cores, stop=stop, events=events)
+        watchdog = Watchdog()
+        if self.shard.stage in WATCHED:
+            watchdog.guard(
+                Post(folder=Path(self.folder), suspects=run.root / "suspects", events=events, job=job.job_id, attempt=attempt,
+                     rank=job.global_rank, size=job.num_tasks, hang_s=self.hang_s)
+            )  # fmt: skip
+        if self.shard.stage == "train":
+            _join_ranks(job, Path(self.folder) / f"rendezvous-{attempt}.json", address=socket.gethostname() if self.gate else "127.0.0.1")
+        work = Work(
+            run=run, shard=self.shard, attempt_id=attempt, device=self.device, cores=self.cores, stop=stop, events=events, watchdog=watchdog,
+        )  # fmt: skip
         try:
             execute(work)
         except Preempted:
             events.add("stopped")
-            if on_slurm:
-                sys.exit(EXIT_REQUEUE)
             return "stopped"
-        except Exception as e:
-            if on_slurm and job.global_rank == 0:
-                record_failure(run, self.shard, attempt, f"{type(e).__name__}: {e}", traceback.format_exc())
-            raise
         return "done"
 
     def _may_start(self, run: Run, job: submitit.JobEnvironment, attempt: str) -> bool:
         """Wait in the queue for predecessors that still live; give up, with a record, after those that do not. Hold after fruitless tries."""
         assert self.gate is not None
-        first, hold = job.global_rank == 0, hold_path(self.folder, job.job_id)
+        first = job.global_rank == 0
+        if first and run.done(self.shard):
+            return True  # a job that ended within its grace time is run again
+        wish = wish_path(self.folder, job.job_id)
         if first:
-            hold.unlink(missing_ok=True)
-        if missing := self.gate.missing(run):
-            if not self.gate.hopeless():
+            wish.unlink(missing_ok=True)
+        if self.gate.missing(run):
+            lost = self.gate.lost(run)
+            if not lost and self.gate.missing(run):
                 sys.exit(EXIT_REQUEUE)
-            if first and not run.done(self.shard):
-                record_failure(run, self.shard, attempt, f"blocked: {missing[0]} and {len(missing) - 1} other shards are not done, and nothing in the queue will do them", "")
-            return False
-        if first and _fruitless(run, self.shard) > self.max_attempts:
-            record_failure(run, self.shard, attempt, f"held: {self.max_attempts} attempts without progress", "")
-            hold.touch()
+            if lost and first:
+                more = f" and {len(lost) - 1} more" if lost[1:] else ""
+                record_failure(run, self.shard, attempt, f"{BLOCKED} {lost[0]}{more} not done, and no job in the queue will do that", "")
+            if lost:
+                return False
+        if first and (how := self._enough(run, job, attempt)) is not None:
+            write_atomic(wish, how.encode())
             sys.exit(EXIT_REQUEUE)
         return True
 
+    def _enough(self, run: Run, job: submitit.JobEnvironment, attempt: str) -> Literal["requeuehold", ""] | None:
+        """Whether to stop trying, and what to ask of the batch script: to hold the job, or nothing, which ends it.
 
-def _fruitless(run: Run, shard: Shard) -> int:
+        An exception of a rank looks to Slurm like the death of its peers, which are killed for it; so a few are tried again.
+        """
+        tries, before = fruitless(run, self.shard), failure(run, self.shard)
+        same = before is not None and before["attempt"].rpartition("-")[0] == job.job_id
+        if same and tries > 1 and before["times"] >= MAX_RAISED:
+            return ""
+        if before is not None and (tries == 1 or not same):
+            failure_path(run, self.shard).unlink()
+        if tries <= self.max_attempts:
+            return None
+        tries_path(run, self.shard).unlink()  # whoever releases the job gives it as many again
+        record_failure(run, self.shard, attempt, f"held: {self.max_attempts} attempts without progress; their log is in {self.folder}", "")
+        return "requeuehold"
+
+
+def tries_path(run: Run, shard: Shard) -> Path:
+    return run.stage_dir(shard.round, shard.stage) / shard.name / "tries.json"
+
+
+def fruitless(run: Run, shard: Shard) -> int:
     """How many attempts in a row, this one included, found the shard's folder as the one before had: no part, no checkpoint more."""
-    folder = run.stage_dir(shard.round, shard.stage) / shard.name
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "tries.json"
-    found = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p != path and not p.name.startswith("."))
+    path = tries_path(run, shard)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = sorted(str(p.relative_to(path.parent)) for p in path.parent.rglob("*") if p.is_file() and p != path and not p.name.startswith("."))
     before = json.loads(path.read_bytes()) if path.exists() else {"found": None, "tries": 0}
     tries = before["tries"] + 1 if before["found"] == found else 1
     write_atomic(path, json.dumps({"found": found, "tries": tries}).encode())
     return tries
 
 
-def hold_path(folder: str, job_id: str) -> Path:
-    """Where a job tells its batch script to hold it; a file, because the exit code may be that of a rank which was ended for leaving last."""
-    return Path(folder) / f"hold-{job_id}"
+def wish_path(folder: str, job_id: str) -> Path:
+    """Where a job tells its batch script what to do; a file, because the exit code may be that of a rank which was ended for leaving last."""
+    return Path(folder) / f"wish-{job_id}"
 
 
 def failure_path(run: Run, shard: Shard) -> Path:
     return run.root / "failures" / f"r{shard.round:03d}-{shard.stage}-{shard.index:05d}.json"
 
 
-def record_failure(run: Run, shard: Shard, attempt: str, reason: str, trace: str) -> None:
-    """Why a job gave up, for status and for people; a later success makes it history."""
+def failure(run: Run, shard: Shard) -> dict | None:
     path = failure_path(run, shard)
-    path.parent.mkdir(exist_ok=True)
-    write_atomic(path, json.dumps({"shard": str(shard), "attempt": attempt, "reason": reason, "trace": trace, "time": round(time.time(), 3)}).encode())
+    return json.loads(path.read_bytes()) if path.exists() else None
+
+
+def record_failure(run: Run, shard: Shard, attempt: str, reason: str, trace: str) -> None:
+    """Why a job gave up, for status and for people; `times` counts such attempts of the same job.
+
+    The first word of an attempt counts: its other ranks then fail for want of the first.
+    """
+    before = failure(run, shard)
+    if before and before["attempt"] == attempt:
+        return
+    times = before["times"] + 1 if before and before["attempt"].rpartition("-")[0] == attempt.rpartition("-")[0] else 1
+    record = {"shard": str(shard), "attempt": attempt, "times": times, "reason": reason, "trace": trace, "time": round(time.time(), 3)}
+    failure_path(run, shard).parent.mkdir(exist_ok=True)
+    write_atomic(failure_path(run, shard), json.dumps(record).encode())
 
 
 def failures(run: Run) -> list[dict]:
@@ -156,6 +214,13 @@ def failures(run: Run) -> list[dict]:
 def _drop_half_written(job: submitit.JobEnvironment) -> None:
     """submitit refuses to write a result beside the torn one of an attempt that was killed in mid-write, for ever."""
     job.paths.result_pickle.with_suffix(".pkl.save_tmp").unlink(missing_ok=True)
+
+
+def _leave_in_time(stop: Stop) -> None:
+    """Slurm does not requeue what it has to kill for its time limit: what no safe point has ended by then ends here, and starts again."""
+    if stop.end is not None:
+        time.sleep(max(0.0, stop.end - LAST_MOMENT_S - time.time()))
+        os._exit(EXIT_REQUEUE)
 
 
 def _leave_with(launcher: Process, stop: Stop) -> None:

@@ -1,22 +1,22 @@
 """Training state on disk: `step_000125/`, a folder that exists only whole, and a manifest that can prove it.
 
-A checkpoint is written under a hidden name, hashed by the ranks that wrote it, given its manifest, then its real name by rename. A reader
-trusts only what the manifest proves, and falls back to an older checkpoint, saying why. Knows files, not tensors.
+A checkpoint is written under a hidden name, made durable and hashed by the ranks that wrote it, given its manifest, then its real name by
+rename. A reader trusts only what the manifest proves, and falls back to an older checkpoint, saying why. Knows files, not tensors.
 """
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from serl.files import fsync_dir, fsync_tree, rename_if_absent, sha256, write_atomic
+from serl.files import fsync_dir, rename_if_absent, sha256, write_atomic
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"step_(\d{6,})")
 _PARTIAL = re.compile(r"\.step_(\d{6,})\..+\.(?:partial|old)")
-_WRITER = re.compile(r"pp_rank_(\d+)_")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,16 +49,19 @@ def partial_folder(root: Path, step: int, attempt: str) -> Path:
     return root / f".step_{step:06d}.{attempt}.partial"
 
 
-def hash_files(folder: Path, rank: int) -> dict[str, tuple[int, str]]:
-    """Size and hash of the files that `rank` wrote (named after it by DeepSpeed; rank 0 wrote all others), by relative name."""
-    mine = [p for p in sorted(folder.rglob("*")) if p.is_file() and _writer(p.name) == rank]
-    return {str(p.relative_to(folder)): (p.stat().st_size, sha256(p)) for p in mine}
+def seal(folder: Path, paths: Iterable[Path]) -> dict[str, tuple[int, str]]:
+    """Make files durable, on the machine that wrote them; their size and hash, by relative name."""
+    sealed = {}
+    for path in paths:
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+        sealed[str(path.relative_to(folder))] = (path.stat().st_size, sha256(path))
+    return sealed
 
 
 def publish(partial: Path, manifest: Manifest) -> Path:
     """Give a finished checkpoint its manifest and its name; a valid one that already has the name stays, a broken one is replaced."""
     final = step_folder(partial.parent, manifest.step)
-    fsync_tree(partial)
     write_atomic(partial / MANIFEST, json.dumps(asdict(manifest), sort_keys=True).encode())
     if not rename_if_absent(partial, final):
         if not faults(final):
@@ -126,8 +129,3 @@ def _newest_first(root: Path) -> Iterable[Path]:
 
 def _step(folder: Path) -> int:
     return int(_NAME.fullmatch(folder.name)[1])
-
-
-def _writer(name: str) -> int:
-    match = _WRITER.search(name)
-    return int(match[1]) if match else 0

@@ -66,8 +66,11 @@ class Ranks:
             dist.destroy_process_group()
 
 
-def join_ranks(timeout_s: float = 1800.0) -> Ranks:
-    """Meet the other ranks; blocks until all are there."""
+def join_ranks(timeout_s: float = 24 * 3600.0) -> Ranks:
+    """Meet the other ranks; blocks until all are there.
+
+    `timeout_s` is for collectives, too, and a last resort: the watchdog ends ranks that hang sooner, and so that they are tried again.
+    """
     missing = [name for name in VARIABLES if name not in os.environ]
     if "WORLD_SIZE" not in os.environ:
         alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}

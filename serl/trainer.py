@@ -9,24 +9,25 @@ import logging
 import math
 import os
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from serl import checkpoint
+from serl import checkpoint, pieces
 from serl.batch import Rows, Sample, collate, plan_micro_batches
 from serl.config import Training
 from serl.model import TokenLogProbs, load_model, save_model
 from serl.objective import Loss
+from serl.pieces import Piece
 from serl.randomness import seed_of
 from serl.ranks import Ranks
 from serl.schedule import learning_rate
 
-STATE = "state"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -75,10 +76,10 @@ class Trainer:
         self._packed = lm.config._attn_implementation == "flash_attention_2"
         if settings.gradient_checkpointing:
             lm.gradient_checkpointing_enable({"use_reentrant": False})
-        master = {name: p.detach() for name, p in lm.named_parameters()}
+        weights = {name: p.detach() for name, p in lm.named_parameters()}
         self._engine = _engine(TokenLogProbs(lm, temperature), settings, self._stage, self._dtype, ranks)
         if self._dtype != torch.float32:
-            self._set_master(master)
+            self._set_masters(weights)
 
     def step(self, batch: Sequence[Sample], loss: Loss) -> StepStats:
         """One optimizer step on the whole batch; raises FloatingPointError before the weights take a number that is not finite."""
@@ -141,8 +142,9 @@ class Trainer:
     def save(self, root: Path, extra: dict[str, int | float | str]) -> Path:
         """Write a checkpoint of this step and delete the ones beyond `keep_checkpoints`; all ranks call it."""
         partial = self.ranks.from_first(checkpoint.partial_folder(root, self.step_index, uuid.uuid4().hex[:12]))
-        self._engine.save_checkpoint(str(partial), tag=STATE, save_latest=False)
-        files = {name: value for part in self.ranks.gather(checkpoint.hash_files(partial, self.ranks.rank)) for name, value in part.items()}
+        partial.mkdir(parents=True, exist_ok=True)
+        written = pieces.write(partial, f"rank_{self.ranks.rank:05d}", self._held(own=True))
+        files = {name: value for part in self.ranks.gather(checkpoint.seal(partial, written)) for name, value in part.items()}
         if self.ranks.first:
             manifest = checkpoint.Manifest(
                 step=self.step_index,
@@ -158,19 +160,23 @@ class Trainer:
         return checkpoint.step_folder(root, self.step_index)
 
     def load(self, root: Path) -> Resumed | None:
-        """Go on from the newest valid checkpoint; None if there is none. All ranks call it; the result is exact on as many ranks as saved."""
+        """Go on from the newest valid checkpoint; None if there is none. All ranks call it.
+
+        Any number of ranks and any ZeRO stage may go on from it: bit by bit where they are those that saved, to rounding elsewhere.
+        """
         found = self.ranks.from_first(checkpoint.newest_valid(root) if self.ranks.first else None)
         if found.folder is None:
             return None
-        made, here = found.manifest, (self._stage, str(self._dtype).removeprefix("torch."))
-        if (made.zero, made.dtype) != here or (made.world_size != self.ranks.size and self._stage > 0):
-            raise ValueError(
-                f"{found.folder}: made by {made.world_size} ranks at ZeRO stage {made.zero} in {made.dtype}; this is {self.ranks.size} ranks, "
-                f"stage {here[0]}, {here[1]}: resume with what it was made with, or delete the checkpoints to train the round again"
-            )
-        self._engine.load_checkpoint(str(found.folder), tag=STATE)
-        self.step_index = made.step
-        return Resumed(step=made.step, extra=made.extra, rejected=found.rejected)
+        pieces.fill(list(self._held(own=False)), [found.folder / name for name in found.manifest.files])
+        pieces.set_adam_step(self._engine, found.manifest.step)
+        pieces.use_masters(self._engine, self._stage)
+        self.step_index = found.manifest.step
+        return Resumed(step=found.manifest.step, extra=found.manifest.extra, rejected=found.rejected)
+
+    def _held(self, *, own: bool) -> Iterator[Piece]:
+        """The training state on this rank; at stage 0, where all ranks have all of it, only its share if `own`."""
+        for piece in chain(pieces.masters(self._engine, self._lm, self._stage), pieces.moments(self._engine, self._lm, self._stage)):
+            yield piece.share(self.ranks.rank, self.ranks.size) if own and self._stage == 0 else piece
 
     def export(self, folder: Path, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype = torch.float32) -> None:
         """Write the whole model and tokenizer as a Hugging Face folder, from any ZeRO stage; rank 0 writes, all ranks call it.
@@ -192,12 +198,10 @@ class Trainer:
 
         return p.detach() if self._stage == 0 else safe_get_full_fp32_param(p)
 
-    def _set_master(self, master: dict[str, Tensor]) -> None:
+    def _set_masters(self, weights: dict[str, Tensor]) -> None:
         """Give DeepSpeed the float32 weights; it would make its masters from their bfloat16 copies."""
-        from deepspeed.utils import safe_set_full_fp32_param
-
-        for name, p in self._lm.named_parameters():
-            safe_set_full_fp32_param(p, master[name].to(self.ranks.device))
+        for piece in pieces.masters(self._engine, self._lm, self._stage):
+            piece.value_N.copy_(weights[piece.name].reshape(-1)[piece.start : piece.start + len(piece.value_N)])
 
 
 def frozen_logprobs(folder: Path, samples: Sequence[Sample], settings: Training, *, ranks: Ranks, temperature: float = 1.0) -> list[Tensor]:

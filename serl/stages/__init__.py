@@ -9,6 +9,7 @@ from serl.config import Checkpoint
 from serl.events import Events
 from serl.preempt import Stop
 from serl.rundir import Attempt, Manifest, Run, RunError, Shard
+from serl.watchdog import Watchdog
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,11 @@ class Work:
     cores: int
     events: Events
     stop: Stop
+    watchdog: Watchdog = dataclasses.field(default_factory=Watchdog)
+
+    def phase(self, name: str) -> None:
+        """Say what comes now, to whoever watches for hangs."""
+        self.watchdog.phase(name)
 
     def attempt(self, inputs: Mapping[str, str]) -> Attempt:
         return Attempt(self.run, self.shard, id=self.attempt_id, inputs=inputs)
@@ -36,8 +42,11 @@ def execute(work: Work) -> Manifest:
     if done is not None and work.shard.stage != "train":  # the ranks of a training job look together, lest one leaves the others waiting
         return done
     work.events.add("start", stage=work.shard.stage, round=work.shard.round, index=work.shard.index, attempt=work.attempt_id)
+    work.phase("import")
     module = importlib.import_module(f"serl.stages.{work.shard.stage}")
+    work.phase("prepare")
     manifest: Manifest = module.run(work)
+    work.phase("end")
     work.events.add("done", seconds=manifest.seconds)
     return manifest
 

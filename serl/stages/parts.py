@@ -27,9 +27,13 @@ def in_parts(
         if data is None:
             work.stop.safe_point(longest_s)
             begun = time.monotonic()
+            if engine is None:
+                work.phase("load")
             engine = engine or generator.Generator(policy, work.run.config.engine, device=work.device)
+            work.phase(f"part {number}")
             data = attempt.commit(number, compute(engine, items[start : start + size]))
             longest_s = max(longest_s, time.monotonic() - begun)
         parts.append(data)
         work.progress(min(start + size, len(items)), len(items), unit)
+    work.phase("publish")
     return parts

@@ -38,7 +38,9 @@ class Lesson:
 
 def run(work: Work) -> Manifest:
     """Publish `policy/`, a Hugging Face folder; every rank returns the manifest."""
+    work.phase("join")
     ranks = join_ranks()
+    work.phase("prepare")
     try:
         if not ranks.from_first(work.run.done(work.shard)):
             train = _imitate if work.shard.round == 0 else _reinforce
@@ -67,6 +69,7 @@ def _imitate(work: Work, ranks: Ranks) -> None:
         for epoch in range(settings.epochs)
         for b in batch.split_by_tokens(batch.sample_order(len(samples), seed, 0, epoch), lengths, settings.batch_tokens)
     ]
+    work.phase("load")
     trainer = Trainer(scratch_llama(base.architecture, tokenizer, seed), settings, ranks=ranks, horizon=len(batches), seed=seed)
     lesson = Lesson(samples=samples, batches=batches, loss=ImitationLoss(), counts={"documents": len(samples)})
     _teach(work, ranks, attempt, trainer, lesson, checkpoint_every=settings.checkpoint_every)
@@ -100,10 +103,12 @@ def _reinforce(work: Work, ranks: Ranks) -> None:
     ][: settings.max_steps]
     tokenizer = load_tokenizer(previous)
     temperature = config.respond.sampling.temperature
+    work.phase("load")
     lm = load_model(previous, torch.float32, compute_dtype(settings))
     trainer = Trainer(lm, settings, ranks=ranks, horizon=max(1, len(batches)), seed=config.seed * 1000 + round, temperature=temperature)
     counts: dict[str, float] = {f"groups_{name}": n for name, n in fates.items()} | {"samples": len(samples)}
     if samples:
+        work.phase("log-probabilities")
         logp = _log_probabilities(work, ranks, attempt, trainer, samples, kept)
         gap = mismatch(logp.old_T, logp.behaviour_T)
         reward_GN = torch.tensor([g.rewards for g in kept])
@@ -157,6 +162,7 @@ def _npy(array: np.ndarray) -> bytes:
 def _teach(work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, lesson: Lesson, *, checkpoint_every: int) -> None:
     """Every optimizer step that no checkpoint holds yet; leaves at a step boundary, all ranks together, when any was asked to."""
     checkpoints = attempt.folder / f"checkpoints.{attempt.key}"
+    work.phase("resume")
     resumed = trainer.load(checkpoints)
     if resumed:
         work.events.add("resumed", step=resumed.step, rejected="; ".join(resumed.rejected))
@@ -165,6 +171,7 @@ def _teach(work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, lesson:
     longest_s = save_s = 0.0
     for number in range(trainer.step_index, len(lesson.batches)):
         begun = time.monotonic()
+        work.phase(f"step {number + 1}")
         stats = trainer.step([lesson.samples[i] for i in lesson.batches[number]], lesson.loss)
         record(stats)
         unfinished = stats.step < len(lesson.batches)
@@ -172,6 +179,7 @@ def _teach(work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, lesson:
         leave = unfinished and ranks.any(work.stop.due(longest_s + 2 * save_s))
         if leave or (unfinished and stats.step % checkpoint_every == 0):
             begun = time.monotonic()
+            work.phase(f"save {stats.step}")
             trainer.save(checkpoints, {})
             save_s = max(save_s, time.monotonic() - begun)
         if leave:
@@ -210,6 +218,7 @@ def _steps_before(run: Run, round: int) -> int:
 
 def _publish(work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, tokenizer, lesson: Lesson) -> None:
     folder = attempt.folder / f"policy.{work.attempt_id}"
+    work.phase("export")
     trainer.export(folder, tokenizer)
     if ranks.first:
         attempt.publish_folder(folder, "policy", lesson.counts | {"steps": trainer.step_index, "ranks": ranks.size})

@@ -28,9 +28,9 @@ PATIENCE_S = 240
 
 # The deterministic run, with parts enough for an accident to hit every phase.
 STAND_IN = CONFIG | {
-    "propose": CONFIG["propose"] | {"shards": 3, "prompts": 18},
+    "propose": CONFIG["propose"] | {"shards": 2, "prompts": 16},
     "curate": {"max_instructions": 20},
-    "respond": CONFIG["respond"] | {"shards": 3, "part_prompts": 2},
+    "respond": CONFIG["respond"] | {"shards": 2, "part_prompts": 3},
 }
 CLUSTER = {
     "kind": "slurm", "partition": "low", "time_min": 10, "signal_s": 15, "cpus_per_task": 1, "gpus_per_node": 0, "mem_gb": 1,
@@ -107,15 +107,15 @@ class Trial:
         tails = "\n".join(f"{p}:\n{p.read_text(errors='replace')[-1500:]}" for p in logs)
         return f"queue {self.queue()}\nnot done {[str(s) for s in all_shards(self.run) if not self.run.done(s)]}\n{tails}"
 
-    def tasks(self, stage: str = "") -> list[psutil.Process]:
-        """The processes of all its ranks."""
+    def tasks(self, stage: str = "", program: str = "python") -> list[psutil.Process]:
+        """The processes of all its ranks, or what started them."""
         found = []
         for p in psutil.process_iter():
             try:
                 command = p.cmdline()
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
-            if "submitit.core._submit" in command and f"{self.run.root}/logs/" in command[-1] and stage in command[-1] and "python" in command[0]:
+            if "submitit.core._submit" in command and f"{self.run.root}/logs/" in command[-1] and stage in command[-1] and program in command[0]:
                 found.append(p)
         return found
 
@@ -128,6 +128,8 @@ class Trial:
 def new_trial(folder: Path, *, config: dict | None = None, cluster: dict | None = None, setup: tuple[str, ...] = ()) -> Trial:
     """A run like one that `jobs.launch` made, but for two files in its copy of the code."""
     root = new_root(folder)
+    for name, text in (("config.json", '{"model_type": "none"}'), ("tokenizer.json", "{}"), ("model.safetensors", "none")):
+        (folder / "models/base" / name).write_text(text)  # enough for preflight; nobody loads it
     run = Run.create(root, RunConfig.model_validate(STAND_IN | (config or {}), strict=False), "test")
     freeze_code(root / "code")
     shutil.copy(HERE / "deterministic.py", root / "code")
@@ -139,10 +141,10 @@ def new_trial(folder: Path, *, config: dict | None = None, cluster: dict | None 
     return Trial(run, file, calls)
 
 
-def wait_until(condition: Callable[[], bool], what: str, explain: Callable[[], str] = lambda: "") -> None:
-    deadline = time.monotonic() + PATIENCE_S
+def wait_until(condition: Callable[[], bool], what: str, explain: Callable[[], str] = lambda: "", patience_s: float = PATIENCE_S) -> None:
+    deadline = time.monotonic() + patience_s
     while not condition():
-        assert time.monotonic() < deadline, f"waited {PATIENCE_S} s for {what}\n{explain()}"
+        assert time.monotonic() < deadline, f"waited {patience_s:.0f} s for {what}\n{explain()}"
         time.sleep(0.2)
 
 

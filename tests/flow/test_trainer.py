@@ -19,6 +19,7 @@ from serl.tokenizer import build_tokenizer
 
 REPO = Path(__file__).parents[2]
 STAGES = [f"zero_{stage}" for stage in range(4)]
+ELASTIC = {"one_to_two": ("one", 2), "two_to_one": ("two", 1), "two_to_three": ("two", 3)}
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +29,8 @@ def base(tmp_path_factory) -> Path:
     return folder
 
 
-def run_ranks(size: int, base: Path, out: Path) -> list[dict]:
-    """What each of `size` real processes saw."""
+def run_ranks(size: int, base: Path, out: Path, *saved: Path) -> list[dict]:
+    """What each of `size` real processes saw; they train, or go on from what others saved."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
@@ -37,29 +38,40 @@ def run_ranks(size: int, base: Path, out: Path) -> list[dict]:
     (out / "offload").mkdir()
     common = os.environ | {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     common |= {"PYTHONPATH": str(REPO), "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-W", "ignore", str(REPO / "tests/flow/train_ranks.py"), str(base), str(out)]
+    command = [sys.executable, "-W", "ignore", str(REPO / "tests/flow/train_ranks.py"), str(base), str(out), *map(str, saved)]
     ranks = []
     for rank in range(size):
         with open(out / f"log_{rank}", "w") as log:
             ranks.append(subprocess.Popen(command, env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, stdout=log, stderr=log))
-    codes = [p.wait(timeout=300) for p in ranks]
+    try:
+        codes = [p.wait(timeout=600) for p in ranks]
+    finally:
+        for p in ranks:
+            p.kill()
     assert codes == [0] * size, "\n".join((out / f"log_{rank}").read_text()[-3000:] for rank in range(size))
     return [json.loads((out / f"rank_{rank}.json").read_text()) for rank in range(size)]
 
 
 @pytest.fixture(scope="module")
-def one(base, tmp_path_factory) -> dict:
-    return run_ranks(1, base, tmp_path_factory.mktemp("one") / "out")[0]
+def outs(tmp_path_factory) -> dict[str, Path]:
+    return {name: tmp_path_factory.mktemp(name) / "out" for name in ("one", "two", *ELASTIC)}
 
 
 @pytest.fixture(scope="module")
-def two_out(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("two") / "out"
+def one(base, outs) -> dict:
+    return run_ranks(1, base, outs["one"])[0]
 
 
 @pytest.fixture(scope="module")
-def two(base, two_out) -> list[dict]:
-    return run_ranks(2, base, two_out)
+def two(base, outs) -> list[dict]:
+    return run_ranks(2, base, outs["two"])
+
+
+@pytest.fixture(scope="module", params=ELASTIC)
+def elastic(request, base, outs, one, two) -> tuple[list[dict], Path, Path]:
+    """What the ranks saw that went on from a checkpoint of another number of ranks; where those and these wrote."""
+    saved, size = ELASTIC[request.param]
+    return run_ranks(size, base, outs[request.param], outs[saved]), outs[saved], outs[request.param]
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +100,10 @@ def oracle(base) -> dict:
         steps.append([total, norm, lr, clipped])
     with torch.no_grad():
         return {"steps": steps, "after": torch.cat([forward(collate([s])) for s in samples]).tolist()}
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_model(folder, torch.float32, torch.float32).state_dict()
 
 
 def assert_follows(seen: dict, oracle: dict, tolerance: float) -> None:
@@ -123,6 +139,35 @@ def test_resuming_repeats_the_steps_bit_by_bit(one, two, stage):
         assert seen["resume_is_bitwise"]
 
 
+def test_resuming_offloaded_state_repeats_the_steps_bit_by_bit(two):
+    assert two[0]["offload_2"]["resume_is_bitwise"]
+
+
+def test_another_number_of_ranks_goes_on_with_the_same_steps(elastic, oracle):
+    for kind, seen in elastic[0][0].items():
+        assert seen["resumed"] == [job.SAVE_AT, 1]
+        tolerance = 0.15 if kind.startswith("bfloat16") else 1e-5
+        for step, expected in zip(seen["steps"], oracle["steps"][job.SAVE_AT :], strict=True):
+            assert step == pytest.approx(expected, rel=tolerance, abs=tolerance), kind
+        if not kind.startswith("bfloat16"):
+            assert seen["after"] == pytest.approx(oracle["after"], abs=1e-3), kind
+
+
+def test_another_number_of_ranks_loads_every_bit_that_was_saved(elastic):
+    seen, saved, here = elastic
+    for kind in seen[0]:
+        zero = {"from_3_at_1": 3, "from_0_at_3": 0, "bfloat16_0": 3, "bfloat16_3": 3}.get(kind, kind[-1])
+        before = weights(saved / ("offload" if kind == "offload_2" else ".") / f"saved_{zero}")
+        assert all(torch.equal(w, before[name]) for name, w in weights(here / kind / "loaded").items()), kind
+
+
+def test_another_number_of_ranks_exports_the_same_policy(elastic):
+    seen, saved, here = elastic
+    for kind in set(STAGES) & set(seen[0]):
+        one_way, other = weights(saved / f"export_{kind[-1]}"), weights(here / kind / "done")
+        assert max((w - one_way[name]).abs().max().item() for name, w in other.items()) < 1e-5
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_exported_model_gives_the_trainers_logprobs(one, two, stage):
     assert one[stage]["export_gap"] < 1e-6
@@ -130,12 +175,12 @@ def test_exported_model_gives_the_trainers_logprobs(one, two, stage):
 
 
 @pytest.mark.parametrize("stage", range(4))
-def test_export_before_training_is_the_model_that_came_in(base, two, two_out, stage):
-    exported = load_model(two_out / f"start_{stage}", torch.float32, torch.float32).state_dict()
+def test_export_before_training_is_the_model_that_came_in(base, two, outs, stage):
+    exported = weights(outs["two"] / f"start_{stage}")
     for name, weight in job.make_model(base).state_dict().items():
         assert torch.equal(weight, exported[name]), name
-    assert load_tokenizer(two_out / f"start_{stage}").eos_token == "<eos>"
-    modes = {p.stat().st_mode for p in (two_out / f"start_{stage}").iterdir()}
+    assert load_tokenizer(outs["two"] / f"start_{stage}").eos_token == "<eos>"
+    modes = {p.stat().st_mode for p in (outs["two"] / f"start_{stage}").iterdir()}
     assert len(modes) == 1, "whoever may read the configuration may read the weights"
 
 
@@ -154,10 +199,9 @@ def test_bfloat16_rounds_no_rotary_frequencies(one, kind):
     assert one[kind]["export_gap"] < 1e-6
 
 
-def test_bfloat16_keeps_the_float32_weights_it_was_given(base, one, tmp_path_factory):
+def test_bfloat16_keeps_the_float32_weights_it_was_given(base, one, outs):
     for stage in (0, 3):
-        folder = next(tmp_path_factory.getbasetemp().glob(f"one*/out/bfloat16/start_{stage}"))
-        exported = load_model(folder, torch.float32, torch.float32).state_dict()
+        exported = weights(outs["one"] / "bfloat16" / f"start_{stage}")
         assert all(torch.equal(w, exported[name]) for name, w in job.make_model(base).state_dict().items())
 
 

@@ -18,6 +18,7 @@ NUM_STEPS, SAVE_AT, SEED = 6, 3, 5
 OBJECTIVE = ReinforcePP(kl=0.01)
 SHAPE = Architecture(hidden=32, layers=2, heads=1, intermediate=64, max_positions=64, init_std=0.2)
 OPTIMIZER = Optimizer(lr=3e-3, weight_decay=0.1, warmup=0.3, grad_clip=0.5)
+OFFLOAD = OPTIMIZER.model_copy(update={"offload": True})
 
 
 def settings(zero: int, **changes: str | int | bool) -> Training:
@@ -58,18 +59,32 @@ def run_stage(zero: int, base: Path, out: Path, ranks, **changes: str | int | bo
         seen["steps"].append([stats.loss, stats.grad_norm, stats.lr, stats.means["clip_fraction"]])
         if i + 1 == SAVE_AT:
             trainer.save(root, {"round": 1})
+            trainer.export(out / f"saved_{zero}", load_tokenizer(base))
     after = torch.cat(trainer.logprobs(samples))
     trainer.export(out / f"export_{zero}", load_tokenizer(base))
     reloaded = torch.cat(frozen_logprobs(out / f"export_{zero}", samples, settings(zero, **changes), ranks=ranks))
     seen |= {"after": after.tolist(), "export_gap": (after - reloaded).abs().max().item()}
 
+    again = resume(zero, base, root, out / f"again_{zero}", ranks, **changes)
+    seen["resumed"] = again["resumed"]
+    seen["resume_is_bitwise"] = (again["after"], again["steps"]) == (seen["after"], seen["steps"][SAVE_AT:])
+    return seen
+
+
+def resume(zero: int, base: Path, root: Path, out: Path, ranks, **changes: str | int | bool) -> dict:
+    """Go on from the checkpoint at `root`, whoever wrote it: what was loaded and what came of it are exported."""
+    from serl.trainer import Trainer
+
+    samples, loss = make_samples(), policy_loss(OBJECTIVE)
     trainer = Trainer(make_model(base), settings(zero, **changes), ranks=ranks, horizon=NUM_STEPS, seed=SEED)
     resumed = trainer.load(root)
-    seen["resumed"] = [resumed.step, resumed.extra["round"]]
-    for batch in order[resumed.step :]:
+    seen = {"resumed": [resumed.step, resumed.extra["round"]], "steps": []}
+    trainer.export(out / "loaded", load_tokenizer(base))
+    for batch in batches()[resumed.step :]:
         stats = trainer.step([samples[j] for j in batch], loss)
-        seen["again"].append([stats.loss, stats.grad_norm, stats.lr, stats.means["clip_fraction"]])
-    seen["resume_is_bitwise"] = bool(torch.equal(torch.cat(trainer.logprobs(samples)), after)) and seen["again"] == seen["steps"][SAVE_AT:]
+        seen["steps"].append([stats.loss, stats.grad_norm, stats.lr, stats.means["clip_fraction"]])
+    seen["after"] = torch.cat(trainer.logprobs(samples)).tolist()
+    trainer.export(out / "done", load_tokenizer(base))
     return seen
 
 
@@ -86,30 +101,48 @@ def damage_and_fall_back(base: Path, out: Path, ranks) -> dict:
     kept = sorted(p.name for p in root.iterdir())
     ranks.barrier()
     if ranks.first:
-        victim = max((root / "step_000003").rglob("*optim_states.pt"))
+        victim = max((root / "step_000003").glob("*.safetensors"))
         victim.write_bytes(victim.read_bytes()[:-100])
     ranks.barrier()
     resumed = trainer.load(root)
     return {"kept": kept, "step": resumed.step, "rejected": list(resumed.rejected), "any": ranks.any(ranks.rank == ranks.size - 1)}
 
 
-def main(base: Path, out: Path) -> None:
-    torch.set_num_threads(1)
-    from serl.ranks import join_ranks
+def resume_what_others_saved(base: Path, out: Path, saved: Path, ranks) -> dict:
+    """Checkpoints of other ranks, some at another stage or in another compute type than they were made with."""
+    runs = {f"zero_{zero}": (zero, zero, {}) for zero in range(4)}
+    if ranks.size == 2:
+        runs |= {"from_3_at_1": (1, 3, {}), "from_0_at_3": (3, 0, {})}
+    if ranks.size == 3:  # no matrix of this model can be cut into three equal parts
+        runs = {k: runs[k] for k in ("zero_1", "zero_3")} | {f"bfloat16_{zero}": (zero, 3, {"dtype": "bfloat16"}) for zero in (0, 3)}
+    seen = {kind: resume(here, base, saved / f"checkpoints_{there}", out / kind, ranks, **changes) for kind, (here, there, changes) in runs.items()}
+    if ranks.size == 1:
+        seen["offload_2"] = resume(2, base, saved / "offload" / "checkpoints_2", out / "offload_2", ranks, optimizer=OFFLOAD)
+    return seen
 
-    ranks = join_ranks(timeout_s=120)
+
+def train_at_every_stage(base: Path, out: Path, ranks) -> dict:
     seen = {f"zero_{zero}": run_stage(zero, base, out, ranks) for zero in range(4)}
     if ranks.size == 1:
         extras = {"dtype": "bfloat16"}, {"dtype": "bfloat16", "gradient_checkpointing": True}
         seen["bfloat16_0"] = run_stage(0, base, out / "bfloat16", ranks, **extras[0])
         seen["bfloat16_3"] = run_stage(3, base, out / "bfloat16", ranks, **extras[1])
     else:
-        offload = OPTIMIZER.model_copy(update={"offload": True})
-        seen["offload_2"] = run_stage(2, base, out / "offload", ranks, optimizer=offload, gradient_checkpointing=True)
+        seen["offload_2"] = run_stage(2, base, out / "offload", ranks, optimizer=OFFLOAD, gradient_checkpointing=True)
         seen["damaged"] = damage_and_fall_back(base, out, ranks)
+    return seen
+
+
+def main(base: Path, out: Path, saved: Path | None = None) -> None:
+    """Train, or with `saved` go on from what another run of this script left there."""
+    torch.set_num_threads(1)
+    from serl.ranks import join_ranks
+
+    ranks = join_ranks(timeout_s=120)
+    seen = train_at_every_stage(base, out, ranks) if saved is None else resume_what_others_saved(base, out, saved, ranks)
     (out / f"rank_{ranks.rank}.json").write_text(json.dumps(seen))
     ranks.leave()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(*map(Path, sys.argv[1:]))

@@ -6,22 +6,24 @@ from pathlib import Path
 import pytest
 
 from serl import checkpoint
-from serl.checkpoint import Manifest, hash_files, newest_valid, partial_folder, prune, publish, step_folder
+from serl.checkpoint import Manifest, newest_valid, partial_folder, prune, publish, seal, step_folder
+
+FIRST, SECOND = "rank_00000_00000.safetensors", "rank_00001_00000.safetensors"
 
 
 def write(root: Path, step: int, attempt: str = "a", content: bytes = b"weights") -> Path:
     partial = partial_folder(root, step, attempt)
-    (partial / "state").mkdir(parents=True)
-    (partial / "state" / "mp_rank_00_model_states.pt").write_bytes(content)
-    (partial / "state" / "zero_pp_rank_1_mp_rank_00_optim_states.pt").write_bytes(content * step)
-    files = hash_files(partial, 0) | hash_files(partial, 1)
+    partial.mkdir(parents=True)
+    paths = [partial / FIRST, partial / SECOND]
+    for path, data in zip(paths, (content, content * step)):
+        path.write_bytes(data)
+    files = seal(partial, paths[:1]) | seal(partial, paths[1:])
     return publish(partial, Manifest(step=step, world_size=2, zero=1, dtype="float32", extra={"round": 3}, files=files))
 
 
-def test_each_rank_hashes_what_it_wrote(tmp_path):
-    folder = write(tmp_path, 1)
-    assert list(hash_files(folder, 1)) == ["state/zero_pp_rank_1_mp_rank_00_optim_states.pt"]
-    assert set(hash_files(folder, 0)) == {"state/mp_rank_00_model_states.pt", "manifest.json"}
+def test_the_manifest_names_what_every_rank_wrote(tmp_path):
+    manifest = checkpoint.read_manifest(write(tmp_path, 2))
+    assert {name: size for name, (size, _) in manifest.files.items()} == {FIRST: 7, SECOND: 14}
 
 
 def test_the_newest_is_found_with_what_was_saved(tmp_path):
@@ -47,9 +49,9 @@ def flip(path: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "name", "reason"),
     [
-        (cut, "state/mp_rank_00_model_states.pt", "its manifest says"),
-        (flip, "state/mp_rank_00_model_states.pt", "does not match its hash"),
-        (Path.unlink, "state/zero_pp_rank_1_mp_rank_00_optim_states.pt", "is missing"),
+        (cut, FIRST, "its manifest says"),
+        (flip, FIRST, "does not match its hash"),
+        (Path.unlink, SECOND, "is missing"),
         (Path.unlink, "manifest.json", "manifest missing"),
         (cut, "manifest.json", "manifest missing or unreadable"),
         (lambda p: p.write_text("[1]"), "manifest.json", "manifest missing or unreadable"),
@@ -66,19 +68,19 @@ def test_a_damaged_checkpoint_is_passed_over_with_its_reason(tmp_path, harm, nam
 
 def test_an_attempt_that_died_while_writing_is_invisible(tmp_path):
     write(tmp_path, 1)
-    (partial_folder(tmp_path, 2, "dead") / "state").mkdir(parents=True)
+    partial_folder(tmp_path, 2, "dead").mkdir(parents=True)
     assert newest_valid(tmp_path).manifest.step == 1
 
 
 def test_the_first_of_two_attempts_at_a_step_stays(tmp_path):
     write(tmp_path, 1, "a", b"first")
     write(tmp_path, 1, "b", b"other")
-    assert (step_folder(tmp_path, 1) / "state/mp_rank_00_model_states.pt").read_bytes() == b"first"
+    assert (step_folder(tmp_path, 1) / FIRST).read_bytes() == b"first"
     assert [p.name for p in tmp_path.iterdir()] == ["step_000001"]
 
 
 def test_a_broken_checkpoint_is_replaced_when_its_step_is_saved_again(tmp_path):
-    cut(write(tmp_path, 1) / "state/mp_rank_00_model_states.pt")
+    cut(write(tmp_path, 1) / FIRST)
     write(tmp_path, 1, "b")
     assert checkpoint.faults(step_folder(tmp_path, 1)) == ""
     assert [p.name for p in tmp_path.iterdir()] == ["step_000001"]
@@ -96,7 +98,7 @@ def test_pruning_keeps_the_newest_and_clears_what_dead_attempts_left(tmp_path):
 def test_pruning_never_deletes_the_last_complete_checkpoint(tmp_path):
     write(tmp_path, 1)
     for step in (2, 3):
-        (write(tmp_path, step) / "state/mp_rank_00_model_states.pt").unlink()
+        (write(tmp_path, step) / FIRST).unlink()
     prune(tmp_path, keep=1)
     assert newest_valid(tmp_path).manifest.step == 1
 

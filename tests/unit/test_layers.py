@@ -21,8 +21,8 @@ LAYERS: list[tuple[str, set[str]]] = [
         | {"serl.arithmetic", "serl.arithmetic_solver", "serl.hf_folder"},
     ),
     ("pure torch", {"serl.advantage", "serl.objective", "serl.algorithms", "serl.batch", "serl.schedule"}),
-    ("bytes and signals", {"serl.files", "serl.rundir", "serl.events", "serl.preempt"}),
-    ("engines", {"serl.generator", "serl.model", "serl.tokenizer", "serl.ranks", "serl.checkpoint", "serl.trainer"}),
+    ("bytes and signals", {"serl.files", "serl.rundir", "serl.events", "serl.preempt", "serl.watchdog"}),
+    ("engines", {"serl.generator", "serl.model", "serl.tokenizer", "serl.ranks", "serl.checkpoint", "serl.pieces", "serl.trainer"}),
     ("stages", {"serl.stages"}),
     ("what runs where", {"jobs"}),
 ]
@@ -33,12 +33,12 @@ DOORS = {
     "deepspeed": {"serl.trainer"},
     "transformers": {"serl.model", "serl.tokenizer", "serl.trainer", "serl.stages.corpus"},
     "tokenizers": {"serl.tokenizer"},
-    "datasets": {"serl.problems"},
-    "torch": {"serl.advantage", "serl.objective", "serl.algorithms", "serl.batch", "serl.model", "serl.ranks", "serl.checkpoint", "serl.trainer", "serl.stages.train"},
+    "datasets": {"serl.problems", "evaluation.fetch"},
+    "torch": {"serl.advantage", "serl.objective", "serl.algorithms", "serl.batch", "serl.model", "serl.ranks", "serl.pieces", "serl.trainer", "serl.stages.train"},
     "submitit": {"jobs.local", "jobs.slurm", "jobs.task"},
-    "sympy": {"evaluation.equivalence"},
-    "latex2sympy2_extended": {"evaluation.equivalence"},
-    "math_verify": {"evaluation.equivalence", "evaluation.worker"},
+    "sympy": {"evaluation.algebra"},
+    "latex2sympy2_extended": {"evaluation.algebra"},
+    "math_verify": {"evaluation.algebra"},
     "matplotlib": {"jobs.figures"},
 }
 HEAVY = ("torch", "vllm", "deepspeed", "transformers", "matplotlib", "tokenizers", "datasets", "sympy")

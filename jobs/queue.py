@@ -1,0 +1,118 @@
+"""What Slurm has in its queue, and what a run remembers of its submissions; the two are matched by a token in each job's comment.
+
+Job ids alone would not do: a launcher can die between sbatch and its record, and a controller that lost its state gives numbers out again.
+"""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+DEFAULT_MAX_ARRAY = 1001
+ANSWER_S = 120.0
+
+
+class SlurmError(ValueError):
+    """Slurm refused, or is not there; the message carries its words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """One sbatch: written down before it is made (`id` None) and after. `token` is in the job's comment, so that a lost one can be found."""
+
+    token: str
+    job: str
+    shards: tuple[int, ...]
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queued:
+    """A job in the queue: its id (with the array index), state, whether somebody has to release it, node list or reason, its submission's token."""
+
+    id: str
+    state: str
+    held: bool
+    where: str
+    token: str
+
+    @property
+    def position(self) -> int:
+        """Which shard of its submission it does; an array of one is submitted as a plain job."""
+        return int(self.id.partition("_")[2] or 0)
+
+
+class Journal:
+    """`slurm.jsonl`: intents and submissions of a run, the latest word on each token."""
+
+    def __init__(self, root: Path):
+        self._path = root / "slurm.jsonl"
+
+    def __bool__(self) -> bool:
+        return self._path.exists()
+
+    def submissions(self) -> list[Submission]:
+        latest: dict[str, Submission] = {}
+        for line in self._path.read_text().splitlines() if self else ():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:  # torn by a crash: the intent before it, or the comment in the queue, still tells
+                continue
+            latest[row["token"]] = Submission(**row | {"shards": tuple(row["shards"])})
+        return list(latest.values())
+
+    def add(self, submission: Submission) -> None:
+        with open(self._path, "ab+") as f:
+            if f.tell() and (f.seek(-1, os.SEEK_END), f.read())[1] != b"\n":
+                f.write(b"\n")
+            f.write(json.dumps(asdict(submission)).encode() + b"\n")
+            f.flush()
+            os.fsync(f.fileno())
+
+
+def at_work(submissions: Iterable[Submission], queue: Iterable[Queued]) -> dict[tuple[str, int], Queued]:
+    """Which job in the queue does which (job name, shard index)."""
+    by_token = {s.token: s for s in submissions}
+    return {(s.job, s.shards[q.position]): q for q in queue if (s := by_token.get(q.token))}
+
+
+def look_at_queue() -> list[Queued]:
+    """This user's queue, arrays element by element."""
+    return list(_parse_queue(ask_slurm(["squeue", "--me", "--noheader", "--array", "--format=%i\t%T\t%Q\t%R\t%k"]).splitlines()))
+
+
+def _parse_queue(lines: Sequence[str]) -> Iterator[Queued]:
+    """Slurm has many words for "held", but always the priority 0."""
+    for line in lines:
+        id, state, priority, where, comment = line.split("\t", 4)
+        yield Queued(id=id.strip(), state=state, held=state == "PENDING" and priority.strip() == "0", where=where, token=_token(comment))
+
+
+def _token(comment: str) -> str:
+    """Empty for jobs that are not of this project."""
+    try:
+        content = json.loads(comment)
+    except json.JSONDecodeError:
+        return ""
+    return str(content.get("token", "")) if isinstance(content, dict) else ""
+
+
+def max_array_size() -> int:
+    for line in ask_slurm(["scontrol", "show", "config"]).splitlines():
+        key, _, value = line.partition("=")
+        if key.strip() == "MaxArraySize" and value.strip().isdigit():
+            return max(1, int(value))  # indices start at 0
+    return DEFAULT_MAX_ARRAY
+
+
+def ask_slurm(command: list[str]) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=ANSWER_S).stdout
+    except FileNotFoundError:
+        raise SlurmError(f"{command[0]}: not found; run this on a login node of the cluster, or use --cluster local") from None
+    except subprocess.TimeoutExpired:
+        raise SlurmError(f"{' '.join(command[:2])}: no answer within {ANSWER_S:.0f} s; is slurmctld up?") from None
+    except subprocess.CalledProcessError as e:
+        raise SlurmError(f"{' '.join(command[:2])}: {e.stderr.strip() or e.stdout.strip()}") from e

@@ -1,0 +1,235 @@
+"""The chain on a real Slurm under every single accident, with quick stand-ins for the engines; `tests/bench/chaos.py` mixes them all."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from lab import ROOT, new_trial, nodes_of, preempt, slurm, start_lab, wait_until
+
+from jobs import slurm as submission
+from jobs.queue import Journal, look_at_queue
+from serl.events import read_events
+
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    before = dict(os.environ)
+    lab = start_lab(tmp_path_factory.mktemp("lab"))
+    yield lab
+    lab("stop")
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def trial(lab, tmp_path):
+    def new(**kwargs):
+        made.append(new_trial(tmp_path / f"t{len(made)}", **{"config": {"rounds": 1}} | kwargs))
+        return made[-1]
+
+    made = []
+    yield new
+    for t in made:
+        submission.cancel(t.run)
+    wait_until(lambda: not look_at_queue(), "the queue to be empty")
+
+
+@pytest.fixture(scope="module")
+def quiet(lab, tmp_path_factory):
+    """Runs of one round that disturb no other, all at once: most of their time is Slurm's."""
+    folder = tmp_path_factory.mktemp("quiet")
+    trials = {
+        "calm": new_trial(folder / "calm", config={"rounds": 1}),
+        "limit": new_trial(
+            folder / "limit", config={"rounds": 1}, cluster={"time_min": 1, "signal_s": 10}, setup=("export SERL_TEST_STEP_S=5",)
+        ),
+        "failing": new_trial(
+            folder / "failing", config={"rounds": 2}, setup=(f"export SERL_TEST_FAIL=$(cat {folder}/failing/failing 2> /dev/null)",)
+        ),
+        "held": new_trial(folder / "held", config={"rounds": 1}, cluster={"max_attempts": 2}),
+        "child": new_trial(folder / "child", config={"rounds": 1}),
+    }  # fmt: skip
+    (folder / "failing/failing").write_text("yes")
+    curate = trials["held"].run.root / "code/serl/stages/curate.py"
+    curate.with_suffix(".whole").write_text(whole := curate.read_text())
+    curate.write_text(whole.replace("def run(work: Work) -> Manifest:", "def run(work: Work) -> Manifest:\n    import os; os.kill(os.getpid(), 9)"))
+    for t in trials.values():
+        t.submit()
+    train = next(s.id for s in Journal(trials["child"].run.root).submissions() if s.job == "r001-train")
+    slurm("scontrol", "update", f"JobId={train}", "Dependency=")
+    yield trials
+    for t in trials.values():
+        submission.cancel(t.run)
+
+
+@pytest.fixture(scope="module")
+def calm(quiet):
+    """The undisturbed run: the digests of its data, and its calls."""
+    t = quiet["calm"]
+    digests = t.finish()
+    assert set(t.noted("end").values()) == set(t.noted("step").values()) == {1}
+    return digests, t.noted("end")
+
+
+def verb(name: str, t, *arguments: str) -> str:
+    command = [sys.executable, "-m", f"jobs.{name}", t.run.root.name, "--cluster", str(t.cluster_file), "--data", str(t.run.data_root), *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def attempts_that(kind: str, t) -> set[str]:
+    return {f"{e['stage']}/{e['shard']}" for e in read_events(t.run.root / "events") if e["kind"] == kind}
+
+
+def test_a_child_that_starts_before_its_parent_is_done_waits_in_the_queue(quiet, calm):
+    assert quiet["child"].finish() == calm[0]
+    train = next(s.id for s in Journal(quiet["child"].run.root).submissions() if s.job == "r001-train")
+    assert "Restarts=0" not in slurm("scontrol", "show", "job", train)
+
+
+def test_a_job_without_progress_holds_itself_says_why_and_resume_replaces_it(quiet, calm):
+    t = quiet["held"]
+    wait_until(lambda: any(q.held for q in t.queue()), "the job to hold itself", t.explain)
+    text = verb("status", t)
+    assert "2 attempts without progress" in text and "will not start" in text
+    curate = t.run.root / "code/serl/stages/curate.py"
+    curate.with_suffix(".whole").rename(curate)
+    said = verb("resume", t)
+    assert "r001-propose" not in said and "r001-respond" in said, "those that waited for the held job are renewed with it"
+    assert t.finish() == calm[0]
+
+
+def test_a_permanent_failure_spreads_as_a_record_and_leaves_nothing_in_the_queue(quiet, calm):
+    """The last rank fails, not the first; after the cause is mended, resume does the rest."""
+    t = quiet["failing"]
+    wait_until(lambda: not t.queue(), "the chain to stop", t.explain)
+    said, text = json.loads(verb("status", t, "--json")), verb("status", t)
+    assert any("the loss is not finite" in f for f in said["failures"]), said
+    assert "gave up waiting" in text and "the loss is not finite" in text
+    (t.run.data_root / "failing").unlink()
+    assert "r001-train" in verb("resume", t)
+    (train,) = t.run.shards(1, "train")
+    wait_until(lambda: t.run.done(train) or not t.queue(), "the mended job", t.explain)
+    assert [f.sha256 for f in t.run.manifest(train).files] == calm[0][str(train)]
+    assert json.loads(verb("status", t, "--json"))["failures"] == []
+    submission.cancel(t.run)
+
+
+def test_jobs_longer_than_their_time_limit_continue(quiet, calm):
+    """Slurm looks at time limits every 30 s; a job leaves by itself before."""
+    t = quiet["limit"]
+    assert t.finish() == calm[0]
+    assert "train/0" in attempts_that("stopped", t)
+    assert t.noted("end") == calm[1] and set(t.noted("step").values()) == {1}
+
+
+def test_preemption_in_every_phase_loses_no_finished_part(trial, calm):
+    """A high-priority job takes the node while parts are generated and while two nodes train; once also before python is up."""
+    t = trial(setup=("export SERL_TEST_CALL_S=0.6 SERL_TEST_STEP_S=0.6",))
+    t.submit()
+    job = t.wait_for("propose")
+    preempt(nodes_of(job)[0])  # import, load
+    job = t.wait_for("respond", "start")
+    preempt(nodes_of(job)[0])
+    job = t.wait_for("train", "step")
+    preempt(nodes_of(job)[-1])
+    assert t.finish() == calm[0]
+    assert t.noted("end") == calm[1], "every part was computed once"
+    assert set(t.noted("step").values()) == {1}, "training lost no step"
+    assert {name.partition("/")[0] for name in attempts_that("stopped", t)} >= {"respond", "train"}
+
+
+def test_kill_9_of_a_task_and_of_a_rank_and_requeue_from_outside_change_nothing(trial, calm):
+    t = trial()
+    t.submit()
+    t.wait_for("propose", "start")
+    t.tasks("propose")[0].kill()
+    job = t.wait_for("respond", "start")
+    slurm("scontrol", "requeue", job.id)
+    t.wait_for("train", "step")
+    ranks = t.tasks("train")
+    assert len(ranks) == 2
+    ranks[-1].kill()
+    assert t.finish() == calm[0]
+    assert json.loads(verb("status", t, "--json"))["failures"] == [], "what went on is not reported as failed"
+
+
+def test_a_cancelled_job_stays_dead_until_resume_submits_exactly_what_is_missing(trial, calm):
+    """A shell that requeues whatever left at a safe point would raise a cancelled job from the dead."""
+    t = trial()
+    t.submit()
+    t.wait_for("respond", "start")
+    assert "cancelled" in verb("cancel", t)
+    said = verb("resume", t)  # at once: jobs on their way out are not taken for jobs at work
+    assert "r001-propose" not in said and "r001-respond" in said and "r001-train" in said
+    assert t.finish() == calm[0]
+    t.submit()
+    assert not t.queue(), "nothing is left to submit"
+
+
+def test_a_crashed_node_and_one_whose_daemon_died_leave_one_manifest_each(trial, calm, lab):
+    """A slurmd killed alone leaves its tasks alive: the requeued job and the orphan are both at work on the same shard."""
+    t = trial()
+    t.submit()
+    node = nodes_of(t.wait_for("propose", "start"))[0]
+    orphans = t.tasks("propose")
+    for p in orphans + t.tasks("propose", program="srun"):
+        p.suspend()  # cut off like the rest of the node, srun does not hear that its job is over
+    lab("kill-node", node[1:])
+    slurm("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
+    wait_until(lambda: any(n > 1 for n in t.noted("start").values()), "a second attempt at the same part", t.explain)
+    for p in orphans:
+        p.resume()
+    crashed = nodes_of(t.wait_for("train", "step"))[0]
+    lab("crash-node", crashed[1:])
+    assert t.finish() == calm[0]
+    for number in (node[1:], crashed[1:]):
+        lab("crash-node", number)  # what is left of it
+        lab("start-node", number)
+    manifests = list(t.run.root.glob("round_*/*/shard_*.json"))
+    assert len(manifests) == len(calm[0])
+
+
+def test_a_controller_that_restarts_while_a_job_leaves_costs_nothing(trial, calm, lab):
+    t = trial(setup=("export SERL_TEST_CALL_S=0.6 SERL_TEST_STEP_S=0.6",))
+    t.submit()
+    t.wait_for("train", "step")
+    time.sleep(2)  # a controller killed within seconds of a start forgets it, and Slurm takes minutes to find out
+    os.kill(int((lab.folder / "run/slurmctld.pid").read_text()), signal.SIGKILL)
+    for p in t.tasks("train"):
+        p.send_signal(signal.SIGUSR2)
+    wait_until(lambda: "train/0" in attempts_that("stopped", t), "the ranks to leave")
+    time.sleep(3)
+    lab("restart-controller")
+    assert t.finish() == calm[0]
+    assert set(t.noted("step").values()) == {1}
+
+
+def test_a_launcher_killed_between_sbatch_and_its_record_doubles_and_loses_nothing(trial, monkeypatch):
+    t = trial()
+
+    class Killed(BaseException):
+        pass
+
+    def add(self, submission, written=Journal.add):
+        if submission.id and submission.job == "r001-respond":
+            raise Killed
+        written(self, submission)
+
+    monkeypatch.setattr(Journal, "add", add)
+    with pytest.raises(Killed):
+        t.submit()
+    assert [q for q in t.queue() if q.token == Journal(t.run.root).submissions()[-1].token], "cancel and status see it too"
+    monkeypatch.undo()
+    t.submit()
+    wait_until(lambda: not t.queue("COMPLETING"), "the lost job to go")
+    tokens = {s.token: s.job for s in Journal(t.run.root).submissions()}
+    at_work = sorted(tokens[q.token] for q in t.queue())
+    assert at_work.count("r001-respond") == 2 and at_work.count("r001-train") == 1 and at_work.count("r001-curate") <= 1

@@ -1,0 +1,40 @@
+"""One round with the real vLLM and the real DeepSpeed through Slurm, array to two-node training to array: the data of the local executor.
+
+About three minutes of processor time, so only where SERL_SLOW is set; `test_slurm` has the scheduling with quick engines.
+"""
+
+import os
+
+import pytest
+import yaml
+from chain import TINY, manifests, open_run, run_verb
+from lab import start_lab, wait_until
+
+from jobs.slurm import live
+
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.skipif(not os.environ.get("SERL_SLOW"), reason="set SERL_SLOW=1 to run it")]
+CLUSTER = {
+    "kind": "slurm", "partition": "low", "time_min": 20, "signal_s": 30, "cpus_per_task": 1, "gpus_per_node": 0, "mem_gb": 1,
+    "array_limit": 2, "stages": {"train": {"nodes": 2}},
+}  # fmt: skip
+
+
+def test_a_chain_on_slurm_has_the_data_of_a_local_one(tmp_path):
+    before = dict(os.environ)
+    code, said = run_verb("launch", str(TINY), "name=local", "rounds=1", data=tmp_path)
+    assert code == 0, said
+    lab = start_lab(tmp_path / "lab")
+    try:
+        cluster = tmp_path / "cluster.yaml"
+        cluster.write_text(yaml.safe_dump(CLUSTER | {"data": str(tmp_path)}))
+        code, said = run_verb("launch", str(TINY), "name=remote", "rounds=1", "--cluster", str(cluster), data=tmp_path)
+        assert code == 0, said
+        remote = open_run(tmp_path, "remote")
+        wait_until(lambda: not live(remote), "the chain to end", patience_s=1500)
+        here, there = manifests(open_run(tmp_path, "local")), manifests(remote)
+        assert there["1/train/0"].counts["ranks"] == 2
+        assert {k: m.digest for k, m in here.items()} == {k: m.digest for k, m in there.items()}
+    finally:
+        lab("stop")
+        os.environ.clear()
+        os.environ.update(before)
