@@ -5,6 +5,7 @@ passing earns nothing. One pass over the text, whatever it contains.
 """
 
 import re
+from string import ascii_uppercase
 
 from evaluation.forms import MAX_ANSWER_CHARS
 
@@ -24,6 +25,9 @@ _STOP = re.compile(
     r"\n|[;!?]|\.(?=\s|$|\*)|\*\*|,(?=\s+(?!and\b|or\b)[A-Za-z])|\s(?=(?:because|since|as|so|which|when|where|if|but|I)\b)|\s(?=(?:the )?(?:final )?answer\b)",
     re.IGNORECASE,
 )
+_LETTER_ANSWER = re.compile(
+    r"(?:[*$ ]|\\text(?![a-z])){0,4}(?:\\(?:text|textbf|mathrm|mathbf|mbox) ?\{ ?)?(?:\(([A-Z])\)|([A-Z])(?:[).:]|[ }*$]*$)|(?:option|choice) \(?([A-Z])\b)", re.IGNORECASE
+)
 _CHOICE = re.compile(r"\(?([A-Z])\)(?:\W.*)?|([A-Z])\.\s.*", re.DOTALL)
 
 
@@ -35,6 +39,13 @@ def extract(response: str) -> str | None:
     box = _last_box(response)
     answer = _announced(response) if box is None else box.strip()
     return answer if answer and len(answer) <= MAX_ANSWER_CHARS else None
+
+
+def letter_of(answer: str, num_choices: int) -> str | None:
+    """The letter that an answer to a question with choices names (`C`, `(C)`, `C. 5`, `\\text{C}`), or None if it names none."""
+    found = _LETTER_ANSWER.match(answer.strip())
+    letter = found and next(group for group in found.groups() if group)
+    return letter if letter and letter in tuple(ascii_uppercase[:num_choices]) else None
 
 
 def same(a: str, b: str) -> bool:

@@ -6,19 +6,26 @@ Reading is strict: every refusal names the file and the line, because a benchmar
 import difflib
 import gzip
 import json
+import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+
+from evaluation.golds import Rule, apply
 
 DESCRIPTIONS = Path(__file__).parent / "benchmarks"
 
-Kind = Literal["math", "choice"]
+_LETTERED = re.compile(r"(?:^|(?<=\s))\(?([A-Z])[).]\s?")
+
+Kind = Literal["math", "choice", "letter"]
+"""`choice` follows the MMLU-Pro protocol; `letter` asks like a mathematics problem whose text lists the choices."""
+Prompt = Literal["question", "mmlu_pro"]
 
 
 class Fields(BaseModel):
@@ -35,8 +42,25 @@ class Fields(BaseModel):
     reasoning: str | None = None
 
 
+class Hub(BaseModel):
+    """A Hugging Face dataset that holds the same rows, under its own field names; `{field}` in `question` is replaced."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    dataset: str
+    config: str | None = None
+    split: str = "test"
+    revision: str | None = None
+    rename: dict[str, str] = {}
+
+
 class Benchmark(BaseModel):
-    """What is asked, where it comes from, and how it is scored."""
+    """What is asked, where it comes from, and how it is scored.
+
+    `gold` names the rule that makes a gold answer of the published one. `amended` rows have a gold that needed a person; `text` rows
+    are prose that only the same prose equals; `unusable` rows have none that a response could be compared with, and are not asked.
+    `response_tokens` is how long a response usually is: shards are balanced by it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -48,13 +72,43 @@ class Benchmark(BaseModel):
     file: str
     shots_file: str | None = None
     num_rows: int | None = None
-    metric: str = "pass_at_1"
+    sha256: str | None = None
+    metric: Literal["pass_at_1"] = "pass_at_1"
+    prompt: Prompt = "question"
+    gold: Rule = "as_is"
+    tolerance: float = 0.0
+    response_tokens: int = 300
     fields: Fields = Fields()
+    hub: Hub | None = None
+    amended: dict[str, str] = {}
+    text: tuple[str, ...] = ()
+    unusable: dict[str, str] = {}
+
+    @field_validator("amended", "unusable", mode="before")
+    @classmethod
+    def _keys(cls, rows: object) -> object:
+        return {str(key): value for key, value in rows.items()} if isinstance(rows, dict) else rows
+
+    @field_validator("text", mode="before")
+    @classmethod
+    def _ids(cls, rows: object) -> object:
+        return tuple(map(str, rows)) if isinstance(rows, list) else rows
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if (self.kind == "choice") != (self.prompt == "mmlu_pro"):
+            raise ValueError(f"kind {self.kind} with prompt {self.prompt}: kind choice and prompt mmlu_pro need each other")
+        if twice := set(self.unusable) & (set(self.text) | set(self.amended)):
+            raise ValueError(f"rows {sorted(twice)} are listed as unusable and also otherwise; list each once")
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One question with its gold answer; `choices` and `reasoning` (of a worked example) are empty where there are none."""
+    """One question with its gold answer; `choices` and `reasoning` (of a worked example) are empty where there are none.
+
+    A number within `tolerance` of the gold, relatively, is correct too.
+    """
 
     benchmark: str
     id: str
@@ -65,6 +119,7 @@ class Problem:
     level: str = ""
     choices: tuple[str, ...] = ()
     reasoning: str = ""
+    tolerance: float = 0.0
 
 
 def benchmark_names(folder: Path = DESCRIPTIONS) -> list[str]:
@@ -89,8 +144,13 @@ def load_benchmark(name: str, folder: Path = DESCRIPTIONS) -> Benchmark:
 
 
 def load_problems(benchmark: Benchmark, folders: Sequence[Path]) -> list[Problem]:
-    """The problems of a benchmark, from the first folder that has its file."""
+    """The usable problems of a benchmark, from the first folder that has its file."""
     return _problems(benchmark, _find(benchmark, benchmark.file, folders), benchmark.num_rows)
+
+
+def read_problems(benchmark: Benchmark, path: Path) -> list[Problem]:
+    """The usable problems of a benchmark, from a given file."""
+    return _problems(benchmark, path, benchmark.num_rows)
 
 
 def load_shots(benchmark: Benchmark, folders: Sequence[Path]) -> list[Problem]:
@@ -110,7 +170,7 @@ def _find(benchmark: Benchmark, file: str, folders: Sequence[Path]) -> Path:
 
 def _problems(benchmark: Benchmark, path: Path, num_rows: int | None) -> list[Problem]:
     problems: dict[str, Problem] = {}
-    for line, row in _rows(path):
+    for line, row in rows_of(path):
         problem = _problem(benchmark, row, f"{path}:{line}", line - 1)
         if problem.id in problems:
             raise ValueError(f"{path}:{line}: id {problem.id!r} occurs twice")
@@ -119,10 +179,18 @@ def _problems(benchmark: Benchmark, path: Path, num_rows: int | None) -> list[Pr
         raise ValueError(f"{path}: the file is empty")
     if num_rows is not None and len(problems) != num_rows:
         raise ValueError(f"{path}: {len(problems)} rows, but {benchmark.name} version {benchmark.version} has {num_rows}")
-    return list(problems.values())
+    if num_rows is not None:
+        _refuse_unknown(benchmark, problems, path)
+    return [problem for problem in problems.values() if problem.id not in benchmark.unusable]
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _refuse_unknown(benchmark: Benchmark, problems: Mapping[str, Problem], path: Path) -> None:
+    listed = {*benchmark.amended, *benchmark.text, *benchmark.unusable}
+    if unknown := sorted(listed - set(problems)):
+        raise ValueError(f"{path}: the description of {benchmark.name} lists rows {unknown[:5]} that the file does not have")
+
+
+def rows_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The JSON objects of a .jsonl or .jsonl.gz file, with their line numbers."""
     line = 0
     try:
@@ -146,12 +214,13 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def _problem(benchmark: Benchmark, row: dict[str, Any], where: str, number: int) -> Problem:
     fields = benchmark.fields
     choices = _choices(row, fields.choices, where)
-    gold = _text(row, fields.answer, where).strip()
-    if benchmark.kind == "choice" and gold not in tuple(ascii_uppercase[: len(choices)]):
+    id = _text(row, fields.id, where) if fields.id else str(number)
+    gold = benchmark.amended.get(id) or apply(benchmark.gold, _text(row, fields.answer, where))
+    if benchmark.kind != "math" and gold not in tuple(ascii_uppercase[: len(choices)]):
         raise ValueError(f"{where}: the gold {gold!r} in field {fields.answer!r} is none of the {len(choices)} choices' letters")
     return Problem(
         benchmark=benchmark.name,
-        id=_text(row, fields.id, where) if fields.id else str(number),
+        id=id,
         question=_text(row, fields.question, where),
         gold=gold,
         kind=benchmark.kind,
@@ -159,6 +228,7 @@ def _problem(benchmark: Benchmark, row: dict[str, Any], where: str, number: int)
         level=_text(row, fields.level, where) if fields.level else "",
         choices=choices,
         reasoning=_text(row, fields.reasoning, where) if fields.reasoning else "",
+        tolerance=benchmark.tolerance,
     )
 
 
@@ -171,9 +241,16 @@ def _text(row: dict[str, Any], field: str, where: str) -> str:
 
 
 def _choices(row: dict[str, Any], field: str | None, where: str) -> tuple[str, ...]:
+    """The choices' texts without their letters; some files have them all in one text, `A) .. B) ..`."""
     if field is None:
         return ()
     values = row.get(field)
+    if isinstance(values, str):
+        starts = [found.start() for found in _LETTERED.finditer(values)]
+        values = [values[i:j].strip() for i, j in zip(starts, [*starts[1:], len(values)], strict=True)]
     if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values) or len(values) > 26:
         raise ValueError(f"{where}: field {field!r} must be a list of 1 to 26 texts")
+    lettered = [_LETTERED.match(value) for value in values]
+    if all(found and found[1] == letter for found, letter in zip(lettered, ascii_uppercase, strict=False)):
+        values = [_LETTERED.sub("", value, count=1).strip() for value in values]
     return tuple(values)

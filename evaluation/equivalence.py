@@ -1,38 +1,25 @@
-"""Reading LaTeX answers with math-verify; for worker processes only, where a time and a memory limit hold.
+"""What an answer means, and whether two mean the same; for worker processes only, where a time and a memory limit hold.
 
-Refuses what math-verify accepts too readily: an equation without an unknown is its value if it is true and mere text if not;
-relations are the same only if one is a multiple of the other; numbers are compared relatively, never at a fixed decimal; letters
-that spell a word are that word. Ordered and unordered collections differ: `(1,2)` is not `\\{1,2\\}`.
+An answer is taken apart as text (`structure`), its innermost parts are read as mathematics (`algebra`), plain numbers and words are
+settled before that (`forms`). Ordered and unordered collections differ: `(1,2)` is not `\\{1,2\\}`.
 """
 
-import hashlib
-import logging
-from fractions import Fraction
+import re
 from functools import lru_cache
 
-import sympy
-from latex2sympy2_extended import is_expr_of_only_symbols
-from latex2sympy2_extended.latex2sympy2 import NormalizationConfig
-from latex2sympy2_extended.logic import And
-from math_verify import parse, verify
-from math_verify.parser import LatexExtractionConfig
-from sympy.core.function import AppliedUndef
-from sympy.core.relational import Relational
-
 from evaluation import values
-from evaluation.forms import MAX_ANSWER_CHARS, latex, normalise, plain
-from evaluation.values import Group, Named, Opaque, Relation, Scalar, Text, Value
+from evaluation.algebra import expression_value
+from evaluation.forms import ENDLESS, MARKUP, MAX_ANSWER_CHARS, normalise, plain
+from evaluation.intervals import chained, intersection, interval, joined
+from evaluation.notation import number_system, trimmed
+from evaluation.structure import Outline, equation, outline, signs, split
+from evaluation.values import EMPTY, Group, Named, Text, Value
 
-logging.getLogger("math_verify").setLevel(logging.CRITICAL)
-
-NUM_POINTS = 3
-MAX_ITEMS = 64
-_DIGITS = 30
-_READING = LatexExtractionConfig(
-    try_extract_without_anchor=False,
-    boxed_match_priority=0,
-    normalization_config=NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all"),
-)
+MAX_DEPTH = 8
+_NAME = re.compile(r"\\?[A-Za-z]+(?: ?\{\\?[A-Za-z]+\})?'*(?: ?[_^] ?(?:\{[^{}]*\}|\w))*(?: ?\([^()]*\))?|\[?[A-Za-z.\\{} _]+\]?(?:_\{?\w\}?)?")
+_MEMBER = re.compile(r"\\in(?![a-zA-Z])|\\backepsilon(?![a-zA-Z])")
+_RELATION = re.compile(r"=|<|>|\\(?:neq?|leq?|geq?|lt|gt|equiv|approx)(?![a-zA-Z])")
+_NOTHING = re.compile(r"\\(?:emptyset|varnothing|oslash)(?![a-zA-Z])|\\\{ ?\\\}")
 
 
 def same(a: str, b: str) -> bool:
@@ -47,146 +34,123 @@ def same(a: str, b: str) -> bool:
 def understand(answer: str) -> Value | None:
     """What an answer means, or None where it cannot be read."""
     key = normalise(answer[: MAX_ANSWER_CHARS + 1])
-    if not key or len(answer) > MAX_ANSWER_CHARS:
+    return _read(key, 0) if key and len(answer) <= MAX_ANSWER_CHARS else None
+
+
+def _read(key: str, depth: int) -> Value | None:
+    key = key.strip()
+    if not key or depth > MAX_DEPTH:
         return None
     value = plain(key)
     if value is not None:
         return value
-    parsed = parse(f"\\boxed{{{latex(key)}}}", [_READING], "no_fallback", "first_match", parsing_timeout=None)
-    return _value(parsed[0], key) if parsed and not isinstance(parsed[0], str) else None
+    key = trimmed(key)
+    marked = MARKUP.fullmatch(key)
+    if marked:
+        return _read(marked[1], depth + 1)
+    if _NOTHING.fullmatch(key):
+        return EMPTY
+    if number_system(key):
+        return interval("-inf", "inf") if number_system(key) == "R" else Group(kind=f"numbers {number_system(key)}", items=(), ordered=True)
+    if ENDLESS.search(key):
+        return _endless(key, depth)
+    shape = outline(key)
+    if shape is not None and shape.kind in ("list", "set"):
+        return _collection(shape, depth)
+    readings = signs(key)
+    if len(readings) > 1:
+        return _set([_read(reading, depth + 1) for reading in readings])
+    return _member(key, depth) or (_shaped(shape, depth) if shape else _relation(key, depth))
 
 
-def _value(expression: object, key: str) -> Value:
-    match expression:
-        case sympy.MatrixBase():
-            return _group("matrix {}x{}".format(*expression.shape), list(expression.flat()), key, ordered=True)
-        case sympy.MatrixExpr():
-            explicit = expression.doit()
-            return _value(explicit, key) if isinstance(explicit, sympy.MatrixBase) else _opaque(expression)
-        case sympy.FiniteSet() if len(expression.args) == 1:
-            return _value(expression.args[0], key)
-        case sympy.FiniteSet():
-            return _group("set", expression.args, key, ordered=False)
-        case sympy.Tuple():
-            return _group("tuple", expression.args, key, ordered=True)
-        case sympy.Interval():
-            return _group(_brackets(expression), (expression.start, expression.end), key, ordered=True)
-        case sympy.Union():
-            return _group("union", expression.args, key, ordered=False)
-        case Relational() | And():
-            return _relation(expression, key)
-        case sympy.Expr() if not expression.has(sympy.nan, sympy.zoo):
-            return _scalar(expression) or _opaque(expression)
-        case sympy.Set():
-            return _opaque(expression)
-        case _:
-            return Text(text=key)
+def _collection(shape: Outline, depth: int) -> Value | None:
+    """A list or set; inequalities joined by "or" and "and" are the union and the intersection of what solves them."""
+    items = [_read(reading, depth + 1) for part in shape.parts for reading in signs(part)]
+    if shape.joined_by == "or":
+        return joined(items) or _set(items)
+    if shape.joined_by == "and":
+        return intersection(items) or _set(items)
+    return _set(items)
 
 
-def _brackets(interval: sympy.Interval) -> str:
-    """An open interval and an ordered pair are written alike, so they are the same kind."""
-    kinds = {(True, True): "tuple", (True, False): "(]", (False, True): "[)", (False, False): "[]"}
-    return kinds[bool(interval.left_open), bool(interval.right_open)]
-
-
-def _group(kind: str, items: object, key: str, *, ordered: bool) -> Value:
-    if len(items) > MAX_ITEMS:
-        return Text(text=key)
-    return Group(kind=kind, items=tuple(_value(item, str(item)) for item in items), ordered=ordered)
-
-
-def _opaque(expression: object) -> Opaque:
-    return Opaque(expression=expression, agree=_agree)
-
-
-def _agree(gold: object, prediction: object) -> bool:
-    return bool(verify(gold, prediction, timeout_seconds=None))
-
-
-def _relation(expression: object, key: str) -> Value:
-    """An assignment is a named value, a true equation of numbers is its value, other relations are compared as relations."""
-    links = _links(expression)
-    if not links or not all(isinstance(link, Relational) for link in links):
-        return Text(text=key)
-    first, last = links[0], links[-1]
-    if all(isinstance(link, sympy.Eq) for link in links):
-        if first.lhs is sympy.I or (is_expr_of_only_symbols(first.lhs) and first.lhs.free_symbols):
-            return Named(name=str(first.lhs), value=_value(last.rhs, key), residual=_residual(first.lhs, last.rhs))
-        if not any(link.free_symbols for link in links):
-            return _value(last.rhs, key) if all(_true(link) for link in links) else Text(text=key)
-    relations = [_single(link) for link in links]
-    if any(relation is None for relation in relations):
-        return Text(text=key)
-    return relations[0] if len(relations) == 1 else Group(kind="all", items=tuple(relations), ordered=False)
-
-
-def _links(expression: object) -> list[object]:
-    """The relations of a chain, in the order written."""
-    if not isinstance(expression, And):
-        return [expression]
-    return [link for argument in expression._unsorted_args for link in _links(argument)]
-
-
-def _true(equation: sympy.Eq) -> bool:
-    left, right = _value(equation.lhs, ""), _value(equation.rhs, "")
-    return isinstance(left, Scalar) and isinstance(right, Scalar) and values.same(left, right)
-
-
-def _single(relation: Relational) -> Relation | None:
-    """The relation as `residual` against zero, or None where it has no unknown or no numbers."""
-    kinds = {"==": "=", "!=": "!=", "<": "<", "<=": "<=", ">": "<", ">=": "<="}
-    sides = (relation.rhs, relation.lhs) if relation.rel_op in (">", ">=") else (relation.lhs, relation.rhs)
-    residual = _residual(*sides) if relation.free_symbols and relation.rel_op in kinds else None
-    return Relation(kind=kinds[relation.rel_op], residual=residual) if residual else None
-
-
-def _residual(left: object, right: object) -> Scalar | None:
-    if not (isinstance(left, sympy.Expr) and isinstance(right, sympy.Expr)):
-        return None
-    return _scalar(sympy.Add(left, sympy.Mul(-1, right, evaluate=False), evaluate=False))
-
-
-def _scalar(expression: sympy.Expr) -> Scalar | None:
-    """The expression's numbers: exact where it is a rational, else its values at the fixed points; None where it has none."""
-    if isinstance(expression, sympy.Rational):
-        return Scalar(exact=Fraction(int(expression.p), int(expression.q)))
-    plain_symbols = expression.replace(lambda part: isinstance(part, AppliedUndef), lambda part: sympy.Symbol(str(part)))
-    symbols = sorted(plain_symbols.free_symbols, key=lambda symbol: symbol.name)
-    rough = plain_symbols.has(sympy.Float)
-    points = []
-    unknown = any(symbol.name != "i" for symbol in symbols)
-    for point in range(NUM_POINTS if unknown else 1):
-        number = _number(plain_symbols, {symbol: _coordinate(symbol.name, point) for symbol in symbols})
-        if number is None:
+def _set(items: list[Value | None]) -> Value | None:
+    known: list[Value] = []
+    for item in items:
+        if item is None:
             return None
-        points.append(number)
-    return Scalar(points=tuple(points), rough=rough)
+        if values.place(item, known) == len(known):
+            known.append(item)
+    return known[0] if len(known) == 1 else Group(kind="set", items=tuple(known), ordered=False)
 
 
-def _number(expression: sympy.Expr, at: dict[sympy.Symbol, sympy.Expr]) -> values.Point | None:
-    """The expression's value, or None where sympy cannot evaluate it (it says so with any of these errors)."""
-    try:
-        number = expression.evalf(_DIGITS, subs=at) if at else expression.evalf(_DIGITS)
-    except (ArithmeticError, AttributeError, NotImplementedError, TypeError, ValueError):
+def _shaped(shape: Outline, depth: int) -> Value | None:
+    items = [_read(part, depth + 1) for part in shape.parts if part or shape.kind != "cases"]
+    match shape.kind:
+        case "such that":
+            return _such_that(shape, items)
+        case "range of unions":
+            inside = items[1]
+            return inside and Group(kind=f"union over {shape.parts[0]}", items=(inside,), ordered=True)
+        case "matrix":
+            kind = f"matrix {len(shape.parts) // shape.columns}x{shape.columns}"
+        case "union":
+            kind = "union"
+        case _:
+            kind = shape.kind
+    known = tuple(item for item in items if item is not None)
+    return Group(kind=kind, items=known, ordered=kind != "union") if len(known) == len(items) else None
+
+
+def _such_that(shape: Outline, items: list[Value | None]) -> Value | None:
+    """A set by its condition: an interval where the condition solves to one, else the element and the condition together."""
+    name = split(shape.parts[0], _MEMBER)[0].strip()
+    condition = items[1]
+    if isinstance(condition, Named) and condition.name == name and condition.residual is None:
+        return condition
+    element = items[0]
+    return None if element is None or condition is None else Group(kind="such that", items=(element, condition), ordered=True)
+
+
+def _member(key: str, depth: int) -> Value | None:
+    """`x \\in [1,2]` is the interval, under the name x."""
+    sides = split(key, _MEMBER)
+    if len(sides) != 2 or not sides[0].strip():
         return None
-    if number in (sympy.oo, -sympy.oo):
-        return values.real("inf" if number is sympy.oo else "-inf")
-    real, imaginary = number.as_real_imag()
-    if not all(part.is_Float or part.is_Integer or part.is_Rational for part in (real, imaginary)):
+    value = _read(sides[1], depth + 1)
+    return None if value is None else Named(name=sides[0].strip(), value=value)
+
+
+def _relation(key: str, depth: int) -> Value | None:
+    """An expression or relation; where one side is a collection, or the left one a name that the computer algebra cannot read, by sides."""
+    sides = equation(key)
+    right = outline(sides[-1]) if len(sides) == 2 else None
+    if right is None:
+        value = expression_value(key)
+        if value is not None and not isinstance(value, Text):
+            return chained(value)
+        if value is not None and len(sides) == 1:
+            return value
+    if len(sides) != 2 or (right is None and _RELATION.search(sides[1])):
+        return None if len(sides) == 1 else _false_or_chain(sides, depth)
+    left = outline(sides[0])
+    value = _read(sides[1], depth + 1)
+    if value is None:
         return None
-    return values.complex_number(_part(real), _part(imaginary))
+    if left and left.kind == "tuple" and isinstance(value, Group) and len(left.parts) == len(value.items):
+        return Group(kind="set", items=tuple(Named(name=n, value=v) for n, v in zip(left.parts, value.items, strict=True)), ordered=False)
+    return Named(name=sides[0], value=value) if _NAME.fullmatch(sides[0]) else _false_or_chain(sides, depth)
 
 
-def _part(number: sympy.Expr) -> values.Point:
-    """One part of a number; what the evaluation could not tell from zero is zero."""
-    unknown = number.is_Float and number._prec <= 1
-    return values.real(0) if unknown else values.real(sympy.Float(number, _DIGITS)._mpf_)
+def _false_or_chain(sides: tuple[str, ...], depth: int) -> Value | None:
+    """A chain of equal values is that value; a false one is only text."""
+    read = [_read(side, depth + 1) for side in sides]
+    if any(value is None for value in read):
+        return None
+    known = [value for value in read if value is not None]
+    return known[-1] if all(values.same(known[0], value) for value in known) else Text(text="=".join(sides))
 
 
-def _coordinate(name: str, point: int) -> sympy.Expr:
-    """A fixed number for a symbol, unlike any a person writes: positive at the first points, negative at the last; i is imaginary."""
-    if name == "i":
-        return sympy.I
-    digest = hashlib.sha256(f"{name} {point}".encode()).digest()
-    size = sympy.Rational(int.from_bytes(digest[:16], "big"), 2**128) * 2 + sympy.Rational(3, 10)
-    return sympy.Float(-size if point == NUM_POINTS - 1 else size, 2 * _DIGITS)
+def _endless(key: str, depth: int) -> Value | None:
+    """An expansion that goes on is what is written of it, and differs from the same terms alone."""
+    value = _read(ENDLESS.sub("", key), depth + 1)
+    return value and Group(kind="and so on", items=(value,), ordered=True)

@@ -8,7 +8,9 @@ import re
 from decimal import Decimal
 from fractions import Fraction
 
-from evaluation.values import Named, Scalar, Text, Value
+from evaluation.intervals import interval
+from evaluation.notation import UNITS, trimmed
+from evaluation.values import EMPTY, Named, Scalar, Text, Value
 
 MAX_ANSWER_CHARS = 1000
 """Longer answers count as unparseable: the longest gold of the 18 benchmarks has 988 characters."""
@@ -25,7 +27,7 @@ _CHARACTERS = str.maketrans(
     | {"\u03c0": r"\pi ", "\u221e": r"\infty ", "\u00b0": r"^\circ ", "\u00b1": r"\pm "}
     | {"\u2264": r"\le ", "\u2265": r"\ge ", "\u2260": r"\ne "}
 )
-_GROUPED = re.compile(r"(?<=\d)(?:\{,\}|\\[,!])(?=\d{3})")
+_GROUPED = re.compile(r"(?<=\d)(?:\{,\}|,?\\!|\\,)(?=\d{3})")
 _PERCENT = re.compile(r"\\?%|\bpercent(?:age)?\b|\\text\{ ?percent ?\}", re.IGNORECASE)
 _SPACING = re.compile(r"\\(?:displaystyle|quad|qquad|left|right|limits)(?![a-zA-Z])\.?|(?<!\\)\\[,!;:() \[\]]|~|\s+")
 _DOLLAR = re.compile(r"\\?\$")
@@ -33,7 +35,7 @@ _FRACTION = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _SLANTED = re.compile(r"\\(leq|geq)slant(?![a-zA-Z])")
 _SPACES = re.compile(r" +")
 _LOOSE_SPACE = re.compile(r"(?<![A-Za-z0-9]) | (?![A-Za-z0-9])")
-_LONE_LETTER = re.compile(r"\(([A-Za-z])\)")
+_LONE_LETTER = re.compile(r"(?:\\(?:text|textbf|mathrm|mathbf|mbox) ?\{ ?)?\(?([A-Za-z])\)? ?\}?")
 
 _UNSIGNED = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)"
 _DECIMAL = re.compile(rf"([+-]?)({_UNSIGNED})(?:(?:[eE]| ?(?:\\times|\\cdot|\*) ?10\^)\{{?([+-]?\d{{1,6}})\}}?)?")
@@ -41,15 +43,22 @@ _RATIO = re.compile(r"([+-]?)(?:(\d+)(?: ?(?=\\frac)| (?=\d+/)))?(?:\\frac\{(-?\
 _REPEATING = re.compile(r"([+-]?)(\d*)\.(\d*)\\overline ?\{(\d+)\}")
 _BASED = re.compile(r"(\d+)_(?:\{(?:\\text\{)?(\w{1,12})\}{1,2}|(\d))")
 _UNIT = re.compile(
-    r" ?(?:\^\{?\\circ ?\}?|\\(?:text|mathrm|mbox|textrm)\{([^{}]*)\}|((?:[A-Za-z]{3,}|cm|mm|km|kg|mg|ml|ft|lb|hr)\b[A-Za-z '/-]*))(?:\^\{?\d\}?)?"
+    r" ?(?:\^\{?\\circ ?\}?|\\(?:text|mathrm|mbox|textrm)\{(?! ?[iejxyztnk] ?\})([^{}]*)\}|((?:[A-Za-z]{3,}|cm|mm|km|kg|mg|ml|ft|lb|hr)\b[A-Za-z '/-]*))(?:\^\{?\d\}?)?"
 )
-_SCIENTIFIC = re.compile(r"(?<![\w.])(\d+(?:\.\d*)?|\.\d+)[eE]([+-]?\d{1,6})(?![\w.])")
-_MARKUP = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mathsf|mbox)\{([^{}]*)\}")
-_COMMAND = re.compile(r"\\(?:begin|end|operatorname\*?) ?\{[^{}]*\}|\\[A-Za-z]+")
+MARKUP = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mathsf|mbox)\{([^{}]*)\}")
+_COMMAND = re.compile(r"\\(?:begin|end|operatorname\*?) ?\{[^{}]*\}(?: ?\{[lcr| ]+\})?|\\[A-Za-z]+")
 _LETTERS = re.compile(r"[A-Za-z]+")
+ENDLESS = re.compile(r"[+-] ?(?:\\(?:cdots|ldots|dots)(?![a-zA-Z])|\.\.\.)")
 _DOTS = re.compile(r"\\[lc]?dots(?![a-zA-Z])|\.\.\.|\u2026")
-_CLOCK = re.compile(r"(\d{1,2}(?::\d{2}){1,2}) ?([ap])\.?m", re.IGNORECASE)
+_CLOCK = re.compile(r"(\d{1,2})((?: ?: ?\d{2}){0,2}) ?(?:\\text\{)? ?([ap])\.? ?m\.?\}?", re.IGNORECASE)
+_DURATION = re.compile(r"(\d+) hours?,? (?:and )?(\d+) minutes?", re.IGNORECASE)
+_WORDY = re.compile(r"[A-Za-z][A-Za-z' .,:/&!?-]*(?:\d+(?:st|nd|rd|th)?)?[A-Za-z' .,:&!?-]*")
+_BARE_WORD = re.compile(r"(?i:no|max|min|mod|log|sin|cos|tan)|(?!Pi)[A-Z][a-z]+")
+_MARKED_WORD = re.compile(r" ?[A-Za-z]{2,}(?: [A-Za-z]+)* ?")
+_ALL = frozenset({"all real numbers", "all reals", "the set of all real numbers", "the real numbers"})
+_NONE = frozenset({"no solution", "no solutions", "no real solution", "no real solutions", "there is no solution", "empty set", "the empty set"})
 _JOINS = frozenset({"and", "or", "to"})
+_SHORT = re.compile(r"(?<![^ ])(?:is|it|if|at|of|on|by|as|we|so|he|the|for|are|has|but|not)(?![^ ])")
 _MATHEMATICAL = frozenset(
     {"pi", "sqrt", "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "log", "ln", "exp"}
     | {"lim", "max", "min", "gcd", "lcm", "mod", "det", "infty", "infinity", "inf", "frac", "binom", "and", "or"}
@@ -63,7 +72,7 @@ def normalise(text: str) -> str:
     A percent sign counts as a unit and is dropped, so `35\\%`, `35.0%` and `35` agree and none of them equals `0.35`. Dollar signs
     go too, whether they open mathematics or name a price. Case is kept.
     """
-    text = _GROUPED.sub(",", text.translate(_CHARACTERS).strip().strip("*"))
+    text = _GROUPED.sub("", text.translate(_CHARACTERS).strip().strip("*"))
     text = _DOLLAR.sub("", _PERCENT.sub("", text)).replace("**", "^")
     text = _SLANTED.sub(r"\\\1", _FRACTION.sub(r"\\frac", _SPACING.sub(" ", text)))
     text = _LOOSE_SPACE.sub("", _SPACES.sub(" ", text).strip().rstrip(".,;: "))
@@ -80,12 +89,37 @@ def plain(key: str) -> Value | None:
     based = _BASED.fullmatch(key)
     if based:
         return Named(name=f"base {based[2] or based[3]}", value=Scalar(exact=Fraction(int(based[1]))))
-    return _words(key)
+    if clock(key) or lasting(key) is not None:
+        return _time(key)
+    bare = trimmed(key)
+    return _words(key) if bare == key else plain(bare)
 
 
-def latex(key: str) -> str:
-    """The normalised answer as the computer algebra should read it: `4.5e33` means a power of ten, not a product with e."""
-    return _SCIENTIFIC.sub(r"\1\\times 10^{\2}", key)
+def _time(key: str) -> Value:
+    """A time of day is a word of its own; a duration is its minutes."""
+    minutes = lasting(key)
+    return Text(text=clock(key) or "", kind="time") if minutes is None else Named(name="minutes", value=Scalar(exact=Fraction(minutes)))
+
+
+def lasting(key: str) -> int | None:
+    """The minutes of `2 hours and 15 minutes`, or None."""
+    found = _DURATION.fullmatch(key)
+    return 60 * int(found[1]) + int(found[2]) if found else None
+
+
+def clock(key: str) -> str | None:
+    """A time of day in its usual form (`2:35 pm`), or None."""
+    found = _CLOCK.fullmatch(key)
+    if found is None or not 0 < int(found[1]) <= 24:
+        return None
+    minutes = re.sub(r"\s", "", found[2]) or ":00"
+    return f"{int(found[1])}{minutes} {found[3].lower()}m"
+
+
+def wordy(key: str) -> bool:
+    """Whether an answer is words and nothing else: at most one number, as in `Vendor 2` or `the 60th caller`."""
+    bare = MARKUP.sub(r" \1 ", key).strip()
+    return _WORDY.fullmatch(bare) is not None and any(len(run) >= 2 and run not in _MATHEMATICAL for run in _LETTERS.findall(bare))
 
 
 def _ends(key: str) -> list[int]:
@@ -142,13 +176,18 @@ def _words(key: str) -> Value | None:
     """Words mean themselves, whatever their case and markup; a run of four letters beside digits is prose, not a product."""
     if len(key) > MAX_TEXT_CHARS:
         return None
-    clock = _CLOCK.fullmatch(key)
-    if clock:
-        return Text(text=f"{clock[1]} {clock[2].lower()}m")
-    bare = _MARKUP.sub(r" \1 ", key)
+    marked = MARKUP.fullmatch(key)
+    if _BARE_WORD.fullmatch(key) or (marked and _MARKED_WORD.fullmatch(marked[1])):
+        return Text(text=(marked[1] if marked else key).strip().lower(), kind="words")
+    bare = MARKUP.sub(r" \1 ", key)
     runs = [run.lower() for run in _LETTERS.findall(_COMMAND.sub(" ", bare))]
     words = [run for run in runs if len(run) >= 3 and run not in _MATHEMATICAL]
     formula = re.search(r"[0-9=<>^_{}+*|\\]", bare) is not None
-    if _DOTS.search(key) or (words and (not formula or any(len(word) >= 4 for word in words))):
-        return Text(text=re.sub(r"[\W_]+", " ", bare).strip().lower() if not formula else bare.lower())
+    words = [word for word in words if not UNITS.fullmatch(word)] if formula else words
+    words += _SHORT.findall(bare.lower())
+    if (_DOTS.search(key) and not ENDLESS.search(key)) or (words and (not formula or any(len(word) >= 4 or _SHORT.fullmatch(word) for word in words))):
+        text = re.sub(r"[\W_]+", " ", bare).strip().lower() if not formula else bare.lower()
+        if text in _NONE or text in _ALL:
+            return EMPTY if text in _NONE else interval("-inf", "inf")
+        return Text(text=text, kind="words" if wordy(key) else "prose")
     return None

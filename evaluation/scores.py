@@ -8,10 +8,15 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
 
 from evaluation.worker import Verdict
 
 Z_95 = 1.959963984540054
+NUM_RESAMPLES = 4000
+_DRAWS_AT_ONCE = 4_000_000
 VERDICTS: tuple[Verdict, ...] = ("correct", "wrong", "unparsed", "undecided")
 
 
@@ -41,6 +46,28 @@ def score(values: Sequence[float]) -> Score:
     size = n * binomial / variance if variance > 0 and binomial > 0 else float(n)
     low, high = wilson(mean, max(size, 1.0))
     return Score(value=mean, stderr=math.sqrt(variance / n), low=low, high=high, n=n)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paired:
+    """Two models on the same `n` problems: the second's mean minus the first's, with a bootstrap interval and two p-values.
+
+    `p` tests the difference of means by resampling problems; `p_mcnemar` is exact, and 1 where an answer is worth a fraction.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_mcnemar: float
+    n: int
+
+    @property
+    def verdict(self) -> Literal["better", "worse", "not shown"]:
+        """What may honestly be said of the second model."""
+        if self.low <= 0.0 <= self.high or self.p >= 0.05:
+            return "not shown"
+        return "better" if self.difference > 0 else "worse"
 
 
 def wilson(mean: float, size: float) -> tuple[float, float]:
@@ -99,3 +126,39 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
         term = term * (n - i) // (i + 1)
         tail += term
     return min(1.0, 2 * tail / 2**n)
+
+
+def paired(first: Sequence[float], second: Sequence[float], *, seed: int = 0) -> Paired:
+    """A paired bootstrap over problems of the difference between two models; a function of its arguments alone.
+
+    One number per problem and model (share of correct samples, or 0 and 1), in the same order.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"paired: {len(first)} and {len(second)} problems; both models must have answered the same ones")
+    n = len(first)
+    if n == 0:
+        return Paired(difference=math.nan, low=math.nan, high=math.nan, p=1.0, p_mcnemar=1.0, n=0)
+    gain = np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64)
+    means = _resampled_means(gain, seed)
+    low, high = np.quantile(means, [0.025, 0.975])
+    tail = min(np.count_nonzero(means <= 0.0), np.count_nonzero(means >= 0.0))
+    whole = all(value in (0.0, 1.0) for value in (*first, *second))
+    return Paired(
+        difference=float(gain.mean()),
+        low=float(low),
+        high=float(high),
+        p=min(1.0, 2.0 * (tail + 1) / (NUM_RESAMPLES + 1)),
+        p_mcnemar=mcnemar([value == 1.0 for value in first], [value == 1.0 for value in second]) if whole else 1.0,
+        n=n,
+    )
+
+
+def _resampled_means(values: np.ndarray, seed: int) -> np.ndarray:
+    """The mean of each of `NUM_RESAMPLES` resamples, drawn a few at a time to bound memory."""
+    generator = np.random.default_rng(seed)
+    at_once = max(1, _DRAWS_AT_ONCE // len(values))
+    means = []
+    for start in range(0, NUM_RESAMPLES, at_once):
+        count = min(at_once, NUM_RESAMPLES - start)
+        means.append(values[generator.integers(0, len(values), size=(count, len(values)))].mean(axis=1))
+    return np.concatenate(means)

@@ -39,9 +39,10 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
-    """Words, or a formula that has no meaning of its own (`3>2`): equal only as normal text."""
+    """Words, a time of day, or prose and formulas without a meaning of their own (`3>2`): equal only as normal text."""
 
     text: str
+    kind: Literal["words", "time", "prose"] = "prose"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +80,7 @@ class Opaque:
 
 
 Value = Scalar | Text | Relation | Named | Group | Opaque
+EMPTY = Group(kind="set", items=(), ordered=False)
 
 
 def same(a: Value, b: Value) -> bool:
@@ -98,6 +100,42 @@ def same(a: Value, b: Value) -> bool:
             return isinstance(b, Opaque) and (a.agree(a.expression, b.expression) or a.agree(b.expression, a.expression))
         case _:
             assert_never(a)
+
+
+def same_within(truth: Value, answer: Value, tolerance: float) -> bool:
+    """Whether an answer equals the true one, or is a number at most that far from it, relatively."""
+    if same(truth, answer):
+        return True
+    ours, theirs = (value.value if isinstance(value, Named) else value for value in (truth, answer))
+    if not tolerance or not isinstance(ours, Scalar) or not isinstance(theirs, Scalar):
+        return False
+    x, y = number(ours), number(theirs)
+    return x is not None and y is not None and bool(_MP.isfinite(x) and _MP.isfinite(y) and abs(x - y) <= tolerance * abs(x))
+
+
+def describe(value: Value) -> str:
+    """What kind of answer a value is, in a word."""
+    match value:
+        case Scalar():
+            return "number" if value.exact is not None or len(value.points) == 1 else "expression"
+        case Text():
+            return value.kind
+        case Relation():
+            return "relation"
+        case Named():
+            return "in base" if value.name.startswith("base ") else "named"
+        case Opaque():
+            return "symbolic"
+        case Group():
+            return _DESCRIPTIONS.get(value.kind) or value.kind.partition(" ")[0]
+        case _:
+            assert_never(value)
+
+
+_DESCRIPTIONS = {
+    "tuple": "pair", "[]": "interval", "(]": "interval", "[)": "interval", "such that": "set", "all": "relation", "and so on": "series",
+    "numbers Z": "set", "numbers N": "set", "numbers Q": "set", "numbers C": "set",
+}  # fmt: skip
 
 
 def place(value: Value, representatives: Sequence[Value]) -> int:
@@ -179,6 +217,13 @@ def _near(x: Point, y: Point, tolerance: Point, margin: Point) -> bool:
 
 def _float(number: Fraction) -> Point:
     return _MP.mpf(number.numerator) / number.denominator
+
+
+def number(scalar: Scalar) -> Point | None:
+    """The value of a constant; None for a function."""
+    if scalar.exact is not None:
+        return _float(scalar.exact)
+    return scalar.points[0] if len(scalar.points) == 1 else None
 
 
 def real(number: object) -> Point:

@@ -9,6 +9,7 @@ import os
 import queue
 import subprocess
 import sys
+import time
 import weakref
 from collections import Counter
 from collections.abc import Sequence
@@ -19,10 +20,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 from evaluation.forms import MAX_ANSWER_CHARS, normalise, plain
-from evaluation.values import Value, place, same
+from evaluation.values import Value, place, same_within
 from evaluation.worker import READY, Job, Outcome, Verdict
 
+PATIENCE = 3
+"""A limit is in seconds of processor time; on the wall an answer may take this many times as long, and no longer."""
 _START_S = 120.0
 _START_ATTEMPTS = 3
 _PAIRS_PER_JOB = 32
@@ -75,14 +80,20 @@ class Verifier:
             outcomes[i] = outcome
         return [_assemble(group, texts, outcome) for group, texts, outcome in zip(groups, distinct, outcomes, strict=True)]
 
-    def judge(self, pairs: Sequence[tuple[str, str | None]]) -> list[Verdict]:
-        """The verdict on each (gold, answer), in order; equal pairs are judged once."""
-        verdicts = {pair: _judge_plain(*pair) for pair in dict.fromkeys(pairs)}
+    def judge(self, pairs: Sequence[tuple[str, str | None] | tuple[str, str | None, float]]) -> list[Verdict]:
+        """The verdict on each (gold, answer) or (gold, answer, tolerance), in order; equal pairs are judged once."""
+        full = [(pair[0], pair[1], pair[2] if len(pair) == 3 else 0.0) for pair in pairs]
+        verdicts = {pair: _judge_plain(*pair) for pair in dict.fromkeys(full)}
         hard = sorted((pair for pair, verdict in verdicts.items() if verdict is None), key=str)
         chunks = [tuple(hard[i : i + _PAIRS_PER_JOB]) for i in range(0, len(hard), _PAIRS_PER_JOB)]
         for chunk, outcome in zip(chunks, self._run_all([("pairs", chunk) for chunk in chunks]), strict=True):
             verdicts.update(zip(chunk, outcome, strict=True))
-        return [verdicts[pair] for pair in pairs]
+        return [verdicts[pair] for pair in full]
+
+    def kinds(self, answers: Sequence[str]) -> list[str]:
+        """What kind of answer each is (see `values.describe`), or "unparsed", or "undecided"."""
+        chunks = [tuple(answers[i : i + _PAIRS_PER_JOB]) for i in range(0, len(answers), _PAIRS_PER_JOB)]
+        return [kind for outcome in self._run_all([("kinds", chunk) for chunk in chunks]) for kind in outcome]
 
     def _run_all(self, jobs: Sequence[Job]) -> list[list]:
         if self.workers == 1 or len(jobs) <= 1:
@@ -135,7 +146,7 @@ class _Process:
             connection = self._started()
             connection.send((job, tuple(outcomes)))
             while len(outcomes) < len(job[1]):
-                if not connection.poll(wait_s):
+                if not self._answers(connection, wait_s):
                     self.stop()
                     return False
                 outcomes.append(connection.recv())
@@ -144,6 +155,21 @@ class _Process:
             self.stop()
             return True
         return False
+
+    def _answers(self, connection: Connection, wait_s: float) -> bool:
+        """Whether something comes before the worker has used `wait_s` of processor time; a busy machine gives it more patience."""
+        begin, used = time.monotonic(), self._processor_s()
+        rest = wait_s
+        while rest > 0:
+            if connection.poll(max(rest, 0.05)):
+                return True
+            rest = min(wait_s - (self._processor_s() - used), PATIENCE * wait_s - (time.monotonic() - begin))
+        return False
+
+    def _processor_s(self) -> float:
+        assert self.child is not None, "only a started worker is waited for"
+        times = psutil.Process(self.child.pid).cpu_times()
+        return times.user + times.system
 
     def _started(self) -> Connection:
         """The pipe to a worker that is ready; a worker that dies while it starts was not killed by an answer, so try again."""
@@ -234,7 +260,7 @@ def _assemble(answers: Sequence[str | None], texts: dict[str, str], outcomes: Se
     )
 
 
-def _judge_plain(gold: str, answer: str | None) -> Verdict | None:
+def _judge_plain(gold: str, answer: str | None, tolerance: float) -> Verdict | None:
     """The verdict where normal text, plain numbers or plain words settle it; else None."""
     key = normalise(answer) if answer and len(answer) <= MAX_ANSWER_CHARS else ""
     if not key:
@@ -245,4 +271,4 @@ def _judge_plain(gold: str, answer: str | None) -> Verdict | None:
     value, expected = plain(key), plain(truth)
     if value is None or expected is None:
         return None
-    return "correct" if same(value, expected) else "wrong"
+    return "correct" if same_within(expected, value, tolerance) else "wrong"

@@ -15,11 +15,15 @@ from typing import Literal
 
 Outcome = int | Literal["unparsed", "undecided"]
 Verdict = Literal["correct", "wrong", "unparsed", "undecided"]
-Job = tuple[Literal["classes"], tuple[str, ...]] | tuple[Literal["pairs"], tuple[tuple[str, str], ...]]
+Pair = tuple[str, str, float]
+"""A gold answer, a response's answer, and how far apart numbers may be, relatively."""
+Job = tuple[Literal["classes", "kinds"], tuple[str, ...]] | tuple[Literal["pairs"], tuple[Pair, ...]]
 
 READY = "ready"
+GIVING_UP = (MemoryError, RecursionError, ArithmeticError, ValueError, TypeError, AttributeError, NotImplementedError)
 _LOOK_UP_S = 2.0
 _GRACE_S = 5.0
+_SLACK = 4  # more than the parent's patience: the parent decides, this alarm is for workers without one
 
 
 def classify(answers: Sequence[str], settled: Sequence[Outcome]) -> Iterator[Outcome]:
@@ -33,7 +37,7 @@ def classify(answers: Sequence[str], settled: Sequence[Outcome]) -> Iterator[Out
         try:
             value = understand(answer)
             label = "unparsed" if value is None else place(value, representatives)
-        except (MemoryError, RecursionError, ArithmeticError, ValueError, TypeError, AttributeError, NotImplementedError):
+        except GIVING_UP:
             yield "undecided"  # the computer algebra gave up on this answer; the parent counts it
             continue
         if label == len(representatives):
@@ -41,17 +45,30 @@ def classify(answers: Sequence[str], settled: Sequence[Outcome]) -> Iterator[Out
         yield label
 
 
-def judge(pairs: Sequence[tuple[str, str]]) -> Iterator[Verdict]:
+def judge(pairs: Sequence[Pair]) -> Iterator[Verdict]:
     """Whether each answer equals its gold."""
     from evaluation import values
     from evaluation.equivalence import understand
 
-    for gold, answer in pairs:
+    for gold, answer, tolerance in pairs:
         try:
             value, truth = understand(answer), understand(gold)
-            right = value is not None and truth is not None and values.same(truth, value)
+            right = value is not None and truth is not None and values.same_within(truth, value, tolerance)
             yield "correct" if right else "unparsed" if value is None else "wrong"
-        except (MemoryError, RecursionError, ArithmeticError, ValueError, TypeError, AttributeError, NotImplementedError):
+        except GIVING_UP:
+            yield "undecided"
+
+
+def kinds(answers: Sequence[str]) -> Iterator[str]:
+    """What kind of answer each is, or why it is none."""
+    from evaluation import values
+    from evaluation.equivalence import understand
+
+    for answer in answers:
+        try:
+            value = understand(answer)
+            yield "unparsed" if value is None else values.describe(value)
+        except GIVING_UP:
             yield "undecided"
 
 
@@ -63,10 +80,17 @@ def serve(connection: Connection, limit_s: float, parent: int) -> None:
             if os.getppid() != parent:
                 return
         (kind, items), settled = connection.recv()
-        signal.setitimer(signal.ITIMER_REAL, (1 + len(settled)) * limit_s + _GRACE_S)
-        for outcome in classify(items, settled) if kind == "classes" else judge(items[len(settled) :]):
+        signal.setitimer(signal.ITIMER_REAL, (1 + len(settled)) * limit_s * _SLACK + _GRACE_S)
+        for outcome in _WORK[kind](items, settled):
             connection.send(outcome)
-            signal.setitimer(signal.ITIMER_REAL, limit_s + _GRACE_S)
+            signal.setitimer(signal.ITIMER_REAL, limit_s * _SLACK + _GRACE_S)
+
+
+_WORK = {
+    "classes": classify,
+    "pairs": lambda items, settled: judge(items[len(settled) :]),
+    "kinds": lambda items, settled: kinds(items[len(settled) :]),
+}
 
 
 def main(arguments: Sequence[str]) -> None:

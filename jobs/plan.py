@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from evaluation.benchmark import load_benchmark
 from serl.config import RunConfig, Scratch, StageName
 from serl.rundir import Shard, num_shards
 
@@ -105,8 +106,18 @@ def _tokens(config: RunConfig, stage: StageName) -> int:
         case "respond" if config.respond:
             questions = config.curate.max_instructions if config.curate else config.respond.problems.per_round if config.respond.problems else 0
             return (questions + config.respond.anchors) * config.respond.samples * config.respond.sampling.max_tokens
+        case "score" if config.score:
+            problems = sum(_num_problems(config, name) for name in config.score.benchmarks)
+            return problems * (1 + config.score.samples) * config.score.max_tokens
         case _:
             return 0
+
+
+def _num_problems(config: RunConfig, name: str) -> int:
+    """As the benchmark's description says; a generated one has what the corpus was told to make."""
+    made = config.base.corpus.test_problems if isinstance(config.base, Scratch) else 0
+    rows = load_benchmark(name).num_rows or made
+    return min(rows, config.score.max_problems or rows) if config.score else 0
 
 
 def _bytes(config: RunConfig, job: Job, num_parameters: int) -> tuple[int, int]:

@@ -18,7 +18,7 @@ import submitit.slurm.slurm
 from jobs.cluster import Resources, Slurm
 from jobs.plan import Job, plan
 from jobs.queue import Journal, Queued, SlurmError, Submission, ask_slurm, at_work, look_at_queue, max_array_size
-from jobs.task import EXIT_REQUEUE, Gate, Task
+from jobs.task import EXIT_REQUEUE, Gate, Task, forget_failures
 from serl.rundir import Run, Shard
 from serl.watchdog import excluded
 
@@ -61,6 +61,7 @@ def submit_missing(run: Run, cluster: Slurm) -> list[Submission]:
     new: list[Submission] = []
     for job in jobs:
         shards = [s for s in job.missing if s.index not in kept[job.name]]
+        forget_failures(run, shards)
         for start in range(0, len(shards), limit):
             after = sorted(id for name in job.after for id in ids[name])
             submission = _submit(run, cluster, journal, job, shards[start : start + limit], after)

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -198,6 +199,12 @@ def record_failure(run: Run, shard: Shard, attempt: str, reason: str, trace: str
     record = {"shard": str(shard), "attempt": attempt, "times": times, "reason": reason, "trace": trace, "time": round(time.time(), 3)}
     failure_path(run, shard).parent.mkdir(exist_ok=True)
     write_atomic(failure_path(run, shard), json.dumps(record).encode())
+
+
+def forget_failures(run: Run, shards: Sequence[Shard]) -> None:
+    """They are submitted anew."""
+    for shard in shards if (run.root / "failures").exists() else ():
+        failure_path(run, shard).unlink(missing_ok=True)
 
 
 def failures(run: Run) -> list[dict]:

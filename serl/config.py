@@ -310,6 +310,12 @@ class Score(Section):
     temperature: Positive = 1.0
     top_p: Nucleus = 0.95
     choice_shots: Natural = Field(default=5, description="worked examples in multiple-choice prompts")
+    protocol: Literal["native", "serl", "qwen25_math"] = Field(
+        default="native", description="native: the run's prompts; else another project's literal prompts and stops (evaluation/protocols.py)"
+    )
+    choice_format: Literal["auto", "plain"] = Field(
+        default="auto", description="auto: through the chat template where there is one; plain: the official MMLU-Pro text"
+    )
     max_problems: Count | None = Field(default=None, description="only the first problems of each benchmark; null: all")
     limit_s: Positive = 5.0
     part_prompts: Count = 256

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation import mmlu_pro
+from evaluation import balance, mmlu_pro
 from evaluation.benchmark import Benchmark, Problem, load_benchmark, load_problems, load_shots
 from evaluation.grade import Grade, Mode, Response, grade
+from evaluation.protocols import PROTOCOLS
 from evaluation.verifier import Verifier
 from serl import generator
 from serl.config import Sampling, Score
@@ -20,10 +21,11 @@ from serl.stages.parts import in_parts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """A problem, and the worked examples of its subject that may stand before it."""
+    """A problem, and the worked examples of its subject that may stand before it; `work` is its expected cost."""
 
     problem: Problem
     shots: tuple[Problem, ...]
+    work: float
 
 
 def run(work: Work) -> Manifest:
@@ -33,7 +35,8 @@ def run(work: Work) -> Manifest:
     assert section is not None, "a score shard is planned only for runs that score"
     policy, digest = policy_dir(work.run, work.shard.round)
     attempt = work.attempt({"policy": digest})
-    mine = [item for name in section.benchmarks for item in items(name, work.run)][work.shard.index :: work.shard.count]
+    asked = [item for name in section.benchmarks for item in items(name, work.run)]
+    mine = [asked[i] for i in balance.shards([item.work for item in asked], work.shard.count)[work.shard.index]]
     with Verifier(workers=work.cores, limit_s=section.limit_s) as verifier:
 
         def part(engine: generator.Generator, chosen: Sequence[Item]) -> bytes:
@@ -51,7 +54,13 @@ def items(name: str, run: Run) -> list[Item]:
     folders: Sequence[Path] = (corpus_dir(run), run.data_root / "benchmarks")
     problems = load_problems(benchmark, folders)[: section.max_problems]
     shots = _shots_by_subject(benchmark, folders)
-    return [Item(problem=p, shots=tuple(shots.get(p.subject, [])[: section.choice_shots])) for p in problems]
+    return [_item(benchmark, section, p, tuple(shots.get(p.subject, [])[: section.choice_shots])) for p in problems]
+
+
+def _item(benchmark: Benchmark, section: Score, problem: Problem, shots: tuple[Problem, ...]) -> Item:
+    num_chars = sum(len(p.question) + len(p.reasoning) + sum(map(len, p.choices)) for p in (problem, *shots))
+    length = min(section.max_tokens, benchmark.response_tokens)
+    return Item(problem=problem, shots=shots, work=balance.expected_work(num_chars, length, 1 + section.samples))
 
 
 def _shots_by_subject(benchmark: Benchmark, folders: Sequence[Path]) -> dict[str, list[Problem]]:
@@ -69,8 +78,8 @@ def _respond(work: Work, engine: generator.Generator, section: Score, chosen: Se
     sampled = Sampling(temperature=section.temperature, top_p=section.top_p, max_tokens=section.max_tokens)
     modes: list[tuple[Mode, Sampling, int]] = [("greedy", greedy, 1), ("sample", sampled, section.samples)]
     for mode, sampling, num_samples in modes:
-        for kind, stop in (("math", ()), ("choice", (mmlu_pro.STOP,))):
-            asked = [(i.problem, ids) for i, ids in zip(chosen, prompts) if i.problem.kind == kind]
+        for is_choice, stop in ((False, _stops(section)), (True, (mmlu_pro.STOP,))):
+            asked = [(i.problem, ids) for i, ids in zip(chosen, prompts) if (i.problem.kind == "choice") == is_choice]
             if num_samples and asked:
                 responses += _sampled(work, engine, asked, sampling.model_copy(update={"stop": stop}), num_samples, mode)
     return responses
@@ -95,15 +104,31 @@ def _sampled(
 def _prompt(run: Run, engine: generator.Generator, section: Score, item: Item) -> list[int]:
     """Token ids that leave room for the answer; examples are dropped one by one to make it. Empty where even none fit."""
     room = engine.max_model_len - section.max_tokens
-    if item.problem.kind == "math":
-        ids = question_prompt(engine.tokenizer, run.config.prompts, item.problem.question)
+    if item.problem.kind != "choice":
+        ids = _question(run, engine, section, item.problem.question)
         return ids if len(ids) <= room else []
     for used in range(len(item.shots), -1, -1):
         text = mmlu_pro.choice_prompt(item.problem, item.shots[:used], item.problem.subject)
-        ids = encode(engine.tokenizer, system=None, user=text, plain=text)
-        if len(ids) <= room:
+        plain = section.choice_format == "plain" or section.protocol != "native"
+        ids = _literal(engine, text) if plain else encode(engine.tokenizer, system=None, user=text, plain=text)
+        if len(ids) < room + (not plain):  # the official script leaves one token unused
             return ids
     return []
+
+
+def _question(run: Run, engine: generator.Generator, section: Score, question: str) -> list[int]:
+    if section.protocol == "native":
+        return question_prompt(engine.tokenizer, run.config.prompts, question)
+    return _literal(engine, PROTOCOLS[section.protocol].prompt(question))
+
+
+def _literal(engine: generator.Generator, text: str) -> list[int]:
+    """The text as it stands, with the tokenizer's own BOS and no chat template."""
+    return list(engine.tokenizer(text)["input_ids"])
+
+
+def _stops(section: Score) -> tuple[str, ...]:
+    return () if section.protocol == "native" else PROTOCOLS[section.protocol].stop
 
 
 def round_grades(run: Run, round: int) -> list[Grade]:

@@ -81,17 +81,16 @@ class Trial:
         return [q for (job, _), q in sorted(work.items()) if job.endswith(stage)]
 
     def wait_for(self, stage: str, what: str = "") -> Queued:
-        """The first job of the stage that runs, once the stage has noted `what` (a call or a step)."""
-        before = self.noted(what) if what else {}
-        found: list[Queued] = []
+        """The first job of the stage that runs, once it has noted `what` (a call or a step)."""
 
-        def seen() -> bool:
+        def running() -> bool:
             assert self.queue(), f"the queue is empty while a test waits for {stage}: {self.explain()}"
-            found[:] = self.running(stage)
-            return bool(found) and (not what or self.noted(what) != before)
+            return bool(self.running(stage))
 
-        wait_until(seen, f"{stage} to run", self.explain)
-        return found[0]
+        wait_until(running, f"{stage} to run", self.explain)
+        found, before = self.running(stage)[0], self.noted(what)
+        wait_until(lambda: not what or self.noted(what) != before, f"{stage} to note {what}", self.explain)
+        return found
 
     def done(self) -> bool:
         return all(self.run.done(s) for s in all_shards(self.run))

@@ -7,7 +7,7 @@ import os
 
 import pytest
 import yaml
-from chain import TINY, manifests, open_run, run_verb
+from chain import TINY, manifests, open_run, run_verb, verb
 from lab import start_lab, wait_until
 
 from jobs.slurm import live
@@ -21,8 +21,8 @@ CLUSTER = {
 
 def test_a_chain_on_slurm_has_the_data_of_a_local_one(tmp_path):
     before = dict(os.environ)
-    code, said = run_verb("launch", str(TINY), "name=local", "rounds=1", data=tmp_path)
-    assert code == 0, said
+    local = verb("launch", str(TINY), "name=local", "rounds=1", data=tmp_path)
+    assert local.process.wait(timeout=1500) == 0, local.said()
     lab = start_lab(tmp_path / "lab")
     try:
         cluster = tmp_path / "cluster.yaml"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.verifier import Verifier
+from evaluation.verifier import PATIENCE, Verifier
 
 LIMIT_S = 2.0
 HANGS = r"9^{9^{9^{9}}}"
@@ -72,7 +72,7 @@ def test_a_hostile_answer_costs_its_limit_once_and_is_undecided(verifier):
     verifier.classes(["x", "y+1"])
     start = time.perf_counter()
     classes = verifier.classes([HANGS, "x+1", HANGS, "1+x", HANGS + " ", "3"])
-    assert time.perf_counter() - start < LIMIT_S + 4
+    assert time.perf_counter() - start < LIMIT_S * PATIENCE + 8
     assert classes.num_undecided == 3
     assert classes.labels == (None, 1, None, 1, None, 0)
 
@@ -87,7 +87,7 @@ def test_a_hostile_answer_costs_its_limit_once_and_is_undecided(verifier):
 def test_no_answer_breaks_the_pool_or_costs_more_than_its_limit(verifier, answer):
     start = time.perf_counter()
     classes = verifier.classes([answer, "5", "x+y", "y+x"])
-    assert time.perf_counter() - start < LIMIT_S + 4
+    assert time.perf_counter() - start < LIMIT_S * PATIENCE + 8
     assert classes.labels[2] == classes.labels[3] is not None and classes.labels[1] is not None
 
 
@@ -109,11 +109,9 @@ def test_a_worker_killed_in_the_midst_of_work_is_replaced_and_nothing_is_lost():
         results = []
         thread = threading.Thread(target=lambda: results.extend(pool.classes_many(groups)))
         thread.start()
-        for _ in range(3):
-            time.sleep(0.4)
-            child = pool.processes[0].child
-            if child is not None and thread.is_alive():
-                os.kill(child.pid, signal.SIGKILL)
+        time.sleep(0.2)
+        assert thread.is_alive(), "the work was too short to be killed in its midst"
+        os.kill(pool.processes[0].child.pid, signal.SIGKILL)
         thread.join()
     assert len(results) == len(groups)
     assert all(result.num_undecided == 0 and len(result.representatives) == 2 for result in results)
@@ -123,7 +121,7 @@ def test_it_works_from_a_thread_with_a_hard_limit(verifier):
     results = []
     thread = threading.Thread(target=lambda: results.append(verifier.classes([HANGS, "x+1", "1+x"])))
     thread.start()
-    thread.join(LIMIT_S + 6)
+    thread.join(LIMIT_S * PATIENCE + 12)
     assert results[0].labels == (None, 0, 0)
 
 

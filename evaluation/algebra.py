@@ -1,0 +1,212 @@
+"""From one LaTeX expression to its value, with math-verify's parser; for worker processes only, where a time and a memory limit hold.
+
+Refuses what math-verify accepts too readily: an equation without an unknown is its value if it is true and mere text if not;
+relations are the same only if one is a multiple of the other; numbers are compared relatively, never at a fixed decimal.
+"""
+
+import hashlib
+import logging
+from fractions import Fraction
+
+import sympy
+from latex2sympy2_extended import is_expr_of_only_symbols
+from latex2sympy2_extended.latex2sympy2 import ConversionConfig, NormalizationConfig, latex2sympy
+from latex2sympy2_extended.logic import And
+from math_verify import verify
+from sympy.core.function import AppliedUndef
+from sympy.core.relational import Relational
+
+from evaluation import intervals, values
+from evaluation.notation import latex
+from evaluation.values import EMPTY, Group, Named, Opaque, Relation, Scalar, Text, Value
+
+logging.getLogger("math_verify").setLevel(logging.CRITICAL)
+
+NUM_POINTS = 3
+NUM_TERMS = 12
+"""A power series is remembered by its first terms."""
+MAX_ITEMS = 64
+_DIGITS = 30
+_NORMAL = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
+_CASED = ConversionConfig(lowercase_symbols=False)
+
+
+def expression_value(key: str) -> Value | None:
+    """What a single expression or relation means, or None where the parser cannot read it (it says so with bare Exceptions)."""
+    try:
+        parsed = latex2sympy(latex(key), normalization_config=_NORMAL, conversion_config=_CASED)
+    except (MemoryError, RecursionError):
+        raise
+    except Exception:  # noqa: BLE001  (the parser raises plain Exception for every syntax error: an answer it cannot read)
+        return None
+    if parsed is None or isinstance(parsed, str):
+        return None
+    series = _first_terms(parsed)
+    return _value(parsed, key) if series is None else Group(kind="series", items=(_value(series, key),), ordered=True)
+
+
+def _value(expression: object, key: str) -> Value:
+    match expression:
+        case sympy.MatrixBase():
+            return _group("matrix {}x{}".format(*expression.shape), list(expression.flat()), key, ordered=True)
+        case sympy.MatrixExpr():
+            explicit = expression.doit()
+            return _value(explicit, key) if isinstance(explicit, sympy.MatrixBase) else _opaque(expression)
+        case sympy.Set() if expression is sympy.S.EmptySet:
+            return EMPTY
+        case sympy.FiniteSet() if len(expression.args) == 1:
+            return _value(expression.args[0], key)
+        case sympy.FiniteSet():
+            return _group("set", expression.args, key, ordered=False)
+        case sympy.Tuple():
+            return _group("tuple", expression.args, key, ordered=True)
+        case sympy.Interval():
+            return _group(_brackets(expression), (expression.start, expression.end), key, ordered=True)
+        case sympy.Union():
+            return _group("union", expression.args, key, ordered=False)
+        case Relational() | And():
+            return _relation(expression, key)
+        case sympy.Expr() if not expression.has(sympy.nan, sympy.zoo):
+            return _scalar(expression) or _opaque(expression)
+        case sympy.Set():
+            return _opaque(expression)
+        case _:
+            return Text(text=key)
+
+
+def _brackets(interval: sympy.Interval) -> str:
+    """An open interval and an ordered pair are written alike, so they are the same kind."""
+    kinds = {(True, True): "tuple", (True, False): "(]", (False, True): "[)", (False, False): "[]"}
+    return kinds[bool(interval.left_open), bool(interval.right_open)]
+
+
+def _group(kind: str, items: object, key: str, *, ordered: bool) -> Value:
+    if len(items) > MAX_ITEMS:
+        return Text(text=key)
+    return Group(kind=kind, items=tuple(_value(item, str(item)) for item in items), ordered=ordered)
+
+
+def _first_terms(expression: sympy.Basic) -> sympy.Basic | None:
+    """An expression with infinite sums of functions, with their first terms in place of each; None where there is no such sum."""
+    if not isinstance(expression, sympy.Basic):
+        return None
+    endless = [part for part in expression.atoms(sympy.Sum, sympy.Product) if part.free_symbols and part.limits[0][-1] is sympy.oo]
+    endless = [part for part in endless if len(part.limits) == 1 and part.limits[0][1].is_Integer]
+    if not endless:
+        return None
+    terms = {}
+    for part in endless:
+        index, low, _ = part.limits[0]
+        written = [part.function.subs(index, low + step) for step in range(NUM_TERMS)]
+        terms[part] = sympy.Add(*written) if isinstance(part, sympy.Sum) else sympy.Mul(*written)
+    return expression.subs(terms)
+
+
+def _opaque(expression: object) -> Opaque:
+    return Opaque(expression=expression, agree=_agree)
+
+
+def _agree(gold: object, prediction: object) -> bool:
+    return bool(verify(gold, prediction, timeout_seconds=None))
+
+
+def _relation(expression: object, key: str) -> Value:
+    """An assignment is a named value, a true equation of numbers is its value, other relations are compared as relations."""
+    links = _links(expression)
+    if not links or not all(isinstance(link, Relational) for link in links):
+        return Text(text=key)
+    first, last = links[0], links[-1]
+    if all(isinstance(link, sympy.Eq) for link in links):
+        if first.lhs is sympy.I or (is_expr_of_only_symbols(first.lhs) and first.lhs.free_symbols):
+            return Named(name=str(first.lhs), value=_value(last.rhs, key), residual=_residual(first.lhs, last.rhs))
+        if not any(link.free_symbols for link in links):
+            return _value(last.rhs, key) if all(_true(link) for link in links) else Text(text=key)
+    relations = [_single(link) for link in links]
+    if any(relation is None for relation in relations):
+        return Text(text=key)
+    return relations[0] if len(relations) == 1 else Group(kind="all", items=tuple(relations), ordered=False)
+
+
+def _links(expression: object) -> list[object]:
+    """The relations of a chain, in the order written."""
+    if not isinstance(expression, And):
+        return [expression]
+    return [link for argument in expression._unsorted_args for link in _links(argument)]
+
+
+def _true(equation: sympy.Eq) -> bool:
+    left, right = _value(equation.lhs, ""), _value(equation.rhs, "")
+    return isinstance(left, Scalar) and isinstance(right, Scalar) and values.same(left, right)
+
+
+def _single(relation: Relational) -> Relation | Named | None:
+    """The relation as `residual` against zero, or None where it has no unknown or no numbers."""
+    kinds = {"==": "=", "!=": "!=", "<": "<", "<=": "<=", ">": "<", ">=": "<="}
+    sides = (relation.rhs, relation.lhs) if relation.rel_op in (">", ">=") else (relation.lhs, relation.rhs)
+    residual = _residual(*sides) if relation.free_symbols and relation.rel_op in kinds else None
+    if residual is None:
+        return None
+    kind = kinds[relation.rel_op]
+    return (_solved(relation, residual, kind) if kind in ("<", "<=") else None) or Relation(kind=kind, residual=residual)
+
+
+def _solved(relation: Relational, residual: Scalar, kind: str) -> Named | None:
+    """An inequality in one unknown that is linear in it, as the interval that solves it."""
+    symbols = [symbol for symbol in relation.free_symbols if symbol.name != "i"]
+    if len(symbols) != 1 or len(residual.points) != NUM_POINTS:
+        return None
+    name = symbols[0].name
+    at = [values.real(_coordinate(name, point)._mpf_) for point in range(NUM_POINTS)]
+    return intervals.solved(name, at, residual.points, strict=kind == "<", rough=residual.rough)
+
+
+def _residual(left: object, right: object) -> Scalar | None:
+    if not (isinstance(left, sympy.Expr) and isinstance(right, sympy.Expr)):
+        return None
+    return _scalar(sympy.Add(left, sympy.Mul(-1, right, evaluate=False), evaluate=False))
+
+
+def _scalar(expression: sympy.Expr) -> Scalar | None:
+    """The expression's numbers: exact where it is a rational, else its values at the fixed points; None where it has none."""
+    if isinstance(expression, sympy.Rational):
+        return Scalar(exact=Fraction(int(expression.p), int(expression.q)))
+    plain_symbols = expression.replace(lambda part: isinstance(part, AppliedUndef | sympy.Derivative), lambda part: sympy.Symbol(str(part)))
+    symbols = sorted(plain_symbols.free_symbols, key=lambda symbol: symbol.name)
+    rough = plain_symbols.has(sympy.Float)
+    points = []
+    unknown = any(symbol.name != "i" for symbol in symbols)
+    for point in range(NUM_POINTS if unknown else 1):
+        number = _number(plain_symbols, {symbol: _coordinate(symbol.name, point) for symbol in symbols})
+        if number is None:
+            return None
+        points.append(number)
+    return Scalar(points=tuple(points), rough=rough)
+
+
+def _number(expression: sympy.Expr, at: dict[sympy.Symbol, sympy.Expr]) -> values.Point | None:
+    """The expression's value, or None where sympy cannot evaluate it (it says so with any of these errors)."""
+    try:
+        number = expression.evalf(_DIGITS, subs=at) if at else expression.evalf(_DIGITS)
+    except (ArithmeticError, AttributeError, NotImplementedError, TypeError, ValueError):
+        return None
+    if number in (sympy.oo, -sympy.oo):
+        return values.real("inf" if number is sympy.oo else "-inf")
+    real, imaginary = number.as_real_imag()
+    if not all(part.is_Float or part.is_Integer or part.is_Rational for part in (real, imaginary)):
+        return None
+    return values.complex_number(_part(real), _part(imaginary))
+
+
+def _part(number: sympy.Expr) -> values.Point:
+    """One part of a number; what the evaluation could not tell from zero is zero."""
+    unknown = number.is_Float and number._prec <= 1
+    return values.real(0) if unknown else values.real(sympy.Float(number, _DIGITS)._mpf_)
+
+
+def _coordinate(name: str, point: int) -> sympy.Expr:
+    """A fixed number for a symbol, unlike any a person writes: positive at the first points, negative at the last; i is imaginary."""
+    if name == "i":
+        return sympy.I
+    digest = hashlib.sha256(f"{name} {point}".encode()).digest()
+    size = sympy.Rational(int.from_bytes(digest[:16], "big"), 2**128) * 2 + sympy.Rational(3, 10)
+    return sympy.Float(-size if point == NUM_POINTS - 1 else size, 2 * _DIGITS)

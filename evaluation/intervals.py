@@ -1,0 +1,79 @@
+"""Inequalities in one unknown as intervals, so that `x<5` and `(-\\infty,5)` are one answer."""
+
+from collections.abc import Sequence
+
+from evaluation.values import EMPTY, Group, Named, Point, Scalar, Value, number, real
+
+_ENDS = {"tuple": (False, False), "(]": (False, True), "[)": (True, False), "[]": (True, True)}
+_KINDS = {closed: kind for kind, closed in _ENDS.items()}
+
+
+def interval(low: object, high: object, *, closed: tuple[bool, bool] = (False, False), rough: bool = False) -> Group:
+    """An interval; an open one is written as an ordered pair is, so the two are the same kind."""
+    ends = tuple(Scalar(points=(real(end),), rough=rough) for end in (low, high))
+    return Group(kind=_KINDS[closed], items=ends, ordered=True)
+
+
+def solved(name: str, at: Sequence[Point], residual: Sequence[Point], *, strict: bool, rough: bool) -> Named | None:
+    """`residual < 0` (or <= 0) solved for its only unknown, where the residual is linear; `at` are the unknown's values."""
+    slope = (residual[1] - residual[0]) / (at[1] - at[0])
+    if not slope or abs(getattr(slope, "imag", 0)) > 0:
+        return None
+    line = residual[0] + slope * (at[2] - at[0])
+    if abs(line - residual[2]) > real("1e-20") * (1 + abs(line)):
+        return None
+    bound = (at[0] - residual[0] / slope).real
+    if slope.real > 0:
+        return Named(name=name, value=interval("-inf", bound, closed=(False, not strict), rough=rough))
+    return Named(name=name, value=interval(bound, "inf", closed=(not strict, False), rough=rough))
+
+
+def joined(items: Sequence[Value | None]) -> Named | None:
+    """The union of solved inequalities in one unknown; None where there are others among them."""
+    spans = _spans(items)
+    if spans is None:
+        return None
+    name, groups = spans
+    return Named(name=name, value=Group(kind="union", items=tuple(groups), ordered=False))
+
+
+def intersection(items: Sequence[Value | None]) -> Named | None:
+    """What solved inequalities in one unknown have in common; None where there are others among them."""
+    spans = _spans(items)
+    if spans is None:
+        return None
+    name, groups = spans
+    low = max(groups, key=lambda g: (_end(g, 0), not _ENDS[g.kind][0]))
+    high = min(groups, key=lambda g: (_end(g, 1), _ENDS[g.kind][1]))
+    closed = (_ENDS[low.kind][0], _ENDS[high.kind][1])
+    if _end(low, 0) > _end(high, 1):
+        return Named(name=name, value=EMPTY)
+    return Named(name=name, value=Group(kind=_KINDS[closed], items=(low.items[0], high.items[1]), ordered=True))
+
+
+def chained(value: Value) -> Value:
+    """A chain of inequalities (`1 < x < 2`) as the interval it describes; anything else as it is."""
+    if isinstance(value, Group) and value.kind == "all":
+        return intersection(value.items) or value
+    return value
+
+
+def _spans(items: Sequence[Value | None]) -> tuple[str, list[Group]] | None:
+    """The common name and the intervals of solved inequalities."""
+    named = [item for item in items if isinstance(item, Named) and isinstance(item.value, Group) and item.value.kind in _ENDS]
+    if len(named) != len(items) or len(named) < 2 or len({item.name for item in named}) > 1:
+        return None
+    groups = [item.value for item in named if isinstance(item.value, Group)]
+    return (named[0].name, groups) if all(_numbers(group) for group in groups) else None
+
+
+def _numbers(group: Group) -> bool:
+    return all(isinstance(end, Scalar) and number(end) is not None for end in group.items)
+
+
+def _end(group: Group, side: int) -> Point:
+    end = group.items[side]
+    assert isinstance(end, Scalar), "the ends of a span are numbers"
+    found = number(end)
+    assert found is not None, "the ends of a span are numbers"
+    return found.real

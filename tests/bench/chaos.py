@@ -1,0 +1,209 @@
+"""Chaos: a whole chain of two rounds on a real Slurm (`slurm/lab`), under random accidents, against the same run undisturbed.
+
+`python tests/bench/chaos.py [--events 24] [--seed 0] [--folder DIR]` starts its own lab and prints what happened: events, how many
+preempted jobs left at a safe point, seconds of work that had to be done again, and whether the data is the same, byte for byte.
+The engines are quick stand-ins (tests/flow/stand_in); stages, scheduling, Slurm and signals are real.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests/flow")]
+
+from lab import Lab, Trial, new_trial, nodes_of, preempt, slurm, start_lab, wait_until
+
+from jobs.queue import Queued
+from serl.events import read_events
+
+PAUSE_S = (0.5, 4.0)
+SETUP = ("export SERL_TEST_CALL_S=0.8 SERL_TEST_STEP_S=0.8 SERL_TEST_LOAD_S=0.5",)
+CONFIG = {"rounds": 2}
+
+
+@dataclass
+class Chaos:
+    """Accidents that happen to a trial; each returns whether there was something to happen to."""
+
+    trial: Trial
+    lab: Lab
+    rng: random.Random
+    seen: Counter[str] = field(default_factory=Counter)
+    warned: set[Path] = field(default_factory=set)  # event files of attempts at work on a node that was taken away
+
+    def victim(self) -> Queued | None:
+        running = self.trial.queue("RUNNING")
+        return self.rng.choice(running) if running else None
+
+    def preempted(self) -> bool:
+        if (job := self.victim()) is None:
+            return False
+        node = self.rng.choice(nodes_of(job))
+        for other in self.trial.queue("RUNNING"):
+            if node in nodes_of(other):
+                attempts = (self.trial.run.root / "events").glob(f"*-{other.id}-{_restarts(other.id)}-0.jsonl")
+                self.warned |= {events for events in attempts if not ended(events)}
+        preempt(node)
+        return True
+
+    def requeued(self) -> bool:
+        return (job := self.victim()) is not None and _tried("scontrol", "requeue", job.id)
+
+    def cancelled_and_resumed(self) -> bool:
+        job = self.victim()
+        if job is None:
+            return False
+        slurm("scancel", job.id)
+        return self.resumed()
+
+    def resumed(self) -> bool:
+        command = [sys.executable, "-m", "jobs.resume", self.trial.run.root.name, "--cluster", str(self.trial.cluster_file), "--data", str(self.trial.run.data_root)]
+        self.launcher = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        _, error = self.launcher.communicate(timeout=180)
+        assert self.launcher.returncode == 0, error
+        return True
+
+    def launcher_killed_and_resumed(self) -> bool:
+        """Something is cancelled so that there is something to submit; the launcher dies somewhere in doing so; another finishes."""
+        if (job := self.victim()) is None:
+            return False
+        slurm("scancel", job.id)
+        command = [sys.executable, "-m", "jobs.resume", self.trial.run.root.name, "--cluster", str(self.trial.cluster_file), "--data", str(self.trial.run.data_root)]
+        launcher = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        before = self._journal()
+        wait_until(lambda: launcher.poll() is not None or self._journal() > before, "the launcher to submit")
+        time.sleep(self.rng.uniform(0, 0.3))
+        launcher.kill()
+        launcher.wait()
+        return self.resumed()
+
+    def _journal(self) -> int:
+        return (self.trial.run.root / "slurm.jsonl").stat().st_size
+
+    def rank_killed(self) -> bool:
+        tasks = self.trial.tasks()
+        if not tasks:
+            return False
+        os.kill(self.rng.choice(tasks).pid, signal.SIGKILL)
+        return True
+
+    def node_crashed(self) -> bool:
+        if (job := self.victim()) is None:
+            return False
+        number = self.rng.choice(nodes_of(job))[1:]
+        self.lab("crash-node", number)
+        time.sleep(1)
+        self.lab("start-node", number)
+        return True
+
+    def daemon_killed(self) -> bool:
+        """The node's tasks live on as orphans while their job runs again elsewhere."""
+        if (job := self.victim()) is None:
+            return False
+        node = self.rng.choice(nodes_of(job))
+        self.lab("kill-node", node[1:])
+        slurm("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=chaos")
+        self.lab("start-node", node[1:])
+        return True
+
+    def controller_restarted(self) -> bool:
+        self.lab("restart-controller")
+        return True
+
+    def once(self, accident: str) -> None:
+        happen: Callable[[], bool] = getattr(self, accident)
+        try:
+            self.seen[accident] += happen()
+        except (subprocess.CalledProcessError, ProcessLookupError, FileNotFoundError):
+            self.seen["too late"] += 1  # the victim had just gone
+
+
+ACCIDENTS = {
+    "preempted": 6, "requeued": 3, "cancelled_and_resumed": 3, "launcher_killed_and_resumed": 2, "rank_killed": 4, "node_crashed": 2, "daemon_killed": 2,
+    "controller_restarted": 2,
+}  # fmt: skip
+
+
+def ended(events: Path) -> bool:
+    """Whether the attempt left by itself: at a safe point, or done."""
+    return any(json.loads(line)["kind"] in ("stopped", "done") for line in events.read_text().splitlines() if line.endswith("}"))
+
+
+def _restarts(job: str) -> str:
+    return slurm("scontrol", "show", "job", job).partition("Restarts=")[2].split()[0]
+
+
+def _tried(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0
+
+
+def disturb(chaos: Chaos, events: int) -> None:
+    """Accidents at random times until there were enough of them, as long as there is something to disturb."""
+    deck: list[str] = []
+    while chaos.seen.total() - chaos.seen["too late"] < events and not chaos.trial.done():
+        if not deck:
+            deck = [name for name, times in ACCIDENTS.items() for _ in range(times)]
+            chaos.rng.shuffle(deck)
+        time.sleep(chaos.rng.uniform(*PAUSE_S))
+        wait_until(lambda: bool(chaos.trial.queue("RUNNING")) or not chaos.trial.queue(), "a job to run", chaos.trial.explain)
+        if not chaos.trial.queue():
+            chaos.resumed()
+            chaos.seen["stuck, so resumed"] += 1
+            continue
+        chaos.once(deck.pop())
+        print(f"{time.strftime('%H:%M:%S')} {dict(chaos.seen)}", flush=True)
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--events", type=int, default=24)
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--folder", type=Path, default=None)
+    p.add_argument("--port", default=None)
+    args = p.parse_args()
+    folder = args.folder or Path(tempfile.mkdtemp())
+    lab = start_lab(folder / "lab", *(["--port", args.port] if args.port else []))
+    try:
+        calm, chaotic = new_trial(folder / "calm", config=CONFIG), new_trial(folder / "chaos", config=CONFIG, setup=SETUP)
+        calm.submit()
+        expected = calm.finish()
+        chaos = Chaos(chaotic, lab, random.Random(args.seed))
+        begun = time.monotonic()
+        chaotic.submit()
+        disturb(chaos, args.events)
+        wait_until(lambda: not chaotic.queue(), "the queue to be empty", chaotic.explain)
+        if not chaotic.done():
+            print(json.dumps([json.loads(f.read_bytes()) for f in chaotic.run.root.glob("failures/*.json")], indent=1))
+            chaos.seen["resumed at the end"] += 1
+            chaos.resumed()
+        assert chaotic.finish() == expected, "the data differs from the undisturbed run's"
+        report(chaos, calm, time.monotonic() - begun)
+    finally:
+        lab("stop")
+
+
+def report(chaos: Chaos, calm: Trial, seconds: float) -> None:
+    t = chaos.trial
+    manifests = list(t.run.root.glob("round_*/*/shard_*.json"))
+    kinds = Counter(e["kind"] for e in read_events(t.run.root / "events"))
+    again = {what: t.noted(what).total() - calm.noted(what).total() for what in ("start", "step")}
+    print(f"accidents: {sum(n for k, n in chaos.seen.items() if k in ACCIDENTS)} {dict(chaos.seen)}")
+    print(f"saves/preemptions of attempts at work: {sum(map(ended, chaos.warned))}/{len(chaos.warned)}")
+    print(f"attempts {kinds['start']}, left at a safe point {kinds['stopped']}, done {kinds['done']}")
+    print(f"{len(manifests)} manifests of {len(calm.noted('end'))} parts; data identical to the undisturbed run; jobs left {len(t.queue())}")
+    print(f"work done again: {again['start']} parts and {again['step']} steps of 0.8 s = {0.8 * sum(again.values()):.0f} s; {seconds:.0f} s in all")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Overlap between questions: exact, by runs of thirteen words, and neither."""
+
+import json
+
+from evaluation.overlap import main, overlap, words
+
+LONG = "a train leaves the town at noon and travels sixty miles in one hour how fast does it go"
+
+
+def test_case_spacing_and_punctuation_do_not_count():
+    assert words("What is  $2+3$?") == words("what is 2 + 3") == ("what", "is", "2", "3")
+
+
+def test_exact_repetitions_and_shared_runs_are_told_apart():
+    found = overlap([LONG, "What is 2+3?", "quite new", f"On Monday {LONG}"], [LONG.upper() + "?", "what is 2 + 3", "something else"])
+    assert (found.exact_ours, found.exact_theirs) == (2, 2)
+    assert (found.runs_ours, found.runs_theirs) == (3, 2)
+    assert found.examples[0] == (0, 0)
+
+
+def test_twelve_words_in_a_row_are_not_enough():
+    twelve = " ".join(LONG.split()[:12])
+    assert overlap([f"{twelve} x"], [f"{twelve} y"]).runs_ours == 0
+    thirteen = " ".join(LONG.split()[:13])
+    assert overlap([f"{thirteen} x"], [f"{thirteen} y"]).runs_ours == 1
+
+
+def test_the_command_reads_files_of_questions(tmp_path, capsys):
+    rows = [{"id": "a", "question": LONG, "answer": "1", "kind": "k"}]
+    (tmp_path / "arithmetic.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "ours.jsonl").write_text(json.dumps({"text": LONG}) + "\n")
+    assert main([str(tmp_path / "ours.jsonl"), "--data", str(tmp_path), "--benchmarks", "arithmetic"]) == 0
+    assert "ours.jsonl" in capsys.readouterr().out
