@@ -29,10 +29,12 @@ def in_parts(
             begun = time.monotonic()
             if engine is None:
                 work.phase("load")
-            engine = engine or generator.Generator(policy, work.run.config.engine, device=work.device)
+                engine = generator.Generator(policy, work.run.config.engine, device=work.device)
+                work.events.add("phase", name=f"{work.shard.stage} load", seconds=round(time.monotonic() - begun, 3))
             work.phase(f"part {number}")
             data = attempt.commit(number, compute(engine, items[start : start + size]))
             longest_s = max(longest_s, time.monotonic() - begun)
+            work.events.add("phase", name=f"{work.shard.stage} part {number}", seconds=round(time.monotonic() - begun, 3))
         parts.append(data)
         work.progress(min(start + size, len(items)), len(items), unit)
     work.phase("publish")
