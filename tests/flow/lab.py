@@ -15,7 +15,7 @@ import yaml
 from deterministic import CONFIG, all_shards, content, new_root
 
 from jobs.cluster import load_cluster
-from jobs.queue import Journal, Queued, at_work, look_at_queue
+from jobs.queue import Journal, Queued, at_work
 from jobs.runs import freeze_code
 from jobs.slurm import live, submit_missing
 from serl.config import RunConfig
@@ -158,7 +158,3 @@ def preempt(node: str) -> None:
 
 def slurm(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-
-
-def nothing_queued() -> bool:
-    return not look_at_queue()

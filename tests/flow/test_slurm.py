@@ -11,7 +11,7 @@ import pytest
 from lab import ROOT, new_trial, nodes_of, preempt, slurm, start_lab, wait_until
 
 from jobs import slurm as submission
-from jobs.queue import Journal, look_at_queue
+from jobs.queue import Journal
 from serl.events import read_events
 
 pytestmark = pytest.mark.timeout(400)
@@ -37,7 +37,7 @@ def trial(lab, tmp_path):
     yield new
     for t in made:
         submission.cancel(t.run)
-    wait_until(lambda: not look_at_queue(), "the queue to be empty")
+    wait_until(lambda: not any(t.queue() for t in made), "the queue to be empty")
 
 
 @pytest.fixture(scope="module")
