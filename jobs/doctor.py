@@ -24,6 +24,7 @@ from jobs.checks import Check, check_site, ok, problem, warning
 from jobs.cluster import Local, Resources, Slurm, load_cluster
 from jobs.command import EXIT_FAILED, data_root, main, parser
 from jobs.machine_checks import check_clocks, check_data, check_machine
+from jobs.queue import SlurmError, ask_slurm
 from jobs.runs import ROOT
 from jobs.site import (
     LIST_ASSOCIATIONS,
@@ -41,7 +42,6 @@ from jobs.site import (
 from jobs.stage_checks import check_lead_time, check_stages
 from serl.config import StageName
 
-ASK_LIMIT_S = 60
 POLL_S = 1.0
 JOB_MIN = 15
 SHARE_S = 30.0  # for a file written on a node to show on this one
@@ -138,13 +138,9 @@ def ask_site() -> Site:
 
 def ask(command: Sequence[str]) -> str:
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=ASK_LIMIT_S).stdout
-    except FileNotFoundError:
-        raise Unanswered(f"{command[0]}: not found") from None
-    except subprocess.TimeoutExpired:
-        raise Unanswered(f"{' '.join(command[:3])}: no answer within {ASK_LIMIT_S} s") from None
-    except subprocess.CalledProcessError as e:
-        raise Unanswered(f"{' '.join(command[:3])}: {(e.stderr or e.stdout).strip()}") from e
+        return ask_slurm([*command])
+    except SlurmError as e:
+        raise Unanswered(str(e)) from e
 
 
 def user() -> str:
