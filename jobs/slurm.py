@@ -30,15 +30,20 @@ SETUP = (
     "end=$(squeue --noheader --jobs=$me --format=%e)",
     "export SLURM_JOB_END_TIME=$(date --date=\"${end:-unknown}\" +%s 2> /dev/null)",
 )
-# The step's exit code decides; srun reports a task killed by signal N as 128 + N. A job that is no longer running in Slurm's eyes was
-# cancelled or requeued already: to requeue it would raise it from the dead. The controller may be away for a while.
+# The step's exit code decides; srun reports a task killed by signal N as 128 + N. A job that is completing while this shell still runs was
+# cancelled or requeued already: to requeue it would raise it from the dead. One that is at work elsewhere has left this node behind, cut off
+# as it was. Any other state (RUNNING, SIGNALING ...) is ours to requeue. The controller may be away for a while.
 TEARDOWN = (
     "code=$? how=",
     f"if [ $code -eq {EXIT_REQUEUE} ] || [ $code -gt 128 ]; then how=requeue; fi",
     "if [ -e {folder}/wish-$me ]; then how=$(cat {folder}/wish-$me); fi",
     "for pause in 1 2 4 8 16 32 64 128; do",
     "    [ -n \"$how\" ] || break",
-    "    state=$(squeue --noheader --jobs=$me --format=%T) && { [ \"$state\" != RUNNING ] || scontrol $how $me; } && break",
+    "    where=$(squeue --noheader --jobs=$me --format=%B@%T) && case $where in",
+    "        $SLURMD_NODENAME@COMPLETING) break ;;",
+    "        $SLURMD_NODENAME@*) scontrol $how $me && break ;;",
+    "        *) break ;;",
+    "    esac",
     "    sleep $pause",
     "done",
     "[ -z \"$how\" ] || [ ! -s {folder}/exclude-$me ] || scontrol update JobId=$me ExcNodeList=$(cat {folder}/exclude-$me)",

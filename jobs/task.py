@@ -115,6 +115,8 @@ class Task:
         except Preempted:
             events.add("stopped")
             return "stopped"
+        finally:
+            stop.ignore()
         return "done"
 
     def _may_start(self, run: Run, job: submitit.JobEnvironment, attempt: str) -> bool:

@@ -28,6 +28,11 @@ class Stop:
     def request(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
 
+    def ignore(self) -> None:
+        """Nothing is left to save; python itself would die of a signal while it ends, and look killed."""
+        for number in (signal.SIGTERM, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
+
     def due(self, next_s: float = 0.0) -> bool:
         """Whether to leave now, since asked to or since the next `next_s` seconds of work would not be saved in time."""
         return self.requested or (self.end is not None and time.time() + next_s + MARGIN_S > self.end)

@@ -229,6 +229,32 @@ def test_the_script_asks_for_requeue_which_submitit_leaves_out(cluster, run):
     assert "#SBATCH --requeue\n" in sbatch_text(run.root, "d", cluster, job)
 
 
+@pytest.mark.parametrize(
+    ("code", "where", "expected"),
+    [
+        (0, "n0@RUNNING", ""),
+        (1, "n0@RUNNING", ""),
+        (EXIT_REQUEUE, "n0@RUNNING", "requeue 7_3"),
+        (137, "n0@RUNNING", "requeue 7_3"),
+        (140, "n0@SIGNALING", "requeue 7_3"),  # while Slurm is still handing out the warning that made it leave
+        (EXIT_REQUEUE, "n0@COMPLETING", ""),  # scancel, or requeued by Slurm itself
+        (EXIT_REQUEUE, "n/a@PENDING", ""),
+        (137, "n1@RUNNING", ""),  # an orphan: the job is at work elsewhere
+    ],
+)
+def test_the_script_requeues_a_job_only_while_it_is_its_own(run, cluster, tmp_path, code, where, expected):
+    text = sbatch_text(run.root, "d", cluster, plan(run.config, run.done)[0])
+    lines = ["#!/bin/bash", *text.partition("# setup\n")[2].partition("export PYTHONPATH")[0].splitlines(), f"(exit {code})", text.partition("# teardown\n")[2]]
+    (tmp_path / "script").write_text("\n".join(lines))
+    for name, body in (("squeue", f'case "$*" in *%e*) echo N/A ;; *) echo {where} ;; esac'), ("scontrol", f'echo "$@" >> {tmp_path}/asked')):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    ours = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3", "SLURMD_NODENAME": "n0"}
+    assert subprocess.run(["bash", tmp_path / "script"], env=ours, timeout=20, check=False).returncode == code
+    asked = tmp_path / "asked"
+    assert (asked.read_text().strip() if asked.exists() else "") == expected
+
+
 def test_an_error_left_by_another_rank_or_attempt_does_not_undo_a_manifest(on_node, run):
     folder, task = on_node
     paths = submitted(folder, task)
