@@ -9,7 +9,7 @@ from evaluation.benchmark import load_benchmark
 from evaluation.benchmark import load_problems as load_benchmark_problems
 from jobs.plan import Job, bytes_needed, estimate
 from serl.config import Checkpoint, RunConfig, Scratch
-from serl.hf_folder import validate_model_folder
+from serl.hf_folder import model_folder, validate_model_folder
 from serl.problems import GENERATED_BENCHMARKS, load_problems
 
 MARGIN_BYTES = 200 * 2**20
@@ -18,7 +18,7 @@ MARGIN_BYTES = 200 * 2**20
 def preflight(config: RunConfig, data: Path, root: Path, jobs: Sequence[Job]) -> None:
     """Raises ValueError for the first thing a user has to mend before `jobs` can run."""
     if isinstance(config.base, Checkpoint):
-        validate_model_folder(_base_folder(config.base, data))
+        validate_model_folder(model_folder(config.base.path, data))
     _check_space(data, bytes_needed([estimate(config, job, num_parameters(config, data)) for job in jobs]))
     sources = [config.seeds, config.respond.problems.source if config.respond and config.respond.problems else None]
     for source in sources:
@@ -36,12 +36,8 @@ def num_parameters(config: RunConfig, data: Path) -> int:
         case Scratch(architecture=a):
             return a.vocabulary * a.hidden + a.layers * (4 * a.hidden**2 + 3 * a.hidden * a.intermediate)
         case Checkpoint():
-            folder = _base_folder(config.base, data)
+            folder = model_folder(config.base.path, data)
             return sum(p.stat().st_size for p in folder.glob("*.safetensors")) // 2 if folder.is_dir() else 0
-
-
-def _base_folder(base: Checkpoint, data: Path) -> Path:
-    return Path(base.path) if Path(base.path).is_absolute() else data / "models" / base.path
 
 
 def _check_space(data: Path, needed: int) -> None:

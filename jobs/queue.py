@@ -4,11 +4,12 @@ Job ids alone would not do: a launcher can die between sbatch and its record, an
 """
 
 import json
-import os
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from serl.files import append_row, read_rows
 
 DEFAULT_MAX_ARRAY = 1001
 ANSWER_S = 120.0
@@ -54,22 +55,12 @@ class Journal:
         return self._path.exists()
 
     def submissions(self) -> list[Submission]:
-        latest: dict[str, Submission] = {}
-        for line in self._path.read_text().splitlines() if self else ():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:  # torn by a crash: the intent before it, or the comment in the queue, still tells
-                continue
-            latest[row["token"]] = Submission(**row | {"shards": tuple(row["shards"])})
+        """Where a crash tore a line, the intent before it, or the comment in the queue, still tells."""
+        latest = {row["token"]: Submission(**row | {"shards": tuple(row["shards"])}) for row in read_rows(self._path)}
         return list(latest.values())
 
     def add(self, submission: Submission) -> None:
-        with open(self._path, "ab+") as f:
-            if f.tell() and (f.seek(-1, os.SEEK_END), f.read())[1] != b"\n":
-                f.write(b"\n")
-            f.write(json.dumps(asdict(submission)).encode() + b"\n")
-            f.flush()
-            os.fsync(f.fileno())
+        append_row(self._path, asdict(submission))
 
 
 def at_work(submissions: Iterable[Submission], queue: Iterable[Queued]) -> dict[tuple[str, int], Queued]:

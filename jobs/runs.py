@@ -6,11 +6,10 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from serl.files import fsync_tree, rename_if_absent, write_if_absent
+from serl.files import append_row, fsync_tree, read_rows, rename_if_absent, write_if_absent
 from serl.rundir import Run, RunError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -95,24 +94,11 @@ class Journal:
         self._path = root / "jobs.jsonl"
 
     def submissions(self) -> list[Submission]:
-        return list(self._read())
-
-    def _read(self) -> Iterator[Submission]:
-        if self._path.exists():
-            for line in self._path.read_text().splitlines():
-                try:
-                    row = json.loads(line)
-                    yield Submission(**row | {"process": Process(**row["process"])})
-                except json.JSONDecodeError:  # torn by a crash in mid-write: the process it spoke of stops by itself, its launcher being gone
-                    continue
+        """Without a torn line's: the process it spoke of stops by itself, its launcher being gone."""
+        return [Submission(**row | {"process": Process(**row["process"])}) for row in read_rows(self._path)]
 
     def add(self, submission: Submission) -> None:
-        with open(self._path, "ab+") as f:
-            if f.tell() and (f.seek(-1, os.SEEK_END), f.read())[1] != b"\n":  # a torn line must not take this one with it
-                f.write(b"\n")
-            f.write(json.dumps(asdict(submission)).encode() + b"\n")
-            f.flush()
-            os.fsync(f.fileno())
+        append_row(self._path, asdict(submission))
 
 
 def claim(root: Path) -> None:

@@ -5,7 +5,9 @@ On a shared file system the rename and the link are the atomic acts, and fsync i
 
 import hashlib
 import itertools
+import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 _counter = itertools.count()
@@ -45,6 +47,25 @@ def write_if_absent(path: Path, data: bytes, scratch: Path | None = None) -> boo
         os.unlink(temporary)
     fsync_dir(path.parent)
     return True
+
+
+def append_row(path: Path, row: dict) -> None:
+    """Add a durable JSON line; a line that a crash tore must not take this one with it."""
+    with open(path, "ab+") as f:
+        if f.tell() and (f.seek(-1, os.SEEK_END), f.read())[1] != b"\n":
+            f.write(b"\n")
+        f.write(json.dumps(row).encode() + b"\n")
+        f.flush()
+        os.fsync(f.fileno())
+
+
+def read_rows(path: Path) -> Iterator[dict]:
+    """The JSON lines that `append_row` finished; none where there is no file."""
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:  # torn by a crash in mid-write
+            continue
 
 
 def fsync_tree(folder: Path) -> None:

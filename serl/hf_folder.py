@@ -8,6 +8,11 @@ INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
 
 
+def model_folder(path: str, data_root: Path) -> Path:
+    """Where a configuration's model lies: an absolute folder, or one of <data root>/models."""
+    return Path(path) if Path(path).is_absolute() else data_root / "models" / path
+
+
 def validate_model_folder(folder: Path) -> None:
     """Raise ValueError naming the first missing, empty or unreadable file of the model at `folder`."""
     if not folder.is_dir():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from serl.config import Checkpoint
 from serl.events import Events
+from serl.hf_folder import model_folder
 from serl.preempt import Stop
 from serl.rundir import Attempt, Manifest, Run, RunError, Shard
 from serl.watchdog import Watchdog
@@ -59,8 +60,7 @@ def corpus_dir(run: Run) -> Path:
 def policy_dir(run: Run, round: int) -> tuple[Path, str]:
     """The weights that round `round` published, and their digest; refuses while they are not there."""
     if round == 0 and isinstance(run.config.base, Checkpoint):
-        path = Path(run.config.base.path)
-        folder = path if path.is_absolute() else run.data_root / "models" / path
+        folder = model_folder(run.config.base.path, run.data_root)
         if not (folder / "config.json").is_file():
             raise RunError(f"{folder}: no config.json; base.path must be a Hugging Face model folder")
         return folder, run.config.base.path
