@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from serl.config import Count, Natural, Section, StageName
+from serl.config import StageName
 from serl.configfile import load_tagged
+from serl.schema import Count, Natural, Section
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 Device = Literal["cpu", "cuda"]

@@ -10,7 +10,7 @@ from typing import Literal, assert_never
 from torch import Tensor
 
 from serl import advantage, objective
-from serl.config import Grpo, ReinforcePP, Rloo
+from serl.training import Grpo, ReinforcePP, Rloo
 
 PolicyKind = ReinforcePP | Rloo | Grpo
 

@@ -3,7 +3,7 @@
 import math
 from typing import assert_never
 
-from serl.config import Optimizer
+from serl.training import Optimizer
 
 
 def learning_rate(step: int, horizon: int, settings: Optimizer) -> float:

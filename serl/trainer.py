@@ -20,13 +20,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from serl import checkpoint, pieces
 from serl.batch import Rows, Sample, collate, plan_micro_batches
-from serl.config import Training
 from serl.model import TokenLogProbs, load_model, save_model
 from serl.objective import Loss
 from serl.pieces import Piece
 from serl.randomness import seed_of
 from serl.ranks import Ranks
 from serl.schedule import learning_rate
+from serl.training import Training
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from serl import algorithms, batch
-from serl.config import Pretrain, Scratch
+from serl.config import Scratch
 from serl.model import load_model, load_tokenizer, scratch_llama
 from serl.objective import ImitationLoss, Loss, mismatch
 from serl.preempt import Preempted
@@ -24,6 +24,7 @@ from serl.stages import Work, corpus_dir, policy_dir
 from serl.stages.corpus import DOCUMENTS, TOKENIZER
 from serl.stages.respond import round_groups, trainable
 from serl.trainer import StepStats, Trainer, compute_dtype, frozen_logprobs
+from serl.training import Pretrain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ Started by `test_trainer.py`, which owns the expectations; importable for the da
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import torch
 
 from serl.algorithms import LogProbs, columns, policy_loss
 from serl.batch import Sample, attach, sample_order, split_evenly
-from serl.config import Architecture, Optimizer, ReinforcePP, Training
+from serl.config import Architecture
 from serl.model import load_tokenizer, scratch_llama
+from serl.training import Optimizer, ReinforcePP, Training
 
 NUM_STEPS, SAVE_AT, SEED = 6, 3, 5
 OBJECTIVE = ReinforcePP(kl=0.01)
@@ -142,6 +144,8 @@ def main(base: Path, out: Path, saved: Path | None = None) -> None:
     seen = train_at_every_stage(base, out, ranks) if saved is None else resume_what_others_saved(base, out, saved, ranks)
     (out / f"rank_{ranks.rank}.json").write_text(json.dumps(seen))
     ranks.leave()
+    # gloo's threads outlive their group and can abort the interpreter on its way out, once in some hundred times; a stage is done by then, too
+    os._exit(0)
 
 
 if __name__ == "__main__":

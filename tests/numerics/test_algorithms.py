@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from serl.algorithms import LogProbs, advantages, columns, policy_loss
-from serl.config import Grpo, ReinforcePP, Rloo
+from serl.training import Grpo, ReinforcePP, Rloo
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "advantages.json"
 KINDS = {"reinforce_pp": ReinforcePP(kl=0.05), "rloo": Rloo(kl=0.05), "grpo": Grpo(kl=0.05)}

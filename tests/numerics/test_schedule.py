@@ -2,8 +2,8 @@
 
 import pytest
 
-from serl.config import Optimizer
 from serl.schedule import learning_rate
+from serl.training import Optimizer
 
 COSINE = Optimizer(lr=1.0, warmup=0.03, min_lr_ratio=0.1)
 

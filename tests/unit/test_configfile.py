@@ -6,8 +6,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from serl.config import RunConfig, Section
+from serl.config import RunConfig
 from serl.configfile import ConfigError, load, parse_yaml
+from serl.schema import Section
 
 
 class Small(Section):

@@ -4,8 +4,9 @@ import pytest
 
 from jobs.cluster import load_cluster
 from jobs.plan import estimate, plan
-from serl.config import Prompts, RunConfig, Section
+from serl.config import Prompts, RunConfig
 from serl.configfile import load, parse_yaml
+from serl.schema import Section
 from tests.conftest import ROOT
 
 FILES = sorted((ROOT / "configs").rglob("*.yaml"))

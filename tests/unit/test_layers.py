@@ -17,7 +17,7 @@ LAYERS: list[tuple[str, set[str]]] = [
     ("evaluation", {"evaluation"}),
     (
         "pure core",
-        {"serl.config", "serl.configfile", "serl.records", "serl.prompts", "serl.selfinstruct", "serl.vote", "serl.reward", "serl.randomness", "serl.problems"}
+        {"serl.schema", "serl.training", "serl.config", "serl.configfile", "serl.records", "serl.prompts", "serl.selfinstruct", "serl.vote", "serl.reward", "serl.randomness", "serl.problems"}
         | {"serl.arithmetic", "serl.arithmetic_solver", "serl.hf_folder"},
     ),
     ("pure torch", {"serl.advantage", "serl.objective", "serl.algorithms", "serl.batch", "serl.schedule"}),
