@@ -4,9 +4,10 @@ Refuses what math-verify accepts too readily: an equation without an unknown is 
 relations are the same only if one is a multiple of the other; numbers are compared relatively, never at a fixed decimal.
 """
 
-import hashlib
 import logging
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import Self
 
 import sympy
 from latex2sympy2_extended import is_expr_of_only_symbols
@@ -16,25 +17,25 @@ from math_verify import verify
 from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 
-from evaluation import intervals, values
-from evaluation.notation import latex
-from evaluation.values import EMPTY, Group, Named, Opaque, Relation, Scalar, Text, Value
+from evaluation import equations, points, values
+from evaluation.points import NUM_POINTS
+from evaluation.values import EMPTY, Group, Opaque, Scalar, Text, Value
 
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)
 
-NUM_POINTS = 3
 NUM_TERMS = 12
 """A power series is remembered by its first terms."""
 MAX_ITEMS = 64
 _DIGITS = 30
 _NORMAL = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
+_SIGNS: dict[str, equations.Sign] = {"==": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 _CASED = ConversionConfig(lowercase_symbols=False)
 
 
-def expression_value(key: str) -> Value | None:
+def read(latex: str, key: str) -> Value | None:
     """What a single expression or relation means, or None where the parser cannot read it (it says so with bare Exceptions)."""
     try:
-        parsed = latex2sympy(latex(key), normalization_config=_NORMAL, conversion_config=_CASED)
+        parsed = latex2sympy(latex, normalization_config=_NORMAL, conversion_config=_CASED)
     except (MemoryError, RecursionError):
         raise
     except Exception:  # noqa: BLE001  (the parser raises plain Exception for every syntax error: an answer it cannot read)
@@ -110,21 +111,37 @@ def _agree(gold: object, prediction: object) -> bool:
     return bool(verify(gold, prediction, timeout_seconds=None))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parsed:
+    """A side of a relation as the computer algebra has it."""
+
+    expression: sympy.Basic
+
+    @property
+    def name(self) -> str:
+        return str(self.expression)
+
+    @property
+    def symbols(self) -> frozenset[str]:
+        return frozenset(symbol.name for symbol in self.expression.free_symbols)
+
+    @property
+    def bare(self) -> bool:
+        return self.expression is sympy.I or is_expr_of_only_symbols(self.expression)
+
+    def value(self) -> Value:
+        return _value(self.expression, "")
+
+    def minus(self, other: Self) -> Scalar | None:
+        return _residual(self.expression, other.expression)
+
+
 def _relation(expression: object, key: str) -> Value:
-    """An assignment is a named value, a true equation of numbers is its value, other relations are compared as relations."""
     links = _links(expression)
-    if not links or not all(isinstance(link, Relational) for link in links):
+    if not links or not all(isinstance(link, Relational) and link.rel_op in _SIGNS for link in links):
         return Text(text=key)
-    first, last = links[0], links[-1]
-    if all(isinstance(link, sympy.Eq) for link in links):
-        if first.lhs is sympy.I or (is_expr_of_only_symbols(first.lhs) and first.lhs.free_symbols):
-            return Named(name=str(first.lhs), value=_value(last.rhs, key), residual=_residual(first.lhs, last.rhs))
-        if not any(link.free_symbols for link in links):
-            return _value(last.rhs, key) if all(_true(link) for link in links) else Text(text=key)
-    relations = [_single(link) for link in links]
-    if any(relation is None for relation in relations):
-        return Text(text=key)
-    return relations[0] if len(relations) == 1 else Group(kind="all", items=tuple(relations), ordered=False)
+    sides = [links[0].lhs, *(link.rhs for link in links)]
+    return equations.meaning([_Parsed(expression=side) for side in sides], [_SIGNS[link.rel_op] for link in links], key)
 
 
 def _links(expression: object) -> list[object]:
@@ -132,32 +149,6 @@ def _links(expression: object) -> list[object]:
     if not isinstance(expression, And):
         return [expression]
     return [link for argument in expression._unsorted_args for link in _links(argument)]
-
-
-def _true(equation: sympy.Eq) -> bool:
-    left, right = _value(equation.lhs, ""), _value(equation.rhs, "")
-    return isinstance(left, Scalar) and isinstance(right, Scalar) and values.same(left, right)
-
-
-def _single(relation: Relational) -> Relation | Named | None:
-    """The relation as `residual` against zero, or None where it has no unknown or no numbers."""
-    kinds = {"==": "=", "!=": "!=", "<": "<", "<=": "<=", ">": "<", ">=": "<="}
-    sides = (relation.rhs, relation.lhs) if relation.rel_op in (">", ">=") else (relation.lhs, relation.rhs)
-    residual = _residual(*sides) if relation.free_symbols and relation.rel_op in kinds else None
-    if residual is None:
-        return None
-    kind = kinds[relation.rel_op]
-    return (_solved(relation, residual, kind) if kind in ("<", "<=") else None) or Relation(kind=kind, residual=residual)
-
-
-def _solved(relation: Relational, residual: Scalar, kind: str) -> Named | None:
-    """An inequality in one unknown that is linear in it, as the interval that solves it."""
-    symbols = [symbol for symbol in relation.free_symbols if symbol.name != "i"]
-    if len(symbols) != 1 or len(residual.points) != NUM_POINTS:
-        return None
-    name = symbols[0].name
-    at = [values.real(_coordinate(name, point)._mpf_) for point in range(NUM_POINTS)]
-    return intervals.solved(name, at, residual.points, strict=kind == "<", rough=residual.rough)
 
 
 def _residual(left: object, right: object) -> Scalar | None:
@@ -173,14 +164,14 @@ def _scalar(expression: sympy.Expr) -> Scalar | None:
     plain_symbols = expression.replace(lambda part: isinstance(part, AppliedUndef | sympy.Derivative), lambda part: sympy.Symbol(str(part)))
     symbols = sorted(plain_symbols.free_symbols, key=lambda symbol: symbol.name)
     rough = plain_symbols.has(sympy.Float)
-    points = []
+    found = []
     unknown = any(symbol.name != "i" for symbol in symbols)
     for point in range(NUM_POINTS if unknown else 1):
         number = _number(plain_symbols, {symbol: _coordinate(symbol.name, point) for symbol in symbols})
         if number is None:
             return None
-        points.append(number)
-    return Scalar(points=tuple(points), rough=rough)
+        found.append(number)
+    return Scalar(points=tuple(found), rough=rough)
 
 
 def _number(expression: sympy.Expr, at: dict[sympy.Symbol, sympy.Expr]) -> values.Point | None:
@@ -204,9 +195,8 @@ def _part(number: sympy.Expr) -> values.Point:
 
 
 def _coordinate(name: str, point: int) -> sympy.Expr:
-    """A fixed number for a symbol, unlike any a person writes: positive at the first points, negative at the last; i is imaginary."""
+    """The number that stands for a symbol; i is imaginary."""
     if name == "i":
         return sympy.I
-    digest = hashlib.sha256(f"{name} {point}".encode()).digest()
-    size = sympy.Rational(int.from_bytes(digest[:16], "big"), 2**128) * 2 + sympy.Rational(3, 10)
-    return sympy.Float(-size if point == NUM_POINTS - 1 else size, 2 * _DIGITS)
+    number = points.coordinate(name, point)
+    return sympy.Float(sympy.Rational(number.numerator, number.denominator), 2 * _DIGITS)

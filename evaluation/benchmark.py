@@ -4,6 +4,7 @@ Reading is strict: every refusal names the file and the line, because a benchmar
 """
 
 import difflib
+import functools
 import gzip
 import json
 import re
@@ -134,11 +135,16 @@ def load_benchmark(name: str, folder: Path = DESCRIPTIONS) -> Benchmark:
         near = difflib.get_close_matches(name, names, n=3) or names
         raise ValueError(f"no benchmark named {name!r} in {folder}; nearest: {', '.join(near)}")
     path = folder / f"{name}.yaml"
+    return _described(path, path.read_text())
+
+
+@functools.cache  # a sweep's plan asks for the same few descriptions thousands of times
+def _described(path: Path, text: str) -> Benchmark:
     try:
-        benchmark = Benchmark.model_validate(yaml.safe_load(path.read_text()))
+        benchmark = Benchmark.model_validate(yaml.safe_load(text))
     except (ValidationError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: {error}") from error
-    if benchmark.name != name:
+    if benchmark.name != path.stem:
         raise ValueError(f"{path}: name is {benchmark.name!r}; a description's name is its file name")
     return benchmark
 

@@ -12,6 +12,9 @@ from pathlib import Path
 from evaluation.grade import Grade, stored, summarise
 from evaluation.scores import Paired, paired
 
+ByProblem = Mapping[str, Mapping[str, float]]
+"""By benchmark and problem, the share of correct responses."""
+
 
 def by_problem(grades: Sequence[Grade]) -> dict[str, dict[str, float]]:
     """For each benchmark the share of correct responses to each problem: greedy ones where there are any, else samples."""
@@ -25,12 +28,16 @@ def by_problem(grades: Sequence[Grade]) -> dict[str, dict[str, float]]:
 
 def compare(first: Sequence[Grade], second: Sequence[Grade]) -> dict[str, Paired]:
     """The paired comparison of two policies on each benchmark, over the problems that both have answered."""
-    ours, theirs = by_problem(first), by_problem(second)
-    results = {}
-    for name in sorted(set(ours) & set(theirs)):
-        common = sorted(set(ours[name]) & set(theirs[name]))
-        results[name] = paired([ours[name][id] for id in common], [theirs[name][id] for id in common])
-    return results
+    return {name: paired(ours, theirs) for name, (ours, theirs) in common(by_problem(first), by_problem(second)).items()}
+
+
+def common(first: ByProblem, second: ByProblem) -> dict[str, tuple[list[float], list[float]]]:
+    """For each benchmark of both, the shares of both policies on the problems of both, in one order; a problem that only one was asked says nothing."""
+    pairs = {}
+    for name in (n for n in first if n in second):
+        if shared := sorted(first[name].keys() & second[name].keys()):
+            pairs[name] = [first[name][id] for id in shared], [second[name][id] for id in shared]
+    return pairs
 
 
 def table(columns: Mapping[str, Sequence[Grade]]) -> list[str]:

@@ -8,12 +8,12 @@ import re
 from functools import lru_cache
 
 from evaluation import values
-from evaluation.algebra import expression_value
-from evaluation.forms import ENDLESS, MARKUP, MAX_ANSWER_CHARS, normalise, plain
+from evaluation.expression import expression_value
+from evaluation.forms import ENDLESS, EXTREMUM, MARKUP, MAX_ANSWER_CHARS, normalise, plain
 from evaluation.intervals import chained, intersection, interval, joined
 from evaluation.notation import number_system, trimmed
 from evaluation.structure import Outline, equation, outline, signs, split
-from evaluation.values import EMPTY, Group, Named, Text, Value
+from evaluation.values import EMPTY, Group, Named, Relation, Text, Value
 
 MAX_DEPTH = 8
 _NAME = re.compile(r"\\?[A-Za-z]+(?: ?\{\\?[A-Za-z]+\})?'*(?: ?[_^] ?(?:\{[^{}]*\}|\w))*(?: ?\([^()]*\))?|\[?[A-Za-z.\\{} _]+\]?(?:_\{?\w\}?)?")
@@ -57,6 +57,10 @@ def _read(key: str, depth: int) -> Value | None:
     shape = outline(key)
     if shape is not None and shape.kind in ("list", "set"):
         return _collection(shape, depth)
+    extremum = EXTREMUM.fullmatch(key)
+    if extremum:
+        place = _read(extremum[3], depth + 1)
+        return place and Named(name=f"{extremum[1].lower()} at {extremum[2]}", value=place)
     readings = signs(key)
     if len(readings) > 1:
         return _set([_read(reading, depth + 1) for reading in readings])
@@ -66,11 +70,22 @@ def _read(key: str, depth: int) -> Value | None:
 def _collection(shape: Outline, depth: int) -> Value | None:
     """A list or set; inequalities joined by "or" and "and" are the union and the intersection of what solves them."""
     items = [_read(reading, depth + 1) for part in shape.parts for reading in signs(part)]
+    logical = _logical(shape, items) if shape.logical else None
+    if logical is not None:
+        return logical
     if shape.joined_by == "or":
         return joined(items) or _set(items)
     if shape.joined_by == "and":
         return intersection(items) or _set(items)
     return _set(items)
+
+
+def _logical(shape: Outline, items: list[Value | None]) -> Value | None:
+    """Claims joined by a sign of logic: which sign it is counts, unless each is an equation or a solved inequality."""
+    known = tuple(item for item in items if item is not None)
+    if len(known) < len(items) or all(isinstance(item, Named | Relation) for item in known):
+        return None
+    return Group(kind=f"logical {shape.joined_by}", items=known, ordered=False)
 
 
 def _set(items: list[Value | None]) -> Value | None:
@@ -137,7 +152,8 @@ def _relation(key: str, depth: int) -> Value | None:
     if value is None:
         return None
     if left and left.kind == "tuple" and isinstance(value, Group) and len(left.parts) == len(value.items):
-        return Group(kind="set", items=tuple(Named(name=n, value=v) for n, v in zip(left.parts, value.items, strict=True)), ordered=False)
+        each = tuple(Named(name=n, value=v) for n, v in zip(left.parts, value.items, strict=True))
+        return Named(name=sides[0], value=value, parts=each)
     return Named(name=sides[0], value=value) if _NAME.fullmatch(sides[0]) else _false_or_chain(sides, depth)
 
 

@@ -1,7 +1,8 @@
 """Bring benchmark files into a data root: `python -m evaluation.fetch --data ROOT --from FOLDER` or `--hub`; then say what is missing.
 
 A file is taken only if it has the rows that its description says, and, unless `--any-version`, the very bytes: another version of a
-benchmark gives another score. Files already there are checked the same way. Nothing is downloaded without `--hub`.
+benchmark gives another score. Files already there are checked the same way. Nothing is downloaded without `--hub`, whose path is tested
+with a local dataset folder only: the same loader reads both, but no real hub was within reach of the tests.
 """
 
 import argparse

@@ -38,12 +38,17 @@ _LOOSE_SPACE = re.compile(r"(?<![A-Za-z0-9]) | (?![A-Za-z0-9])")
 _LONE_LETTER = re.compile(r"(?:\\(?:text|textbf|mathrm|mathbf|mbox) ?\{ ?)?\(?([A-Za-z])\)? ?\}?")
 
 _UNSIGNED = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)"
-_DECIMAL = re.compile(rf"([+-]?)({_UNSIGNED})(?:(?:[eE]| ?(?:\\times|\\cdot|\*) ?10\^)\{{?([+-]?\d{{1,6}})\}}?)?")
+_DECIMAL = re.compile(rf"([+-]?)({_UNSIGNED})(?:(?:[eE]| ?(?:\\times|\\cdot|\*|x) ?10\^)\{{?([+-]?\d{{1,6}})\}}?)?")
 _RATIO = re.compile(r"([+-]?)(?:(\d+)(?: ?(?=\\frac)| (?=\d+/)))?(?:\\frac\{(-?\d+)\}\{(-?\d+)\}|\\frac ?(\d) ?(\d)|(\d+)/(-?\d+))")
 _REPEATING = re.compile(r"([+-]?)(\d*)\.(\d*)\\overline ?\{(\d+)\}")
+_SPACED = re.compile(r"[+-]?\d{1,3}(?: \d{3})+(?:\.\d+)?")
+_MINUTES, _SECONDS = r"(?:'|\^ ?\{?\\prime ?\}?)", r"(?:''|\"|\^ ?\{\\prime ?\\prime ?\})"
+_ANGLE = re.compile(rf"(-?)(\d+) ?\^ ?\{{?\\circ ?\}}? ?(\d+(?:\.\d+)?) ?{_MINUTES}(?: ?(\d+(?:\.\d+)?) ?{_SECONDS})?")
+APART = re.compile(r"[+-]?[\d.]+(?: [\d.]+)+")
+"""Numbers with nothing but space between them are no answer."""
 _BASED = re.compile(r"(\d+)_(?:\{(?:\\text\{)?(\w{1,12})\}{1,2}|(\d))")
 _UNIT = re.compile(
-    r" ?(?:\^\{?\\circ ?\}?|\\(?:text|mathrm|mbox|textrm)\{(?! ?[iejxyztnk] ?\})([^{}]*)\}|((?:[A-Za-z]{3,}|cm|mm|km|kg|mg|ml|ft|lb|hr)\b[A-Za-z '/-]*))(?:\^\{?\d\}?)?"
+    r" ?(?:\^\{?\\circ ?\}?|\\(?:text|mathrm|mbox|textrm)\{(?! ?[iejxyztnk] ?\})([^{}\d]*)\}|((?:[A-Za-z]{3,}|cm|mm|km|kg|mg|ml|ft|lb|hr)\b[A-Za-z '/-]*))(?:\^\{?\d\}?)?"
 )
 MARKUP = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mathsf|mbox)\{([^{}]*)\}")
 _COMMAND = re.compile(r"\\(?:begin|end|operatorname\*?) ?\{[^{}]*\}(?: ?\{[lcr| ]+\})?|\\[A-Za-z]+")
@@ -57,6 +62,9 @@ _BARE_WORD = re.compile(r"(?i:no|max|min|mod|log|sin|cos|tan)|(?!Pi)[A-Z][a-z]+"
 _MARKED_WORD = re.compile(r" ?[A-Za-z]{2,}(?: [A-Za-z]+)* ?")
 _ALL = frozenset({"all real numbers", "all reals", "the set of all real numbers", "the real numbers"})
 _NONE = frozenset({"no solution", "no solutions", "no real solution", "no real solutions", "there is no solution", "empty set", "the empty set"})
+_PIECEWISE = re.compile(r"\\\{ ?\\begin|\\begin ?\{cases")
+EXTREMUM = re.compile(r"\\?((?:local |absolute )?(?:max|min))(?:imum)?(?: point)?s? ?(?:at|when) ?(\\?[a-z]+) ?=(.+)", re.IGNORECASE)
+"""`max at x=7`: a place, under the name of what is there."""
 _JOINS = frozenset({"and", "or", "to"})
 _SHORT = re.compile(r"(?<![^ ])(?:is|it|if|at|of|on|by|as|we|so|he|the|for|are|has|but|not)(?![^ ])")
 _MATHEMATICAL = frozenset(
@@ -134,7 +142,7 @@ def _ends(key: str) -> list[int]:
 
 
 def _number(text: str) -> Scalar | None:
-    return _decimal(text) or _ratio(text) or _repeating(text)
+    return _decimal(text.replace(" ", "") if _SPACED.fullmatch(text) else text) or _ratio(text) or _repeating(text) or _angle(text)
 
 
 def _decimal(text: str) -> Scalar | None:
@@ -172,9 +180,18 @@ def _repeating(text: str) -> Scalar | None:
     return Scalar(exact=-magnitude if found[1] == "-" else magnitude)
 
 
+def _angle(text: str) -> Scalar | None:
+    """Degrees, minutes and seconds, in degrees."""
+    found = _ANGLE.fullmatch(text)
+    if found is None:
+        return None
+    magnitude = Fraction(found[2]) + Fraction(found[3]) / 60 + Fraction(found[4] or 0) / 3600
+    return Scalar(exact=-magnitude if found[1] else magnitude)
+
+
 def _words(key: str) -> Value | None:
     """Words mean themselves, whatever their case and markup; a run of four letters beside digits is prose, not a product."""
-    if len(key) > MAX_TEXT_CHARS:
+    if len(key) > MAX_TEXT_CHARS or _PIECEWISE.search(key) or EXTREMUM.match(key):
         return None
     marked = MARKUP.fullmatch(key)
     if _BARE_WORD.fullmatch(key) or (marked and _MARKED_WORD.fullmatch(marked[1])):

@@ -123,15 +123,24 @@ def read_rows(path: Path) -> list[Grade]:
 
 def stored(run: Path) -> Iterator[tuple[str, list[Grade]]]:
     """The grades of each scored round of a run; refuses files that differ from their manifest."""
-    folders = sorted(path for path in run.glob("round_*/score") if path.is_dir())
+    folders = {path.parent.name: path for path in run.glob("round_*/score") if path.is_dir()} | _shared(run)
     if not folders:
         raise ValueError(f"{run}: no round has scores (round_*/score); nothing to grade")
-    for folder in folders:
+    for round, folder in sorted(folders.items()):
         rows = []
         for manifest in sorted(folder.glob("shard_*.json")):
             rows.extend(_shard_rows(manifest))
         if rows:
-            yield folder.parent.name, rows
+            yield round, rows
+
+
+def _shared(run: Path) -> dict[str, Path]:
+    """Where a trial of a sweep has the scores that it shares with others, by round; its `run.json` names them."""
+    try:
+        keys = json.loads((run / "run.json").read_bytes()).get("shared", {})
+    except FileNotFoundError:
+        return {}
+    return {f"round_{name[1:4]}": run.resolve().parent.parent / "shared" / key for name, key in keys.items() if name.endswith("-score")}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -27,6 +27,16 @@ _FUNCTIONS = frozenset({"arccot", "arcsec", "arccsc", "arcsinh", "arccosh", "arc
 _DETERMINANT = re.compile(r"\| ?\\begin ?\{array\} ?\{[lcr| ]*\}((?:(?!\\begin).)*?)\\end ?\{array\} ?\|", re.DOTALL)
 _SIGNS = {".": "dot", ",": "and", "+": "plus", "-": "minus", "*": "star"}
 _BARE_FRACTION = re.compile(r"\\frac ?(\\[a-zA-Z]+|\w) ?(\\[a-zA-Z]+|\w)(?![a-zA-Z])")
+_GLUED = re.compile(
+    r"\\(pi|omega|lambda|theta|alpha|beta|sigma|rho|mu|phi|psi|tau|Omega|Delta)([A-Za-z]{1,2})(?![A-Za-z])"
+)
+_ANGULAR = re.compile(r"(?:sin|cos|tan|sec|csc|cot) ?(?:\(|\d)[^A-Za-z]*\^ ?\{?\\circ")
+"""A degree sign after which a function would have another argument without it."""
+_BARE_NAME = re.compile(
+    r"(?<![\\A-Za-z{_])(arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|sec|csc|cot|ln|log|exp|sqrt|pi|theta|alpha|beta)(?![A-Za-z{])"
+)
+_ARROW = r"(?:\\(?:vec|mathbf|overrightarrow) ?\{[A-Za-z ]{1,4}\}(?:_ ?\w|_ ?\{\w+\})?)"
+_CROSS = re.compile(rf"{_ARROW} ?\\times ?{_ARROW}")
 _BLACKBOARD = re.compile(r"\\mathbb ?\{?([RZNQC])\}?")
 
 
@@ -35,7 +45,7 @@ def trimmed(key: str) -> str:
     lead = _LEAD.match(key)
     text = key[lead.end() :] if lead else key
     text = _RANGE.sub("", text) or text
-    unit = _UNITS.search(text)
+    unit = None if _ANGULAR.search(text) else _UNITS.search(text)
     if unit and unit.start() and not _NOT_UNITS.search(unit[0]):
         left = text[: unit.start()].rstrip(" ~-/")
         text = left if re.search(r"[\d)}\]]$|\\pi$|[A-Za-z]$", left) and _expression(left) else text
@@ -50,9 +60,12 @@ def _expression(text: str) -> bool:
 def latex(key: str) -> str:
     """The normalised answer as the computer algebra should read it.
 
-    `4.5e33` is a power of ten and not a product with e; E, I and gamma are letters and not constants; `y'` is not `y`.
+    `4.5e33` is a power of ten and not a product with e; E, I and gamma are letters and not constants; `y'` is not `y`;
+    `\\omegat`, in which a space was lost, is omega and t; `sin x` is `\\sin x`; the cross product of two vectors is not their product.
     """
-    text = _BARE_FRACTION.sub(r"\\frac{\1}{\2}", _SCIENTIFIC.sub(r"\1\\times 10^{\2}", key))
+    text = _BARE_FRACTION.sub(r"\\frac{\1}{\2}", _SCIENTIFIC.sub(r"\1\\times 10^{\2}", _GLUED.sub(r"\\\1 \2", key)))
+    text = _BARE_NAME.sub(r"\\\1 ", text)
+    text = _CROSS.sub(lambda found: "\\mathit{" + re.sub(r"\\(?:vec|mathbf|overrightarrow)|[^A-Za-z0-9]", "", found[0].replace(r"\times", "cross")) + "}", text)
     text = _DETERMINANT.sub(r"\\begin{vmatrix}\1\\end{vmatrix}", text).replace(r"\|", "|").replace(r"\lvert", "|").replace(r"\rvert", "|")
     text = _NAMED.sub(_operator, text)
     text = _PRIMED.sub(_prime, text)

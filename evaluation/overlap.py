@@ -1,26 +1,26 @@
 """Held-out hygiene: which training questions also stand in a benchmark, exactly or by a run of thirteen words.
 
 `python -m evaluation.overlap --data FOLDER FILE...` compares JSON-lines files of questions (seeds, a run's generated instructions)
-with the benchmarks, and prints how many of each are shared. A question is its words: case, spacing and punctuation do not count.
+with the benchmarks, and prints how many of each are shared. A question is its words, numbers and operators: case, spacing and punctuation do not count.
 """
 
 import argparse
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.benchmark import benchmark_names, load_benchmark, load_problems, rows_of
 
 NUM_WORDS = 13
-_WORD = re.compile(r"\\?[a-z]+|\d+(?:\.\d+)?", re.IGNORECASE)
+_WORD = re.compile(r"\\?[a-z]+|\d+(?:\.\d+)?|[+*/^=<>]|-(?![a-z]{2})", re.IGNORECASE)
 _FIELDS = ("question", "problem", "text")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """How many of `num_ours` questions and of `num_theirs` are in the other set; `examples` are pairs of positions (ours, theirs)."""
+    """How many of `num_ours` questions and of `num_theirs` are in the other set; `examples` are pairs of positions (ours, theirs), the same ones first."""
 
     num_ours: int
     num_theirs: int
@@ -32,42 +32,53 @@ class Shared:
 
 
 def words(question: str) -> tuple[str, ...]:
-    """A question's words, numbers and LaTeX commands, in lower case."""
+    """A question's words, numbers, operators and LaTeX commands, in lower case; a hyphen before a word is none of them."""
     return tuple(word.lower() for word in _WORD.findall(question))
 
 
 def overlap(ours: Sequence[str], theirs: Sequence[str], *, num_examples: int = 3) -> Shared:
     """Exact repetitions, and questions that share `NUM_WORDS` words in a row; a shorter question shares only as a whole."""
-    their_words = [words(question) for question in theirs]
-    whole, runs = _index(their_words, whole=True), _index(their_words, whole=False)
+    return overlaps({"": ours}, theirs, num_examples=num_examples)[""]
+
+
+def overlaps(sets: Mapping[str, Sequence[str]], theirs: Sequence[str], *, num_examples: int = 3) -> dict[str, Shared]:
+    """The overlap of each set with `theirs`, which is read once; memory holds hashes of ours, and of theirs only those that are shared."""
+    our_words = {name: [words(question) for question in questions] for name, questions in sets.items()}
+    wanted_whole = {hash(question) for questions in our_words.values() for question in questions}
+    wanted_runs = {run for questions in our_words.values() for question in questions for run in _runs(question)}
+    whole: dict[int, set[int]] = {}
+    runs: dict[int, set[int]] = {}
+    for j, question in enumerate(map(words, theirs)):
+        if hash(question) in wanted_whole:
+            whole.setdefault(hash(question), set()).add(j)
+        for run in wanted_runs.intersection(_runs(question)):
+            runs.setdefault(run, set()).add(j)
+    return {name: _shared(questions, len(theirs), whole, runs, num_examples) for name, questions in our_words.items()}
+
+
+def _shared(
+    ours: Sequence[tuple[str, ...]], num_theirs: int, whole: Mapping[int, set[int]], runs: Mapping[int, set[int]], num_examples: int
+) -> Shared:
     exact: dict[int, set[int]] = {}
     partial: dict[int, set[int]] = {}
-    for i, question in enumerate(map(words, ours)):
+    for i, question in enumerate(ours):
         if same := whole.get(hash(question), set()):
             exact[i] = same
-        if near := set().union(*(runs.get(run, set()) for run in _runs(question))) | same:
+        if near := set().union(*(runs[run] for run in _runs(question) if run in runs)) | same:
             partial[i] = near
     return Shared(
         num_ours=len(ours),
-        num_theirs=len(theirs),
+        num_theirs=num_theirs,
         exact_ours=len(exact),
         exact_theirs=len(set().union(*exact.values())),
         runs_ours=len(partial),
         runs_theirs=len(set().union(*partial.values())),
-        examples=tuple((i, min(found)) for i, found in sorted(partial.items())[:num_examples]),
+        examples=tuple((i, min(exact.get(i, partial[i]))) for i in sorted(partial, key=lambda i: (i not in exact, i))[:num_examples]),
     )
 
 
-def _index(questions: Sequence[tuple[str, ...]], *, whole: bool) -> dict[int, set[int]]:
-    """Positions of questions by the hash of their words, whole or in runs; within one process hashes of texts are stable."""
-    found: dict[int, set[int]] = {}
-    for i, question in enumerate(questions):
-        for key in (hash(question),) if whole else _runs(question):
-            found.setdefault(key, set()).add(i)
-    return found
-
-
 def _runs(question: tuple[str, ...]) -> Iterable[int]:
+    """Hashes of every run of words; within one process hashes of texts are stable."""
     return (hash(question[i : i + NUM_WORDS]) for i in range(len(question) - NUM_WORDS + 1))
 
 

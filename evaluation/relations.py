@@ -87,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = options.benchmarks or [n for n in benchmark_names() if (options.data / load_benchmark(n).file).is_file()]
     known = json.loads(KNOWN.read_text())
     found: dict[str, dict[str, list[list[str]]]] = {}
+    num_new = 0
     print(f"{'benchmark':<18} {'answers':>8} {'same':>8} {'asymmetric':>11} {'intransitive':>13} {'not known':>10}")
     with Verifier(limit_s=10.0) as verifier:
         for name in names:
@@ -97,13 +98,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result = exceptions(*read(sample(golds, options.count, options.seed), verifier))
             found[name] = {"asymmetric": list(map(list, result.asymmetric)), "intransitive": list(map(list, result.intransitive))}
             new = [row for kind, rows in found[name].items() for row in rows if row not in known.get(name, {}).get(kind, [])]
+            num_new += len(new)
             counts = f"{result.num_answers:>8} {result.num_same:>8} {len(result.asymmetric):>11} {len(result.intransitive):>13} {len(new):>10}"
             print(f"{name:<18} {counts}", flush=True)
             for row in new[:10]:
                 print("    " + "   |   ".join(row))
     if options.write:
         KNOWN.write_text(json.dumps({name: rows for name, rows in found.items() if any(rows.values())}, indent=1) + "\n")
-    return 0
+    return 1 if num_new and not options.write else 0
 
 
 if __name__ == "__main__":

@@ -18,18 +18,23 @@ Kind = Literal["list", "tuple", "[]", "(]", "[)", "set", "such that", "union", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outline:
-    """A collection and the text of its parts; a matrix has its rows one after the other, `columns` in each."""
+    """A collection and the text of its parts; a matrix has its rows one after the other, `columns` in each.
+
+    `logical` says that its parts are joined by a sign of logic, which tells "and" from "or".
+    """
 
     kind: Kind
     parts: tuple[str, ...]
     columns: int = 1
     joined_by: Literal["", "and", "or"] = ""
+    logical: bool = False
 
 
 _BRACKET = re.compile(r"\\[{}]|\\[lr](?:brace|brack|angle)(?![a-zA-Z])|\\begin ?\{\w+\*?\}|\\end ?\{\w+\*?\}|\\[a-zA-Z]+|\\.|[(\[{}\])]", re.DOTALL)
 _OPEN = frozenset({"(", "[", "{", r"\{", r"\lbrace", r"\lbrack", r"\langle"})
 _CLOSE = frozenset({")", "]", "}", r"\}", r"\rbrace", r"\rbrack", r"\rangle"})
 _JOIN = re.compile(r"[,;]|\\(?:text|textrm|mathrm|mbox) ?\{ ?,? ?(?:and|or) ?\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:land|lor|wedge|vee)(?![a-zA-Z])")
+_LOGICAL = re.compile(r"\\(?:land|lor|wedge|vee)(?![a-zA-Z])")
 _CUP = re.compile(r"\\cup(?![a-zA-Z])")
 _BAR = re.compile(r"\\mid(?![a-zA-Z])|\\vert(?![a-zA-Z])|\||:")
 _EQUALS = re.compile(r"(?<![<>!:])=(?!=)")
@@ -124,7 +129,7 @@ def _joined(key: str) -> Outline | None:
         return None
     words = "".join(re.findall(r"and|or|\\land|\\lor|\\wedge|\\vee", re.sub(r"\\[a-km-uw-z]\w*", "", key)))
     joined = "or" if re.search(r"or|vee", words) else "and" if words else ""
-    return Outline(kind="list", parts=parts, joined_by=joined)
+    return Outline(kind="list", parts=parts, joined_by=joined, logical=_LOGICAL.search(key) is not None)
 
 
 def _union(key: str) -> Outline | None:

@@ -3,7 +3,7 @@
 A value is made once per answer (`forms.plain` for numbers and words, `equivalence.understand` for LaTeX); comparing two values is
 then cheap, because an expression is remembered by its values at fixed points: two expressions that agree to 18 digits at three
 irrational-looking points are the same function. `same` is an equivalence but for two documented courtesies: a name may be left
-out (`x=5`, `5`, `y=5`; `11_2`, `11`, `11_3`), and a decimal of at least six digits stands for what rounds to it (`0.333333`, `1/3`).
+out (`x=5`, `5`, `y=5`; `11_2`, `11`, `11_3`; `a=1, b=2`, `(a,b)=(1,2)`, `(1,2)`), and a decimal of at least six digits stands for what rounds to it (`0.333333`, `1/3`).
 """
 
 from collections.abc import Callable, Sequence
@@ -55,11 +55,15 @@ class Relation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """A value with a name (`x = 5`, `f(x) = x^2`, `11` in base 2); `residual` is the equation behind it, if there is one."""
+    """A value with a name (`x = 5`, `f(x) = x^2`, `11` in base 2); `residual` is the equation behind it, if there is one.
+
+    `(a,b) = (1,2)` has the two named values as its `parts`.
+    """
 
     name: str
     value: "Value"
     residual: Scalar | None = None
+    parts: "tuple[Named, ...]" = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,9 +152,13 @@ def _same_named(a: Value, b: Value) -> bool:
     if isinstance(a, Named) and isinstance(b, Named):
         if a.name == b.name and same(a.value, b.value):
             return True
+        if a.parts and b.parts:
+            return _matched(a.parts, b.parts) and _matched(b.parts, a.parts)
         return a.residual is not None and b.residual is not None and _proportional(a.residual, b.residual, False)
     named, other = (a, b) if isinstance(a, Named) else (b, a)
     assert isinstance(named, Named), "one of the two is named"
+    if named.parts and isinstance(other, Group) and other.kind == "set":
+        return _same_group(Group(kind="set", items=named.parts, ordered=False), other)
     if isinstance(other, Relation):
         return other.kind == "=" and named.residual is not None and _proportional(named.residual, other.residual, False)
     return same(named.value, other)
@@ -180,14 +188,14 @@ def _same_scalar(a: Scalar, b: Scalar) -> bool:
     if a.exact is not None and b.exact is not None:
         return abs(a.exact - b.exact) <= slack
     tolerance = _ROUGH if a.rough or b.rough else _EXACT
-    pairs = _aligned(a, b)
+    pairs = aligned(a, b)
     margin = _NOUGHT if len(pairs) > 1 else _float(slack)
     return bool(pairs) and all(_near(x, y, tolerance, margin) for x, y in pairs)
 
 
 def _proportional(a: Scalar, b: Scalar, positive: bool) -> bool:
     """Whether a = c b for one constant c other than 0 (above 0 where the direction of an inequality matters)."""
-    pairs = _aligned(a, b)
+    pairs = aligned(a, b)
     if len(pairs) < 2 or any(abs(y) < _NOUGHT or abs(x) < _NOUGHT for x, y in pairs):
         return False
     ratios = [x / y for x, y in pairs]
@@ -197,7 +205,7 @@ def _proportional(a: Scalar, b: Scalar, positive: bool) -> bool:
     return not positive or _MP.re(ratios[0]) > 0
 
 
-def _aligned(a: Scalar, b: Scalar) -> list[tuple[Point, Point]]:
+def aligned(a: Scalar, b: Scalar) -> list[tuple[Point, Point]]:
     """The values of both at the same points; a constant has the same value everywhere."""
     num = max(len(a.points), len(b.points), 1)
     left, right = _spread(a, num), _spread(b, num)

@@ -1,4 +1,7 @@
-"""Stop a run: `python -m jobs.cancel RUN` ends the processes and Slurm jobs that this run recorded, and no others."""
+"""Stop a run: `python -m jobs.cancel RUN` ends the processes and Slurm jobs that this run recorded, and no others.
+
+JSON: `run`, `stopped_here` (whether a launcher or leftovers of one ended) and `cancelled_jobs` (in Slurm's queue).
+"""
 
 import os
 import signal
@@ -6,13 +9,13 @@ import time
 from collections.abc import Sequence
 
 from jobs import slurm
-from jobs.command import data_root, main, parser
+from jobs.command import Answer, data_root, main, parser
 from jobs.local import GRACE_S, end_leftovers
 from jobs.runs import find_run, launcher_of
 from serl.rundir import RunError
 
 
-def body(argv: Sequence[str]) -> int:
+def body(argv: Sequence[str]) -> Answer:
     p = parser("cancel", "Stop a run at its next safe points; jobs.resume continues it.")
     p.add_argument("run", help="a run's name, or its folder")
     args = p.parse_intermixed_args(argv)
@@ -29,7 +32,7 @@ def body(argv: Sequence[str]) -> int:
     queued = slurm.cancel(run)
     did = [*(["stopped here"] if launcher or left else []), *([f"cancelled {queued} jobs in the queue"] if queued else [])]
     print(f"{run.root.name}: {' and '.join(did) or 'nothing of it is running'}")
-    return 0
+    return Answer(fields={"run": run.root.name, "stopped_here": bool(launcher or left), "cancelled_jobs": queued})
 
 
 if __name__ == "__main__":

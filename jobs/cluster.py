@@ -8,11 +8,14 @@ from pydantic import Field
 
 from serl.config import StageName
 from serl.configfile import load_tagged
-from serl.schema import Count, Natural, Section
+from serl.schema import Count, Fraction, Natural, Positive, Section
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 Device = Literal["cpu", "cuda"]
+Tracker = Literal["wandb", "mlflow"]
 HANG_S = Field(default=1800, description="seconds that a step, part, load, save ... may last before it counts as hung; ten times the longest one so far if that is more")
+
+TRACKERS = Field(default=(), description="mirror the figures of finished rounds to these too (jobs/trackers.py); their packages are optional")
 
 
 class Local(Section):
@@ -25,6 +28,14 @@ class Local(Section):
     train_ranks: Count | None = Field(default=None, description="null: one per GPU, or two on CPUs")
     max_attempts: Count = Field(default=3, description="tries of a shard whose process was killed from outside")
     hang_s: Count = HANG_S
+    trackers: tuple[Tracker, ...] = TRACKERS
+
+
+class Stragglers(Section):
+    """When a shard is far beyond its siblings: it is started a second time, and the first commit wins."""
+
+    factor: Positive = Field(default=3.0, description="so many times the median of the siblings that are done")
+    min_done: Fraction = Field(default=0.5, description="not before this share of them is done")
 
 
 class StageResources(Section):
@@ -65,6 +76,8 @@ class Slurm(Section):
     python: str | None = Field(default=None, description="what runs python on a node; null: the interpreter that launches")
     max_attempts: Count = Field(default=20, description="tries of a shard without any progress before its job holds itself")
     hang_s: Count = HANG_S
+    trackers: tuple[Tracker, ...] = TRACKERS
+    stragglers: Stragglers | None = Field(default=None, description="null: a slow shard is waited for; {} or {factor: 3, min_done: 0.5}: it gets a spare job")
     stages: dict[StageName, StageResources] = Field(default={}, description="what differs by stage")
 
     def resources(self, stage: StageName) -> "Resources":

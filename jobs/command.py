@@ -1,24 +1,52 @@
-"""What the verbs share: their arguments, and how a user's mistake is told."""
+"""What the verbs share: their arguments, how a user's mistake is told, exit codes, and the JSON form of every verb's answer.
+
+A verb is a module with `body(argv) -> int`, an `Answer` where it has fields, run by `main(body)`. Exit codes, of all verbs:
+
+    0    done; what was asked for is there
+    1    something failed: a stage (the end of its log is shown), a check of the doctor, a file that cannot be read or written
+    2    the request is wrong: an argument, a configuration, a run that does not exist; the message says what to change
+    130  stopped by Ctrl-C or jobs.cancel, at safe points; nothing that was committed is lost
+
+With --json a verb prints one JSON object to stdout, whatever happens, and all that is meant for people to stderr: `verb`, `exit` (the exit
+code), `error` (the message, where there is one), and the fields that the verb's own docstring lists.
+"""
 
 import argparse
+import contextlib
+import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 from rich.console import Console
 
 from jobs.cluster import load_cluster
 from jobs.local import ShardFailed, Stopped
+from serl.checkup import Unsafe
 from serl.rundir import RunError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
+EXIT_CODES = f"exit codes: 0 done, {EXIT_FAILED} something failed, {EXIT_USAGE} the request is wrong, {EXIT_STOPPED} stopped at a safe point"
+
+
+class Answer(int):
+    """An exit code that carries what the verb found or did: its fields of the JSON object."""
+
+    fields: Mapping[str, object]
+
+    def __new__(cls, *, fields: Mapping[str, object], code: int = 0) -> Self:
+        answer = super().__new__(cls, code)
+        answer.fields = fields
+        return answer
 
 
 def parser(verb: str, description: str) -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog=f"python -m jobs.{verb}", description=description)
+    p = argparse.ArgumentParser(prog=f"python -m jobs.{verb}", description=description, epilog=EXIT_CODES)
     p.add_argument("--cluster", default="local", help="a file of configs/clusters, by name or path (default: local)")
     p.add_argument("--data", type=Path, help="data root (default: $SERL_DATA, then the cluster file's)")
+    p.add_argument("--json", action="store_true", help="one JSON object on stdout; what is for people goes to stderr")
     return p
 
 
@@ -28,24 +56,35 @@ def data_root(args: argparse.Namespace) -> Path:
 
 def main(body: Callable[[Sequence[str]], int]) -> None:
     """Run a verb; mistakes of the user are one readable message, never a traceback."""
+    argv = sys.argv[1:]
+    if "--json" not in argv:
+        sys.exit(int(_attempt(body, argv)))
+    with contextlib.redirect_stdout(sys.stderr):
+        answer = _attempt(body, argv)
+    print(json.dumps({"verb": Path(sys.argv[0]).stem, "exit": int(answer), **answer.fields}), flush=True)
+    sys.exit(int(answer))
+
+
+def _attempt(body: Callable[[Sequence[str]], int], argv: Sequence[str]) -> Answer:
     try:
-        code = body(sys.argv[1:])
+        answer = body(argv)
+        return answer if isinstance(answer, Answer) else Answer(code=answer, fields={})
+    except SystemExit as e:  # argparse has said what is wrong, or has shown its help
+        code = e.code if isinstance(e.code, int) else EXIT_FAILED
+        return Answer(code=code, fields={"error": "see --help for the arguments"} if code else {})
     except BrokenPipeError:
-        code = EXIT_FAILED  # the reader of our output has gone: there is nobody to tell
+        sys.stdout = open(os.devnull, "w", encoding="ascii")  # noqa: SIM115 (the reader of our output has gone: there is nobody to tell)
+        return Answer(code=EXIT_FAILED, fields={})
     except (ValueError, RunError) as e:
-        _complain(str(e))
-        code = EXIT_USAGE
+        return _complain(str(e), EXIT_USAGE)
     except OSError as e:
-        _complain(f"{e.filename or 'input/output'}: {e.strerror or e}")
-        code = EXIT_FAILED
-    except ShardFailed as e:
-        _complain(str(e))
-        code = EXIT_FAILED
+        return _complain(f"{e.filename or 'input/output'}: {e.strerror or e}", EXIT_FAILED)
+    except (ShardFailed, Unsafe) as e:
+        return _complain(str(e), EXIT_FAILED)
     except (Stopped, KeyboardInterrupt):
-        _complain("stopped; nothing is lost: `python -m jobs.resume RUN` goes on from here")
-        code = EXIT_STOPPED
-    sys.exit(code)
+        return _complain("stopped; nothing is lost: `python -m jobs.resume RUN` goes on from here", EXIT_STOPPED)
 
 
-def _complain(message: str) -> None:
+def _complain(message: str, code: int) -> Answer:
     Console(stderr=True, soft_wrap=True).print(message, style="red", markup=False, highlight=False)
+    return Answer(code=code, fields={"error": message})

@@ -2,6 +2,8 @@
 
 Asks Slurm about itself and measures this machine; with --job also a compute node, in a job of a minute. Every finding that is not well has
 its remedy. Changes nothing, except for a folder in the data root that it removes again.
+
+JSON: `counts` by level (ok, warning, problem) and `checks`, each `level subject found remedy`.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
@@ -22,7 +25,7 @@ from rich.markup import escape
 from jobs.canary import ENGINES, from_json, measure
 from jobs.checks import Check, check_site, ok, problem, warning
 from jobs.cluster import Local, Resources, Slurm, load_cluster
-from jobs.command import EXIT_FAILED, data_root, main, parser
+from jobs.command import EXIT_FAILED, Answer, data_root, main, parser
 from jobs.machine_checks import check_clocks, check_data, check_machine
 from jobs.queue import SlurmError, ask_slurm
 from jobs.runs import ROOT
@@ -70,7 +73,7 @@ def body(argv: Sequence[str]) -> int:
         console.print(as_lines(check), highlight=False, soft_wrap=True)
     counts = {level: sum(c.level == level for c in checks) for level in MARKS}
     console.print(f"{counts['ok']} ok, {counts['warning']} warnings, {counts['problem']} problems", highlight=False)
-    return EXIT_FAILED if counts["problem"] else 0
+    return Answer(code=EXIT_FAILED if counts["problem"] else 0, fields={"counts": counts, "checks": [asdict(c) for c in checks]})
 
 
 def examine(cluster: Local | Slurm, data: Path, args: argparse.Namespace) -> Iterator[Check]:
@@ -162,6 +165,7 @@ def job_script(cluster: Slurm, asked: Resources, folder: Path, data: Path, modul
     """The text for sbatch: the same setup and interpreter as a stage's job."""
     options = {
         "job-name": "serl-doctor",
+        "chdir": str(ROOT),  # a run's jobs start in its copy of the code
         "output": str(folder / "log"),
         "time": asked.time_min,
         "nodes": 1,

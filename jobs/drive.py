@@ -6,11 +6,15 @@ from rich.console import Console
 from rich.live import Live
 
 from jobs.cluster import Local, Slurm, this_machine
-from jobs.local import GRACE_S, LocalChain, end_leftovers
+from jobs.forecast import freeze_forecast
+from jobs.local import GRACE_S, Halted, LocalChain, end_leftovers
+from jobs.plan import plan
 from jobs.progress import Board
 from jobs.report import write_report
 from jobs.runs import claim
 from jobs.slurm import submit_missing
+from jobs.trackers import check, mirror
+from jobs.window import RELAY
 from serl.preempt import Stop
 from serl.rundir import Run
 
@@ -18,7 +22,7 @@ from serl.rundir import Run
 def drive(run: Run, cluster: Local | Slurm) -> int:
     match cluster:
         case Local():
-            return _run_here(run, cluster)
+            return run_here(run, cluster, Stop())
         case Slurm():
             return _hand_over(run, cluster)
 
@@ -27,28 +31,37 @@ def _hand_over(run: Run, cluster: Slurm) -> int:
     """Submit what is missing, and leave: nobody is needed from here on."""
     console = Console()
     for s in submit_missing(run, cluster):
-        console.print(f"{s.job}: {len(s.shards)} shards as job {s.id}", highlight=False)
+        text = f"Slurm takes no more jobs for now: job {s.id} submits the rest" if s.job == RELAY else f"{s.job}: {len(s.shards)} shards as job {s.id}"
+        console.print(text, highlight=False)
     console.print(f"{run.root.name} is in the queue; look with `python -m jobs.status {run.root.name} --watch`", highlight=False)
     return 0
 
 
-def _run_here(run: Run, cluster: Local) -> int:
+def run_here(run: Run, cluster: Local, stop: Stop) -> int:
+    """The chain on this machine, to its end or until `stop` is asked."""
+    check(cluster.trackers)
     console = Console()
     claim(run.root)
     if left := end_leftovers(run, GRACE_S):
         console.print(f"ended {left} processes that an earlier launcher had left behind")
-    stop = Stop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop.request)
+    freeze_forecast(run, cluster, plan(run.config, run.done))
     chain = LocalChain(run, cluster, this_machine(cluster), stop)
     board = Board(run, console)
+    halted: Halted | None = None
     with Live(board, console=console, refresh_per_second=2, transient=False) as live:
         try:
             chain.finish(tick=board.look)
+        except Halted as e:
+            halted = e
         finally:
             board.look(force=True)
             live.refresh()
-    paths, summary = write_report(run)
+    paths, summary = write_report(Run.open(run.root))
     console.print(summary)
-    console.print(f"report: {paths.html}", markup=False, highlight=False, soft_wrap=True)
+    for line in [f"report: {paths.html}", *mirror(run, cluster.trackers)]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if halted:
+        raise halted
     return 0

@@ -5,12 +5,12 @@ matplotlib is imported when something is drawn, and without pyplot: no global st
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evaluation.scores import Score
-from jobs.findings import Findings, RoundFindings
+from jobs.findings import Benchmark, Findings, RoundFindings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,6 +50,7 @@ def draw(findings: Findings) -> list[Picture]:
 
     kinds: tuple[tuple[str, str, str, Callable[[Findings], Figure | None]], ...] = (
         ("score", "Score per round", "Bars are 95 % intervals over problems; round 0 is the base model.", scores),
+        ("validation", "Validation score per round", "Problems to choose a round by; bars are 95 % intervals over problems.", validation),
         ("agreement", "Agreement of the answers", _agreement_caption(findings), agreement),
         ("funnel", "From proposed questions to trained ones", "Below each bar: why questions did not reach it.", funnels),
         ("accuracy", "How right the vote is", "The reward's accuracy where answers are known, with 95 % intervals; anchors are never trained on.", accuracy),
@@ -57,23 +58,35 @@ def draw(findings: Findings) -> list[Picture]:
         ("base", "Making the base model", "Next-token loss on the generated corpus, by optimizer step.", base),
         ("time", "Time", "The slowest shard of each stage: their sum is a round's duration if shards run side by side.", times),
     )
-    pictures = []
     with matplotlib.rc_context(STYLE):
-        for name, title, caption, kind in kinds:
-            if figure := kind(findings):
-                sink = io.BytesIO()
-                figure.savefig(sink, format="svg", metadata={"Date": None})
-                pictures.append(Picture(name=name, title=title, caption=caption, svg=sink.getvalue()))
-    return pictures
+        return [
+            Picture(name=name, title=title, caption=caption, svg=to_svg(figure)) for name, title, caption, kind in kinds if (figure := kind(findings))
+        ]
+
+
+def to_svg(figure: "Figure") -> bytes:
+    """The same bytes for the same figure; to be called where STYLE holds."""
+    sink = io.BytesIO()
+    figure.savefig(sink, format="svg", metadata={"Date": None})
+    return sink.getvalue()
 
 
 def scores(findings: Findings) -> "Figure | None":
+    return _scores(findings, [(r.round, r.scores) for r in findings.rounds])
+
+
+def validation(findings: Findings) -> "Figure | None":
+    return _scores(findings, [(r.round, r.validation) for r in findings.rounds])
+
+
+def _scores(findings: Findings, rounds: Sequence[tuple[int, Mapping[str, Benchmark]]]) -> "Figure | None":
     """Greedy pass@1 and the majority of samples, one panel per benchmark, on the whole scale from 0 to 1."""
-    if not findings.benchmarks:
+    names = list(dict.fromkeys(name for _, benchmarks in rounds for name in benchmarks))
+    if not names:
         return None
-    figure, panels = _grid(len(findings.benchmarks))
-    for ax, name in zip(panels, findings.benchmarks):
-        found = [(r.round, r.scores[name].metrics) for r in findings.scored if name in r.scores]
+    figure, panels = grid(len(names))
+    for ax, name in zip(panels, names):
+        found = [(round, benchmarks[name].metrics) for round, benchmarks in rounds if name in benchmarks]
         metrics = dict.fromkeys(m for _, by_metric in found for m in by_metric)
         chosen = [m for m in metrics if m == "pass_at_1" or m.startswith("maj_at_")] or list(metrics)
         for i, metric in enumerate(chosen):
@@ -90,7 +103,7 @@ def agreement(findings: Findings) -> "Figure | None":
     shown = _spread([r for r in findings.rounds if r.votes and r.votes.num_groups])
     if not shown:
         return None
-    figure, panels = _grid(len(shown), height=2.7)
+    figure, panels = grid(len(shown), height=2.7)
     config = findings.run.config
     for ax, r in zip(panels, shown):
         assert r.votes is not None and config.respond is not None
@@ -119,7 +132,7 @@ def funnels(findings: Findings) -> "Figure | None":
         return None
     most = max(p.count for r in shown for p in r.funnel)
     tallest = max(len(r.funnel) for r in shown)
-    figure, panels = _grid(len(shown), columns=2, height=0.6 + 0.5 * tallest)
+    figure, panels = grid(len(shown), columns=2, height=0.6 + 0.5 * tallest)
     for ax, r in zip(panels, shown):
         for i, passage in enumerate(r.funnel):
             ax.barh(i, passage.count, 0.5, color=INK if passage.name == "trainable" else PALE, edgecolor=INK, linewidth=0.5)
@@ -139,7 +152,7 @@ def accuracy(findings: Findings) -> "Figure | None":
     kinds = dict.fromkeys(kind for r in found if r.votes for kind in r.votes.right)
     if not kinds:
         return None
-    figure, (ax,) = _grid(1, columns=1)
+    figure, (ax,) = grid(1, columns=1)
     for i, kind in enumerate(kinds):
         points = [(r.round + 0.08 * i, r.votes.right[kind]) for r in found if r.votes and kind in r.votes.right]
         _intervals(ax, points, f"majority right: {kind}", i)
@@ -159,7 +172,7 @@ def training(findings: Findings) -> "Figure | None":
     curves = [(key, title) for key, title in CURVES if any(key in s.numbers for r in taught for s in r.steps)]
     means = [(title, [(r, value) for r in taught if (value := read(r)) is not None]) for title, read in ROUND_MEANS]
     means = [(title, points) for title, points in means if points]
-    figure, panels = _grid(len(curves) + len(means), columns=3, height=2.1)
+    figure, panels = grid(len(curves) + len(means), columns=3, height=2.1)
     first: dict[int, int] = {}
     total = 0
     for r in taught:
@@ -184,7 +197,7 @@ def base(findings: Findings) -> "Figure | None":
     steps = [s for r in findings.rounds if r.round == 0 for s in r.steps if "loss" in s.numbers]
     if not steps:
         return None
-    figure, (ax,) = _grid(1, columns=1, height=2.4)
+    figure, (ax,) = grid(1, columns=1, height=2.4)
     _curve(ax, [[(s.step, s.numbers["loss"]) for s in steps]], "loss per token (nats)")
     return figure
 
@@ -194,7 +207,7 @@ def times(findings: Findings) -> "Figure | None":
     shown = [r for r in findings.rounds if r.started]
     if not shown:
         return None
-    figure, (ax,) = _grid(1, columns=1, height=0.9 + 0.32 * len(shown))
+    figure, (ax,) = grid(1, columns=1, height=0.9 + 0.32 * len(shown))
     left = [0.0] * len(shown)
     for stage, (colour, hatch) in FILLS.items():
         seconds = [sum(s.longest_s for s in r.stages if s.stage == stage) for r in shown]
@@ -233,7 +246,7 @@ def _spread(rounds: Sequence[RoundFindings]) -> list[RoundFindings]:
     return [rounds[i * (len(rounds) - 1) // (MAX_PANELS - 1)] for i in range(MAX_PANELS)]
 
 
-def _grid(num_panels: int, *, columns: int = 3, height: float = 2.9) -> "tuple[Figure, list[Axes]]":
+def grid(num_panels: int, *, columns: int = 3, height: float = 2.9) -> "tuple[Figure, list[Axes]]":
     from matplotlib.figure import Figure
 
     columns = min(columns, num_panels)

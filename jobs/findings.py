@@ -6,16 +6,21 @@ Rounds are read one after another and only figures and a few examples are kept, 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal, TypeVar
 
+from evaluation.compare import ByProblem, by_problem, common
 from evaluation.grade import Grade, summarise
 from evaluation.scores import Score, mcnemar
-from jobs import harvest
+from jobs import harvest, hygiene
 from jobs.harvest import Passage, Votes
+from jobs.hygiene import Hygiene
 from jobs.plan import steps
 from serl.config import StageName
 from serl.events import read_events
 from serl.rundir import Manifest, Run, RunError
+from serl.stages import corpus_dir
+from serl.stages.curate import instructions
 from serl.stages.respond import round_groups
 from serl.stages.score import round_grades
 
@@ -67,6 +72,11 @@ class Benchmark:
     metrics: Mapping[str, Score]
     silent: float | None
 
+    @property
+    def main(self) -> Score:
+        """Greedy pass@1 where it was measured, or the first metric that was."""
+        return self.metrics.get("pass_at_1") or next(iter(self.metrics.values()))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
@@ -78,13 +88,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundFindings:
-    """What is known of one round; an empty part is one that is not done."""
+    """What is known of one round; an empty part is one that is not done. `validation` are scores to choose by, apart from those that are reported."""
 
     round: int
     stages: tuple[StageFindings, ...]
     funnel: tuple[Passage, ...]
     votes: Votes | None
     scores: Mapping[str, Benchmark]
+    validation: Mapping[str, Benchmark]
     comparisons: tuple[Comparison, ...]
     steps: tuple[Step, ...]
     phases: Mapping[str, float]
@@ -109,6 +120,7 @@ class Findings:
     run: Run
     rounds: tuple[RoundFindings, ...]
     missing: tuple[str, ...]
+    overlap: Hygiene
 
     @property
     def scored(self) -> list[RoundFindings]:
@@ -117,6 +129,12 @@ class Findings:
     @property
     def benchmarks(self) -> list[str]:
         return list(dict.fromkeys(name for r in self.rounds for name in r.scores))
+
+    @property
+    def chosen(self) -> RoundFindings | None:
+        """The round whose policy solves most of the validation problems, the mean over its sets; the earliest of equals."""
+        validated = [r for r in self.rounds if r.validation]
+        return max(validated, key=lambda r: fmean(b.main.value for b in r.validation.values()), default=None)
 
 
 class _Reader:
@@ -141,12 +159,14 @@ def gather(run: Run) -> Findings:
     for round, stage in steps(run.config):
         progress.setdefault(round, []).append(_stage(read, round, stage))
     taught, phases = _training(run)
-    base: dict[str, dict[str, bool]] = {}
+    base: ByProblem = {}
     rounds = []
     for round, stages in progress.items():
         done = {s.stage for s in stages if s.done}
         grades = read([], round_grades, run, round) if "score" in done else []
-        greedy = _greedy(grades)
+        greedy = by_problem([g for g in grades if g.mode == "greedy"])
+        scores = _scores(grades)
+        to_choose_by = set(run.config.score.validation if run.config.score else ())
         base = greedy if round == 0 else base
         votes = read(None, _votes, run, round) if "respond" in done else None
         rounds.append(
@@ -155,13 +175,24 @@ def gather(run: Run) -> Findings:
                 stages=tuple(stages),
                 funnel=tuple(_funnel(run, stages, votes)),
                 votes=votes,
-                scores=_scores(grades),
-                comparisons=tuple(_compare(base, greedy)) if round else (),
+                scores={name: found for name, found in scores.items() if name not in to_choose_by},
+                validation={name: found for name, found in scores.items() if name in to_choose_by},
+                comparisons=tuple(c for c in _compare(base, greedy) if c.benchmark not in to_choose_by) if round else (),
                 steps=tuple(Step(step=n, numbers=numbers) for n, numbers in sorted(taught.get(round, {}).items())),
                 phases=phases.get(round, {}),
             )
         )
-    return Findings(run=run, rounds=tuple(rounds), missing=tuple(_missing(rounds) + read.troubles))
+    overlap = _overlap(read, [r.round for r in rounds if r.counts("curate")])
+    return Findings(run=run, rounds=tuple(rounds), missing=tuple(_missing(rounds) + read.troubles), overlap=overlap)
+
+
+def _overlap(read: _Reader, curated: Sequence[int]) -> Hygiene:
+    """What the questions that the run learns from share with the benchmarks it is scored on."""
+    run, config = read.run, read.run.config
+    asked = [p.question for round in curated for p in read([], instructions, run, round)]
+    labelled = config.respond.problems.source if config.respond and config.respond.problems else None
+    sources = {name: source for name, source in (("seeds", config.seeds), ("labelled problems", labelled)) if source}
+    return hygiene.measure(run, corpus_dir(run), sources, {"instructions": asked} if asked else {})
 
 
 def _stage(read: _Reader, round: int, stage: StageName) -> StageFindings:
@@ -222,26 +253,14 @@ def _scores(grades: Sequence[Grade]) -> dict[str, Benchmark]:
     return found
 
 
-def _greedy(grades: Sequence[Grade]) -> dict[str, dict[str, bool]]:
-    """Whether each problem of each benchmark was solved by the greedy answer."""
-    solved: dict[str, dict[str, bool]] = {}
-    for g in grades:
-        if g.mode == "greedy":
-            solved.setdefault(g.benchmark, {})[g.id] = g.verdict == "correct"
-    return solved
-
-
-def _compare(base: Mapping[str, Mapping[str, bool]], policy: Mapping[str, Mapping[str, bool]]) -> list[Comparison]:
-    """Paired by problem; a problem that only one of the two was asked says nothing."""
-    comparisons = []
-    for name in (b for b in policy if b in base):
-        shared = [i for i in policy[name] if i in base[name]]
-        if shared:
-            before, after = [base[name][i] for i in shared], [policy[name][i] for i in shared]
-            comparisons.append(
-                Comparison(benchmark=name, base=sum(before) / len(shared), value=sum(after) / len(shared), n=len(shared), p=mcnemar(before, after))
-            )
-    return comparisons
+def _compare(base: ByProblem, policy: ByProblem) -> list[Comparison]:
+    """Paired by problem."""
+    return [
+        Comparison(
+            benchmark=name, base=fmean(before), value=fmean(after), n=len(after), p=mcnemar([v == 1.0 for v in before], [v == 1.0 for v in after])
+        )
+        for name, (before, after) in common(base, policy).items()
+    ]
 
 
 def _missing(rounds: Sequence[RoundFindings]) -> list[str]:

@@ -1,20 +1,26 @@
 """Start a run: `python -m jobs.launch CONFIG [key=value ...]`.
 
 Checks everything that can be checked without a model, freezes configuration and code in a new run directory, and runs the chain.
+
+JSON: the fields of `jobs.status RUN`, as the run stands when the verb ends; with --dry-run `run folder digest jobs forecast`, a job
+being `name shards after`, and the forecast having `seconds` (low, median, high), `jobs`, or the stages that are `unknown`.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from jobs.cluster import Local, Slurm, load_cluster
-from jobs.command import data_root, main, parser
+from jobs.command import Answer, data_root, main, parser
 from jobs.drive import drive
 from jobs.plan import Job, plan
 from jobs.preflight import preflight
 from jobs.preview import show_plan
 from jobs.runs import code_version, freeze_code
+from jobs.state import facts_now
+from jobs.trackers import check
 from serl.config import RunConfig
 from serl.configfile import load
 from serl.rundir import Run
@@ -31,13 +37,20 @@ def body(argv: Sequence[str]) -> int:
     data = data_root(args)
     jobs = plan(config, done=lambda shard: False)
     if args.dry_run:
-        show_plan(config, jobs, cluster, data, Console())
-        return 0
-    return launch(config, cluster, data, jobs)
+        told = show_plan(config, jobs, cluster, data, Console())
+        return Answer(fields=_planned(config, data, jobs) | {"forecast": dataclasses.asdict(told)})
+    code = launch(config, cluster, data, jobs)
+    return Answer(code=code, fields=facts_now(Run.open(data / "runs" / config.name))) if args.json else code
+
+
+def _planned(config: RunConfig, data: Path, jobs: Sequence[Job]) -> dict[str, object]:
+    shown = [{"name": job.name, "shards": job.num_shards, "after": list(job.after)} for job in jobs]
+    return {"run": config.name, "folder": str(data / "runs" / config.name), "digest": config.digest(), "jobs": shown}
 
 
 def launch(config: RunConfig, cluster: Local | Slurm, data: Path, jobs: Sequence[Job]) -> int:
     root = data / "runs" / config.name
+    check(cluster.trackers)
     preflight(config, data, root, jobs)
     run = Run.create(root, config, code_version())
     freeze_code(root / "code")

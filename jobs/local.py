@@ -20,8 +20,9 @@ from jobs.cluster import Local, Machine
 from jobs.plan import Job, job_name, plan
 from jobs.runs import Journal, Process, Submission
 from jobs.task import Task
+from serl.checkup import halted, message
 from serl.preempt import Stop
-from serl.rundir import Run, Shard
+from serl.rundir import Run, Shard, ending
 
 TICK_S = 0.1
 GRACE_S = 60.0
@@ -35,6 +36,10 @@ class Stopped(Exception):
 
 class ShardFailed(Exception):
     """A shard's process raised or kept dying; the message carries the end of its log."""
+
+
+class Halted(ShardFailed):
+    """The self-play went wrong by the run's own rules; the message says how, and what a person can do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +67,7 @@ class LocalChain:
             self._environment |= {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
 
     def finish(self, tick: Callable[[], None]) -> None:
-        """Run until every shard has its manifest; raises Stopped or ShardFailed with no process left behind."""
+        """Run until every shard has its manifest; raises Stopped, ShardFailed or Halted with no process left behind."""
         jobs = plan(self.run.config, self.run.done)
         waiting = {job.name: list(job.missing) for job in jobs}
         try:
@@ -73,11 +78,26 @@ class LocalChain:
                 for ended in [r for r in self.running if r.job.done()]:
                     self.running.remove(ended)
                     self._free |= set(ended.slots)
-                    self._settle(ended, waiting)
+                    if not self._unsafe(ended.shard, jobs, waiting):
+                        self._settle(ended, waiting)
                 tick()
                 time.sleep(TICK_S)
         finally:
             end_processes([int(r.job.job_id) for r in self.running], GRACE_S)
+        if checkup := halted(self.run):
+            raise Halted(message(self.run, checkup))
+
+    def _unsafe(self, shard: Shard, jobs: list[Job], waiting: dict[str, list[Shard]]) -> bool:
+        """Whether safety forbids this training. What needs its policy is then given up, and the rest goes on to its end."""
+        checkup = halted(self.run) if shard.stage == "train" and not self.run.done(shard) else None
+        if checkup is None or checkup.vitals.round != shard.round:
+            return False
+        lost = {job_name(shard.round, shard.stage)}
+        for job in jobs:
+            if lost & {job.name, *job.after}:
+                lost.add(job.name)
+                waiting[job.name] = []
+        return True
 
     def _start_ready(self, jobs: list[Job], waiting: dict[str, list[Shard]]) -> None:
         busy = {(r.shard.round, r.shard.stage) for r in self.running}
@@ -109,7 +129,7 @@ class LocalChain:
         )  # fmt: skip
         cores = self.machine.cores if job.stage == "curate" else max(1, self.machine.cores // self.machine.slots)
         task = Task(
-            root=str(self.run.root), shard=shard, submission=self._number, device=self.machine.device, cores=cores, folder=str(folder), launcher=Process.of(os.getpid()), hang_s=self.cluster.hang_s,
+            root=str(self.run.root), shard=shard, submission=self._number, device=self.machine.device, cores=cores, folder=str(folder), launcher=Process.of(os.getpid()), hang_s=self.cluster.hang_s, gpus=len(gpus),
         )
         submitted = self._submit(executor, task)
         pid = int(submitted.job_id)
@@ -140,12 +160,22 @@ class LocalChain:
         """Decide what a process that ended means: done, to be tried again, or a failure."""
         if self.run.done(ended.shard):
             return
+        if self._over(ended.shard, waiting):
+            return
         end = how_it_ended(ended.job)
         self._killed[ended.shard] += end == "killed"
         if end == "raised" or self._killed[ended.shard] >= self.cluster.max_attempts:
             how = "failed" if end == "raised" else f"was killed {self._killed[ended.shard]} times without finishing"
             raise ShardFailed(f"{ended.shard} {how}; the end of its log:\n\n{log_tail(ended.folder)}\n\nwhole log: {ended.folder}")
         waiting[job_name(ended.shard.round, ended.shard.stage)].insert(0, ended.shard)
+
+    def _over(self, shard: Shard, waiting: dict[str, list[Shard]]) -> bool:
+        """Whether the run was ended before this shard's round: then nothing of later rounds is started any more."""
+        if (early := ending(self.run.root)) is None:
+            return False
+        for shards in waiting.values():
+            shards[:] = [s for s in shards if s.round <= early["round"]]
+        return shard.round > early["round"]
 
 
 def how_it_ended(job: submitit.Job) -> Literal["raised", "stopped", "killed"]:

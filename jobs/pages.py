@@ -2,18 +2,21 @@
 
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
 
 from evaluation.scores import Score
 from jobs.figures import Picture
-from jobs.findings import SIGNIFICANCE, Comparison, Findings, RoundFindings
+from jobs.findings import SIGNIFICANCE, Benchmark, Comparison, Findings, RoundFindings
 from jobs.harvest import Example
+from jobs.ledger import cost_blocks
 from jobs.render import Block, Code, Heading, Paragraph, Table, visible
+from jobs.vitals import vital_blocks
 
 MAX_CLASSES = 6
 MAX_EXAMPLE_ROUNDS = 12
+MAX_OVERLAP_EXAMPLES = 12
 
 
 def page(findings: Findings, pictures: Sequence[Picture]) -> list[Block]:
@@ -24,14 +27,17 @@ def page(findings: Findings, pictures: Sequence[Picture]) -> list[Block]:
     blocks += [Paragraph(f"Missing: {sentence}", "note") for sentence in findings.missing]
     for title, plot, tables in (
         ("Scores", ("score",), _score_tables(findings)),
+        ("Validation", ("validation",), _validation_tables(findings)),
         ("Votes", ("agreement", "accuracy"), _vote_tables(findings)),
         ("Questions", ("funnel",), _funnel_tables(findings)),
         ("Training", ("training", "base"), _training_tables(findings)),
-        ("Time", ("time",), _time_tables(findings)),
+        ("Time and cost", ("time",), [*_time_tables(findings), *cost_blocks(findings.run)]),
         ("Examples", (), _examples(findings)),
+        ("Held-out hygiene", (), _overlap_tables(findings)),
     ):
         content = [plots[p] for p in plot if p in plots] + list(tables)
         blocks += [Heading(title), *content] if content else []
+        blocks += vital_blocks(findings.run) if title == "Votes" else []
     return blocks + list(_origin(findings))
 
 
@@ -45,17 +51,17 @@ def headline(findings: Findings) -> str:
     if last.comparisons:
         told = "; ".join(_told(c) for c in last.comparisons)
         return f"After round {last.round} of {findings.run.config.rounds}, greedily and against the base model on the same problems: {told}."
-    told = "; ".join(f"{name} {_interval(metric)}" for name, metric in ((n, _main_score(last, n)) for n in last.scores) if metric)
+    told = "; ".join(f"{name} {interval(metric)}" for name, metric in ((n, _main_score(last, n)) for n in last.scores) if metric)
     if last.round:
         return f"The policy of round {last.round} solves {told}; the base model has no score to compare it with."
     return f"The base model solves {told}; no later policy has been scored."
 
 
 def _told(c: Comparison) -> str:
-    return f"{c.word} on {c.benchmark}, {100 * c.base:.1f} % to {100 * c.value:.1f} % ({c.n} problems, {_p(c.p)})"
+    return f"{c.word} on {c.benchmark}, {100 * c.base:.1f} % to {100 * c.value:.1f} % ({c.n} problems, {p_value(c.p)})"
 
 
-def _p(p: float) -> str:
+def p_value(p: float) -> str:
     return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
 
 
@@ -72,9 +78,7 @@ def warnings(findings: Findings) -> list[str]:
 
 
 def _main_score(r: RoundFindings, benchmark: str) -> Score | None:
-    """Greedy pass@1 where it was measured, or the first metric that was."""
-    metrics = r.scores[benchmark].metrics if benchmark in r.scores else {}
-    return metrics.get("pass_at_1") or next(iter(metrics.values()), None)
+    return r.scores[benchmark].main if benchmark in r.scores else None
 
 
 def give_or_take(score: Score) -> str:
@@ -86,7 +90,7 @@ def _mean(score: Score) -> str:
     return f"{score.value:.3f}" if score.n else ""
 
 
-def _interval(score: Score) -> str:
+def interval(score: Score) -> str:
     return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]" if score.n else ""
 
 
@@ -107,15 +111,18 @@ def summary_table(findings: Findings) -> tuple[list[str], list[list[str]]]:
     return header, lines
 
 
+def _score_rows(r: RoundFindings, scores: Mapping[str, Benchmark]) -> Iterator[list[str]]:
+    for name, found in scores.items():
+        for metric, score in found.metrics.items():
+            silent = f"{found.silent:.3f}" if metric == "pass_at_1" and found.silent is not None else ""
+            yield [str(r.round), name, metric, interval(score), str(score.n), silent]
+
+
 def _score_tables(findings: Findings) -> Iterator[Block]:
     rows = []
     for r in findings.scored:
-        verdicts = {c.benchmark: c for c in r.comparisons}
-        for name, found in r.scores.items():
-            for metric, score in found.metrics.items():
-                c = verdicts.get(name) if metric == "pass_at_1" else None
-                silent = f"{found.silent:.3f}" if metric == "pass_at_1" and found.silent is not None else ""
-                rows.append([str(r.round), name, metric, _interval(score), str(score.n), silent, c.word if c else "", _p(c.p) if c else ""])
+        verdicts = {(c.benchmark, "pass_at_1"): [c.word, p_value(c.p)] for c in r.comparisons}
+        rows += [cells + verdicts.get((cells[1], cells[2]), ["", ""]) for cells in _score_rows(r, r.scores)]
     if rows:
         header = ["round", "benchmark", "metric", "value [95 % interval]", "problems", "no answer", "against the base", "exact paired test"]
         yield Table(header=header, rows=rows, numeric=frozenset({0, 3, 4, 5, 7}))
@@ -123,6 +130,36 @@ def _score_tables(findings: Findings) -> Iterator[Block]:
             f"pass_at_1 is greedy; avg, pass and maj at k are of k samples. The test is McNemar's, two-sided, on the same problems; "
             f"below {SIGNIFICANCE} counts as shown, with no correction for looking at several rounds and benchmarks.", "note"
         )  # fmt: skip
+
+
+def _validation_tables(findings: Findings) -> Iterator[Block]:
+    if chosen := findings.chosen:
+        told = ", ".join(f"{name} {interval(found.main)}" for name, found in chosen.validation.items())
+        yield Paragraph(f"Best on validation: the policy of round {chosen.round}, {told}.")
+        rows = [cells for r in findings.rounds for cells in _score_rows(r, r.validation)]
+        yield Table(header=["round", "benchmark", "metric", "value [95 % interval]", "problems", "no answer"], rows=rows, numeric=frozenset({0, 3, 4, 5}))
+        yield Paragraph("Problems to choose by, apart from those that are reported; whatever was chosen by them looks better on them than it is.", "note")
+
+
+def _overlap_tables(findings: Findings) -> Iterator[Block]:
+    found = findings.overlap
+    rows, examples = [], []
+    for o in found.overlaps:
+        s = o.shared
+        counts = (s.num_ours, s.exact_ours, s.runs_ours, s.num_theirs, s.exact_theirs, s.runs_theirs)
+        rows.append([o.name, o.benchmark, *(str(n) for n in counts)])
+        examples += [[o.name, o.benchmark, visible(ours), visible(theirs)] for ours, theirs in o.examples]
+    if rows:
+        header = ["questions", "benchmark", "of ours", "the same", "13 words", "of theirs", "the same", "13 words"]
+        yield Table(header=header, rows=rows, numeric=frozenset(range(2, 8)))
+        yield Paragraph(
+            "Questions that also stand in a benchmark: the same words, numbers and operators throughout, or thirteen of them in a row (the same ones count "
+            "there too); case, spacing and punctuation do not matter. Instructions are those of all rounds.", "note"
+        )  # fmt: skip
+    if examples:
+        yield Table(header=["questions", "benchmark", "ours", "theirs"], rows=examples[:MAX_OVERLAP_EXAMPLES])
+    for sentence in found.unread:
+        yield Paragraph(f"Not compared: {sentence}", "note")
 
 
 def _vote_tables(findings: Findings) -> Iterator[Block]:
@@ -133,7 +170,7 @@ def _vote_tables(findings: Findings) -> Iterator[Block]:
             v, counts = r.votes, r.counts("respond")
             shares = [f"{counts.get(k, 0) / counts['completions']:.3f}" if counts.get("completions") else "" for k in ("unparsed", "truncated", "undecided")]
             rows.append([str(r.round), str(v.num_groups), *(_mean(s) for s in (v.agreement, v.margin, v.reward, v.kept_share)), *shares])
-            right.append([str(r.round), *(f"{_interval(v.right[k])} of {v.right[k].n}" if k in v.right else "" for k in kinds)])
+            right.append([str(r.round), *(f"{interval(v.right[k])} of {v.right[k].n}" if k in v.right else "" for k in kinds)])
     if rows:
         header = ["round", "questions", "agreement", "margin", "mean reward", "kept share", "unparsed", "truncated", "undecided"]
         yield Table(header=header, rows=rows, numeric=frozenset(range(9)))

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from evaluation.benchmark import load_benchmark
 from serl.config import RunConfig, Scratch, StageName
-from serl.rundir import Shard, num_shards
+from serl.problems import generated_rows
+from serl.rundir import Shard, num_shards, stage_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +25,13 @@ class Job:
         return job_name(self.round, self.stage)
 
 
-def job_name(round: int, stage: StageName) -> str:
-    return f"r{round:03d}-{stage}"
+job_name = stage_name
+
+
+def stage_of(name: str) -> tuple[int, StageName]:
+    """The round and stage that a job name means."""
+    found = {job_name(int(name[1:4]), stage): stage for stage in get_args(StageName)}
+    return int(name[1:4]), found[name]
 
 
 def steps(config: RunConfig) -> Iterator[tuple[int, StageName]]:
@@ -46,11 +53,11 @@ def plan(config: RunConfig, done: Callable[[Shard], bool]) -> list[Job]:
         count = num_shards(config, stage)
         shards = (Shard(round=round, stage=stage, index=i, count=count) for i in range(count))
         missing = tuple(s for s in shards if not done(s))
-        jobs.append(Job(round=round, stage=stage, missing=missing, num_shards=count, after=_after(config, round, stage)))
+        jobs.append(Job(round=round, stage=stage, missing=missing, num_shards=count, after=after_of(config, round, stage)))
     return jobs
 
 
-def _after(config: RunConfig, round: int, stage: StageName) -> tuple[str, ...]:
+def after_of(config: RunConfig, round: int, stage: StageName) -> tuple[str, ...]:
     """The jobs whose manifests the stage reads first-hand."""
     scratch = isinstance(config.base, Scratch)
     before = [job_name(round - 1, "train")] if round > 1 or (round == 1 and scratch) else []
@@ -107,7 +114,7 @@ def _tokens(config: RunConfig, stage: StageName) -> int:
             questions = config.curate.max_instructions if config.curate else config.respond.problems.per_round if config.respond.problems else 0
             return (questions + config.respond.anchors) * config.respond.samples * config.respond.sampling.max_tokens
         case "score" if config.score:
-            problems = sum(_num_problems(config, name) for name in config.score.benchmarks)
+            problems = sum(_num_problems(config, name) for name in config.score.asked)
             return problems * (1 + config.score.samples) * config.score.max_tokens
         case _:
             return 0
@@ -115,8 +122,8 @@ def _tokens(config: RunConfig, stage: StageName) -> int:
 
 def _num_problems(config: RunConfig, name: str) -> int:
     """As the benchmark's description says; a generated one has what the corpus was told to make."""
-    made = config.base.corpus.test_problems if isinstance(config.base, Scratch) else 0
-    rows = load_benchmark(name).num_rows or made
+    benchmark = load_benchmark(name)
+    rows = benchmark.num_rows or (generated_rows(config.base.corpus).get(benchmark.file, 0) if isinstance(config.base, Scratch) else 0)
     return min(rows, config.score.max_problems or rows) if config.score else 0
 
 

@@ -19,12 +19,12 @@ def preflight(config: RunConfig, data: Path, root: Path, jobs: Sequence[Job]) ->
     """Raises ValueError for the first thing a user has to mend before `jobs` can run."""
     if isinstance(config.base, Checkpoint):
         validate_model_folder(model_folder(config.base.path, data))
-    _check_space(data, bytes_needed([estimate(config, job, num_parameters(config, data)) for job in jobs]))
+    check_space(data, bytes_needed([estimate(config, job, num_parameters(config, data)) for job in jobs]))
     sources = [config.seeds, config.respond.problems.source if config.respond and config.respond.problems else None]
     for source in sources:
         if source and source.kind != "corpus":
             load_problems(source, data_root=data, corpus=root)
-    for name in config.score.benchmarks if config.score else ():
+    for name in config.score.asked if config.score else ():
         benchmark = load_benchmark(name)
         if not (benchmark.file in GENERATED_BENCHMARKS and config.base.kind == "scratch"):
             load_benchmark_problems(benchmark, [data / "benchmarks"])
@@ -40,7 +40,7 @@ def num_parameters(config: RunConfig, data: Path) -> int:
             return sum(p.stat().st_size for p in folder.glob("*.safetensors")) // 2 if folder.is_dir() else 0
 
 
-def _check_space(data: Path, needed: int) -> None:
+def check_space(data: Path, needed: int) -> None:
     try:
         data.mkdir(parents=True, exist_ok=True)
         probe = data / f".write-probe.{os.getpid()}"

@@ -1,4 +1,7 @@
-"""The plan, printed before anything runs: jobs, what they wait for, resources, and an upper bound of what they write."""
+"""The plan, printed before anything runs: jobs, what they wait for, resources, what they sample and write, and how long that takes.
+
+Where nothing was measured, tokens, files and bytes are upper bounds and there are no times.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,16 +9,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from jobs.batch import sbatch_text
 from jobs.cluster import Local, Slurm, this_machine
-from jobs.plan import Job, estimate
-from jobs.preflight import num_parameters
-from jobs.slurm import sbatch_text
+from jobs.forecast import Forecast, bounds, forecast, span
+from jobs.plan import Job
 from serl.config import RunConfig
 
 
-def show_plan(config: RunConfig, jobs: Sequence[Job], cluster: Local | Slurm, data: Path, console: Console) -> None:
+def show_plan(config: RunConfig, jobs: Sequence[Job], cluster: Local | Slurm, data: Path, console: Console) -> Forecast:
     root = data / "runs" / config.name
-    console.print(_table(config, jobs, cluster, data))
+    told = forecast(config, jobs, cluster, data)
+    console.print(_table(config, jobs, cluster, data, told))
+    console.print(told.sentence(), markup=False, highlight=False, soft_wrap=True)
     match cluster:
         case Local():
             machine = this_machine(cluster)
@@ -27,18 +32,25 @@ def show_plan(config: RunConfig, jobs: Sequence[Job], cluster: Local | Slurm, da
             for job in jobs:
                 console.print(f"\n# {job.name}\n{sbatch_text(root, config.digest(), cluster, job)}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"run directory {root}; configuration {config.digest()}", markup=False, highlight=False, soft_wrap=True)
+    return told
 
 
-def _table(config: RunConfig, jobs: Sequence[Job], cluster: Local | Slurm, data: Path) -> Table:
+def _table(config: RunConfig, jobs: Sequence[Job], cluster: Local | Slurm, data: Path, told: Forecast) -> Table:
     table = Table(title=f"{config.name}: round 0 is the base model, then {config.rounds} rounds", title_justify="left")
-    for column, justify in (("job", "left"), ("shards", "right"), ("after", "left"), ("tokens <=", "right"), ("files <=", "right"), ("MB <=", "right")):
-        table.add_column(column, justify=justify)
-    bounds = [estimate(config, job, num_parameters(config, data)) for job in jobs]
-    for job, bound in zip(jobs, bounds):
-        table.add_row(job.name, _shards(job, cluster), ", ".join(job.after), f"{bound.tokens:,}", str(bound.files), f"{bound.bytes / 1e6:.1f}")
+    known = told.seconds is not None
+    gpus = any(j.gpu_hours for j in told.jobs)
+    most = "" if known else " <="
+    columns = ("job", "shards", "after", f"tokens{most}", f"files{most}", f"MB{most}", *(["time [90 %]"] if known else []), *(["GPU-hours"] if gpus else []))
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("job", "after") else "right")
+    rows = told.jobs if known else bounds(config, jobs, data)
+    times = [[span(j.seconds), *([f"{j.gpu_hours:,.2f}"] if gpus else [])] for j in told.jobs] if known else [[] for _ in jobs]
+    for job, row, more in zip([job for job in jobs if job.missing or not known], rows, times, strict=True):
+        table.add_row(job.name, _shards(job, cluster), ", ".join(job.after), f"{row.tokens:,}", str(row.files), f"{row.bytes / 1e6:.1f}", *more)
     table.add_section()
-    totals = [sum(getattr(b, k) for b in bounds) for k in ("tokens", "files", "bytes")]
-    table.add_row("total", str(sum(j.num_shards for j in jobs)), "", f"{totals[0]:,}", str(totals[1]), f"{totals[2] / 1e6:.1f}")
+    totals = [sum(getattr(r, k) for r in rows) for k in ("tokens", "files", "bytes")]
+    whole = [span(told.seconds), *([f"{sum(j.gpu_hours for j in told.jobs):,.2f}"] if gpus else [])] if told.seconds else []
+    table.add_row("total", str(sum(j.num_shards for j in jobs)), "", f"{totals[0]:,}", str(totals[1]), f"{totals[2] / 1e6:.1f}", *whole)
     return table
 
 

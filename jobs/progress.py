@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -106,13 +106,30 @@ def _going(path: Path | None) -> Going | None:
     if not head.endswith(b"\n") or not tail:
         return None
     started = json.loads(head)["time"]
-    if json.loads(tail[-1])["kind"] in ("done", "stopped"):
+    if json.loads(tail[-1])["kind"] in ("done", "stopped", "failed", "halted"):
         return None
     for line in reversed(tail):
         event = json.loads(line)
         if event["kind"] == "progress":
             return Going(done=event["done"], total=event["total"], unit=event["unit"], started=started, last=event["time"])
     return Going(done=0, total=0, unit="", started=started, last=started)
+
+
+def run_eta_s(states: Sequence[StageState], now: float) -> float | None:
+    """Seconds until all is done, if each stage lasts as it did in the last round that did it, one after another; None where that is not known."""
+    lasted: dict[str, float] = {}
+    total = 0.0
+    for state in states:
+        stage = state.name.partition("-")[2]
+        if state.done:
+            lasted[stage] = state.seconds
+        elif (eta := state.eta_s(now)) is not None and len(state.going) == state.num_shards - state.shards_done:
+            total += eta
+        elif stage in lasted:
+            total += lasted[stage] * (1.0 - state.fraction)
+        else:
+            return None
+    return total
 
 
 class Board:
@@ -141,9 +158,9 @@ class Board:
 
 
 def status_table(states: list[StageState], now: float) -> Table:
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, expand=True)  # the results get what the others leave
     for column, justify in (("job", "left"), ("shards", "right"), ("", "left"), ("at work", "left"), ("rate", "right"), ("ETA", "right"), ("result", "left")):
-        table.add_column(column, justify=justify, no_wrap=True, overflow="ellipsis", min_width=MIN_WIDTHS.get(column))
+        table.add_column(column, justify=justify, no_wrap=True, overflow="ellipsis", min_width=MIN_WIDTHS.get(column), ratio=1 if column == "result" else None)
     for state in states:
         bar = "#" * round(20 * state.fraction)
         work = ", ".join(f"{g.done}/{g.total} {g.unit}" if g.total else "starting" for g in state.going)
@@ -151,10 +168,19 @@ def status_table(states: list[StageState], now: float) -> Table:
         eta = state.eta_s(now)
         table.add_row(
             state.name, f"{state.shards_done}/{state.num_shards}", f"{bar:<20}", work, f"{rate:.1f}/s" if rate else "",
-            f"{state.seconds:.0f} s" if state.done else f"{eta:.0f} s" if eta is not None else "", told(state.counts) if state.done else "",
+            span(state.seconds) if state.done else span(eta), told(state.counts) if state.done else "",
             style="green" if state.done else "bold" if state.going else "dim",
         )  # fmt: skip
     return table
+
+
+def span(seconds: float | None) -> str:
+    """A length of time in the two units that matter; empty where it is not known."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def told(counts: Mapping[str, float], limit: int = 5) -> str:

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from jobs.plan import steps
 from serl.files import append_row, read_rows
+from serl.rundir import Run
 
 DEFAULT_MAX_ARRAY = 1001
 ANSWER_S = 120.0
@@ -21,12 +23,18 @@ class SlurmError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """One sbatch: written down before it is made (`id` None) and after. `token` is in the job's comment, so that a lost one can be found."""
+    """One sbatch: written down before it is made (`id` None) and after. `token` is in the job's comment, so that a lost one can be found.
+
+    `array`: it was submitted as one. `spare`: its shard has a job already, which is slow.
+    """
 
     token: str
     job: str
     shards: tuple[int, ...]
     id: str | None = None
+    array: bool = False
+    spare: bool = False
+    run: str = ""  # whose job it is; of a shared stage, one of the runs that use it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,18 +68,39 @@ class Journal:
         return list(latest.values())
 
     def add(self, submission: Submission) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)  # a shared stage's is made by whoever is first
         append_row(self._path, asdict(submission))
 
 
+def recorded(run: Run) -> list[Submission]:
+    """The submissions that concern a run: its own, and those of the stages that it shares, whichever run made them."""
+    homes = dict.fromkeys([run.root, *(run.home(round, stage) for round, stage in steps(run.config))])
+    return [s for home in homes for s in Journal(home).submissions()]
+
+
 def at_work(submissions: Iterable[Submission], queue: Iterable[Queued]) -> dict[tuple[str, int], Queued]:
-    """Which job in the queue does which (job name, shard index)."""
+    """Which job in the queue does which (job name, shard index); a spare is told only where the first job has gone."""
     by_token = {s.token: s for s in submissions}
-    return {(s.job, s.shards[q.position]): q for q in queue if (s := by_token.get(q.token))}
+    known = [(s, q) for q in queue if (s := by_token.get(q.token)) and q.position < len(s.shards)]
+    return {(s.job, s.shards[q.position]): q for s, q in sorted(known, key=lambda pair: not pair[0].spare)}
 
 
 def look_at_queue() -> list[Queued]:
     """This user's queue, arrays element by element."""
     return list(_parse_queue(ask_slurm(["squeue", "--me", "--noheader", "--array", "--format=%i\t%T\t%Q\t%R\t%k"]).splitlines()))
+
+
+def running_s() -> dict[str, float]:
+    """For how many seconds each of this user's running jobs has run, since it was last started."""
+    lines = ask_slurm(["squeue", "--me", "--noheader", "--array", "--states=RUNNING", "--format=%i\t%M"]).splitlines()
+    return {id.strip(): _seconds(elapsed.strip()) for id, elapsed in (line.split("\t") for line in lines)}
+
+
+def _seconds(elapsed: str) -> float:
+    """Of Slurm's [days-][[hours:]minutes:]seconds."""
+    days, _, rest = elapsed.rpartition("-")
+    clock = [int(part) for part in rest.split(":")]
+    return int(days or 0) * 86400 + sum(n * 60**i for i, n in enumerate(reversed(clock)))
 
 
 def _parse_queue(lines: Sequence[str]) -> Iterator[Queued]:

@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
+from rich.table import Table as RichTable
+from rich.text import Text
+
 from jobs.figures import Picture
 
 MAX_TEXT = 300
@@ -23,7 +26,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; m
 h1 { font-size: 1.6rem; margin-bottom: .3rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid #ccc; }
 p.lead { font-size: 1.1rem; font-weight: 600; } p.note { color: #555; margin-top: .2rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .87rem; margin: .6rem 0; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; overflow-wrap: anywhere; }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; overflow-wrap: break-word; max-width: 24rem; }
 th { border-bottom: 2px solid #888; overflow-wrap: normal; } td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 figure { margin: 1rem 0; } img { max-width: 100%; height: auto; } figcaption { color: #555; font-size: .9rem; }
 pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; font-size: .82rem; } bdi { unicode-bidi: isolate; }
@@ -124,6 +127,16 @@ def _html_table(table: Table) -> str:
         return "<tr>" + "".join(f"{start}><bdi>{_h(cell)}</bdi></{tag}>" for start, cell in zip(marked, cells)) + "</tr>"
 
     return '<div class="scroll"><table>' + row(table.header, "th") + "\n".join(row(r, "td") for r in table.rows) + "</table></div>"
+
+
+def to_terminal(table: Table, caption: str) -> RichTable:
+    """A table for a terminal. Text objects throughout: nothing in a name or a figure is taken for markup."""
+    shown = RichTable(box=None, pad_edge=False, caption=Text(visible(caption, MAX_CODE)), caption_justify="left")
+    for i, name in enumerate(table.header):
+        shown.add_column(Text(visible(name)), justify="right" if i in table.numeric else "left")
+    for cells in table.rows:
+        shown.add_row(*(Text(visible(c)) for c in cells))
+    return shown
 
 
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:

@@ -1,17 +1,25 @@
-"""The report of a run, at any point of it: `python -m jobs.report RUN` writes report.html, report.md and report.csv into its folder."""
+"""The report of a run, at any point of it: `python -m jobs.report RUN` writes report.html, report.md and report.csv into its folder.
+
+`python -m jobs.report RUN[:ROUND] RUN[:ROUND] ...` sets several models side by side, in `<data root>/reports/<their names>/`.
+With --json: {run or models, html, markdown, csv, headline}, and of one run `trackers`, a sentence for each.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from jobs import figures, pages, render, scalars
-from jobs.command import data_root, main, parser
+from jobs import figures, pages, render, scalars, side_by_side_page
+from jobs.cluster import Tracker, load_cluster
+from jobs.command import Answer, data_root, main, parser
 from jobs.findings import Findings, gather
+from jobs.forecast import learn_from
 from jobs.runs import find_run
+from jobs.side_by_side import SideBySide, side_by_side
+from jobs.trackers import mirror
 from serl.files import write_atomic
 from serl.rundir import Run, RunError
 
@@ -27,6 +35,7 @@ class Paths:
 
 def write_report(run: Run) -> tuple[Paths, Table]:
     """Write the report and the rounds' TensorBoard scalars anew; returns where, and the table for a terminal."""
+    learn_from(run)
     findings = gather(run)
     rows = scalars.rows(findings)
     blocks = pages.page(findings, figures.draw(findings))
@@ -43,25 +52,47 @@ def write_report(run: Run) -> tuple[Paths, Table]:
 
 
 def _summary(findings: Findings) -> Table:
-    """One row per round. Text objects throughout: nothing in a name or a figure is taken for markup."""
+    """One row per round."""
     header, lines = pages.summary_table(findings)
-    table = Table(box=None, pad_edge=False, caption=Text(render.visible(pages.headline(findings), render.MAX_CODE)), caption_justify="left")
-    for name in header:
-        table.add_column(Text(render.visible(name)), justify="right")
-    for cells in lines:
-        table.add_row(*(Text(render.visible(c)) for c in cells))
-    return table
+    return render.to_terminal(render.Table(header=header, rows=lines, numeric=frozenset(range(len(header)))), pages.headline(findings))
+
+
+def write_side_by_side(found: SideBySide, data: Path) -> Paths:
+    """Write several models' common report into a folder of its own; `pairs.csv` holds the tests."""
+    folder = data / "reports" / found.name
+    paths = Paths(html=folder / "report.html", markdown=folder / "report.md", csv=folder / "report.csv")
+    title, blocks = "Models side by side", side_by_side_page.page(found)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(paths.csv, side_by_side_page.scores_csv(found))
+        write_atomic(folder / "pairs.csv", side_by_side_page.pairs_csv(found))
+        write_atomic(paths.markdown, render.to_markdown(title, blocks).encode())
+        write_atomic(paths.html, render.to_html(title, blocks).encode())
+    except OSError as e:
+        raise RunError(f"{folder}: the report cannot be written ({e.strerror}); choose a writable data root with --data or $SERL_DATA") from e
+    return paths
 
 
 def body(argv: Sequence[str]) -> int:
-    p = parser("report", "Write the report of a run, finished or not.")
-    p.add_argument("run", help="a run's name, or its folder")
+    p = parser("report", "Write the report of a run, finished or not; of several, their models side by side.")
+    p.add_argument("run", nargs="+", help="a run's name, or its folder; beside others also RUN:ROUND, or RUN:best for the best round on validation")
+    p.add_argument("--tracker", action="append", choices=get_args(Tracker), default=[], help="mirror the finished rounds of a run there too")
     args = p.parse_intermixed_args(argv)
-    paths, summary = write_report(find_run(args.run, data_root(args)))
+    data = data_root(args)
     console = Console()
+    if len(args.run) == 1:
+        run = find_run(args.run[0], data)
+        paths, summary = write_report(run)
+        told: dict[str, object] = {"run": run.root.name, "trackers": mirror(run, [*load_cluster(args.cluster).trackers, *args.tracker])}
+    else:
+        found = side_by_side(args.run, data)
+        paths = write_side_by_side(found, data)
+        summary = render.to_terminal(side_by_side_page.summary_table(found), " ".join(side_by_side_page.headlines(found)))
+        told = {"models": [m.name for m in found.models]}
     console.print(summary)
-    console.print(f"report: {paths.html}", markup=False, highlight=False, soft_wrap=True)
-    return 0
+    for line in [f"report: {paths.html}", *told.get("trackers", [])]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return Answer(fields=told | {"html": str(paths.html), "markdown": str(paths.markdown), "csv": str(paths.csv), "headline": str(summary.caption)})
 
 
 if __name__ == "__main__":

@@ -1,28 +1,37 @@
-"""Finish a run: `python -m jobs.resume RUN` runs exactly what has no manifest yet."""
+"""Finish a run: `python -m jobs.resume RUN [--accept ROUND]` runs exactly what has no manifest yet.
+
+JSON: the fields of `jobs.status RUN`, as the run stands when the verb ends.
+"""
 
 from collections.abc import Sequence
 
 from jobs.cluster import load_cluster
-from jobs.command import data_root, main, parser
+from jobs.command import Answer, data_root, main, parser
 from jobs.drive import drive
 from jobs.plan import plan
 from jobs.preflight import preflight
 from jobs.runs import code_version, find_run, freeze_code
+from jobs.state import facts_now
+from serl.checkup import accept
 from serl.rundir import RunError
 
 
 def body(argv: Sequence[str]) -> int:
     p = parser("resume", "Finish a run: what is done stays, what is missing runs.")
     p.add_argument("run", help="a run's name, or its folder")
+    p.add_argument("--accept", type=int, metavar="ROUND", help="go on in spite of what safety says of this round; later rounds are measured by it")
     args = p.parse_intermixed_args(argv)
     cluster = load_cluster(args.cluster)
     run = find_run(args.run, data_root(args))
+    if args.accept is not None:
+        accept(run, args.accept)
     missing = plan(run.config, run.done)
     preflight(run.config, run.data_root, run.root, missing)
     if not (run.root / "code").exists() and code_version() != run.code:
         raise RunError(f"{run.root}: its launch died before the code was frozen; check out {run.code} and resume, or launch it anew")
     freeze_code(run.root / "code")
-    return drive(run, cluster)
+    code = drive(run, cluster)
+    return Answer(code=code, fields=facts_now(run)) if args.json else code
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Finding runs, freezing their code, and the record of what was submitted."""
 
 import difflib
+import hashlib
 import json
 import os
 import shutil
@@ -9,11 +10,11 @@ import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from serl.files import append_row, fsync_tree, read_rows, rename_if_absent, write_if_absent
+from serl.files import append_row, fsync_tree, read_rows, rename_if_absent, sha256, write_if_absent
 from serl.rundir import Run, RunError
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("jobs", "serl", "evaluation")
+PACKAGES = ("jobs", "serl", "evaluation", "slurm")  # what a run takes along: jobs start in its copy
 
 
 def find_run(name: str, data: Path) -> Run:
@@ -41,6 +42,12 @@ def code_version() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unversioned"
     return f"{commit}-dirty" if dirty else commit
+
+
+def frozen_digest() -> str:
+    """Of all that `freeze_code` copies: runs of one sweep share one copy of the same code."""
+    paths = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    return hashlib.sha256("".join(f"{p.relative_to(ROOT)} {sha256(p)}\n" for p in paths).encode()).hexdigest()[:16]
 
 
 def freeze_code(target: Path) -> None:
@@ -101,8 +108,8 @@ class Journal:
         append_row(self._path, asdict(submission))
 
 
-def claim(root: Path) -> None:
-    """Become the run's launcher; refuses while another one lives.
+def claim(root: Path, watch: str = "status {} --watch", stop: str = "cancel {}") -> None:
+    """Become the launcher of a run, or of a sweep, at `root`; refuses while another one lives.
 
     Claims are numbered and the next number is taken by link-if-absent, so of two launchers that find the last one dead only one goes on.
     """
@@ -114,11 +121,18 @@ def claim(root: Path) -> None:
         if last and last != me and last.alive():
             doubt = "" if last.here else f" (if that process is gone, remove {folder})"
             raise RunError(
-                f"{root}: process {last.pid} on {last.host} is running it{doubt}; watch it with `python -m jobs.status {root.name} --watch` "
-                "or end it with jobs.cancel"
+                f"{root}: process {last.pid} on {last.host} is running it{doubt}; watch it with `python -m jobs.{watch.format(root.name)}` "
+                f"or end it with `python -m jobs.{stop.format(root.name)}`"
             )
         if write_if_absent(folder / f"{number + 1:06d}.json", json.dumps(asdict(me)).encode()):
             return
+
+
+def release(root: Path) -> None:
+    """Nobody launches it any more: a launcher elsewhere cannot see that this process is gone."""
+    number, last = _last_claim(root / "launchers")
+    if last == Process.of(os.getpid()):
+        write_if_absent(root / "launchers" / f"{number:06d}.released", b"")
 
 
 def launcher_of(root: Path) -> Process | None:
@@ -128,9 +142,11 @@ def launcher_of(root: Path) -> Process | None:
 
 
 def _last_claim(folder: Path) -> tuple[int, Process | None]:
-    numbers = [int(p.stem) for p in folder.iterdir() if p.stem.isdigit()] if folder.is_dir() else []
+    numbers = [int(p.stem) for p in folder.glob("*.json") if p.stem.isdigit()] if folder.is_dir() else []
     if not numbers:
         return 0, None
+    if (folder / f"{max(numbers):06d}.released").exists():
+        return max(numbers), None
     return max(numbers), Process(**json.loads((folder / f"{max(numbers):06d}.json").read_bytes()))
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from evaluation.scores import Score
 from jobs.findings import Findings, RoundFindings
+from jobs.vitals import vital_facts
 from serl.files import write_atomic
 from serl.rundir import Run
 
@@ -37,7 +38,8 @@ class Row:
 
 def rows(findings: Findings) -> list[Row]:
     """Every figure of every round, in a fixed order; what is not known has no row."""
-    return [row for r in findings.rounds for row in (*_scores(r), *_votes(r), *_counts(r))]
+    found = [row for r in findings.rounds for row in (*_scores(r), *_votes(r), *_counts(r))]
+    return found + list(_safety(findings)) + list(_hygiene(findings))
 
 
 def to_csv(found: Sequence[Row]) -> bytes:
@@ -80,7 +82,7 @@ def _score(r: RoundFindings, metric: str, score: Score, benchmark: str = "") -> 
 
 
 def _scores(r: RoundFindings) -> Iterator[Row]:
-    for name, found in r.scores.items():
+    for name, found in (*r.scores.items(), *r.validation.items()):
         for metric, score in found.metrics.items():
             yield _score(r, metric, score, name)
         if found.silent is not None:
@@ -88,6 +90,26 @@ def _scores(r: RoundFindings) -> Iterator[Row]:
     for c in r.comparisons:
         yield Row(round=r.round, benchmark=c.benchmark, metric="gain_over_base", value=c.value - c.base, n=c.n)
         yield Row(round=r.round, benchmark=c.benchmark, metric="p_value_against_base", value=c.p, n=c.n)
+
+
+def _hygiene(findings: Findings) -> Iterator[Row]:
+    """The best round by validation, and overlaps: of seeds with round 0, of instructions with the last round that has any."""
+    if findings.chosen:
+        yield Row(round=findings.chosen.round, benchmark="", metric="best_on_validation", value=1.0)
+    last = max((r.round for r in findings.rounds if r.counts("curate")), default=0)
+    for o in findings.overlap.overlaps:
+        for kind, n in (("exact", o.shared.exact_ours), ("13_words", o.shared.runs_ours)):
+            name = o.name.replace(" ", "_")
+            yield Row(round=last if o.name == "instructions" else 0, benchmark=o.benchmark, metric=f"overlap/{name}/{kind}", value=n, n=o.shared.num_ours)
+
+
+def _safety(findings: Findings) -> Iterator[Row]:
+    """The vitals that no other figure tells, and the alarms, of the rounds that safety has looked at."""
+    for fact in vital_facts(findings.run):
+        for name in ("conviction", "anchor_agreement", "entropy", "monotony", "length", "duplicates"):
+            if fact[name] is not None:
+                yield Row(round=fact["round"], benchmark="", metric=f"safety/{name}", value=fact[name])
+        yield Row(round=fact["round"], benchmark="", metric="safety/alarms", value=float(len(fact["alarms"])))
 
 
 def _votes(r: RoundFindings) -> Iterator[Row]:

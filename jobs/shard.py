@@ -1,20 +1,23 @@
-"""Run one shard here and now, in this process, for debugging: `python -m jobs.shard RUN ROUND STAGE [INDEX]`."""
+"""Run one shard here and now, in this process, for debugging: `python -m jobs.shard RUN ROUND STAGE [INDEX]`.
+
+JSON: `shard` (as text), `attempt` (that made it), `done_before`, `seconds`, `counts`, `digest`.
+"""
 
 import time
 from collections.abc import Sequence
 from typing import get_args
 
 from jobs.cluster import Local, Machine, this_machine
-from jobs.command import data_root, main, parser
+from jobs.command import Answer, data_root, main, parser
 from jobs.plan import steps
 from jobs.runs import find_run
 from serl.config import StageName
 from serl.events import Events
 from serl.preempt import Stop
-from serl.rundir import Run, RunError, Shard
+from serl.rundir import Manifest, Run, RunError, Shard
 
 
-def body(argv: Sequence[str]) -> int:
+def body(argv: Sequence[str]) -> Answer:
     p = parser("shard", "Run one shard here and now, without a job around it.")
     p.add_argument("run", help="a run's name, or its folder")
     p.add_argument("round", type=int)
@@ -30,17 +33,22 @@ def body(argv: Sequence[str]) -> int:
     return run_here(run, shards[args.index], this_machine(Local()))
 
 
-def run_here(run: Run, shard: Shard, machine: Machine) -> int:
+def run_here(run: Run, shard: Shard, machine: Machine) -> Answer:
     from serl.stages import Work, execute
 
     if done := run.manifest(shard):
         print(f"{shard} is done already, by attempt {done.attempt}")
-        return 0
+        return _answer(done, done_before=True)
     attempt = f"here-{time.time_ns()}"
     events = Events(run.root / "events", f"{shard.stage}-r{shard.round:03d}-{shard.index:05d}-{attempt}-0", stage=shard.stage, round=shard.round, shard=shard.index)
     manifest = execute(Work(run=run, shard=shard, attempt_id=attempt, device=machine.device, cores=machine.cores, events=events, stop=Stop().listen()))
     print(f"{shard} done in {manifest.seconds:.1f} s: " + ", ".join(f"{k} {v:g}" for k, v in sorted(manifest.counts.items())))
-    return 0
+    return _answer(manifest, done_before=False)
+
+
+def _answer(m: Manifest, *, done_before: bool) -> Answer:
+    shown = {"shard": str(m.shard), "attempt": m.attempt, "seconds": m.seconds, "counts": dict(m.counts), "digest": m.digest}
+    return Answer(fields=shown | {"done_before": done_before})
 
 
 if __name__ == "__main__":

@@ -5,100 +5,253 @@ preempted and requeued by its first end, and leave this one in the queue for eve
 """
 
 import json
-import shlex
-import sys
 import time
-import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import submitit
-import submitit.slurm.slurm
-
-from jobs.cluster import Resources, Slurm
+from jobs.cluster import Slurm
+from jobs.forecast import freeze_forecast
 from jobs.plan import Job, plan
-from jobs.queue import Journal, Queued, SlurmError, Submission, ask_slurm, at_work, look_at_queue, max_array_size
-from jobs.task import EXIT_REQUEUE, Gate, Task, forget_failures
-from serl.rundir import Run, Shard
-from serl.watchdog import excluded
+from jobs.queue import Journal, Queued, SlurmError, Submission, ask_slurm, at_work, look_at_queue, max_array_size, recorded
+from jobs.sbatch import journal_of, submit_shards
+from jobs.shared import users
+from jobs.task import BLOCKED, forget_failures, record_failure
+from jobs.turn import turn
+from jobs.window import RELAY, Relay, Room, WindowFull, aim, come_back, element, middle, room_in_controller, take_back, wait_for_place
+from serl.files import write_atomic
+from serl.rundir import Run, Shard, shared_dir
 
-# Signals are for python: the shell must outlive it. The last element of an array has the id of the whole array, so an element is asked for by
-# its index. Only newer versions of Slurm say by themselves when the time is over.
-SETUP = (
-    "trap : TERM USR2 CONT",
-    "me=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}; me=${me:-$SLURM_JOB_ID}",
-    "end=$(squeue --noheader --jobs=$me --format=%e)",
-    "export SLURM_JOB_END_TIME=$(date --date=\"${end:-unknown}\" +%s 2> /dev/null)",
-)
-# The step's exit code decides; srun reports a task killed by signal N as 128 + N. A job that is completing while this shell still runs was
-# cancelled or requeued already: to requeue it would raise it from the dead. One that is at work elsewhere has left this node behind, cut off
-# as it was. Any other state (RUNNING, SIGNALING ...) is ours to requeue. The controller may be away for a while.
-TEARDOWN = (
-    "code=$? how=",
-    f"if [ $code -eq {EXIT_REQUEUE} ] || [ $code -gt 128 ]; then how=requeue; fi",
-    "if [ -e {folder}/wish-$me ]; then how=$(cat {folder}/wish-$me); fi",
-    "for pause in 1 2 4 8 16 32 64 128; do",
-    "    [ -n \"$how\" ] || break",
-    "    where=$(squeue --noheader --jobs=$me --format=%B@%T) && case $where in",
-    "        $SLURMD_NODENAME@COMPLETING) break ;;",
-    "        $SLURMD_NODENAME@*) scontrol $how $me && break ;;",
-    "        *) break ;;",
-    "    esac",
-    "    sleep $pause",
-    "done",
-    "[ -z \"$how\" ] || [ ! -s {folder}/exclude-$me ] || scontrol update JobId=$me ExcNodeList=$(cat {folder}/exclude-$me)",
-    "exit $code",
-)
-PREVIEW = "TOKEN"  # in a printed plan, stands for what a submission makes up
 SETTLE_S = 60.0
 
 
-def submit_missing(run: Run, cluster: Slurm) -> list[Submission]:
-    """Submit what is neither done nor in the queue; returns the new submissions."""
-    journal = Journal(run.root)
-    jobs = plan(run.config, run.done)
-    recorded = journal.submissions()
-    kept, useless = sort_queue(jobs, recorded, _settled_queue(recorded))
-    if useless:
-        ask_slurm(["scancel", *useless])
-    limit = max_array_size()
-    ids = {name: {q.id.partition("_")[0] for q in mine.values()} for name, mine in kept.items()}
-    new: list[Submission] = []
-    for job in jobs:
-        shards = [s for s in job.missing if s.index not in kept[job.name]]
-        forget_failures(run, shards)
-        for start in range(0, len(shards), limit):
-            after = sorted(id for name in job.after for id in ids[name])
-            submission = _submit(run, cluster, journal, job, shards[start : start + limit], after)
-            ids[job.name].add(submission.id or "")
-            new.append(submission)
-    return new
+@dataclass(slots=True, kw_only=True)
+class Place:
+    """A run's place among runs that are submitted together, in lanes (`jobs.lanes`), and what they have in common.
+
+    `behind` are ids of jobs that the run's first jobs wait for (`waited`: whether any does), `chain` names jobs that wait for one more than the
+    plan says, `renewed` shared stages that were missing when the pass began, `fresh` the tokens of what it has submitted for runs before this
+    one. The queue is looked at once for all; `holder` is their relay.
+    """
+
+    behind: frozenset[str]
+    chain: Mapping[str, str]
+    renewed: frozenset[str]
+    fresh: frozenset[str]
+    queue: list[Queued]
+    room: Room
+    array_limit: int
+    waiting: list[str]
+    holder: Submission | None
+    waited: bool = False
 
 
-def sort_queue(jobs: Sequence[Job], recorded: Sequence[Submission], queue: Sequence[Queued]) -> tuple[dict[str, dict[int, Queued]], list[str]]:
+def submit_missing(run: Run, cluster: Slurm, *, note: Path | None = None, relay: Relay | None = None, place: Place | None = None) -> list[Submission]:
+    """Submit what is neither done nor in the queue; returns the new submissions. Whatever of them Slurm has no room for is left to `relay`,
+    by default the run's own (`jobs.relay`); then the relay's submission is the last one returned.
+
+    `note` is given by a relay only: where to write what to wait for if something is left again. A relay tries what was never tried; what was
+    and failed, or was cancelled or held, is for people to resume.
+    """
+    with turn(run.root) as renew:
+        if note is None:
+            freeze_cluster(run, cluster)
+        launch = _Launch(
+            run=run, cluster=cluster, relay=relay or _own_relay(run, cluster), note=note, renew=renew,
+            room=place.room if place else room_in_controller(), array_limit=place.array_limit if place else max_array_size(), place=place,
+            waiting=place.waiting if place else [],
+        )  # fmt: skip
+        return launch.submit()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Launch:
+    """One pass over the plan. `waiting` are the jobs in the queue, in the plan's order; `holder` is the relay, once something is left to it."""
+
+    run: Run
+    cluster: Slurm
+    relay: Relay
+    note: Path | None
+    renew: Callable[[], None]
+    room: Room
+    array_limit: int
+    place: Place | None = None
+    own: set[str] = field(default_factory=set)
+    queue: list[Queued] = field(default_factory=list)
+    new: list[Submission] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    holder: Submission | None = None
+
+    def submit(self) -> list[Submission]:
+        known = recorded(self.run)
+        self.queue = self.place.queue if self.place else settled_queue(known)
+        jobs = plan(self.run.config, self.run.survey())  # after the look at the queue: what left it by then has its manifest
+        freeze_forecast(self.run, self.cluster, jobs)
+        gone = gone_for_good(jobs, since_launch(self.run, known), self.queue) if self.note else set[tuple[str, int]]()
+        renewed, fresh = (self.place.renewed, self.place.fresh) if self.place else (frozenset(), frozenset())
+        kept, useless = sort_queue(jobs, known, self.queue, replace_held=self.note is None, renewed=renewed, fresh=fresh)
+        self.own = {name for name, mine in kept.items() if mine and name not in self.run.shared}
+        if self.note is None:
+            useless += [q.id for q in self.relay.queued(self.queue) if q.held]
+        if useless:
+            ask_slurm(["scancel", *useless])
+        ids = {name: {q.id.partition("_")[0] for q in mine.values()} for name, mine in kept.items()}
+        spoiled, wanted = set[str](), 0
+        for job in jobs:
+            self.waiting += [q.id for _, q in sorted(kept[job.name].items()) if not q.held]
+            shards = [s for s in job.missing if s.index not in kept[job.name] and (job.name, s.index) not in gone]
+            if spoiled & set(job.after):
+                _give_up(self.run, shards, job.after)
+                shards = []
+            if len(shards) + len(kept[job.name]) < len(job.missing):
+                spoiled.add(job.name)
+            if self.note is None:
+                forget_failures(self.run, shards)
+            wanted += len(shards)
+            if shards and self.holder is None:
+                ids[job.name] |= self._fit(job, shards, self._after(job, ids))
+                self.own.add(job.name)
+        return self._leave(wanted - sum(len(s.shards) for s in self.new))
+
+    def _after(self, job: Job, ids: Mapping[str, set[str]]) -> list[str]:
+        """What a job waits for: the jobs that bring what it reads; in a lane, if none of them is this run's own, also for the run before."""
+        after = {id for name in job.after for id in ids[name]}
+        if self.place:
+            after |= ids.get(self.place.chain.get(job.name, ""), set())
+            if not self.own & set(job.after) and self.place.behind:
+                after |= self.place.behind
+                self.place.waited = True
+        return sorted(after)
+
+    def _fit(self, job: Job, shards: Sequence[Shard], after: Sequence[str]) -> set[str]:
+        """Submit what Slurm takes of these shards, in as few arrays as may be; the ids they got."""
+        ids: set[str] = set()
+        start = 0
+        while start < len(shards) and (size := self.room.offer(min(self.array_limit, len(shards) - start))):
+            self.renew()
+            try:
+                submission = submit_shards(self.run, self.cluster, job, shards[start : start + size], after, hold=self.place is None)
+            except WindowFull as refusal:
+                self.room.refused(size)
+                self._take_place(refusal)
+                continue
+            self.room.took(size)
+            start += size
+            ids.add(submission.id or "")
+            self.new.append(submission)
+            self.waiting += [element(submission, i) for i in range(size)]
+        if start < len(shards):
+            self._take_place(WindowFull("MaxJobCount is reached"))
+        return ids
+
+    def _take_place(self, refusal: WindowFull) -> None:
+        """The relay's, before the rest of the window is filled; where no place is left, that of the job that came last."""
+        if self.holder is not None:
+            return
+        if self.note is not None:
+            self.holder = Submission(token="", job=RELAY, shards=())  # it runs here
+            return
+        if self.place and self.place.holder:
+            self.holder = self.place.holder
+            return
+
+        def keep() -> Submission:
+            return self.relay.keep_place(self.queue, middle(self.waiting))
+
+        try:
+            try:
+                self.holder = keep()
+            except WindowFull:
+                if len(self.waiting) < 2 or not self.new:
+                    raise
+                self.room = Room(0)
+                self.waiting.pop()
+                self.new[-1] = take_back(journal_of(self.run, self.new[-1].job), self.new[-1])
+                self.holder = wait_for_place(keep)
+        except WindowFull:
+            raise self._too_small(refusal) from None
+
+    def _too_small(self, refusal: WindowFull) -> SlurmError:
+        remedy = f"what was submitted stays; when there is room for two jobs or more, `python -m jobs.resume {self.run.root.name}` goes on"
+        return SlurmError(f"{refusal}; {remedy}")
+
+    def _leave(self, left: int) -> list[Submission]:
+        """Tell the relay what to wait for, or that it is not needed."""
+        new = [s for s in self.new if s.shards]
+        after = middle(self.waiting)
+        if self.note is not None:
+            if left:
+                come_back(self.note, after)
+        elif left and self.holder is not None:
+            if not self.waiting and len(look_at_queue()) < 2:
+                ask_slurm(["scancel", str(self.holder.id)])
+                raise self._too_small(WindowFull("Slurm takes a single job of yours at a time"))
+            aim(self.holder, after)
+        elif self.place is None and self.relay.folder == self.run.root and (idle := [q.id for q in self.relay.queued(self.queue) if q.state == "PENDING"]):
+            ask_slurm(["scancel", *idle])
+        return [*new, self.holder] if left and self.holder else new
+
+
+def gone_for_good(jobs: Sequence[Job], tried: Sequence[Submission], queue: Sequence[Queued]) -> set[tuple[str, int]]:
+    """What was submitted since the launch, is not done, and is not in the queue any more: it failed or was cancelled."""
+    submitted = {(s.job, index) for s in tried if s.id is not None for index in s.shards}
+    return (submitted & {(job.name, s.index) for job in jobs for s in job.missing}) - at_work(tried, queue).keys()
+
+
+def _give_up(run: Run, shards: Sequence[Shard], after: Sequence[str]) -> None:
+    """A failure spreads as a record to what was never submitted, as it does to what waits in the queue."""
+    for shard in shards:
+        record_failure(run, shard, "relay-0", f"{BLOCKED} {' or '.join(after)} not done, and no job in the queue will do that", "")
+
+
+def freeze_cluster(run: Run, cluster: Slurm) -> None:
+    """What a relay has to know of a launch: where to submit to, and which submissions came before it."""
+    known = {"before": [s.token for s in recorded(run)], "cluster": cluster.model_dump(mode="json")}
+    write_atomic(run.root / "launched.json", json.dumps(known).encode())
+
+
+def frozen_cluster(run: Run) -> Slurm:
+    return Slurm.model_validate_json(json.dumps(json.loads((run.root / "launched.json").read_bytes())["cluster"]))
+
+
+def since_launch(run: Run, known: Sequence[Submission]) -> list[Submission]:
+    before = set(json.loads((run.root / "launched.json").read_bytes())["before"])
+    return [s for s in known if s.token not in before]
+
+
+def _own_relay(run: Run, cluster: Slurm) -> Relay:
+    return Relay(folder=run.root, name=run.root.name, cluster=cluster, code=run.root / "code", arguments=("-m", "jobs.relay", str(run.root)))
+
+
+def sort_queue(
+    jobs: Sequence[Job], recorded: Sequence[Submission], queue: Sequence[Queued], *, replace_held: bool = True, renewed: Collection[str] = (), fresh: Collection[str] = ()
+) -> tuple[dict[str, dict[int, Queued]], list[str]]:
     """What of the queue is kept, by job name and shard, and the ids of what is in the way of its own replacement.
 
-    That is: what is held; what a launcher submitted and did not live to record, since it may have no pickle to run; and what waits for
-    such a job, or for one that is not in the queue at all, since Slurm would start it too early.
+    That is: what is held, if it is to be replaced, and in any case if its shard is done; what a launcher submitted and did not live to record,
+    since it may have no pickle to run; and what waits for such a job, or for one that is not in the queue at all, since Slurm would start it
+    too early.
     """
     kept: dict[str, dict[int, Queued]] = {}
     useless: list[str] = []
-    renewed: set[str] = set()
+    anew = set(renewed)
     work = at_work(recorded, queue)
     unrecorded = {s.token for s in recorded if s.id is None}
     for job in jobs:
         mine = {s.index: work[job.name, s.index] for s in job.missing if (job.name, s.index) in work}
-        good = {} if renewed & set(job.after) else {i: q for i, q in mine.items() if not q.held and q.token not in unrecorded}
+        stale = bool(anew & set(job.after))
+        good = {i: q for i, q in mine.items() if q.token in fresh or not (stale or (q.held and replace_held) or q.token in unrecorded)}
         if len(good) < len(job.missing):
-            renewed.add(job.name)
+            anew.add(job.name)
         kept[job.name] = good
         useless += [q.id for i, q in mine.items() if i not in good]
-    return kept, useless
+    missing = {(job.name, s.index) for job in jobs for s in job.missing}
+    return kept, useless + [q.id for work_of, q in work.items() if q.held and work_of not in missing]
 
 
-def _settled_queue(recorded: Sequence[Submission]) -> list[Queued]:
+def settled_queue(known: Sequence[Submission]) -> list[Queued]:
     """Our jobs once none is on its way out of the queue, or back into it: until then nobody can tell which."""
-    tokens = {s.token for s in recorded}
+    tokens = {s.token for s in known}
     deadline = time.monotonic() + SETTLE_S
     while True:
         ours = [q for q in look_at_queue() if q.token in tokens]
@@ -107,92 +260,46 @@ def _settled_queue(recorded: Sequence[Submission]) -> list[Queued]:
         time.sleep(1)
 
 
-def _submit(run: Run, cluster: Slurm, journal: Journal, job: Job, shards: Sequence[Shard], after: Sequence[str]) -> Submission:
-    token = uuid.uuid4().hex[:12]
-    intent = Submission(token=token, job=job.name, shards=tuple(s.index for s in shards))
-    journal.add(intent)
-    executor = _executor(run, cluster, job, token, after)
-    folder = str(executor.folder)
-    own = cluster.resources(job.stage)
-    gate = Gate(stages=tuple((int(name[1:4]), name.partition("-")[2]) for name in job.after))
-    tasks = [
-        Task(root=str(run.root), shard=s, submission=0, device=own.device, cores=own.cpus_per_task, folder=folder, launcher=None, gate=gate,
-             max_attempts=cluster.max_attempts, hang_s=cluster.hang_s)
-        for s in shards
-    ]  # fmt: skip
-    try:
-        first = executor.submit_array(tasks)[0]
-    except (submitit.core.utils.FailedJobError, OSError) as e:
-        raise SlurmError(f"{job.name}: sbatch refused: {e}; what was submitted stays, `python -m jobs.resume {run.root.name}` submits the rest") from e
-    done = Submission(token=token, job=job.name, shards=intent.shards, id=first.job_id.partition("_")[0])
-    journal.add(done)
-    return done
-
-
-def _executor(run: Run, cluster: Slurm, job: Job, token: str, after: Sequence[str]) -> submitit.SlurmExecutor:
-    executor = submitit.SlurmExecutor(folder=log_folder(run.root, job, token), python=cluster.python)
-    parameters = sbatch_parameters(run.root, run.digest, cluster, job, token, after)
-    if bad := excluded(run.root / "suspects"):
-        own = parameters["additional_parameters"]
-        own["exclude"] = ",".join([*([str(own["exclude"])] if "exclude" in own else []), *bad])
-    executor.update_parameters(**parameters)
-    return executor
-
-
-def sbatch_parameters(root: Path, digest: str, cluster: Slurm, job: Job, token: str, after: Sequence[str]) -> dict:
-    """What submitit is told; a function of its arguments alone, so that a dry run shows the very text."""
-    folder = log_folder(root, job, token)
-    own = cluster.resources(job.stage)
-    chosen = {k: v for k in ("partition", "account", "qos", "constraint") if (v := getattr(own, k)) is not None}
-    comment = json.dumps({"run": root.name, "stage": job.stage, "round": job.round, "plan": digest, "token": token}, separators=(",", ":"))
-    cpu = ("export OMP_NUM_THREADS=1 DS_ACCELERATOR=cpu",) if own.device == "cpu" else ()
-    return chosen | {
-        "job_name": f"serl-{root.name}-{job.name}",
-        "comment": comment,
-        "time": own.time_min,
-        "nodes": own.nodes,
-        "ntasks_per_node": own.tasks_per_node,
-        "cpus_per_task": own.cpus_per_task,
-        "mem": f"{own.mem_gb}GB",
-        "array_parallelism": cluster.array_limit,
-        "signal_delay_s": cluster.signal_s,
-        "stderr_to_stdout": True,
-        "setup": [*SETUP, f"export PYTHONPATH={shlex.quote(str(root / 'code'))} PYTHONSAFEPATH=1", *cpu, *cluster.setup],
-        "teardown": [line.replace("{folder}", shlex.quote(str(folder))) for line in TEARDOWN],
-        "srun_args": ["--kill-on-bad-exit=1", "--cpu-bind=none"],
-        "additional_parameters": {"requeue": True} | _gpus(own) | own.extra,
-    } | ({"dependency": "afterany:" + ":".join(after)} if after else {})  # fmt: skip
-
-
-def sbatch_text(root: Path, digest: str, cluster: Slurm, job: Job) -> str:
-    """The very script that submission would hand to sbatch, but for the job ids it will wait for and its token."""
-    folder = log_folder(root, job, PREVIEW)
-    python = cluster.python or shlex.quote(sys.executable)
-    return submitit.slurm.slurm._make_sbatch_string(
-        command=f"{python} -u -m submitit.core._submit {shlex.quote(str(folder))}",
-        folder=folder,
-        map_count=len(job.missing) if len(job.missing) > 1 else None,
-        **sbatch_parameters(root, digest, cluster, job, PREVIEW, job.after),
-    )
-
-
-def log_folder(root: Path, job: Job, token: str) -> Path:
-    return root / "logs" / job.name / token
-
-
-def _gpus(own: Resources) -> dict[str, int]:
-    return {"gpus_per_node": own.gpus_per_node} if own.gpus_per_node else {}
-
-
 def live(run: Run) -> list[Queued]:
-    """The jobs of this run that are in the queue, recorded or not: one squeue call."""
-    tokens = {s.token for s in Journal(run.root).submissions()}
+    """The jobs of this run that are in the queue, recorded or not, with those of the stages that it shares: one squeue call."""
+    tokens = {s.token for s in recorded(run)}
     return [q for q in look_at_queue() if q.token in tokens] if tokens else []
 
 
 def cancel(run: Run) -> int:
-    """Cancel the jobs of this run, and no others; returns how many were in the queue."""
-    jobs = live(run)
+    """Cancel the jobs of this run, and no others; returns how many were in the queue.
+
+    A relay that is submitting just now is waited for, and until it has gone nobody else has the turn: what it submitted is cancelled, too.
+    """
+    relays = {s.token for s in Journal(run.root).submissions() if s.job == RELAY and s.id is not None}
+    if not relays:
+        return cancel_runs([run])
+    with turn(run.root):
+        number = cancel_runs([run])
+        deadline = time.monotonic() + SETTLE_S
+        while any(q.token in relays for q in look_at_queue()) and time.monotonic() < deadline:
+            time.sleep(1)
+    return number
+
+
+def cancel_runs(runs: Sequence[Run], *, also: Collection[str] = ()) -> int:
+    """Cancel the jobs of these runs in the queue, and those with tokens in `also`. A shared stage's job stays while other runs wait for it."""
+    own = {s.token for run in runs for s in Journal(run.root).submissions()} | set(also)
+    keys = {key for run in runs for key in run.shared.values()}
+    if not own and not keys:
+        return 0
+    queue, names = look_at_queue(), {run.root.name for run in runs}
+    if keys:
+        others = {key: [user for user in found if user not in names] for key, found in users(runs[0].data_root).items() if key in keys}
+        busy = {q.token for q in queue}
+        waiting = {name for found in others.values() for name in found if _has_jobs(runs[0].data_root / "runs" / name, busy)}
+        free = [key for key in keys if not waiting & set(others.get(key, []))]
+        own |= {s.token for key in free for s in Journal(shared_dir(runs[0].data_root, key)).submissions()}
+    jobs = [q for q in queue if q.token in own]
     if jobs:
         ask_slurm(["scancel", *sorted({q.id.partition("_")[0] for q in jobs})])
     return len(jobs)
+
+
+def _has_jobs(root: Path, tokens: Collection[str]) -> bool:
+    return any(s.token in tokens for s in Journal(root).submissions())

@@ -191,5 +191,5 @@ def check_charge(site: Site, asked: Resources, stages: str) -> Iterator[Check]:
         yield warning(
             f"jobs in the queue ({stages})",
             f"at most {min(limits)}",
-            "array tasks count one each: give the run fewer shards than that in all",
+            "array tasks count one each; what does not fit a relay submits later, which needs two places at least: ask the site for more if that is slow",
         )

@@ -1,150 +1,138 @@
-"""How far a run is: `python -m jobs.status [RUN] [--watch] [--json]`; without RUN, every run under the data root."""
+"""How far runs are: `python -m jobs.status [RUN] [--watch] [--json]`; without RUN, every run under the data root.
 
-import json
+State words: done; running (a launcher here, or jobs on nodes); queued (jobs wait, nothing runs yet); held (a job held itself after fruitless
+attempts, somebody held it, or the run's own safety rules did); failed (a stage failed and nothing is left that would try again); stopped (nobody runs it; resume does).
+
+JSON, with RUN: `run folder digest state fraction eta_s stages queue held failures halted queue_unknown safety cost`; a stage has `name shards_done
+num_shards fraction seconds eta_s counts`, `queue` counts jobs by Slurm's state, `queue_unknown` says why nobody knows, `safety` has the
+vitals and alarms of each round that safety has looked at; `cost` says what was used and lost, by cause (seconds of tasks, GPU-hours), in all
+and by stage, and what was planned. Without RUN: `runs`, a list of the same but for `cost`; a damaged one has `run folder state fault`.
+"""
+
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
-from jobs import slurm
-from jobs.command import data_root, main, parser
-from jobs.progress import Look, StageState, status_table
-from jobs.queue import Queued
-from jobs.runs import Process, find_run, launcher_of, list_runs
-from jobs.task import BLOCKED, failures
+from jobs import ledger
+from jobs.accounting import account
+from jobs.command import Answer, data_root, main, parser
+from jobs.progress import span, status_table
+from jobs.runs import find_run, list_runs
+from jobs.sacct import ask_sacct
+from jobs.state import Looks, State, damage, facts, facts_now
+from jobs.vitals import status_lines
 from serl.rundir import Run, RunError
 
 WATCH_S = 2.0
 WATCH_SLURM_S = 30.0  # squeue asks the controller: rarely
+COLOURS = {"done": "green", "running": "bold", "queued": "cyan", "held": "yellow", "failed": "red", "stopped": "dim", "damaged": "red"}
+GOES_ON = ("running", "queued")
 
 
 def body(argv: Sequence[str]) -> int:
-    p = parser("status", "How far a run is.")
+    p = parser("status", "How far a run is, or all runs are.")
     p.add_argument("run", nargs="?", help="a run's name, or its folder; without it, all runs are listed")
-    p.add_argument("--watch", action="store_true", help="keep looking until the run is done or nobody runs it")
-    p.add_argument("--json", action="store_true", help="machine-readable")
+    p.add_argument("--watch", action="store_true", help="keep looking until nothing runs or waits any more")
     args = p.parse_intermixed_args(argv)
     data = data_root(args)
-    console = Console()
-    if args.run is None:
-        _list(list_runs(data), data, console, as_json=args.json)
-        return 0
-    run = find_run(args.run, data)
-    look = Look(run)
-    while True:
-        activity = _activity(run)
-        states = look(live=bool(activity))
-        if args.json:
-            print(json.dumps(_facts(run, states, activity)))
-            return 0
-        if args.watch and console.is_terminal:
-            console.clear()
-        _show(run, states, activity, console)
-        if not args.watch or _state(states, activity) != "running":
-            return 0
-        time.sleep(WATCH_S if activity.launcher else WATCH_SLURM_S)
+    one = find_run(args.run, data) if args.run else None
+    looks, console = Looks(), Console()
+    if args.json:
+        return Answer(fields=facts_now(one) | {"cost": ledger.facts(ledger.ledger(one, live=True))} if one else _all(looks, data))
+    live = args.watch and console.is_terminal
+    with Live(console=console, auto_refresh=False, screen=False) if live else contextlib.nullcontext() as board:
+        while True:
+            states, faults = ([looks([one])[0]], {}) if one else _look(looks, data)
+            page = _page(states[0], watched=args.watch) if one else _list(states, faults, data)
+            if live:
+                board.update(Group(*page), refresh=True)
+            else:
+                for part in page:
+                    console.print(part, soft_wrap=isinstance(part, Text))
+            if not args.watch or not any(s.word in GOES_ON for s in states):
+                return 0
+            time.sleep(WATCH_SLURM_S if any(s.activity.queued for s in states) else WATCH_S)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Activity:
-    """Who is at work on a run: a launcher here, jobs in Slurm's queue, both, or nobody."""
-
-    launcher: Process | None
-    queued: tuple[Queued, ...]
-    silence: str = ""
-
-    def __bool__(self) -> bool:
-        return self.launcher is not None or bool(self.queued)
+def _all(looks: Looks, data: Path) -> dict[str, object]:
+    states, faults = _look(looks, data)
+    return {"runs": [facts(s, time.time()) for s in states] + [damage(root.name, str(root), e) for root, e in faults.items()]}
 
 
-def _activity(run: Run) -> Activity:
-    """A controller that does not answer hides the queue, not the run."""
-    try:
-        return Activity(launcher=launcher_of(run.root), queued=tuple(slurm.live(run)))
-    except slurm.SlurmError as e:
-        return Activity(launcher=launcher_of(run.root), queued=(), silence=str(e))
-
-
-def _show(run: Run, states: Sequence[StageState], activity: Activity, console: Console) -> None:
-    console.print(status_table(states, time.time()))
-    if activity.queued:
-        kinds = Counter(q.state.lower() for q in activity.queued)
-        nodes = sorted({q.where for q in activity.queued if q.state == "RUNNING"})
-        console.print(f"in the queue: {', '.join(f'{n} {k}' for k, n in kinds.items())}; nodes {', '.join(nodes) or 'none'}", markup=False, highlight=False)
-        for q in activity.queued:
-            if q.held:
-                console.print(f"job {q.id} will not start: {q.where}; jobs.resume replaces it", markup=False, highlight=False)
-    if activity.silence:
-        console.print(f"the queue is unknown: {activity.silence}", style="red", markup=False, highlight=False, soft_wrap=True)
-    for line in _causes(failures(run)):
-        console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
-    console.print(_sentence(run, _state(states, activity)), markup=False, highlight=False, soft_wrap=True)
-
-
-def _causes(failed: Sequence[dict]) -> list[str]:
-    """What went wrong, without all that only waited for it, if anything did."""
-    own = [f for f in failed if not f["reason"].startswith(BLOCKED)] or list(failed)
-    blocked = [f"{len(failed) - len(own)} shards that need them gave up waiting"] if len(own) < len(failed) else []
-    return [f"{f['shard']}: {f['reason']}" for f in own] + blocked
-
-
-def _state(states: Sequence[StageState], activity: Activity) -> str:
-    if all(s.done for s in states):
-        return "done"
-    return "running" if activity else "stopped"
-
-
-def _sentence(run: Run, state: str) -> str:
-    match state:
-        case "done":
-            report = run.root / "report.html"
-            return f"{run.root.name} is done; " + (f"report: {report}" if report.exists() else f"write its report: `python -m jobs.report {run.root.name}`")
-        case "running":
-            return f"{run.root.name} is running"
-        case _:
-            return f"{run.root.name} is stopped; continue it with `python -m jobs.resume {run.root.name}`"
-
-
-def _facts(run: Run, states: Sequence[StageState], activity: Activity) -> dict:
-    stages = [
-        {"name": s.name, "shards_done": s.shards_done, "num_shards": s.num_shards, "fraction": round(s.fraction, 4), "seconds": s.seconds, "counts": dict(s.counts)}
-        for s in states
-    ]
-    queue = Counter(q.state for q in activity.queued)
-    facts = {"run": run.root.name, "folder": str(run.root), "state": _state(states, activity), "stages": stages}
-    return facts | {"queue": queue, "failures": [f["shard"] + ": " + f["reason"] for f in failures(run)]}
-
-
-def _list(roots: Sequence[Path], data: Path, console: Console, *, as_json: bool) -> None:
-    looks, faults = [], {}
-    for root in roots:
+def _look(looks: Looks, data: Path) -> tuple[list[State], dict[Path, RunError]]:
+    """Every run's state; one damaged run must not hide the others."""
+    runs: list[Run] = []
+    faults: dict[Path, RunError] = {}
+    for root in list_runs(data):
         try:
             run = Run.open(root)
-            looks.append((run, Look(run)(), _activity(run)))
-        except RunError as e:  # one damaged run must not hide the others
-            faults[root] = str(e)
-    if as_json:
-        damaged = [{"run": root.name, "folder": str(root), "state": "damaged", "fault": fault} for root, fault in faults.items()]
-        print(json.dumps([_facts(*look) for look in looks] + damaged))
-        return
-    if not roots:
-        console.print(f"no runs in {data / 'runs'}; start one with `python -m jobs.launch CONFIG`", highlight=False)
-        return
+            looks.learn(run)
+            runs.append(run)
+        except RunError as e:
+            faults[root] = e
+    return looks(runs), faults
+
+
+def _page(state: State, *, watched: bool) -> list[RenderableType]:
+    """One run: a line for each stage, the queue, what failed, and what to do next."""
+    lines: list[RenderableType] = [status_table(list(state.stages), time.time())]
+    queued = state.activity.queued
+    if queued:
+        kinds = Counter(q.state.lower() for q in queued)
+        nodes = sorted({q.where for q in queued if q.state == "RUNNING"})
+        lines.append(Text(f"in the queue: {', '.join(f'{n} {k}' for k, n in kinds.items())}; nodes {', '.join(nodes) or 'none'}"))
+    lines += [Text(f"job {q.id} will not start: {q.where}; jobs.resume replaces it") for q in queued if q.held]
+    if state.activity.silence:
+        lines.append(Text(f"the queue is unknown: {state.activity.silence}", style="red"))
+    causes = state.causes()
+    lines += status_lines(state.run, " ".join(causes))
+    lines += [Text(line, style="red") for line in causes]
+    costs = account(state.run, live=bool(state.activity), slurm=None if watched else ask_sacct)  # sacct asks a database: once, not in a loop
+    lines += [Text(costs.sentence())] if costs.total.attempts else []
+    return [*lines, Text(_sentence(state))]
+
+
+def _sentence(state: State) -> str:
+    name = state.run.root.name
+    report = state.run.root / "report.html"
+    eta = span(state.eta_s(time.time()))
+    match state.word:
+        case "done":
+            return f"{name} is done; " + (f"report: {report}" if report.exists() else f"write its report: `python -m jobs.report {name}`")
+        case "running":
+            return f"{name} is running" + (f"; about {eta} left" if eta else "")
+        case "queued":
+            return f"{name} is queued"
+        case "held":
+            return f"{name} is held" + ("" if state.halt else f"; its jobs.logs say why, `python -m jobs.resume {name}` submits what is missing anew")
+        case "failed":
+            return f"{name} has failed; see `python -m jobs.logs {name}`, mend the cause and `python -m jobs.resume {name}`"
+        case "stopped":
+            return f"{name} is stopped; continue it with `python -m jobs.resume {name}`"
+
+
+def _list(states: Sequence[State], faults: dict[Path, RunError], data: Path) -> list[RenderableType]:
+    if not states and not faults:
+        return [Text(f"no runs in {data / 'runs'}; start one with `python -m jobs.launch CONFIG`")]
     table = Table(box=None, pad_edge=False)
-    for column in ("run", "state", "shards", "configuration"):
-        table.add_column(column)
-    for run, states, activity in looks:
-        done, total = sum(s.shards_done for s in states), sum(s.num_shards for s in states)
-        table.add_row(run.root.name, _state(states, activity), f"{done}/{total}", run.digest)
+    for column, justify in (("run", "left"), ("state", "left"), ("shards", "right"), ("", "left"), ("at work", "left"), ("left", "right"), ("queue", "left")):
+        table.add_column(column, justify=justify)
+    for s in states:
+        shards = f"{sum(g.shards_done for g in s.stages)}/{sum(g.num_shards for g in s.stages)}"
+        work = ", ".join(g.name for g in s.stages if g.going)
+        queue = ", ".join(f"{n} {k.lower()}" for k, n in Counter(q.state for q in s.activity.queued).items())
+        bar = f"{'#' * round(20 * s.fraction):<20}"
+        table.add_row(Text(s.run.root.name), Text(s.word, style=COLOURS[s.word]), shards, bar, work, span(s.eta_s(time.time())), queue)
     for root in faults:
-        table.add_row(root.name, "damaged", "", "")
-    console.print(table)
-    for fault in faults.values():
-        console.print(fault, style="red", markup=False, highlight=False, soft_wrap=True)
+        table.add_row(Text(root.name), Text("damaged", style=COLOURS["damaged"]))
+    return [table, *(Text(str(e), style="red") for e in faults.values())]
 
 
 if __name__ == "__main__":

@@ -15,11 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
+import psutil
 import submitit
 
+from jobs.batch import EXIT_REQUEUE
+from jobs.early import ends_here
 from jobs.plan import job_name, steps
-from jobs.queue import Journal, SlurmError, at_work, look_at_queue
+from jobs.queue import SlurmError, at_work, look_at_queue, recorded
 from jobs.runs import Process
+from serl.checkup import Unsafe
 from serl.config import StageName
 from serl.events import Events
 from serl.files import write_atomic
@@ -28,8 +32,7 @@ from serl.rundir import Run, Shard
 from serl.stages import Work, execute
 from serl.watchdog import Post, Watchdog
 
-Outcome = Literal["done", "stopped", "blocked"]
-EXIT_REQUEUE = 75
+Outcome = Literal["done", "stopped", "blocked", "ended", "halted"]
 WATCH_S = 1.0
 RENDEZVOUS_S = 300.0
 LAST_MOMENT_S = 5.0
@@ -53,7 +56,7 @@ class Gate:
             queue = [q for q in look_at_queue() if not q.held]
         except SlurmError:
             return []  # nobody can tell: wait
-        coming = at_work(Journal(run.root).submissions(), queue)
+        coming = at_work(recorded(run), queue)
         return [s for s in self.missing(run) if (job_name(s.round, s.stage), s.index) not in coming]
 
 
@@ -71,11 +74,15 @@ class Task:
     gate: Gate | None = None
     max_attempts: int = 1
     hang_s: float = 1800.0
+    gpus: int = 0
+    hold: bool = True  # whether to hold the job after too many tries; in a lane of a sweep it ends instead, for others wait behind it
 
     def __call__(self) -> Outcome:
         end = os.environ.get("SLURM_JOB_END_TIME") if self.gate else None
         stop = Stop(end=float(end) if end else None).listen()
         run, job = Run.open(Path(self.root)), submitit.JobEnvironment()
+        if self.shard.round > run.config.rounds or ends_here(run, self.shard):
+            return "ended"
         if self.gate is None:
             if self.launcher is not None:
                 threading.Thread(target=_leave_with, args=(self.launcher, stop), daemon=True).start()
@@ -109,15 +116,31 @@ class Task:
             _join_ranks(job, Path(self.folder) / f"rendezvous-{attempt}.json", address=socket.gethostname() if self.gate else "127.0.0.1")
         work = Work(
             run=run, shard=self.shard, attempt_id=attempt, device=self.device, cores=self.cores, stop=stop, events=events, watchdog=watchdog,
+            place=_place(job, self.gpus, stop.end),
         )  # fmt: skip
         try:
             execute(work)
         except Preempted:
-            events.add("stopped")
+            events.add("stopped", asked=stop.requested, left_s=None if stop.end is None else round(stop.end - time.time(), 1))
             return "stopped"
+        except Unsafe as e:
+            events.add("halted", verdict=e.verdict)
+            return self._halt(run, job, attempt, e)
+        except Exception as e:
+            events.add("failed", error=type(e).__name__)
+            raise
         finally:
             stop.ignore()
         return "done"
+
+    def _halt(self, run: Run, job: submitit.JobEnvironment, attempt: str, unsafe: Unsafe) -> Outcome:
+        """The data says no, as it would on every attempt: none is made. A job that is held keeps its place in the queue, and those behind it."""
+        if self.gate and job.global_rank == 0:
+            record_failure(run, self.shard, attempt, str(unsafe), "")
+            if unsafe.verdict == "hold" and self.hold:
+                write_atomic(wish_path(self.folder, job.job_id), b"requeuehold")
+                sys.exit(EXIT_REQUEUE)
+        return "halted"
 
     def _may_start(self, run: Run, job: submitit.JobEnvironment, attempt: str) -> bool:
         """Wait in the queue for predecessors that still live; give up, with a record, after those that do not. Hold after fruitless tries."""
@@ -156,8 +179,16 @@ class Task:
         if tries <= self.max_attempts:
             return None
         tries_path(run, self.shard).unlink()  # whoever releases the job gives it as many again
-        record_failure(run, self.shard, attempt, f"held: {self.max_attempts} attempts without progress; their log is in {self.folder}", "")
-        return "requeuehold"
+        word = "held" if self.hold else "given up"
+        record_failure(run, self.shard, attempt, f"{word}: {self.max_attempts} attempts without progress; their log is in {self.folder}", "")
+        return "requeuehold" if self.hold else ""
+
+
+def _place(job: submitit.JobEnvironment, gpus: int, until: float | None) -> dict[str, str | float]:
+    """What accounting asks of an attempt: where it runs, how much of the machine it holds, and its time: since when, and until when at most."""
+    boot_s = time.time() - psutil.Process().create_time()
+    where: dict[str, str | float] = {"host": socket.gethostname(), "gpus": gpus, "ranks": job.num_tasks, "boot_s": round(boot_s, 3)}
+    return where if until is None else where | {"until": until}
 
 
 def tries_path(run: Run, shard: Shard) -> Path:
@@ -168,8 +199,12 @@ def fruitless(run: Run, shard: Shard) -> int:
     """How many attempts in a row, this one included, found the shard's folder as the one before had: no part, no checkpoint more."""
     path = tries_path(run, shard)
     path.parent.mkdir(parents=True, exist_ok=True)
-    found = sorted(str(p.relative_to(path.parent)) for p in path.parent.rglob("*") if p.is_file() and p != path and not p.name.startswith("."))
-    before = json.loads(path.read_bytes()) if path.exists() else {"found": None, "tries": 0}
+    files = (os.path.relpath(os.path.join(folder, name), path.parent) for folder, _, names in os.walk(path.parent) for name in names)  # without a stat
+    found = sorted(name for name in files if name != path.name and not os.path.basename(name).startswith("."))
+    try:
+        before = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        before = {"found": None, "tries": 0}
     tries = before["tries"] + 1 if before["found"] == found else 1
     write_atomic(path, json.dumps({"found": found, "tries": tries}).encode())
     return tries
@@ -181,7 +216,7 @@ def wish_path(folder: str, job_id: str) -> Path:
 
 
 def failure_path(run: Run, shard: Shard) -> Path:
-    return run.root / "failures" / f"r{shard.round:03d}-{shard.stage}-{shard.index:05d}.json"
+    return run.home(shard.round, shard.stage) / "failures" / f"r{shard.round:03d}-{shard.stage}-{shard.index:05d}.json"
 
 
 def failure(run: Run, shard: Shard) -> dict | None:
@@ -199,13 +234,13 @@ def record_failure(run: Run, shard: Shard, attempt: str, reason: str, trace: str
         return
     times = before["times"] + 1 if before and before["attempt"].rpartition("-")[0] == attempt.rpartition("-")[0] else 1
     record = {"shard": str(shard), "attempt": attempt, "times": times, "reason": reason, "trace": trace, "time": round(time.time(), 3)}
-    failure_path(run, shard).parent.mkdir(exist_ok=True)
+    failure_path(run, shard).parent.mkdir(parents=True, exist_ok=True)
     write_atomic(failure_path(run, shard), json.dumps(record).encode())
 
 
 def forget_failures(run: Run, shards: Sequence[Shard]) -> None:
-    """They are submitted anew."""
-    for shard in shards if (run.root / "failures").exists() else ():
+    """They are submitted anew. All are of one stage: where no shard of it ever failed, that is one look."""
+    for shard in shards if shards and failure_path(run, shards[0]).parent.exists() else ():
         failure_path(run, shard).unlink(missing_ok=True)
 
 

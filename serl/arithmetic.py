@@ -9,7 +9,7 @@ Everything is a function of its seed. `serl.arithmetic_solver` reads questions b
 
 import random
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -271,6 +271,11 @@ def test_problems(count: int) -> list[Problem]:
 
 
 test_problems.__test__ = False  # the name is right, and pytest must not collect it
+
+
+def validation_problems(count: int, *, apart: Collection[str]) -> list[Problem]:
+    """Held-out problems to choose rounds and settings by, none of them among the questions `apart`, which are those that are reported."""
+    return _distinct(random.Random("validation"), count, lambda problem: held_out(problem) and problem.question not in apart)
 
 
 def choice_problems(count: int) -> list[Choice]:

@@ -107,15 +107,20 @@ def newest_valid(root: Path) -> Found:
     return Found(folder=None, manifest=None, rejected=tuple(rejected))
 
 
-def prune(root: Path, keep: int) -> list[Path]:
-    """Delete all but the newest `keep` complete checkpoints and what dead attempts left behind them; never the last complete one."""
+def superseded(root: Path, keep: int) -> list[Path]:
+    """All but the newest `keep` complete checkpoints, and what dead attempts left behind them; never the last complete one."""
     assert keep >= 1, "the last valid checkpoint is never deleted"
     folders = list(_newest_first(root))
     complete = [f for f in folders if not faults(f, hashes=False)]
     if not complete:
         return []
     doomed = complete[keep:] + [f for f in folders if f not in complete and _step(f) < _step(complete[0])]
-    doomed += [p for p in root.iterdir() if (m := _PARTIAL.fullmatch(p.name)) and int(m[1]) < _step(complete[0])]
+    return doomed + [p for p in root.iterdir() if (m := _PARTIAL.fullmatch(p.name)) and int(m[1]) < _step(complete[0])]
+
+
+def prune(root: Path, keep: int) -> list[Path]:
+    """Delete what is superseded; returns what that was."""
+    doomed = superseded(root, keep)
     for folder in doomed:
         (folder / MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(folder)

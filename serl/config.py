@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from serl.rules import Safety
 from serl.schema import Count, Fraction, Natural, Nucleus, Positive, Section
 from serl.training import Pretrain, Train
 
@@ -49,6 +50,7 @@ class Corpus(Section):
     problems: Natural = Field(default=2000, description="labelled problems for the controls with verified reward; self-play never reads them")
     test_problems: Count = 500
     choice_problems: Count = 200
+    validation_problems: Count = Field(default=100, description="other held-out problems, to choose rounds and settings by")
 
 
 class Scratch(Section):
@@ -207,6 +209,7 @@ class Score(Section):
 
     shards: Count
     benchmarks: tuple[str, ...] = Field(min_length=1)
+    validation: tuple[str, ...] = Field(default=(), description="benchmarks to choose by (a round, a sweep's best setting); reported apart, never in a headline")
     max_tokens: Count
     samples: Natural = 0
     temperature: Positive = 1.0
@@ -221,6 +224,11 @@ class Score(Section):
     max_problems: Count | None = Field(default=None, description="only the first problems of each benchmark; null: all")
     limit_s: Positive = 5.0
     part_prompts: Count = 256
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Every benchmark that a policy answers: those that are reported, then those that are chosen by."""
+        return self.benchmarks + self.validation
 
 
 # ------------------------------------------------------------------------------------------------ the run
@@ -240,6 +248,7 @@ class RunConfig(Section):
     respond: Respond | None = None
     train: Train | None = None
     score: Score | None = None
+    safety: Safety = Safety()
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
@@ -278,6 +287,8 @@ def _incoherences(c: RunConfig):
         yield "seeds: propose needs seed problems; give a source"
     if c.respond:
         yield from _reward_incoherences(c, c.respond)
+    if c.score and (twice := sorted({name for name in c.score.asked if c.score.asked.count(name) > 1})):
+        yield f"score: {', '.join(twice)} named twice; a benchmark is either reported (score.benchmarks) or chosen by (score.validation)"
     yield from _engine_incoherences(c)
     uses_corpus = [p for p in (c.seeds, c.respond and c.respond.problems and c.respond.problems.source) if p and p.kind == "corpus"]
     if uses_corpus and c.base.kind != "scratch":

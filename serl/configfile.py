@@ -5,6 +5,7 @@ import json
 import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, TypeAlias, TypeVar, Union, get_args, get_origin
 
@@ -59,23 +60,46 @@ def parse_yaml(text: str, source: str) -> object:
         raise ConfigError(f"{source}: not valid YAML: {e}") from e
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What files and overrides say, not yet checked against a schema: the tree, and where each of its keys was written."""
+
+    path: Path
+    tree: Tree
+    origins: Mapping[Key, str]
+
+    def over(self, key: str, value: object, text: str) -> "Source":
+        """With `value` at the dotted `key`, merged as a file that extends this one would merge it; `text` is what to call it in errors."""
+        parts = tuple(key.split("."))
+        tree = _merge(self.tree, _nested(self.tree, parts, value, text))
+        kept = {k: v for k, v in self.origins.items() if k[: len(parts)] != parts}
+        return Source(self.path, tree, {parts[:n]: text for n in range(1, len(parts) + 1)} | kept)
+
+
 def load(model: type[M], path: Path, overrides: Sequence[str] = ()) -> M:
     """The section that `path` (with what it extends) and `overrides` like `train.optimizer.lr=1e-6` describe."""
-    tree, origins = _read(path, ())
+    source = read(path)
     for text in overrides:
-        key, value = _override(text)
-        tree = _merge(tree, _nested(tree, key, value, text))
-        kept = {k: v for k, v in origins.items() if k[: len(key)] != key}
-        origins = {key[:n]: f"override {text!r}" for n in range(1, len(key) + 1)} | kept
+        source = source.over(*_override(text), f"override {text!r}")
     if overrides:
-        origins[()] = f"{path} with {' '.join(overrides)}"
-    _drop_nulls(tree)
+        source = Source(path, source.tree, {**source.origins, (): f"{path} with {' '.join(overrides)}"})
+    return validate(model, source)
+
+
+def read(path: Path) -> Source:
+    """A file with what it extends."""
+    return Source(path, *_read(path, ()))
+
+
+def validate(model: type[M], source: Source, *, nulls_mean: Sequence[str] = ()) -> M:
+    """The section that a source describes. `key: null` takes an inherited key away, but for the top-level keys of `nulls_mean`, where it is a value."""
+    tree = _without_nulls({k: v for k, v in source.tree.items() if k not in nulls_mean}) | {k: source.tree[k] for k in nulls_mean if k in source.tree}
     try:
         return model.model_validate_json(json.dumps(tree))
     except TypeError as e:  # a YAML tag such as !!binary
-        raise ConfigError(f"{path}: {e}; write texts, numbers, lists and mappings only") from e
+        raise ConfigError(f"{source.path}: {e}; write texts, numbers, lists and mappings only") from e
     except ValidationError as e:
-        raise ConfigError("\n".join(_explain(model, tree, origins, path, error) for error in e.errors())) from None
+        raise ConfigError("\n".join(_explain(model, tree, source.origins, source.path, error) for error in e.errors())) from None
 
 
 def load_tagged(models: Mapping[str, type[M]], path: Path) -> M:
@@ -132,20 +156,16 @@ def _merge(base: Tree, delta: Tree) -> Tree:
     return merged
 
 
-def _drop_nulls(tree: Tree) -> None:
+def _without_nulls(tree: Tree) -> Tree:
     """`key: null` takes an inherited key away."""
-    for key in [k for k, v in tree.items() if v is None]:
-        del tree[key]
-    for value in tree.values():
-        if isinstance(value, dict):
-            _drop_nulls(value)
+    return {k: _without_nulls(v) if isinstance(v, dict) else v for k, v in tree.items() if v is not None}
 
 
-def _override(text: str) -> tuple[Key, object]:
+def _override(text: str) -> tuple[str, object]:
     key, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z_][\w]*(\.[A-Za-z_][\w]*)*", key):
         raise ConfigError(f"override {text!r}: write key=value with a dotted key, like train.optimizer.lr=1e-6")
-    return tuple(key.split(".")), parse_yaml(value, f"override {text!r}") if value else ""
+    return key, parse_yaml(value, f"override {text!r}") if value else ""
 
 
 def _nested(tree: Tree, key: Key, value: object, text: str) -> Tree:
@@ -154,11 +174,11 @@ def _nested(tree: Tree, key: Key, value: object, text: str) -> Tree:
         return {key[0]: value}
     child = tree.get(key[0])
     if child is not None and not isinstance(child, dict):
-        raise ConfigError(f"override {text!r}: {key[0]} is {child!r}, not a section")
+        raise ConfigError(f"{text}: {key[0]} is {child!r}, not a section")
     return {key[0]: _nested(child or {}, key[1:], value, text)}
 
 
-def _explain(model: type[BaseModel], tree: Tree, origins: dict[Key, str], path: Path, error: dict) -> str:
+def _explain(model: type[BaseModel], tree: Tree, origins: Mapping[Key, str], path: Path, error: dict) -> str:
     key, section = _locate(model, error["loc"])
     if error["type"].startswith("union_tag"):
         key = (*key, "kind")

@@ -32,6 +32,7 @@ class Generator:
         whole = {"enable_chunked_prefill": False, "max_num_batched_tokens": max(8192, engine.max_model_len)} if device == "cpu" else {}
         memory = {} if engine.kv_cache_gib is None else {"kv_cache_memory_bytes": int(engine.kv_cache_gib * 2**30)}
         self.max_model_len = engine.max_model_len
+        self.sampled = 0  # tokens so far
         self._llm = LLM(
             model=str(policy), dtype=dtype, max_model_len=engine.max_model_len, seed=0, enable_prefix_caching=True,
             enforce_eager=engine.eager or device == "cpu", tensor_parallel_size=engine.tensor_parallel,
@@ -55,7 +56,9 @@ class Generator:
         ]  # fmt: skip
         requests = [{"prompt_token_ids": list(p)} for p in prompts]
         outputs = self._llm.generate(requests, parameters, use_tqdm=False)
-        return [tuple(_completion(o) for o in output.outputs) for output in outputs]
+        completions = [tuple(_completion(o) for o in output.outputs) for output in outputs]
+        self.sampled += sum(len(c.token_ids) for several in completions for c in several)
+        return completions
 
 
 def _completion(output) -> Completion:  # a vllm CompletionOutput

@@ -19,9 +19,10 @@ class Stop:
         self.end = end
 
     def listen(self) -> "Stop":
-        """Take over SIGTERM and SIGUSR2 (Slurm's early warning); SIGINT belongs to the launcher."""
+        """Take over SIGTERM and SIGUSR2 (Slurm's early warning), those that came before and were blocked too; SIGINT belongs to the launcher."""
         for number in (signal.SIGTERM, signal.SIGUSR2):
             signal.signal(number, self.request)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGUSR2))
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         return self
 

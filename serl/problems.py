@@ -7,11 +7,16 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from serl.config import GeneratedProblems, HubProblems, JsonlProblems
+from serl.config import Corpus, GeneratedProblems, HubProblems, JsonlProblems
 from serl.records import Problem, to_jsonl
 
-GENERATED_BENCHMARKS = ("arithmetic.jsonl", "arithmetic_choice.jsonl")
+GENERATED_BENCHMARKS = ("arithmetic.jsonl", "arithmetic_choice.jsonl", "arithmetic_validation.jsonl")
 CORPUS_FILES = {"seeds": "seeds.jsonl", "problems": "problems.jsonl"}
+
+
+def generated_rows(corpus: Corpus) -> dict[str, int]:
+    """How many problems the corpus stage writes for each generated benchmark."""
+    return dict(zip(GENERATED_BENCHMARKS, (corpus.test_problems, corpus.choice_problems, corpus.validation_problems), strict=True))
 
 
 def load_problems(source: JsonlProblems | HubProblems | GeneratedProblems, *, data_root: Path, corpus: Path) -> list[Problem]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+ROW_GROUP = 128  # groups that a reader of one has to decompress
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
@@ -24,11 +26,25 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One generated instruction that passed the quality rules, and which prompt of which shard wrote it."""
+    """One generated instruction, which prompt wrote it, and the name of the quality rule that rejected it, if one did."""
 
     prompt: int
     item: int
     text: str
+    rejection: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Novelty:
+    """What curate decided of a well-formed candidate: the id it got, or why it was left out.
+
+    `like` is a text that it repeats or comes too near to, `rouge_l` how near.
+    """
+
+    fate: str
+    id: str | None = None
+    like: str | None = None
+    rouge_l: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +121,7 @@ def groups_to_parquet(groups: Iterable[Group]) -> bytes:
     """Equal groups give equal bytes."""
     rows = [_shallow(g) | {"completions": [_shallow(c) for c in g.completions]} for g in groups]
     sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema=GROUP_SCHEMA), sink, compression="zstd", row_group_size=1024)
+    pq.write_table(pa.Table.from_pylist(rows, schema=GROUP_SCHEMA), sink, compression="zstd", row_group_size=ROW_GROUP)
     return sink.getvalue()
 
 

@@ -2,6 +2,10 @@
 
 A shard exists if and only if its manifest does. Data is written under a name of its attempt, made durable, and only then named by the manifest,
 which is linked into place: of two live attempts exactly one wins and the other's data is removed. Nothing here locks, polls or globs.
+
+Trials of a sweep share the stages that they have in common. A shared stage lies in `<data>/shared/<key>` instead of the run directory; the key
+is a digest of all that the stage's result depends on (`jobs.shared`), and stands in its manifests where a run's digest stands in its own.
+Any of the runs may compute it. This module alone knows the difference.
 """
 
 import dataclasses
@@ -10,7 +14,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +22,10 @@ from serl.config import RunConfig, StageName, digest
 from serl.files import fsync_tree, rename_if_absent, sha256, write_atomic, write_if_absent
 
 ORIGIN = "origin.json"  # inside a published folder: what it was made from
+
+
+class Overtaken(Exception):
+    """Another attempt has published the shard: there is nothing left to do for it."""
 
 
 class RunError(ValueError):
@@ -64,6 +72,7 @@ class Manifest:
     seconds: float
     created: float
     counts: Mapping[str, float]
+    run: str = ""  # that computed it; of a shared stage any of the runs that use it
 
     @property
     def digest(self) -> str:
@@ -81,35 +90,45 @@ def num_shards(config: RunConfig, stage: StageName) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """An existing run: where it is and what it is."""
+    """An existing run: where it is and what it is.
+
+    `shared` maps stages, like r000-score, to the keys of their shared results; `sweep` names the sweep that the run is a trial of.
+    A run that was ended early has the rounds that it was ended after, in `config`, but the digest of what was launched.
+    """
 
     root: Path
     config: RunConfig
     digest: str
     code: str
+    shared: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    sweep: str = ""
 
     @classmethod
-    def create(cls, root: Path, config: RunConfig, code: str) -> "Run":
+    def create(cls, root: Path, config: RunConfig, code: str, *, shared: Mapping[str, str] | None = None, sweep: str = "") -> "Run":
         """Freeze the configuration in a new directory, which appears whole or not at all; refuses one that exists."""
         draft = root.with_name(f".{root.name}.{os.getpid()}")
         try:
             shutil.rmtree(draft, ignore_errors=True)
             (draft / "events").mkdir(parents=True)
-            write_atomic(draft / "run.json", json.dumps({"config": config.model_dump(mode="json"), "code": code}, indent=1).encode())
+            own = {"shared": dict(shared or {}), "sweep": sweep} if sweep else {}
+            write_atomic(draft / "run.json", json.dumps({"config": config.model_dump(mode="json"), "code": code} | own, indent=1).encode())
             created = rename_if_absent(draft, root)
         except OSError as e:
             raise RunError(f"{root}: cannot be created ({e.strerror}); choose a writable data root with --data or $SERL_DATA") from e
         if not created:
             shutil.rmtree(draft)
             raise RunError(f"{root}: this run exists; continue it with `python -m jobs.resume {root.name}` or choose another name=...")
-        return cls(root, config, config.digest(), code)
+        return cls(root, config, config.digest(), code, dict(shared or {}), sweep)
 
     @classmethod
     def open(cls, root: Path) -> "Run":
         try:
             frozen = json.loads((root / "run.json").read_bytes())
             # The digest is of the text that was frozen: a later version of the schema must not change what a run is.
-            return cls(root, RunConfig.model_validate_json(json.dumps(frozen["config"])), digest(frozen["config"]), frozen["code"])
+            config = RunConfig.model_validate_json(json.dumps(frozen["config"]))
+            if ended := ending(root):
+                config = config.model_copy(update={"rounds": min(config.rounds, ended["round"])})
+            return cls(root, config, digest(frozen["config"]), frozen["code"], frozen.get("shared", {}), frozen.get("sweep", ""))
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(f"{root}: not a run (it has no run.json); `python -m jobs.status` lists the runs") from None
         except (ValueError, KeyError, TypeError) as e:
@@ -121,7 +140,18 @@ class Run:
         return self.root.parent.parent
 
     def stage_dir(self, round: int, stage: StageName) -> Path:
-        return self.root / f"round_{round:03d}" / stage
+        """Where a stage's shards lie."""
+        key = self.shared.get(stage_name(round, stage))
+        return shared_dir(self.data_root, key) if key else self.root / f"round_{round:03d}" / stage
+
+    def home(self, round: int, stage: StageName) -> Path:
+        """Where is written down who is at work on a stage, and why it failed: all runs that share the stage look there."""
+        key = self.shared.get(stage_name(round, stage))
+        return shared_dir(self.data_root, key) if key else self.root
+
+    def stamp(self, round: int, stage: StageName) -> str:
+        """What a stage's manifests say of the configuration: the digest of the run's, or the key under which the stage is shared."""
+        return self.shared.get(stage_name(round, stage), self.digest)
 
     def shards(self, round: int, stage: StageName) -> list[Shard]:
         count = num_shards(self.config, stage)
@@ -136,15 +166,28 @@ class Run:
             return None
         except (ValueError, KeyError, TypeError) as e:
             raise RunError(f"{path}: damaged ({e}); remove it and resume to redo the shard") from e
-        if manifest.config != self.digest or manifest.shard != shard:
+        stamp = self.stamp(shard.round, shard.stage)
+        if manifest.config != stamp or manifest.shard != shard:
             raise RunError(
                 f"{path}: written for {manifest.shard} under configuration {manifest.config}, but this run wants {shard} under "
-                f"{self.digest}; run.json was changed after launch: restore it, or launch the new configuration under another name"
+                f"{stamp}; run.json was changed after launch: restore it, or launch the new configuration under another name"
             )
         return manifest
 
     def done(self, shard: Shard) -> bool:
         return self.manifest(shard) is not None
+
+    def survey(self) -> Callable[[Shard], bool]:
+        """`done` for asking of many shards: each stage's folder is listed once, and only manifests that are there are opened."""
+        names: dict[Path, frozenset[str]] = {}
+
+        def done(shard: Shard) -> bool:
+            folder = self.stage_dir(shard.round, shard.stage)
+            if folder not in names:
+                names[folder] = frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
+            return f"{shard.name}.json" in names[folder] and self.done(shard)
+
+        return done
 
     def complete(self, round: int, stage: StageName) -> list[Manifest]:
         """All manifests of a stage; refuses while one is missing."""
@@ -161,8 +204,8 @@ class Run:
         return self.stage_dir(manifest.shard.round, manifest.shard.stage) / file.name
 
     def read(self, manifest: Manifest) -> bytes:
-        """The content of a shard that is one file, checked against its digest."""
-        (file,) = manifest.files
+        """The content of a shard's file, its first where it has others beside it, checked against its digest."""
+        file = manifest.files[0]
         path = self.path(manifest, file)
         remedy = f"remove {self.stage_dir(manifest.shard.round, manifest.shard.stage) / manifest.shard.name}.json and resume to redo the shard"
         try:
@@ -172,6 +215,27 @@ class Run:
         if hashlib.sha256(data).hexdigest() != file.sha256:
             raise RunError(f"{path}: its {len(data)} bytes do not match the manifest; {remedy}")
         return data
+
+
+def stage_name(round: int, stage: StageName) -> str:
+    return f"r{round:03d}-{stage}"
+
+
+def shared_dir(data_root: Path, key: str) -> Path:
+    return data_root / "shared" / key
+
+
+def ending(root: Path) -> dict | None:
+    """Why a run was ended before its last round, and after which: {"round", "reason", "time"}; None where it was not."""
+    try:
+        return json.loads((root / "ended.json").read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def end_after(root: Path, round: int, reason: str) -> None:
+    """The run is over after `round`; the first reason stays. What is at work on later rounds is not stopped, but starts no more."""
+    write_if_absent(root / "ended.json", json.dumps({"round": round, "reason": reason, "time": time.time()}).encode())
 
 
 def _parse_manifest(data: bytes) -> Manifest:
@@ -197,7 +261,8 @@ class Attempt:
         self.stage_dir = run.stage_dir(shard.round, shard.stage)
         self.folder = self.stage_dir / shard.name
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.key = hashlib.sha256(json.dumps([self.inputs, run.digest], sort_keys=True).encode()).hexdigest()[:8]
+        self.stamp = run.stamp(shard.round, shard.stage)
+        self.key = hashlib.sha256(json.dumps([self.inputs, self.stamp], sort_keys=True).encode()).hexdigest()[:8]
         self._start = time.time()
 
     def _part(self, index: int) -> Path:
@@ -209,15 +274,24 @@ class Attempt:
         except FileNotFoundError:
             return None
 
+    def overtaken(self) -> bool:
+        """Whether another attempt has published the shard: one look at its manifest's name."""
+        return (self.stage_dir / f"{self.shard.name}.json").exists()
+
     def commit(self, index: int, data: bytes) -> bytes:
         """Keep a part; returns what is kept: ours, or that of a rival attempt that was faster."""
         return data if write_if_absent(self._part(index), data) else self._part(index).read_bytes()
 
-    def publish_bytes(self, suffix: str, data: bytes, rows: int, counts: Mapping[str, float] | None = None) -> Manifest:
-        """Publish a shard that is one file."""
-        name = f"{self.shard.name}/{self.id}{suffix}"
-        write_atomic(self.stage_dir / name, data)
-        return self.publish([DataFile(name=name, bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), rows=rows)], counts or {})
+    def publish_bytes(
+        self, suffix: str, data: bytes, rows: int, counts: Mapping[str, float] | None = None, *, beside: Mapping[str, bytes] | None = None
+    ) -> Manifest:
+        """Publish a shard that is one file; `beside` it, by suffix, what only people read."""
+        files = []
+        for end, content, count in ((suffix, data, rows), *((end, more, more.count(b"\n")) for end, more in (beside or {}).items())):
+            name = f"{self.shard.name}/{self.id}{end}"
+            write_atomic(self.stage_dir / name, content)
+            files.append(DataFile(name=name, bytes=len(content), sha256=hashlib.sha256(content).hexdigest(), rows=count))
+        return self.publish(files, counts or {})
 
     def publish_folder(self, built: Path, name: str, counts: Mapping[str, float]) -> Manifest:
         """Publish a shard that is a folder, `built`, under a fixed name that people can find.
@@ -247,8 +321,8 @@ class Attempt:
         """Name durable files in the manifest, unless another attempt has; then remove what the winner does not name."""
         now = time.time()
         manifest = Manifest(
-            shard=self.shard, files=tuple(files), inputs=self.inputs, config=self.run.digest, code=self.run.code,
-            attempt=self.id, seconds=round(now - self._start, 3), created=round(now, 3), counts=dict(counts),
+            shard=self.shard, files=tuple(files), inputs=self.inputs, config=self.stamp, code=self.run.code, attempt=self.id,
+            seconds=round(now - self._start, 3), created=round(now, 3), counts=dict(counts), run=self.run.root.name,
         )  # fmt: skip
         text = json.dumps(dataclasses.asdict(manifest), indent=1)
         write_if_absent(self.stage_dir / f"{self.shard.name}.json", text.encode(), scratch=self.folder)

@@ -3,7 +3,9 @@
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,36 +91,53 @@ def _character(n: int) -> str:
     return chr(code)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Twin:
+    """Why a text is not new: `like` is the first text found that it repeats or comes too near to, `rouge_l` their F1."""
+
+    reason: Literal["exact_duplicate", "near_duplicate"]
+    like: str
+    rouge_l: float
+
+
 def novel(texts: Sequence[str], pool: Sequence[str], max_rouge_l: float) -> list[str | None]:
-    """Why each text is not new ("exact_duplicate", "near_duplicate"), or None where it is, given `pool` and the new texts before it.
+    """Why each text is not new, or None where it is; see `twins`."""
+    return [twin and twin.reason for twin in twins(texts, pool, max_rouge_l)]
+
+
+def twins(texts: Sequence[str], pool: Sequence[str], max_rouge_l: float) -> list[Twin | None]:
+    """What makes each text not new, or None where it is, given `pool` and the new texts before it.
 
     Near: ROUGE-L F1 above `max_rouge_l` with any of them. F1 = 2*LCS/(m+n) is the normalised Indel similarity of the token sequences; the
     comparison itself is exact, in integers. Memory is bounded: one block of texts against all others at a time.
     """
     encode = Encoder()
-    others = [encode(t) for t in dict.fromkeys(map(one_line, pool))]
-    seen = {one_line(t) for t in pool}
+    known = list(dict.fromkeys(map(one_line, pool)))
+    others = [encode(t) for t in known]
+    seen = set(known)
     limit = Fraction(str(max_rouge_l)).limit_denominator(10**6)
-    reasons: list[str | None] = []
+    found: list[Twin | None] = []
     for start in range(0, len(texts), _BLOCK):
         block = [one_line(t) for t in texts[start : start + _BLOCK]]
         codes = [encode(t) for t in block]
-        near = np.zeros(len(codes), bool)
+        near = np.full(len(codes), -1)  # the first of `others` that each is too near to
         for other in range(0, len(others), 8 * _BLOCK):
-            near |= _nearer(codes, others[other : other + 8 * _BLOCK], limit).any(axis=1)
+            nearer = _nearer(codes, others[other : other + 8 * _BLOCK], limit)
+            near = np.where((near < 0) & nearer.any(axis=1), other + nearer.argmax(axis=1), near)
         inside = _nearer(codes, codes, limit)
         accepted: list[int] = []
         for i, text in enumerate(block):
             if text in seen:
-                reasons.append("exact_duplicate")
+                found.append(Twin(reason="exact_duplicate", like=text, rouge_l=1.0))
                 continue
             seen.add(text)
-            duplicate = near[i] or inside[i, accepted].any()
-            reasons.append("near_duplicate" if duplicate else None)
-            if not duplicate:
+            like = (others[near[i]], known[near[i]]) if near[i] >= 0 else next(((codes[j], block[j]) for j in accepted if inside[i, j]), None)
+            found.append(like and Twin(reason="near_duplicate", like=like[1], rouge_l=round(Indel.normalized_similarity(codes[i], like[0]), 3)))
+            if like is None:
                 accepted.append(i)
         others += [codes[i] for i in accepted]
-    return reasons
+        known += [block[i] for i in accepted]
+    return found
 
 
 def _nearer(codes: Sequence[str], others: Sequence[str], limit: Fraction) -> NDArray[np.bool_]:

@@ -1,5 +1,5 @@
 # What a job sets before Python starts; sourced by the batch script, on its first node, through a cluster file's `setup`:
-#   setup: ["source /path/to/this/repository/slurm/env.sh"]
+#   setup: [source slurm/env.sh]        a run's own copy: its jobs start in the code that was frozen at launch
 # srun carries it to every task. What is set already stays as it is, so that a line before this one in `setup` decides.
 # A site adds its own lines there (module load, network interface); this file needs no change.
 
@@ -23,6 +23,10 @@ export TILELANG_CACHE_DIR=${TILELANG_CACHE_DIR:-$serl_caches/tilelang}
 export CUDA_CACHE_PATH=${CUDA_CACHE_PATH:-$serl_caches/cuda}
 export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$serl_caches/numba}
 export MPLCONFIGDIR=${MPLCONFIGDIR:-$serl_caches/matplotlib}
+export PYTORCH_KERNEL_CACHE_PATH=${PYTORCH_KERNEL_CACHE_PATH:-$serl_caches/kernels}
+export HF_HOME=${HF_HOME:-${XDG_CACHE_HOME:-${HOME:-}/.cache}/huggingface} # models that are there already stay to be found
+export XDG_CACHE_HOME=$serl_caches/xdg                                     # whatever else would go to ~/.cache
+export TMPDIR=${SLURM_TMPDIR:-${TMPDIR:-/tmp}}
 mkdir -p "$serl_caches"
 
 # Threads: what was asked for, not what the node has.

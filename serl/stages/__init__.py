@@ -9,7 +9,7 @@ from serl.config import Checkpoint
 from serl.events import Events
 from serl.hf_folder import model_folder
 from serl.preempt import Stop
-from serl.rundir import Attempt, Manifest, Run, RunError, Shard
+from serl.rundir import Attempt, Manifest, Overtaken, Run, RunError, Shard
 from serl.watchdog import Watchdog
 
 
@@ -25,6 +25,7 @@ class Work:
     events: Events
     stop: Stop
     watchdog: Watchdog = dataclasses.field(default_factory=Watchdog)
+    place: Mapping[str, str | float] = dataclasses.field(default_factory=dict)  # host, GPUs, ranks ...: what the start event adds for accounting
 
     def phase(self, name: str) -> None:
         """Say what comes now, to whoever watches for hangs."""
@@ -42,11 +43,18 @@ def execute(work: Work) -> Manifest:
     done = work.run.manifest(work.shard)
     if done is not None and work.shard.stage != "train":  # the ranks of a training job look together, lest one leaves the others waiting
         return done
-    work.events.add("start", stage=work.shard.stage, round=work.shard.round, index=work.shard.index, attempt=work.attempt_id)
+    where = {"device": work.device} | work.place
+    work.events.add("start", stage=work.shard.stage, round=work.shard.round, index=work.shard.index, attempt=work.attempt_id, **where)
     work.phase("import")
     module = importlib.import_module(f"serl.stages.{work.shard.stage}")
     work.phase("prepare")
-    manifest: Manifest = module.run(work)
+    try:
+        manifest: Manifest = module.run(work)
+    except Overtaken:
+        winner = work.run.manifest(work.shard)
+        assert winner is not None, f"{work.shard}: published, and then not there"
+        work.events.add("overtaken", by=winner.attempt)
+        return winner
     work.phase("end")
     work.events.add("done", seconds=manifest.seconds)
     return manifest

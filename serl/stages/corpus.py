@@ -31,14 +31,16 @@ def run(work: Work) -> Manifest:
 
 
 def _write(folder: Path, base: Scratch, seed: int) -> dict[str, float]:
-    arithmetic_file, choice_file = GENERATED_BENCHMARKS
+    arithmetic_file, choice_file, validation_file = GENERATED_BENCHMARKS
     documents = arithmetic.corpus(seed, base.corpus.documents, _mix(base.corpus))
     build_tokenizer((d.prompt + d.completion for d in documents), base.architecture.vocabulary, folder / TOKENIZER)
     tokens = _write_documents(folder, documents)
     _write_problems(folder / CORPUS_FILES["seeds"], arithmetic.seed_problems(seed, base.corpus.seeds))
     _write_problems(folder / CORPUS_FILES["problems"], arithmetic.train_problems(seed, base.corpus.problems))
-    _write_problems(folder / arithmetic_file, arithmetic.test_problems(base.corpus.test_problems))
-    choices = arithmetic.choice_problems(base.corpus.choice_problems)
+    tests, choices = arithmetic.test_problems(base.corpus.test_problems), arithmetic.choice_problems(base.corpus.choice_problems)
+    _write_problems(folder / arithmetic_file, tests)
+    reported = {p.question for p in tests} | {c.problem.question for c in choices}
+    _write_problems(folder / validation_file, arithmetic.validation_problems(base.corpus.validation_problems, apart=reported))
     rows = [
         {"id": f"{i:05d}", "question": c.problem.question, "choices": list(c.options), "answer": c.gold, "subject": arithmetic.SUBJECT}
         for i, c in enumerate(choices)

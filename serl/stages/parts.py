@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from serl import generator
-from serl.rundir import Attempt
+from serl.rundir import Attempt, Overtaken
 from serl.stages import Work
 
 T = TypeVar("T")
@@ -25,6 +25,8 @@ def in_parts(
     for number, start in enumerate(range(0, len(items), size)):
         data = attempt.part(number)
         if data is None:
+            if attempt.overtaken():
+                raise Overtaken
             work.stop.safe_point(longest_s)
             begun = time.monotonic()
             if engine is None:
@@ -32,9 +34,11 @@ def in_parts(
                 engine = generator.Generator(policy, work.run.config.engine, device=work.device)
                 work.events.add("phase", name=f"{work.shard.stage} load", seconds=round(time.monotonic() - begun, 3))
             work.phase(f"part {number}")
-            data = attempt.commit(number, compute(engine, items[start : start + size]))
+            before, mine = engine.sampled, items[start : start + size]
+            data = attempt.commit(number, compute(engine, mine))
             longest_s = max(longest_s, time.monotonic() - begun)
-            work.events.add("phase", name=f"{work.shard.stage} part {number}", seconds=round(time.monotonic() - begun, 3))
+            said = {"seconds": round(time.monotonic() - begun, 3), "items": len(mine), "tokens": engine.sampled - before}
+            work.events.add("phase", name=f"{work.shard.stage} part {number}", **said)
         parts.append(data)
         work.progress(min(start + size, len(items)), len(items), unit)
     work.phase("publish")

@@ -15,9 +15,11 @@ from serl.stages import Work, corpus_dir, policy_dir
 from serl.stages.parts import in_parts
 from serl.stages.respond import kept_questions
 
+MAX_REJECTED_CHARS = 1000  # of a rejected text, which is kept for people only
+
 
 def run(work: Work) -> Manifest:
-    """Publish `candidates.jsonl`: what passed the quality rules; the counts say what did not, and why."""
+    """Publish `candidates.jsonl`: what was proposed, and which quality rule rejected what did not pass."""
     config, round = work.run.config, work.shard.round
     section = config.propose
     assert section is not None and config.seeds is not None, "a propose shard is planned only for runs that propose"
@@ -66,10 +68,11 @@ def _judged(prompt: int, items: list[str], dropped_shots: int, section: Propose)
     for i, text in enumerate(items):
         reason = rejection(text, section.quality)
         counts[reason or "accepted"] += 1
-        if reason is None:
-            candidates.append({"prompt": prompt, "item": i, "text": text})
+        shown = text if reason is None else text[:MAX_REJECTED_CHARS]
+        candidates.append({"prompt": prompt, "item": i, "text": shown, "rejection": reason})
     return {"candidates": candidates, "counts": dict(counts)}
 
 
 def candidates_of(data: bytes) -> list[Candidate]:
-    return [Candidate(**row) for row in from_jsonl(data)]
+    """Those that passed the quality rules."""
+    return [c for row in from_jsonl(data) if (c := Candidate(**row)).rejection is None]

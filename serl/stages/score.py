@@ -35,7 +35,7 @@ def run(work: Work) -> Manifest:
     assert section is not None, "a score shard is planned only for runs that score"
     policy, digest = policy_dir(work.run, work.shard.round)
     attempt = work.attempt({"policy": digest})
-    asked = [item for name in section.benchmarks for item in items(name, work.run)]
+    asked = [item for name in section.asked for item in items(name, work.run)]
     mine = [asked[i] for i in balance.shards([item.work for item in asked], work.shard.count)[work.shard.index]]
     with Verifier(workers=work.cores, limit_s=section.limit_s) as verifier:
 

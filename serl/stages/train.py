@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from serl import algorithms, batch
+from serl.checkup import refusal
 from serl.config import Scratch
 from serl.model import load_model, load_tokenizer, scratch_llama
 from serl.objective import ImitationLoss, Loss, mismatch
@@ -22,6 +23,7 @@ from serl.records import Group
 from serl.rundir import Attempt, Manifest, Run
 from serl.stages import Work, corpus_dir, policy_dir
 from serl.stages.corpus import DOCUMENTS, TOKENIZER
+from serl.stages.guard import check
 from serl.stages.respond import round_groups, trainable
 from serl.trainer import StepStats, Trainer, compute_dtype, frozen_logprobs
 from serl.training import Pretrain
@@ -95,7 +97,9 @@ def _reinforce(work: Work, ranks: Ranks) -> None:
     previous, digest = policy_dir(work.run, round - 1)
     inputs = {f"respond/{m.shard.index:05d}": m.digest for m in work.run.complete(round, "respond")}
     attempt = work.attempt({"policy": digest} | inputs)
-    kept, fates = trainable(work.run, round_groups(work.run, round, completions=True))
+    groups = round_groups(work.run, round, completions=True)
+    _look_first(work, ranks, groups)
+    kept, fates = trainable(work.run, groups)
     samples = [_sample(g, i) for g in kept for i in range(len(g.completions))]
     batches = [
         b
@@ -119,6 +123,18 @@ def _reinforce(work: Work, ranks: Ranks) -> None:
     else:
         lesson = Lesson(samples=[], batches=[], loss=algorithms.policy_loss(settings.objective), counts=counts)
     _publish(work, ranks, attempt, trainer, tokenizer, lesson)
+
+
+def _look_first(work: Work, ranks: Ranks, groups: Sequence[Group]) -> None:
+    """Raise Unsafe, on every rank alike, where the round's data says that the policy to train on has collapsed."""
+    unsafe = None
+    if ranks.first:
+        checkup = check(work.run, work.shard.round, groups)
+        for alarm in checkup.alarms:
+            work.events.add("alarm", rule=alarm.rule, action=alarm.action, sentence=alarm.sentence)
+        unsafe = refusal(work.run, checkup)
+    if unsafe := ranks.from_first(unsafe):
+        raise unsafe
 
 
 def _sample(group: Group, i: int) -> batch.Sample:

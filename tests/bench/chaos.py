@@ -1,7 +1,8 @@
 """Chaos: a whole chain of two rounds on a real Slurm (`slurm/lab`), under random accidents, against the same run undisturbed.
 
-`python tests/bench/chaos.py [--events 24] [--seed 0] [--folder DIR]` starts its own lab and prints what happened: events, how many
-preempted jobs left at a safe point, seconds of work that had to be done again, and whether the data is the same, byte for byte.
+`python tests/bench/chaos.py [--events 24] [--seed 0] [--folder DIR] [--window 6]` starts its own lab and prints what happened: events, how many
+preempted jobs left at a safe point, seconds of work that had to be done again, and whether the data is the same, byte for byte. Training takes
+longer than its time limit; with `--window` Slurm takes only so many jobs at once (a full lab, with accounting), and a relay submits the rest.
 The engines are quick stand-ins (tests/flow/stand_in); stages, scheduling, Slurm and signals are real.
 """
 
@@ -22,14 +23,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/flow")]
 
-from lab import Lab, Trial, new_trial, nodes_of, preempt, slurm, start_lab, wait_until
+from deterministic import CONFIG as DETERMINISTIC
+from lab import SCORE, Lab, Trial, new_trial, nodes_of, preempt, slurm, start_lab, wait_until
 
-from jobs.queue import Queued
+from jobs.queue import Journal, Queued
+from jobs.window import RELAY
 from serl.events import read_events
 
 PAUSE_S = (0.5, 4.0)
-SETUP = ("export SERL_TEST_CALL_S=0.8 SERL_TEST_STEP_S=0.8 SERL_TEST_LOAD_S=0.5",)
-CONFIG = {"rounds": 2}
+PART_S, STEP_S = 0.8, 5.5
+SETUP = (f"export SERL_TEST_CALL_S={PART_S} SERL_TEST_STEP_S={STEP_S} SERL_TEST_LOAD_S=0.5 SERL_TEST_IMPORT_S=0.5",)
+CONFIG = {"rounds": 2, "stages": [*DETERMINISTIC["stages"], "score"], "score": SCORE}
+LIMITED = {"stages": {"train": {"nodes": 2, "time_min": 1}}, "signal_s": 10}  # twelve steps take longer than that
 
 
 @dataclass
@@ -182,24 +187,36 @@ def main() -> None:
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--folder", type=Path, default=None)
     p.add_argument("--port", default=None)
+    p.add_argument("--window", type=int, default=None)
     args = p.parse_args()
     folder = args.folder or Path(tempfile.mkdtemp())
-    lab = start_lab(folder / "lab", *(["--port", args.port] if args.port else []))
+    full = ["--full", "--set", "AccountingStorageEnforce=associations,limits,qos"] if args.window else []
+    lab = start_lab(folder / "lab", *full, *(["--port", args.port] if args.port else []))
     try:
-        calm, chaotic = new_trial(folder / "calm", config=CONFIG), new_trial(folder / "chaos", config=CONFIG, setup=SETUP)
+        if args.window:
+            limit_jobs(args.window)
+        calm, chaotic = new_trial(folder / "calm", config=CONFIG), new_trial(folder / "chaos", config=CONFIG, cluster=LIMITED, setup=SETUP)
         calm.submit()
         expected = calm.finish()
         chaos = Chaos(chaotic, lab, random.Random(args.seed))
         begun = time.monotonic()
         chaotic.submit()
         disturb(chaos, args.events)
-        wait_until(lambda: not chaotic.queue() or chaos.stuck(), "the queue to be empty", chaotic.explain)
-        if chaos.stuck():
-            chaos.rescue()
+        while not chaotic.done():  # as patiently as a busy machine needs
+            wait_until(lambda: not chaotic.queue() or chaos.stuck(), "the queue to be empty", chaotic.explain, patience_s=1800)
+            if chaos.stuck():
+                chaos.rescue()
         assert chaotic.finish() == expected, "the data differs from the undisturbed run's"
         report(chaos, calm, time.monotonic() - begun)
     finally:
         lab("stop")
+
+
+def limit_jobs(number: int) -> None:
+    me = slurm("id", "-un").strip()
+    slurm("sacctmgr", "-i", "add", "account", "serl")
+    slurm("sacctmgr", "-i", "add", "user", me, "account=serl")
+    slurm("sacctmgr", "-i", "modify", "user", me, "set", f"MaxSubmitJobs={number}")
 
 
 def report(chaos: Chaos, calm: Trial, seconds: float) -> None:
@@ -211,7 +228,15 @@ def report(chaos: Chaos, calm: Trial, seconds: float) -> None:
     print(f"saves/preemptions of attempts at work: {sum(map(ended, chaos.warned))}/{len(chaos.warned)}")
     print(f"attempts {kinds['start']}, left at a safe point {kinds['stopped']}, done {kinds['done']}")
     print(f"{len(manifests)} manifests of {len(calm.noted('end'))} parts; data identical to the undisturbed run; jobs left {len(t.queue())}")
-    print(f"work done again: {again['start']} parts and {again['step']} steps of 0.8 s = {0.8 * sum(again.values()):.0f} s; {seconds:.0f} s in all")
+    lost_s = PART_S * again["start"] + STEP_S * again["step"]
+    print(f"work done again: {again['start']} parts of {PART_S} s and {again['step']} steps of {STEP_S} s = {lost_s:.0f} s; {seconds:.0f} s in all")
+    relays = sum(s.job == RELAY and s.id is not None for s in Journal(t.run.root).submissions())
+    print(f"arrays submitted {len(list(t.run.root.glob('logs/r*/*')))}, relays {relays}, left for a time limit {limited(t)}")
+
+
+def limited(t: Trial) -> int:
+    """Attempts that stopped although nobody asked them to."""
+    return sum(e["kind"] == "stopped" and not e.get("asked", True) for e in read_events(t.run.root / "events"))
 
 
 if __name__ == "__main__":

@@ -68,10 +68,13 @@ class Engine:
     def __init__(self, policy: Path, engine: EngineConfig, *, device: str):
         self.max_model_len = engine.max_model_len
         self.tokenizer = CharacterTokenizer()
+        self.sampled = 0
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, *, num_samples: int, seeds: Sequence[int]) -> list[tuple[Completion, ...]]:
         Engine.on_call(hashlib.sha256(repr(list(seeds)).encode()).hexdigest())
-        return [tuple(_complete("".join(map(chr, p)), random.Random(f"{s}/{i}/{bytes(p)!r}")) for i in range(num_samples)) for p, s in zip(prompts, seeds)]
+        outputs = [tuple(_complete("".join(map(chr, p)), random.Random(f"{s}/{i}/{bytes(p)!r}")) for i in range(num_samples)) for p, s in zip(prompts, seeds)]
+        self.sampled += sum(len(c.token_ids) for several in outputs for c in several)
+        return outputs
 
 
 def _complete(prompt: str, rng: random.Random) -> Completion:

@@ -19,12 +19,15 @@ from jobs.queue import Journal, Queued, at_work
 from jobs.runs import freeze_code
 from jobs.slurm import live, submit_missing
 from serl.config import RunConfig
+from serl.records import to_jsonl
 from serl.rundir import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
 MISSING = [p for p in ("slurmctld", "slurmd", "sbatch") if shutil.which(p, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
 PATIENCE_S = 240
+
+SCORE = {"shards": 2, "benchmarks": ["arithmetic"], "max_tokens": 60, "part_prompts": 4}
 
 # The deterministic run, with parts enough for an accident to hit every phase.
 STAND_IN = CONFIG | {
@@ -46,7 +49,7 @@ class Lab:
     environment: dict[str, str]
 
     def __call__(self, *arguments: str) -> str:
-        done = subprocess.run([ROOT / "slurm/lab", *arguments], env=self.environment, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run([ROOT / "slurm/lab", *arguments], env=self.environment, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, f"slurm/lab {' '.join(arguments)}: {done.stdout}{done.stderr}"
         return done.stdout
 
@@ -114,7 +117,7 @@ class Trial:
                 command = p.cmdline()
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
-            if "submitit.core._submit" in command and f"{self.run.root}/logs/" in command[-1] and stage in command[-1] and program in command[0]:
+            if "jobs.start" in command and f"{self.run.root}/logs/" in command[-1] and stage in command[-1] and program in command[0]:
                 found.append(p)
         return found
 
@@ -129,6 +132,9 @@ def new_trial(folder: Path, *, config: dict | None = None, cluster: dict | None 
     root = new_root(folder)
     for name, text in (("config.json", '{"model_type": "none"}'), ("tokenizer.json", "{}"), ("model.safetensors", "none")):
         (folder / "models/base" / name).write_text(text)  # enough for preflight; nobody loads it
+    (folder / "benchmarks").mkdir()
+    problems = [{"id": str(i), "question": f"What is {i} plus {i}?", "answer": str(2 * i), "kind": "sum"} for i in range(16)]
+    (folder / "benchmarks/arithmetic.jsonl").write_bytes(to_jsonl(problems))
     run = Run.create(root, RunConfig.model_validate(STAND_IN | (config or {}), strict=False), "test")
     freeze_code(root / "code")
     shutil.copy(HERE / "deterministic.py", root / "code")

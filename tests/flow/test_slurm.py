@@ -54,6 +54,10 @@ def quiet(lab, tmp_path_factory):
         ),
         "held": new_trial(folder / "held", config={"rounds": 1}, cluster={"max_attempts": 2}),
         "child": new_trial(folder / "child", config={"rounds": 1}),
+        "slow": new_trial(
+            folder / "slow", config={"rounds": 1}, cluster={"stragglers": {"factor": 1.5, "min_done": 0.4}},
+            setup=(f"export SERL_TEST_CALL_S=0.5 SERL_TEST_LOAD_S=0 SERL_TEST_SLOW={folder}/slow/slow",),
+        ),
     }  # fmt: skip
     (folder / "failing/failing").write_text("yes")
     curate = trials["held"].run.root / "code/serl/stages/curate.py"
@@ -131,11 +135,16 @@ def test_jobs_longer_than_their_time_limit_continue(quiet, calm):
 
 
 def test_preemption_in_every_phase_loses_no_finished_part(trial, calm):
-    """A high-priority job takes the node while parts are generated and while two nodes train; once also before python is up."""
-    t = trial(setup=("export SERL_TEST_CALL_S=0.6 SERL_TEST_STEP_S=0.6",))
+    """A high-priority job takes the node while modules are imported, parts are generated, instructions are compared, and two nodes train."""
+    t = trial(setup=("export SERL_TEST_CALL_S=0.6 SERL_TEST_STEP_S=0.6 SERL_TEST_IMPORT_S=1.5",))
+    curate = t.run.root / "code/serl/stages/curate.py"
+    slow = "import time; from serl.generator import note; note('curate', 0); time.sleep(3)"
+    curate.write_text(curate.read_text().replace("def run(work: Work) -> Manifest:", f"def run(work: Work) -> Manifest:\n    {slow}"))
     t.submit()
-    job = t.wait_for("propose")
-    preempt(nodes_of(job)[0])  # import, load
+    job = t.wait_for("propose", "import")
+    preempt(nodes_of(job)[0])
+    job = t.wait_for("curate", "curate")
+    preempt(nodes_of(job)[0])
     job = t.wait_for("respond", "start")
     preempt(nodes_of(job)[0])
     job = t.wait_for("train", "step")
@@ -143,7 +152,8 @@ def test_preemption_in_every_phase_loses_no_finished_part(trial, calm):
     assert t.finish() == calm[0]
     assert t.noted("end") == calm[1], "every part was computed once"
     assert set(t.noted("step").values()) == {1}, "training lost no step"
-    assert {name.partition("/")[0] for name in attempts_that("stopped", t)} >= {"respond", "train"}
+    assert t.noted("curate").total() == 1, "it was done within the grace time, and is not done again"
+    assert {name.partition("/")[0] for name in attempts_that("stopped", t)} == {"propose", "respond", "train"}
 
 
 def test_kill_9_of_a_task_and_of_a_rank_and_requeue_from_outside_change_nothing(trial, calm):
@@ -163,7 +173,7 @@ def test_kill_9_of_a_task_and_of_a_rank_and_requeue_from_outside_change_nothing(
 
 def test_a_cancelled_job_stays_dead_until_resume_submits_exactly_what_is_missing(trial, calm):
     """A shell that requeues whatever left at a safe point would raise a cancelled job from the dead."""
-    t = trial()
+    t = trial(setup=("export SERL_TEST_CALL_S=1 SERL_TEST_STEP_S=1",))  # a verb takes its time on a busy machine
     t.submit()
     t.wait_for("respond", "start")
     assert "cancelled" in verb("cancel", t)
@@ -233,3 +243,15 @@ def test_a_launcher_killed_between_sbatch_and_its_record_doubles_and_loses_nothi
     tokens = {s.token: s.job for s in Journal(t.run.root).submissions()}
     at_work = sorted(tokens[q.token] for q in t.queue())
     assert at_work.count("r001-respond") == 2 and at_work.count("r001-train") == 1 and at_work.count("r001-curate") <= 1
+
+
+def test_a_shard_far_beyond_its_siblings_is_done_by_whoever_is_faster(quiet, calm):
+    """The first process to load its engine is ten times slower than all others; the slow one ends when the spare has published."""
+    t = quiet["slow"]
+    assert t.finish() == calm[0]
+    (spare,) = [s for s in Journal(t.run.root).submissions() if s.spare]
+    (note,) = (t.run.root / "spares").iterdir()
+    assert spare.job == "r001-propose" and note.name == f"r001-propose-{spare.shards[0]:05d}.json"
+    assert attempts_that("overtaken", t) == {f"propose/{spare.shards[0]}"}
+    winner = t.run.manifest(t.run.shards(1, "propose")[spare.shards[0]])
+    assert winner.attempt.startswith(f"{spare.id}-")

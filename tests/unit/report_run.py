@@ -89,7 +89,7 @@ def do_respond(run: Run, round: int, groups: list[Group] | None = None) -> None:
         publish(run, round, "respond", i, groups_to_parquet(mine), counts)
 
 
-def do_train(run: Run, round: int, num_steps: int = 12, attempt: str = "a") -> None:
+def do_train(run: Run, round: int, num_steps: int = 12, attempt: str = "a-0") -> None:
     events = Events(run.root / "events", f"train-r{round:03d}-00000-{attempt}-0", stage="train", round=round, shard=0)
     for n in range(1, num_steps + 1):
         kl = 0.002 * n

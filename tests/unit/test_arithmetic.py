@@ -79,6 +79,13 @@ def test_no_held_out_question_leaks_into_corpus_seeds_or_labelled_problems():
     assert all(toy.held_out(p) for p in toy.test_problems(200))
 
 
+def test_validation_problems_are_held_out_too_and_none_of_them_is_reported():
+    reported = {p.question for p in toy.test_problems(500)}
+    chosen_by = toy.validation_problems(100, apart=reported)
+    assert len({p.question for p in chosen_by} - reported) == 100 and all(toy.held_out(p) for p in chosen_by)
+    assert toy.validation_problems(50, apart=reported) == chosen_by[:50]
+
+
 def test_both_styles_box_the_same_answer_and_every_step_is_true():
     rng = random.Random(2)
     for problem in (toy.make_problem(rng) for _ in range(500)):

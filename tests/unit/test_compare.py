@@ -38,15 +38,18 @@ def test_a_model_that_is_no_better_is_called_so_nineteen_times_in_twenty():
     assert called / 200 <= 0.09
 
 
-def test_bootstrap_intervals_of_a_difference_cover_it():
+@pytest.mark.parametrize(("num_problems", "k", "gain"), [(200, 1, 0.1), (120, 4, 0.0)])
+def test_paired_intervals_cover_the_true_difference_nineteen_times_in_twenty(num_problems, k, gain):
+    """Problems differ in difficulty, both models find the same ones hard, and k samples of each are averaged."""
     draw = random.Random(6)
-    covered = 0
-    for trial in range(200):
-        first = [float(draw.random() < 0.5) for _ in range(120)]
-        second = [float(draw.random() < 0.6) for _ in range(120)]
+    covered, num_trials = 0, 500
+    for trial in range(num_trials):
+        rates = [0.05 + 0.8 * draw.random() for _ in range(num_problems)]
+        first = [sum(draw.random() < rate for _ in range(k)) / k for rate in rates]
+        second = [sum(draw.random() < rate + gain for _ in range(k)) / k for rate in rates]
         found = paired(first, second, seed=trial)
-        covered += found.low <= 0.1 <= found.high
-    assert 0.90 <= covered / 200 <= 0.99
+        covered += found.low <= gain <= found.high
+    assert 0.93 <= covered / num_trials <= 0.97
 
 
 def test_unequal_lengths_are_refused_and_none_is_not_a_number():

@@ -78,6 +78,10 @@ def test_a_configuration_cannot_be_changed():
         ({"rounds": 1, "stages": ["propose", "curate"], "respond": None, "train": None}, "without the train stage there is only round 0"),
         ({"respond": SMALL["respond"] | {"anchors": 3}, "seeds": {"kind": "jsonl", "path": "x"}}, "respond.anchors 3: the seeds have no gold field"),
         ({"respond": SMALL["respond"] | {"reward": {"kind": "verified"}}}, "verified needs respond.problems with a gold field"),
+        (
+            {"stages": [*SMALL["stages"], "score"], "score": {"shards": 1, "benchmarks": ["x", "y"], "validation": ["y"], "max_tokens": 8}},
+            "score: y named twice; a benchmark is either reported",
+        ),
         ({"engine": {"max_model_len": 64}}, "propose.sampling.max_tokens 64: engine.max_model_len 64 leaves no room"),
         ({"base": SCRATCH, "engine": {"max_model_len": 1024}}, "the base model has 512 positions"),
         ({"respond": SMALL["respond"] | {"sampling": {"temperature": 0.0, "max_tokens": 8}}}, "equal answers make no vote"),

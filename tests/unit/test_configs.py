@@ -3,7 +3,10 @@
 import pytest
 
 from jobs.cluster import load_cluster
+from jobs.lanes import count
 from jobs.plan import estimate, plan
+from jobs.shared import savings
+from jobs.sweep_runs import draft_sweep
 from serl.config import Prompts, RunConfig
 from serl.configfile import load, parse_yaml
 from serl.schema import Section
@@ -17,8 +20,8 @@ class PromptFile(Section):
 
 
 def is_run(path) -> bool:
-    """Run files name their run; base files, prompts and clusters do not."""
-    return "name" in parse_yaml(path.read_text(), str(path))
+    """Run files name their run; base files, prompts and clusters do not, and sweeps are not runs."""
+    return "name" in parse_yaml(path.read_text(), str(path)) and path.parent.name != "sweeps"
 
 
 RUNS = [p for p in FILES if is_run(p)]
@@ -51,6 +54,14 @@ def test_a_run_file_says_first_what_it_is(path):
 def test_run_names_are_unique():
     names = [load(RunConfig, path).name for path in RUNS]
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/sweeps").glob("*.yaml")), ids=label)
+def test_a_sweep_file_resolves_says_what_it_is_and_fits_the_example_cluster(path, tmp_path):
+    draft = draft_sweep(path, tmp_path)
+    assert path.read_text().startswith("# ") and len(draft.configs) > 1
+    assert count(draft.config.cap, draft.configs, load_cluster("example")) > 1
+    assert sum(s.spared for s in savings(draft.configs, draft.keys, load_cluster("example"))) > 0
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/clusters").glob("*.yaml")), ids=label)

@@ -97,7 +97,7 @@ def test_a_site_that_cancels_is_a_problem_unless_the_qos_requeues():
         ({"stages": {"train": {"gpus_per_node": 4, "tasks_per_node": 2}}}, "partition preempt (train)", "2 tasks share 4 GPUs", "one for each GPU"),
         ({"account": "projekt"}, "account", "projekt is not among yours", "class, project"),
         ({"qos": "gold"}, "QOS", "gold is not among yours", "long, normal"),
-        ({"account": "class"}, "jobs in the queue", "at most 50", "fewer shards"),
+        ({"account": "class"}, "jobs in the queue", "at most 50", "a relay submits later"),
         ({"signal_s": 14400}, "signal_s", "240 min", "lower signal_s or raise time_min"),
         ({"signal_s": 20}, "signal_s", "20 s", "60 or more"),
     ],

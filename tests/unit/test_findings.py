@@ -8,9 +8,11 @@ import pytest
 import report_run as made
 from report_run import do_curate, do_propose, do_respond, do_round, do_score, do_train, group, make_run, publish
 
-from jobs import harvest
+from jobs import harvest, pages, scalars
 from jobs.findings import gather
+from jobs.report import write_report
 from serl.events import Events
+from serl.records import to_jsonl
 from serl.rundir import Run, RunError
 from serl.stages.respond import round_groups, trainable
 
@@ -67,6 +69,23 @@ def test_a_policy_is_called_better_or_worse_only_where_the_paired_test_shows_it(
     by_name = {c.benchmark: c for c in gather(run).rounds[1].comparisons}
     assert by_name["sums"].word == word and (by_name["sums"].p < 0.05) == (word != "not shown better")
     assert by_name["sums"].n == 200
+
+
+def test_validation_scores_choose_a_round_and_are_in_no_result(tmp_path, small_tree):
+    score = made.SCORE | {"benchmarks": ["sums"], "validation": ["choices"]}
+    run = make_run(tmp_path, small_tree, score=score)
+    for round, skill in enumerate((0.2, 0.7, 0.5)):
+        for i, name in enumerate(("sums", "choices")):
+            publish(run, round, "score", i, to_jsonl(made.grades(name, 60, skill, round)), {})
+    found = gather(run)
+    assert found.benchmarks == ["sums"] and {c.benchmark for r in found.rounds for c in r.comparisons} == {"sums"}
+    assert found.chosen.round == 1 and set(found.chosen.validation) == {"choices"} and set(found.chosen.scores) == {"sums"}
+    header, _ = pages.summary_table(found)
+    assert "choices" not in pages.headline(found) and "choices" not in header
+    rows = {(r.round, r.benchmark, r.metric) for r in scalars.rows(found)}
+    assert (1, "choices", "pass_at_1") in rows and (1, "", "best_on_validation") in rows
+    text = write_report(run)[0].markdown.read_text()
+    assert "Best on validation\\: the policy of round 1" in text and "choices" not in text.split("## Validation")[0]
 
 
 def test_a_policy_without_a_scored_base_is_compared_with_nothing(run):

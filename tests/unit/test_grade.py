@@ -92,6 +92,15 @@ def test_the_command_grades_a_run_again_and_counts_the_changes(tmp_path, verifie
     assert "1 of 7 verdicts differ" in printed and "maj_at_4" in printed and "round_001" in printed
 
 
+def test_scores_that_a_trial_shares_with_others_are_among_its_own(tmp_path, verifier):
+    run = stored_run(tmp_path / "runs" / "trial", grade(PROBLEMS, GREEDY, verifier))
+    other = stored_run(tmp_path / "other", grade(PROBLEMS, GREEDY, verifier))
+    (tmp_path / "shared").mkdir()
+    (other / "round_001" / "score").rename(tmp_path / "shared" / "key")
+    (run / "run.json").write_text(json.dumps({"shared": {"r000-score": "key", "r001-propose": "else"}}))
+    assert [round for round, _ in grading.stored(run)] == ["round_000", "round_001"]
+
+
 def test_a_file_that_differs_from_its_manifest_or_is_malformed_is_refused(tmp_path, verifier):
     run = stored_run(tmp_path, grade(PROBLEMS, GREEDY, verifier))
     path = run / "round_001" / "score" / "shard_00000.7.jsonl"

@@ -17,11 +17,11 @@ LAYERS: list[tuple[str, set[str]]] = [
     ("evaluation", {"evaluation"}),
     (
         "pure core",
-        {"serl.schema", "serl.training", "serl.config", "serl.configfile", "serl.records", "serl.prompts", "serl.selfinstruct", "serl.vote", "serl.reward", "serl.randomness", "serl.problems"}
+        {"serl.schema", "serl.training", "serl.rules", "serl.safety", "serl.config", "serl.configfile", "serl.records", "serl.prompts", "serl.selfinstruct", "serl.vote", "serl.reward", "serl.randomness", "serl.problems"}
         | {"serl.arithmetic", "serl.arithmetic_solver", "serl.hf_folder"},
     ),
     ("pure torch", {"serl.advantage", "serl.objective", "serl.algorithms", "serl.batch", "serl.schedule"}),
-    ("bytes and signals", {"serl.files", "serl.rundir", "serl.events", "serl.preempt", "serl.watchdog"}),
+    ("bytes and signals", {"serl.files", "serl.rundir", "serl.checkup", "serl.events", "serl.preempt", "serl.watchdog"}),
     ("engines", {"serl.generator", "serl.model", "serl.tokenizer", "serl.ranks", "serl.checkpoint", "serl.pieces", "serl.trainer"}),
     ("stages", {"serl.stages"}),
     ("what runs where", {"jobs"}),
@@ -35,14 +35,16 @@ DOORS = {
     "tokenizers": {"serl.tokenizer"},
     "datasets": {"serl.problems", "evaluation.fetch"},
     "torch": {"serl.advantage", "serl.objective", "serl.algorithms", "serl.batch", "serl.model", "serl.ranks", "serl.pieces", "serl.trainer", "serl.stages.train"},
-    "submitit": {"jobs.local", "jobs.slurm", "jobs.task"},
+    "submitit": {"jobs.batch", "jobs.local", "jobs.sbatch", "jobs.start", "jobs.task"},
     "sympy": {"evaluation.algebra"},
     "latex2sympy2_extended": {"evaluation.algebra"},
     "math_verify": {"evaluation.algebra"},
-    "matplotlib": {"jobs.figures"},
+    "wandb": {"jobs.trackers"},
+    "mlflow": {"jobs.trackers"},
+    "matplotlib": {"jobs.figures", "jobs.charts"},
 }
 HEAVY = ("torch", "vllm", "deepspeed", "transformers", "matplotlib", "tokenizers", "datasets", "sympy")
-VERBS = ("launch", "resume", "status", "cancel", "shard", "report")
+VERBS = ("launch", "resume", "status", "cancel", "shard", "report", "browse", "logs", "gc", "diff", "whatif", "sweep")
 
 
 def module_name(path: Path) -> str:
@@ -92,7 +94,7 @@ def test_nobody_imports_a_verb_but_the_report_that_ends_a_run():
 
 def test_only_the_task_the_debugger_and_the_report_bridge_to_the_stages():
     bridges = {m for m, found in OURS.items() if m.startswith("jobs") and any(i.startswith("serl.stages") for i in found)}
-    assert bridges <= {"jobs.task", "jobs.shard", "jobs.findings"}
+    assert bridges <= {"jobs.task", "jobs.early", "jobs.shard", "jobs.findings", "jobs.side_by_side", "jobs.sweep_findings"}
 
 
 def test_stages_know_nothing_of_scheduling():

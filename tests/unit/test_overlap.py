@@ -2,13 +2,25 @@
 
 import json
 
-from evaluation.overlap import main, overlap, words
+from evaluation.overlap import main, overlap, overlaps, words
 
 LONG = "a train leaves the town at noon and travels sixty miles in one hour how fast does it go"
 
 
 def test_case_spacing_and_punctuation_do_not_count():
-    assert words("What is  $2+3$?") == words("what is 2 + 3") == ("what", "is", "2", "3")
+    assert words("What is  $2+3$?") == words("what is 2 + 3") == ("what", "is", "2", "+", "3")
+    assert words("a well-known fact") == words("a well known fact")
+
+
+def test_operators_count_for_in_short_questions_they_are_all_that_differs():
+    assert overlap(["Compute 9 + 6."], ["Compute 9 - 6."]).exact_ours == 0
+    assert words("2 x-1 - y") == ("2", "x", "-", "1", "-", "y")
+
+
+def test_several_sets_at_once_share_what_each_would_alone():
+    theirs = [LONG, "What is 2+3?", "something else"]
+    sets = {"a": [LONG, "new"], "b": ["what is 2 + 3", f"On Monday {LONG}"], "c": []}
+    assert overlaps(sets, theirs) == {name: overlap(ours, theirs) for name, ours in sets.items()}
 
 
 def test_exact_repetitions_and_shared_runs_are_told_apart():

@@ -220,4 +220,4 @@ def test_a_shard_costs_few_metadata_operations(run, monkeypatch):
 def test_a_manifest_is_plain_json_that_says_where_the_shard_came_from(run):
     attempt(run, "a", policy="p").publish_bytes(".jsonl", b"1", 1, {"kept": 1})
     m = json.loads((run.stage_dir(1, "propose") / "shard_00000.json").read_bytes())
-    assert {"shard", "files", "inputs", "config", "code", "attempt", "seconds", "created", "counts"} == set(m)
+    assert {"shard", "files", "inputs", "config", "code", "attempt", "seconds", "created", "counts", "run"} == set(m)

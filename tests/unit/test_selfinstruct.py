@@ -13,7 +13,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from serl.config import Quality
 from serl.prompts import one_line
-from serl.selfinstruct import Encoder, choose_shots, novel, parse_list, rejection, rouge_tokens
+from serl.selfinstruct import Encoder, choose_shots, novel, parse_list, rejection, rouge_tokens, twins
 
 SCORER = RougeScorer(["rougeL"], use_stemmer=False)
 STRANGE = ["Δx", "\\frac{1}{2}", "İstanbul", "K", "ﬁve", "naïve", "x_1", "3.14", "don't", "ABC", "中文", "٣", "½", "a-b", "\u00a0", "\u2028", "--", "😀", "ſ", "ß"]
@@ -230,3 +230,12 @@ def test_shots_are_shuffled():
     seeds, kept = [f"s{i}" for i in range(50)], [f"k{i}" for i in range(20)]
     places = {i for s in range(60) for i, t in enumerate(choose_shots(seeds, kept, 6, 2, random.Random(s))) if t[0] == "k"}
     assert places == set(range(8))
+
+
+def test_what_is_not_new_names_the_first_text_that_it_repeats_or_comes_too_near_to():
+    pool = ["How many apples are in seven boxes of three?", "something else entirely"]
+    texts = ["How many apples are in eight boxes of three?", "something  else entirely", "brand new words here", "brand new words there"]
+    near, same, fresh, inside = twins(texts, pool, 0.7)
+    assert (near.reason, near.like, near.rouge_l) == ("near_duplicate", pool[0], round(16 / 18, 3))
+    assert (same.reason, same.like, same.rouge_l) == ("exact_duplicate", pool[1], 1.0)
+    assert fresh is None and (inside.like, inside.rouge_l) == ("brand new words here", 0.75)

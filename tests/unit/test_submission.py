@@ -14,10 +14,11 @@ from submitit.core.job_environment import SignalHandler
 from submitit.core.utils import DelayedSubmission, JobPaths, UncompletedJobError
 from submitit.slurm.slurm import SlurmJobEnvironment, _make_sbatch_string
 
+from jobs.batch import sbatch_text
 from jobs.cluster import Slurm
 from jobs.plan import plan
 from jobs.queue import Journal, Queued, Submission, _parse_queue, at_work, max_array_size
-from jobs.slurm import cancel, live, sbatch_text, sort_queue, submit_missing
+from jobs.slurm import cancel, live, sort_queue, submit_missing
 from jobs.task import EXIT_REQUEUE, Gate, Task, failure, fruitless, record_failure, tries_path
 from serl.config import RunConfig
 from serl.preempt import Stop
@@ -122,6 +123,11 @@ def test_what_waits_for_a_renewed_job_is_renewed_with_it(run):
     kept, useless = sort_queue(jobs, submissions, held)
     assert len(kept["r001-respond"]) == 3 and kept["r001-train"] == {}
     assert set(useless) == {q.id for q in everything if q.token == "r001-train" or q.token.startswith("r002")}
+
+    done = [queued(q.id, q.token, held=q.token == "r001-curate") for q in everything]
+    later = plan(run.config, lambda s: s.round == 1 and s.stage in ("propose", "curate"))
+    kept, useless = sort_queue(later, submissions, done, replace_held=False)
+    assert useless == [q.id for q in done if q.held], "a controller that forgot it may hold a job that has done its shard, and all behind it"
 
     crashed = [s if s.job != "r002-respond" else Submission(token=s.token, job=s.job, shards=s.shards) for s in submissions]
     kept, useless = sort_queue(jobs, crashed, everything)

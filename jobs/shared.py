@@ -1,0 +1,186 @@
+"""What trials have in common: the keys of shared stages, and who uses them.
+
+A key is a digest of everything that a stage's result depends on: the configuration's sections that the stage reads, the keys of the stages
+before it, the content of inputs from outside (seeds, benchmarks, the base checkpoint), and the code of serl/ and evaluation/. Two trials with
+the same key would compute the same bytes, so whichever comes first does, into `<data>/shared/<key>`. Shared are the stages up to the first RL
+training, which is where the trials of a sweep part.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from evaluation.benchmark import load_benchmark
+from jobs.cluster import Local, Slurm
+from jobs.plan import after_of, job_name, stage_of, steps
+from jobs.runs import ROOT, list_runs
+from serl.config import Checkpoint, HubProblems, JsonlProblems, RunConfig, Scratch, StageName
+from serl.files import sha256
+from serl.hf_folder import model_folder
+from serl.problems import GENERATED_BENCHMARKS
+from serl.rundir import Run, num_shards
+
+CODE = ("serl", "evaluation")
+CODE_ENDINGS = (".py", ".yaml", ".json")
+SMALL_BYTES = 16 * 2**20
+SAMPLES, SAMPLE_BYTES = 64, 2**16
+
+
+@dataclass(slots=True)
+class Outside:
+    """Fingerprints of what lies outside the runs, each taken once."""
+
+    data: Path
+    code: str = field(default_factory=lambda: code_digest())
+    _seen: dict[Path, str] = field(default_factory=dict)
+
+    def of(self, path: Path) -> str:
+        """Of a file, or of a folder's files. Large files by their size and blocks spread over them: weights that were trained differ everywhere."""
+        if path not in self._seen:
+            files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+            self._seen[path] = _digest([[str(p.relative_to(path)), _fingerprint(p)] for p in files])
+        return self._seen[path]
+
+
+def shared_keys(config: RunConfig, outside: Outside) -> dict[str, str]:
+    """The key of every stage of the run that can be shared, by the stage's name."""
+    keys: dict[str, str] = {}
+    for round, stage in steps(config):
+        if round > 1 or (round == 1 and stage in ("train", "score")):
+            continue
+        name = job_name(round, stage)
+        before = {n: keys[n] for n in after_of(config, round, stage)}
+        reads = _reads(config, round, stage, outside)
+        corpus = keys.get(job_name(0, "corpus"), "")
+        keys[name] = _digest([name, _sections(config, round, stage), before, reads, corpus, outside.code])
+    return keys
+
+
+def _sections(c: RunConfig, round: int, stage: StageName) -> dict:
+    """The part of a configuration that a stage's result depends on."""
+    seed: dict[str, object] = {"seed": c.seed}
+    match stage:
+        case "corpus":
+            assert isinstance(c.base, Scratch)
+            own = {"corpus": c.base.corpus, "vocabulary": c.base.architecture.vocabulary}
+            seed = {"seed": c.seed if c.base.seed is None else c.base.seed}
+        case "train":
+            assert isinstance(c.base, Scratch), "of the trainings only that of the base model is shared"
+            own = {"base": c.base}
+            seed = {"seed": c.seed if c.base.seed is None else c.base.seed}
+        case "score":
+            own = {"base": c.base, "score": c.score, "prompts": c.prompts, "engine": c.engine}
+            seed = seed if c.score and c.score.samples else {}  # greedy answers have none
+        case "propose":
+            own = {"base": c.base, "propose": c.propose, "seeds": c.seeds, "prompts": c.prompts, "engine": c.engine}
+        case "curate":
+            own, seed = {"curate": c.curate, "seeds": c.seeds}, {}
+        case "respond":
+            own = {"base": c.base, "respond": c.respond, "seeds": c.seeds if c.respond and c.respond.anchors else None}
+            own |= {"prompts": c.prompts, "engine": c.engine}
+    if round and isinstance(c.base, Scratch):
+        own.pop("base", None)  # the keys before speak for it
+    return seed | {k: None if v is None else v if isinstance(v, int) else v.model_dump(mode="json") for k, v in own.items()}
+
+
+def _reads(c: RunConfig, round: int, stage: StageName, outside: Outside) -> dict[str, str]:
+    """What a stage reads from outside the run."""
+    reads = {}
+    if isinstance(c.base, Checkpoint) and stage != "curate":
+        reads["base"] = outside.of(model_folder(c.base.path, outside.data))
+    sources = [c.seeds] if stage in ("propose", "curate") or (stage == "respond" and c.respond and c.respond.anchors) else []
+    if stage == "respond" and c.respond and c.respond.problems:
+        sources.append(c.respond.problems.source)
+    for source in sources:
+        match source:
+            case JsonlProblems():
+                path = Path(source.path)
+                reads[source.path] = outside.of(path if path.is_absolute() else outside.data / "seeds" / path)
+            case HubProblems() if Path(source.name).is_dir():
+                reads[source.name] = outside.of(Path(source.name))
+            case _:
+                continue  # of the corpus; or of the hub, by name
+    for name in c.score.asked if stage == "score" and c.score else ():
+        benchmark = load_benchmark(name)
+        if not (benchmark.file in GENERATED_BENCHMARKS and isinstance(c.base, Scratch)):
+            files = [benchmark.file, *([benchmark.shots_file] if benchmark.shots_file else [])]
+            reads |= {file: outside.of(outside.data / "benchmarks" / file) for file in files}
+    return reads
+
+
+def code_digest() -> str:
+    files = sorted(p for package in CODE for p in (ROOT / package).rglob("*") if p.suffix in CODE_ENDINGS)
+    return _digest([[str(p.relative_to(ROOT)), sha256(p)] for p in files])
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _fingerprint(path: Path) -> list[int | str]:
+    try:
+        size = path.stat().st_size
+        if size <= SMALL_BYTES:
+            return [size, sha256(path)]
+        content = hashlib.sha256()
+        with open(path, "rb") as f:
+            for block in range(SAMPLES):
+                f.seek(block * (size - SAMPLE_BYTES) // (SAMPLES - 1))
+                content.update(f.read(SAMPLE_BYTES))
+        return [size, content.hexdigest()]
+    except FileNotFoundError:
+        return [0, "missing"]  # the checks before a launch say so
+
+
+# ------------------------------------------------------------------------------------------------ users
+def users_of(data: Path, key: str) -> list[str]:
+    """The runs under a data root that a shared result belongs to: while there is one, nobody may delete it."""
+    return users(data).get(key, [])
+
+
+def users(data: Path) -> dict[str, list[str]]:
+    """Of every shared result the runs that use it, by one look at all runs. A run that is damaged might use any, so it is an error."""
+    found: dict[str, list[str]] = {}
+    for root in list_runs(data):
+        for key in Run.open(root).shared.values():
+            found.setdefault(key, []).append(root.name)
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ savings
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saving:
+    """A stage that several trials want: how many do, in how many different versions, and what its not being computed by each is worth."""
+
+    stage: str
+    wanted: int
+    computed: int
+    gpu_hours: float
+
+    @property
+    def spared(self) -> int:
+        return self.wanted - self.computed
+
+
+def savings(
+    configs: Sequence[RunConfig], keys: Sequence[Mapping[str, str]], cluster: Local | Slurm, measured: Mapping[str, float] | None = None
+) -> list[Saving]:
+    """By stage. GPU-hours are as measured of a stage once, or else what it could take at most; 0 where the cluster file has no time limits."""
+    wanted: Counter[str] = Counter(name for own in keys for name in own)
+    versions: dict[str, dict[str, RunConfig]] = {}
+    for config, own in zip(configs, keys, strict=True):
+        for name, key in own.items():
+            versions.setdefault(name, {}).setdefault(key, config)
+    hours = {name: _hours(next(iter(by_key.values())), name, cluster) for name, by_key in versions.items()} | dict(measured or {})
+    return [
+        Saving(stage=name, wanted=n, computed=len(versions[name]), gpu_hours=(n - len(versions[name])) * hours[name])
+        for name, n in sorted(wanted.items(), key=lambda item: list(versions).index(item[0]))
+    ]
+
+
+def _hours(config: RunConfig, name: str, cluster: Local | Slurm) -> float:
+    _, stage = stage_of(name)
+    return cluster.resources(stage).gpu_hours * num_shards(config, stage) if isinstance(cluster, Slurm) else 0.0

@@ -1,0 +1,173 @@
+"""The schema of a sweep file: a base run, what varies over it, and how much of the cluster it may use at once.
+
+Nothing here knows of clusters or runs; `trials` makes trials of it, and `lanes` places them.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, JsonValue, field_validator, model_validator
+
+from serl.configfile import ConfigError, read, validate
+from serl.schema import Count, Fraction, Natural, Section
+
+KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+NULLS_MEAN = ("overrides",)  # sections in which `key: null` is a value: it takes the key away from the base
+
+
+class Grid(Section):
+    """Every combination of the values, the last key varying fastest."""
+
+    kind: Literal["grid"] = "grid"
+    over: dict[str, list[JsonValue]] = Field(min_length=1)
+
+
+class Listed(Section):
+    """Exactly these trials, each a mapping of dotted keys to values."""
+
+    kind: Literal["list"] = "list"
+    trials: tuple[dict[str, JsonValue], ...] = Field(min_length=1)
+
+
+class Uniform(Section):
+    """Any number between `low` and `high`, to six digits."""
+
+    kind: Literal["uniform"] = "uniform"
+    low: float
+    high: float
+
+
+class LogUniform(Section):
+    """Any number between `low` and `high`, equally likely in every decade, to six digits."""
+
+    kind: Literal["log_uniform"] = "log_uniform"
+    low: float = Field(gt=0.0)
+    high: float = Field(gt=0.0)
+
+
+class Whole(Section):
+    """A whole number from `low` to `high`, both included."""
+
+    kind: Literal["int"] = "int"
+    low: int
+    high: int
+
+
+class Choice(Section):
+    """One of the values."""
+
+    kind: Literal["choice"] = "choice"
+    values: list[JsonValue] = Field(min_length=1)
+
+
+Draw = Annotated[Uniform | LogUniform | Whole | Choice, Field(discriminator="kind")]
+
+
+class Random(Section):
+    """Seeded draws. The first N trials of a seed stay the same when `trials` is raised, and when a key is added elsewhere."""
+
+    kind: Literal["random"] = "random"
+    trials: Count
+    seed: Natural = 0
+    over: dict[str, Draw] = Field(min_length=1)
+
+
+Space = Annotated[Grid | Listed | Random, Field(discriminator="kind")]
+
+
+class Lanes(Section):
+    """At most this many trials at once."""
+
+    kind: Literal["lanes"] = "lanes"
+    lanes: Count
+
+
+class Tasks(Section):
+    """At most this many jobs running at once, an array's elements counted one by one, over the whole sweep."""
+
+    kind: Literal["tasks"] = "tasks"
+    tasks: Count
+
+
+class Gpus(Section):
+    """At most this many GPUs in use at once, over the whole sweep."""
+
+    kind: Literal["gpus"] = "gpus"
+    gpus: Count
+
+
+Cap = Annotated[Lanes | Tasks | Gpus, Field(discriminator="kind")]
+
+
+class EarlyStop(Section):
+    """End a trial that is significantly worse than the best trial of its replicate: paired over problems, Holm over trials."""
+
+    after_round: Count
+    alpha: Fraction = 0.05
+
+
+class SweepConfig(Section):
+    """A sweep, whole. Keys of `overrides` and of the space are dotted, and a value may be a section, like {kind: grpo, kl: 0.01}."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")
+    base: str = Field(description="a run file; relative to the sweep file, like `extends`")
+    overrides: dict[str, JsonValue] = Field(default={}, description="for every trial")
+    space: Space
+    replicate: str = Field(default="seed", description="the key that only repeats: trials that differ in nothing else are averaged")
+    replicates: list[JsonValue] = Field(default=[], description="values of `replicate` that every point of the space is run with")
+    cap: Cap = Lanes(lanes=4)
+    share: bool = Field(default=True, description="compute once what trials have in common before their first RL training")
+    early_stop: EarlyStop | None = None
+
+    @field_validator("overrides")
+    @classmethod
+    def _known(cls, overrides: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        _check_keys(overrides)
+        return overrides
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        match self.space:
+            case Listed(trials=trials):
+                for trial in trials:
+                    _check_keys(trial)
+                varied = {key for trial in trials for key in trial}
+            case Grid(over=over):
+                _check_keys(over)
+                if empty := [key for key, values in over.items() if not values]:
+                    raise ValueError(f"space.over.{empty[0]}: no values; give at least one")
+                varied = set(over)
+            case Random(over=over):
+                _check_keys(over)
+                _check_bounds(over)
+                varied = set(over)
+        if self.replicates and self.replicate in varied:
+            raise ValueError(f"replicates: {self.replicate} is varied by the space too; give its values in one place")
+        return self
+
+
+def _check_keys(keys: dict) -> None:
+    for key in keys:
+        if not KEY.fullmatch(key):
+            raise ValueError(f"key {key!r}: write a dotted key, like train.optimizer.lr")
+        if key == "name":
+            raise ValueError("key 'name': a trial's run is named after the sweep and the trial; take it out")
+
+
+def _check_bounds(over: dict[str, Draw]) -> None:
+    for key, draw in over.items():
+        if not isinstance(draw, Choice) and draw.low > draw.high:
+            raise ValueError(f"space.over.{key}: low {draw.low} is above high {draw.high}")
+
+
+def load_sweep_file(path: Path) -> SweepConfig:
+    """The sweep that a file describes; ConfigError names file, key, value and remedy."""
+    sweep = validate(SweepConfig, read(path), nulls_mean=NULLS_MEAN)
+    if not (base := base_path(path, sweep)).is_file():
+        raise ConfigError(f"{path}: base: {sweep.base!r}: there is no file {base}; the path is relative to the sweep file")
+    return sweep
+
+
+def base_path(path: Path, sweep: SweepConfig) -> Path:
+    return (path.parent / sweep.base).resolve()

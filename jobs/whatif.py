@@ -1,0 +1,295 @@
+"""When would it be done, on other nodes and in other weather? `python -m jobs.whatif CONFIG|SWEEP.yaml [--nodes 2,4,8] [--array-limit ...]`
+
+Plays the plan of a run, or of a whole sweep with its lanes and shared stages, many times by chance, from what earlier runs on the cluster took
+(`jobs.calibration`). The first table has a line for every combination of the comma-separated values; the others say what number of shards and
+what interval between checkpoints would use least, and what they cost now. Nothing is submitted or written.
+
+A node is as much as the widest task takes of one: --nodes 4 means that four single-node tasks, or one four-node training, run at once. On this
+machine it means its cores or GPUs.
+
+JSON: `plan`, `worlds`: a list of `nodes array_limit median_s high_s used_s lost_s repeated_s preemptions gpu_hours`, `shards`: of a stage and count
+`stage round shards seconds used_s wasted_s now`, `parts`: `stage round part seconds wasted_s now`, `checkpoints`: `round every_steps minutes
+wasted_s now`.
+"""
+
+import argparse
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from jobs import lanes
+from jobs.calibration import Calibration, load_calibration, model_label
+from jobs.cluster import Local, Slurm, load_cluster
+from jobs.command import Answer, data_root, main, parser
+from jobs.forecast import world_of
+from jobs.loads import Planner, Site, site_of
+from jobs.plan import Job, plan
+from jobs.simulate import JobLoad, Study, World, daly_interval_s, expected_s, study
+from jobs.sweep_runs import draft_sweep
+from serl.config import RunConfig
+from serl.configfile import load
+
+HIGH = 0.9
+SHARDS = (1, 2, 4, 8, 16, 32, 64, 128)
+INTERVALS = (0.25, 0.5, 1.0, 2.0, 4.0)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """What is to be played: the loads of one run or of all trials; one trial's own jobs stand for all in the tables of shards and checkpoints."""
+
+    name: str
+    config: RunConfig
+    jobs: tuple[Job, ...]
+    loads: tuple[JobLoad, ...]
+    planner: Planner
+    gpus: Mapping[str, int]
+
+
+def body(argv: Sequence[str]) -> Answer:
+    p = parser("whatif", "When a run or a sweep would be done on other nodes, limits and preemption rates, and what would cost least.")
+    p.add_argument("what", metavar="CONFIG|SWEEP.yaml", type=Path, help="a run file or a sweep file")
+    p.add_argument("override", nargs="*", help="changes to the run file, like respond.shards=32")
+    p.add_argument("--nodes", type=_counts, default=(None,), help="nodes to try, like 2,4,8 (default: all that the plan can use; here, this machine)")
+    p.add_argument("--array-limit", type=_counts, default=(None,), help="running tasks of one array to try (default: the cluster file's)")
+    p.add_argument("--preempt-per-hour", type=_rate, default=0.0, help="how often a running node is taken away (default: 0)")
+    p.add_argument("--grace-s", type=_rate, default=0.0, help="seconds that a preempted task has to reach a safe point (default: 0)")
+    p.add_argument("--requeue-s", type=_rate, default=120.0, help="seconds from a preemption until the task may start again (default: 120)")
+    p.add_argument("--queue-wait-s", type=_rate, default=0.0, help="mean wait in the queue before each start (default: 0)")
+    p.add_argument("--stragglers", type=_rate, default=0.0, help="log-normal sigma of a task's pace, beyond what was measured (default: 0)")
+    p.add_argument("--histories", type=int, default=100, help="how often each line is played (default: 100)")
+    args = p.parse_intermixed_args(argv)
+    chain, data = _chain(args), data_root(args)
+    site = chain.planner.site
+    base = dataclasses.replace(
+        world_of(site, chain.planner.known), preempt_per_hour=args.preempt_per_hour, grace_s=args.grace_s, requeue_s=args.requeue_s,
+        queue_wait_s=args.queue_wait_s, straggle=args.stragglers,
+    )  # fmt: skip
+    worlds = [
+        dataclasses.replace(base, slots=nodes or base.slots, array_limit=limit or base.array_limit)
+        for nodes, limit in itertools.product(args.nodes, args.array_limit)
+    ]
+    found = {
+        "plan": chain.name,
+        "worlds": [_played(chain, world, args.histories) for world in worlds],
+        "shards": _shards(chain, worlds[0], args.histories),
+        "parts": _parts(chain, worlds[0]),
+        "checkpoints": _checkpoints(chain, worlds[0]),
+    }
+    _show(found, chain, Console(), data)
+    return Answer(fields=found)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    try:
+        counts = tuple(int(x) for x in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: give whole numbers with commas between them, like 2,4,8") from None
+    if min(counts) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: at least one")
+    return counts
+
+
+def _rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: give a number of at least 0")
+    return value
+
+
+# ------------------------------------------------------------------------------------------------ what is played
+def _chain(args: argparse.Namespace) -> Chain:
+    cluster, data = load_cluster(args.cluster), data_root(args)
+    if _is_sweep(args.what):
+        if args.override:
+            raise ValueError(f"{args.what}: overrides are for run files; a sweep file has its own `overrides`")
+        return _sweep_chain(args.what, cluster, data)
+    config = load(RunConfig, args.what, args.override)
+    planner = _planner(config, cluster, data)
+    jobs = tuple(plan(config, lambda shard: False))
+    loads = tuple(planner.load(job) for job in jobs)
+    return Chain(name=config.name, config=config, jobs=jobs, loads=loads, planner=planner, gpus={j.name: planner.site.gpus[j.stage] for j in jobs})
+
+
+def _is_sweep(path: Path) -> bool:
+    """A sweep file has a space; `load` says what is wrong with a file that cannot be read."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return False
+    return isinstance(content, dict) and "space" in content
+
+
+def _planner(config: RunConfig, cluster: Local | Slurm, data: Path) -> Planner:
+    site = site_of(cluster, config)
+    known = load_calibration(data, site.label, model_label(config, data))
+    _check_known(config, known)
+    return Planner(config=config, known=known, site=site)
+
+
+def _check_known(config: RunConfig, known: Calibration) -> None:
+    unknown = dict.fromkeys(job.stage for job in plan(config, lambda shard: False) if not known.knows(job.stage, job.round))
+    if unknown:
+        raise ValueError(
+            f"{', '.join(unknown)}: never measured with {known.model} on {known.cluster}, so there is nothing to play; launch a small run there "
+            "(like rounds=1) and write its report: `python -m jobs.report RUN`"
+        )
+
+
+def _sweep_chain(path: Path, cluster: Local | Slurm, data: Path) -> Chain:
+    """All trials, each lane's one after another; a stage that several share is played once."""
+    draft = draft_sweep(path, data)
+    num_lanes = lanes.count(draft.config.cap, draft.configs, cluster) if isinstance(cluster, Slurm) else 1
+    planners: dict[str, Planner] = {}
+    loads: dict[str, JobLoad] = {}
+    gpus: dict[str, int] = {}
+    tails: dict[int, tuple[str, ...]] = {}
+    first: tuple[Planner, tuple[Job, ...]] | None = None
+    for number, (config, keys) in enumerate(zip(draft.configs, draft.keys, strict=True)):
+        label = model_label(config, data)
+        known = planners.setdefault(label, _planner(config, cluster, data))
+        planner = dataclasses.replace(known, config=config)
+        jobs = tuple(plan(config, lambda shard: False))
+        first = first or (planner, jobs)
+        names = {job.name: keys.get(job.name) or f"{config.name}/{number}/{job.name}" for job in jobs}
+        lane, scored = number % num_lanes, lanes.waits_in_lane(config) if isinstance(cluster, Slurm) else {}
+        for job in jobs:
+            if names[job.name] not in loads:
+                before = (*job.after, scored[job.name]) if job.name in scored else job.after
+                turn = () if job.name in keys or any(n not in keys for n in before) else tails.get(lane, ())
+                loads[names[job.name]] = dataclasses.replace(planner.load(job), name=names[job.name], after=(*(names[n] for n in before), *turn))
+                gpus[names[job.name]] = planner.site.gpus[job.stage]
+        own = {n for job in jobs for n in (names[a] for a in job.after)}
+        tails[lane] = tuple(n for n in names.values() if n not in own)
+    assert first is not None, "a sweep has a trial"
+    planner, jobs = first
+    return Chain(name=draft.config.name, config=planner.config, jobs=jobs, loads=tuple(loads.values()), planner=planner, gpus=gpus)
+
+
+# ------------------------------------------------------------------------------------------------ the tables
+def _played(chain: Chain, world: World, histories: int) -> dict[str, float | int | None]:
+    result = study(chain.loads, world, histories=histories)
+    plain = sum(t.seconds * load.width for load in chain.loads for t in load.tasks)
+    hours = sum(t.seconds for load in chain.loads for t in load.tasks for _ in range(chain.gpus[load.name])) / 3600
+    return {
+        "nodes": world.slots, "array_limit": world.array_limit, "median_s": _rounded(result.quantile(0.5)), "high_s": _rounded(result.quantile(HIGH)),
+        "used_s": _rounded(result.mean("used_s")), "lost_s": _rounded(result.mean("lost_s")), "repeated_s": _rounded(result.mean("repeated_s")),
+        "preemptions": _rounded(result.mean("preemptions")), "gpu_hours": round(hours * result.mean("used_s") / plain, 3) if plain else 0.0,
+    }  # fmt: skip
+
+
+def _shards(chain: Chain, world: World, histories: int) -> list[dict[str, object]]:
+    """The last round's generating stages alone, with other numbers of shards: time, and what of it is start-ups and lost work."""
+    last = max(job.round for job in chain.jobs)
+    lines = []
+    for job in chain.jobs:
+        if job.round == last and job.stage in ("propose", "respond", "score"):
+            for count in sorted({*SHARDS, job.num_shards}):
+                if count > max(2 * job.num_shards, 8) or count > chain.planner.items(job.stage, job.round):
+                    continue
+                load = dataclasses.replace(chain.planner.load(job, shards=count), after=())
+                result = study([load], world, histories=histories)
+                lines.append(
+                    {"stage": job.stage, "round": job.round, "shards": count, "seconds": _rounded(result.quantile(0.5)),
+                     "used_s": _rounded(result.mean("used_s")), "wasted_s": _rounded(_wasted(load, result)), "now": count == job.num_shards}
+                )  # fmt: skip
+    return lines
+
+
+def _wasted(load: JobLoad, result: Study) -> float:
+    """Start-ups, the tasks' own and the repeated, and lost work."""
+    return result.mean("lost_s") + result.mean("repeated_s") + sum(t.start_s for t in load.tasks) * load.width
+
+
+def _parts(chain: Chain, world: World) -> list[dict[str, object]]:
+    """The last round's generating stages with other sizes of parts: what start-ups, lost work and smaller batches cost together; without grace."""
+    last = max(job.round for job in chain.jobs)
+    lines: list[dict[str, object]] = []
+    for job in chain.jobs:
+        if job.round != last or job.stage not in ("propose", "respond", "score"):
+            continue
+        now: int = getattr(chain.config, job.stage).part_prompts
+        ideal_s = min(t.units * t.unit_s for part in (now, 4 * now) for t in chain.planner.load(job, part=part).tasks)
+        for part in sorted({max(1, round(f * now)) for f in INTERVALS}):
+            load = chain.planner.load(job, part=part)
+            rate = world.preempt_per_hour * load.width
+            wasted = sum(expected_s(t, rate) - t.end_s for t in load.tasks) - ideal_s * len(load.tasks)
+            line = {"stage": job.stage, "round": job.round, "part": part, "seconds": _rounded(load.tasks[0].unit_s)}
+            lines.append(line | {"wasted_s": _rounded(wasted), "now": part == now})
+    return lines
+
+
+def _checkpoints(chain: Chain, world: World) -> list[dict[str, object]]:
+    """Of the last round's training: what saves, lost work and repeated start-ups cost together, by the interval; exact, without grace."""
+    training = [job for job in chain.jobs if job.stage == "train" and job.round == max(j.round for j in chain.jobs)]
+    rate = world.preempt_per_hour * (chain.planner.site.widths["train"])
+    lines: list[dict[str, object]] = []
+    for job in training:
+        (now,) = chain.planner.load(job).tasks
+        best = round(daly_interval_s(now.save_s, rate) / now.unit_s) if rate and now.save_s and now.unit_s else 0
+        tried = {max(1, round(f * (best or now.keep_every))) for f in INTERVALS} | {now.keep_every}
+        for every in sorted(e for e in tried if e <= max(now.units, now.keep_every)):
+            load = dataclasses.replace(now, keep_every=every)
+            wasted = expected_s(load, rate) - load.units * load.unit_s - load.end_s
+            line = {"round": job.round, "every_steps": every, "minutes": round(every * load.unit_s / 60, 2)}
+            lines.append(line | {"wasted_s": _rounded(wasted), "now": every == now.keep_every})
+    return lines
+
+
+def _rounded(x: float) -> float:
+    return round(x, 1)
+
+
+def _show(found: Mapping[str, list], chain: Chain, console: Console, data: Path) -> None:
+    site: Site = chain.planner.site
+    known = chain.planner.known
+    console.print(f"{chain.name} on {site.label}, as {known.model} was measured there in {len(known.runs)} runs", highlight=False, markup=False)
+    table = _table("nodes", "array", "done after", "90 % by", "tasks use", "lost", "restarts", "taken", "GPU-h")
+    for w in found["worlds"]:
+        times = [_time(w[k]) for k in ("median_s", "high_s", "used_s", "lost_s", "repeated_s")]
+        table.add_row(str(w["nodes"] or "all"), str(w["array_limit"] or "none"), *times, f"{w['preemptions']:.1f}", f"{w['gpu_hours']:.2f}")
+    console.print(table)
+    if found["shards"]:
+        table = _table("stage", "shards", "done after", "tasks use", "start-ups and lost", "")
+        for s in found["shards"]:
+            own = [t for t in found["shards"] if t["stage"] == s["stage"]]
+            note = "  ".join(w for w, is_it in (("now", s["now"]), ("fastest", s is min(own, key=lambda t: t["seconds"]))) if is_it)
+            table.add_row(s["stage"], str(s["shards"]), _time(s["seconds"]), _time(s["used_s"]), _time(s["wasted_s"]), note)
+        console.print(table)
+    if found["parts"] and any(p["wasted_s"] for p in found["parts"]):
+        table = _table("stage", "items in a part", "that is", "start-ups and lost", "")
+        for p in found["parts"]:
+            cheapest = min((q for q in found["parts"] if q["stage"] == p["stage"]), key=lambda q: q["wasted_s"])
+            note = "  ".join(w for w, is_it in (("now", p["now"]), ("cheapest", p is cheapest)) if is_it)
+            table.add_row(p["stage"], str(p["part"]), _time(p["seconds"]), _time(p["wasted_s"]), note)
+        console.print(table)
+    if found["checkpoints"]:
+        table = _table("checkpoint every", "that is", "saves, start-ups and lost", "")
+        cheapest = min(found["checkpoints"], key=lambda c: c["wasted_s"])
+        for c in found["checkpoints"]:
+            note = "  ".join(w for w, is_it in (("now", c["now"]), ("cheapest", c is cheapest)) if is_it)
+            table.add_row(f"{c['every_steps']} steps", f"{c['minutes']:.1f} min", _time(c["wasted_s"]), note)
+        console.print(table)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("stage", "") else "right")
+    return table
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.1f} min" if seconds < 36000 else f"{seconds / 3600:.1f} h"
+
+
+if __name__ == "__main__":
+    main(body)

@@ -1,0 +1,46 @@
+"""The account of a run whose attempts were really killed, at any file-system call: nothing is missing from it and nothing counts twice."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+SCRIPT = """
+import gc, json, sys, time, types
+from pathlib import Path
+import deterministic as d
+from serl import generator
+from serl.rundir import Run
+from jobs.accounting import account
+
+gc.freeze()
+generator.Generator = d.Engine
+sys.modules["serl.stages.train"] = types.ModuleType("serl.stages.train")
+sys.modules["serl.stages.train"].run = d.train
+usual = d.Engine.generate
+d.Engine.generate = lambda self, *a, **k: (time.sleep(0.05), usual(self, *a, **k))[1]
+root = d.new_root(Path(sys.argv[1]))
+kills = [int(k) for k in sys.argv[2:]]
+for attempt, kill_at in enumerate([*kills, None], 1):
+    d.in_child(root, attempt, d.Injector(kill_at=kill_at))
+a = account(Run.open(root))
+told = [[t.stage, t.id, t.ended, t.seconds, t.kept_s, t.startup_s, t.repeated] for t in a.tries]
+print(json.dumps({"tries": told, "used_s": a.total.used_s, "lost_s": dict(a.total.lost_s)}))
+"""
+
+
+def test_every_killed_attempt_is_accounted_for_and_its_parts_are_not_lost(tmp_path: Path):
+    kills = (35, 60, 70)
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "data"), *map(str, kills)]
+    path = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests/flow'}", "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    ended = [(id, how) for _, id, how, *_ in found["tries"]]
+    assert sum(how == "killed" for _, how in ended) == len(kills), ended
+    assert sum(how == "done" for _, how in ended) == 12, "every shard was published once"
+    kept = sum(k + (0.0 if repeated or how == "done" else startup) for _, _, how, _, k, startup, repeated in found["tries"])
+    assert abs(found["used_s"] - kept - sum(found["lost_s"].values())) < 0.01 * len(found["tries"]), "causes under 10 ms are not told"
+    assert set(found["lost_s"]) <= {"killed", "start-up repeated"}

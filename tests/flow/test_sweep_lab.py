@@ -1,0 +1,170 @@
+"""Sweeps whole: on a real Slurm with the launcher killed in the middle, and here under every sharing; engines are the quick stand-ins."""
+
+import os
+import sys
+import types
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+from deterministic import CONFIG, Engine, new_root, train
+from lab import CLUSTER, slurm, start_lab, wait_until
+from sweep_tree import FEW, Tree
+
+from jobs.early import ends_here
+from jobs.plan import plan
+from jobs.shared import Outside, shared_keys
+from jobs.sweepfile import SweepConfig
+from jobs.trials import Sweep, save_sweep, trials_of
+from serl import generator
+from serl.config import RunConfig
+from serl.events import Events, read_events
+from serl.preempt import Stop
+from serl.rundir import Run
+from serl.stages import Work, execute
+
+pytestmark = pytest.mark.timeout(400)
+QUICK = "SERL_TEST_CALL_S=0.02 SERL_TEST_LOAD_S=0 SERL_TEST_STEP_S=0.01"
+
+
+@pytest.fixture
+def lab(tmp_path_factory):
+    before = dict(os.environ)
+    lab = start_lab(tmp_path_factory.mktemp("lab"))
+    yield lab
+    lab("stop")
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def test_three_algorithms_and_three_seeds_in_lanes_with_the_launcher_killed_in_the_middle(lab, tmp_path, capsys):
+    """Nine results, nothing computed twice, shared stages once; what the killed launcher left to do, the next one or the relay does."""
+    tree = Tree(tmp_path)
+    base = yaml.safe_load((tree.folder / "base.yaml").read_text())
+    base |= {"rounds": 1, "score": base["score"] | {"shards": 1}, "respond": base["respond"] | {"shards": 1}}
+    tree.write("base.yaml", base)
+    setup = [f"export SERL_TEST_CALLS={tree.calls} PYTHONDONTWRITEBYTECODE= {QUICK}"]
+    cluster = str(tree.write("cluster.yaml", CLUSTER | {"data": str(tree.data), "setup": setup, "stages": {}}))
+    launcher = tree.start(str(tree.sweep), "--cluster", cluster)
+    wait_until(lambda: launcher.poll() is not None or len(list(tree.data.glob("runs/*/slurm.jsonl"))) >= 4, "the launcher to be in the middle")
+    launcher.kill()
+    launcher.wait()
+    submitted = len(list(tree.data.glob("runs/*/slurm.jsonl")))
+    assert submitted < 9, "it was to be killed before it was done"
+    tree.verb(str(tree.sweep), "--cluster", cluster)
+    wait_until(lambda: not slurm("squeue", "--noheader").strip(), "the sweep to end", lambda: slurm("squeue", "--array"), patience_s=350)
+    said = tree.json("status", "algos", "--cluster", cluster)
+    assert said["states"] == {"done": 9}, said
+    needed, unshared = tree.wanted()
+    assert (tree.manifests(), needed, unshared) == (28, 28, 54)
+    assert tree.computed() == tree.computed("end") == 16 + 9, "3 seeds x 3 generating stages and one scoring of the base, in parts; 9 scorings"
+    ends = Counter((str(run.stage_dir(e["round"], e["stage"])), e["shard"]) for run in tree.runs() for e in read_events(run.root / "events") if e["kind"] == "done")
+    assert set(ends.values()) == {1}, "no shard was computed twice"
+    assert {s["stage"]: s["users"] for s in said["shared"]} == {"r000-score": 9, "r001-propose": 3, "r001-curate": 3, "r001-respond": 3}
+    with capsys.disabled():
+        print(f"\nlauncher killed with {submitted} of 9 trials submitted: 9 results, 0 shards twice, {needed} stages computed in place of {unshared}")
+
+
+# ------------------------------------------------------------------------------------------------ in this process
+
+
+@pytest.fixture
+def engines(monkeypatch):
+    monkeypatch.setattr(generator, "Generator", Engine)
+    stand_in = types.ModuleType("serl.stages.train")
+    stand_in.run = train
+    monkeypatch.setitem(sys.modules, "serl.stages.train", stand_in)
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    new_root(tmp_path / "data")
+    return tmp_path / "data"
+
+
+def new_run(data: Path, name: str, *, share: bool, sweep: str = "s", **changes) -> Run:
+    tree = CONFIG | {"name": name} | {k: v for k, v in FEW.items() if k not in ("score", "stages")} | changes
+    config = RunConfig.model_validate(tree, strict=False)
+    return Run.create(data / "runs" / name, config, "test", shared=shared_keys(config, Outside(data)) if share else {}, sweep=sweep)
+
+
+def finish(run: Run) -> dict[str, str]:
+    """Everything that is missing; the digest of every shard."""
+    for job in plan(run.config, run.done):
+        for shard in job.missing:
+            execute(Work(run=run, shard=shard, attempt_id=run.root.name, device="cpu", cores=1, events=Events(run.root / "events", f"{shard.stage}-{shard.round}-{shard.index}"), stop=Stop()))
+    return {str(s): run.manifest(s).digest for job in plan(run.config, lambda s: False) for s in job.missing}
+
+
+def test_a_trial_that_shares_ends_with_the_data_of_one_that_does_not(engines, data):
+    alone = finish(new_run(data, "alone", share=False))
+    first = finish(new_run(data, "first", share=True))
+    second = new_run(data, "second", share=True, train=CONFIG["train"] | {"objective": {"kind": "grpo"}})
+    assert {job.name for job in plan(second.config, second.done) if not job.missing} == {"r001-propose", "r001-curate", "r001-respond"}
+    assert alone == first == finish(second), "the stand-in for training does not look at the objective"
+    (manifest,) = second.complete(1, "curate")
+    assert (manifest.run, manifest.attempt, manifest.config) == ("first", "first", second.shared["r001-curate"])
+    assert manifest.inputs == new_run(data, "other", share=True).complete(1, "curate")[0].inputs
+
+
+class Watched:
+    """A configuration that notes which of its sections are looked at."""
+
+    def __init__(self, config: RunConfig):
+        self.config, self.seen = config, set()
+
+    def __getattr__(self, name: str):
+        self.seen.add(name)
+        return getattr(self.config, name)
+
+
+@pytest.mark.parametrize("stage", ["propose", "curate", "respond"])
+def test_a_shared_stage_reads_no_section_that_its_key_leaves_out(engines, data, stage):
+    """Else two trials that differ in it would share a wrong result."""
+    run = new_run(data, "watched", share=True)
+    keyed = set()
+    for name in type(run.config).model_fields:
+        other = run.config.model_copy(update={name: 12345 if name == "seed" else None if name == "train" else getattr(run.config, name)})
+        keyed |= {name} if name not in ("name", "rounds", "stages", "train", "score") else set()
+        assert name != "train" or shared_keys(other, Outside(data)) == dict(run.shared)
+    for job in plan(run.config, run.done):
+        for shard in job.missing if job.round == 1 and job.stage in ("propose", "curate", "respond") else ():
+            watched = Watched(run.config)
+            seen_by = Run(run.root, watched, run.digest, run.code, run.shared, run.sweep)
+            execute(Work(run=seen_by, shard=shard, attempt_id="a", device="cpu", cores=1, events=Events(run.root / "events", f"{shard.stage}-{shard.round}-{shard.index}"), stop=Stop()))
+            if job.stage == stage:
+                assert watched.seen <= keyed, f"{stage} reads {watched.seen - keyed}"
+
+
+def test_a_trial_that_is_clearly_worse_ends_at_its_next_job_and_its_reason_is_kept(engines, data):
+    """Scores are written by hand: the stand-in engines know nothing."""
+    rule = {"after_round": 1, "alpha": 0.05}
+    sweep = SweepConfig.model_validate({"name": "s", "base": "x", "space": {"kind": "grid", "over": {"rounds": [2, 3, 4]}}, "early_stop": rule}, strict=False)
+    trials = trials_of(sweep)
+    save_sweep(data, Sweep(name="s", config=sweep, trials=tuple(trials)))
+    scored = {"stages": [*CONFIG["stages"], "score"], "score": {"shards": 1, "benchmarks": ["math_500"], "max_tokens": 60}}
+    runs = [new_run(data, t.run, share=False, **scored) for t in trials]
+    for run, right in zip(runs, (90, 85, 40), strict=True):
+        (shard,) = run.shards(1, "score")
+        rows = [
+            {"benchmark": "math_500", "id": str(i), "sample": 0, "mode": "greedy", "response": "", "finish_reason": "stop", "verdict": "correct" if i < right else "wrong"}
+            for i in range(100)
+        ]
+        publish_rows(run, shard, rows)
+    (second_round,) = [s for s in runs[2].shards(2, "propose")]
+    assert [ends_here(run, second_round) for run in runs] == [False, False, True]
+    assert "significantly worse than" in Run.open(runs[2].root).root.joinpath("ended.json").read_text()
+    assert Run.open(runs[2].root).config.rounds == 1 and Run.open(runs[1].root).config.rounds == 2
+    assert not ends_here(runs[2], runs[2].shards(1, "propose")[0]), "what comes before the comparison is not stopped by it"
+
+
+def publish_rows(run: Run, shard, rows: list[dict]) -> None:
+    from dataclasses import fields
+
+    from evaluation.grade import Grade
+    from serl.records import to_jsonl
+    from serl.rundir import Attempt
+
+    empty = {f.name: None for f in fields(Grade)}
+    Attempt(run, shard, id="a", inputs={}).publish_bytes(".jsonl", to_jsonl([empty | r for r in rows]), len(rows))

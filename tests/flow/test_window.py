@@ -1,0 +1,76 @@
+"""A chain larger than what Slurm lets one user have in its queue: limits of associations and of QOS on the real, full lab."""
+
+import os
+import shutil
+
+import pytest
+from lab import new_trial, slurm, start_lab, wait_until
+
+from jobs import slurm as submission
+from jobs.queue import Journal
+from jobs.window import RELAY
+
+SBIN = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+pytestmark = [
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(
+        any(shutil.which(n, path=SBIN) is None for n in ("slurmctld", "slurmdbd", "munged", "mariadbd")),
+        reason="limits need accounting; on Debian: apt-get install slurmctld slurmd slurm-client slurmdbd munge mariadb-server-core",
+    ),
+]
+USER = {"config": {"rounds": 2}, "setup": ("export SERL_TEST_CALL_S=0.1 SERL_TEST_STEP_S=0.05 SERL_TEST_LOAD_S=0",)}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    before = dict(os.environ)
+    lab = start_lab(tmp_path_factory.mktemp("lab"), "--full", "--set", "AccountingStorageEnforce=associations,limits,qos")
+    slurm("sacctmgr", "-i", "add", "account", "serl")
+    slurm("sacctmgr", "-i", "add", "user", slurm("id", "-un").strip(), "account=serl")
+    yield lab
+    lab("stop")
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def limit(number: int) -> None:
+    slurm("sacctmgr", "-i", "modify", "user", slurm("id", "-un").strip(), "set", f"MaxSubmitJobs={number}")
+
+
+def limit_qos(number: int) -> None:
+    slurm("sacctmgr", "-i", "modify", "qos", "normal", "set", f"MaxSubmitJobsPerUser={number}")
+
+
+def submitted(t) -> dict[tuple[str, int], int]:
+    """How often each shard was submitted, and stayed so."""
+    times: dict[tuple[str, int], int] = {}
+    for s in Journal(t.run.root).submissions():
+        for index in s.shards if s.id else ():
+            times[s.job, index] = times.get((s.job, index), 0) + 1
+    return times
+
+
+def relay_of(t) -> str:
+    (id,) = {s.id for s in Journal(t.run.root).submissions() if s.job == RELAY and s.id}
+    return id
+
+
+def test_a_chain_larger_than_the_limit_goes_on_by_itself(lab, tmp_path):
+    """Twelve jobs where four are allowed; then its relay is killed in the middle, and made to run once too often."""
+    t = new_trial(tmp_path / "t", **USER)
+    limit(4)
+    new = submission.submit_missing(t.run, submission_cluster(t))
+    assert new[-1].job == RELAY and len(t.queue()) == 4
+    assert sum(len(s.shards) for s in new) == 3
+    wait_until(lambda: any(job.startswith("r001-train") for job, _ in submitted(t)), "the relay to submit", t.explain)
+    slurm("scontrol", "requeue", relay_of(t))
+    content = t.finish()
+    assert set(submitted(t).values()) == {1} and len(submitted(t)) == len(content) == 12
+    assert set(t.noted("end").values()) == {1}
+    limit(-1)
+
+
+def submission_cluster(t):
+    from jobs.cluster import load_cluster
+
+    return load_cluster(str(t.cluster_file))

@@ -1,0 +1,167 @@
+"""Plans are contracts: learned from one run of a noisy world, they must foretell other runs in it, and say how sure they are."""
+
+import json
+import statistics
+
+import pytest
+from made_up_world import LOGP_TOKEN_S, SAVE_S, STEP_TOKEN_S, TOKEN_S, MadeUpWorld, kept_share, length
+
+from jobs.calibration import UNKNOWN, fit, learn, load_calibration
+from jobs.cluster import Local
+from jobs.forecast import FROZEN, forecast, freeze_forecast, frozen, learn_from
+from jobs.ledger import cost_blocks, facts, ledger
+from jobs.measured import rows
+from jobs.plan import plan
+from jobs.simulate import World
+from serl.config import RunConfig
+from serl.rundir import Run
+
+MACHINE = Local(cores=4, gpus=0, train_ranks=2)
+RANKS = 2
+SCORE = {"shards": 2, "benchmarks": ["math_500"], "max_tokens": 200, "samples": 1, "max_problems": 200, "part_prompts": 50}
+REPEATS = 5
+SEEDS = range(6)
+
+
+def configuration(tree: dict, name: str, rounds: int, shards: int = 2, **changes: dict) -> RunConfig:
+    """Large enough that every part of the cost matters."""
+    stages = ["propose", "curate", "respond", "train", "score"]
+    tree = tree | {"name": name, "rounds": rounds, "stages": stages, "score": SCORE | {"shards": shards}}
+    tree["propose"] = tree["propose"] | {"shards": shards, "prompts": 120, "part_prompts": 20, "sampling": {"temperature": 1.0, "max_tokens": 200}}
+    tree["curate"] = {"max_instructions": 240}
+    tree["respond"] = tree["respond"] | {"shards": shards, "samples": 8, "part_prompts": 16, "anchors": 16, "sampling": {"temperature": 1.0, "max_tokens": 200}}
+    tree["train"] = tree["train"] | {"batch_samples": 16, "checkpoint_every": 20}
+    return RunConfig.model_validate(tree | {k: tree[k] | v for k, v in changes.items()}, strict=False)
+
+
+def learned(folder, tree: dict, seed: int, runs: int = 1) -> tuple[MadeUpWorld, str]:
+    """A world, and what its first runs taught."""
+    world, label = MadeUpWorld(seed), "local-cpu4"
+    for n in range(runs):
+        config = configuration(tree, f"first-{n}", rounds=2)
+        world.play(folder / "runs" / config.name, config, RANKS)
+        learn(Run.open(folder / "runs" / config.name), label)
+    return world, label
+
+
+PLANS = {
+    "more rounds and shards": ({"rounds": 4, "shards": 4}, 0.0),
+    "half the samples, longer lists": ({"rounds": 2, "respond": {"samples": 4}, "propose": {"prompts": 200}}, 0.0),
+    "a preemptible partition": ({"rounds": 3, "shards": 4}, 8.0),
+}
+
+
+@pytest.mark.parametrize("case", PLANS)
+def test_a_plan_learned_from_one_run_is_within_15_percent_of_another(case, tmp_path, small_tree):
+    changes, per_hour = PLANS[case]
+    errors, held, preemptions = [], [], 0
+    for seed in SEEDS:
+        folder = tmp_path / str(seed)
+        world, _ = learned(folder, small_tree, seed)
+        config = configuration(small_tree, "second", **changes)
+        told = forecast(config, plan(config, lambda s: False), MACHINE, folder, world=World(slots=4, preempt_per_hour=per_hour, doubt=0.06) if per_hour else None)
+        world.preempt_per_hour = per_hour
+        times = [world.play(folder / "runs" / f"second-{n}", config, RANKS) for n in range(REPEATS if per_hour else 1)]
+        errors.append(told.seconds.median / statistics.median(times) - 1)  # chance that no plan can know is averaged out
+        held += [actual in told.seconds for actual in times]
+        preemptions += world.seen["preemptions"]
+    print(f"{case}: errors {[f'{e:+.1%}' for e in errors]}, interval held {sum(held)}/{len(held)}, {preemptions} preemptions")
+    assert max(map(abs, errors)) <= 0.15
+    assert sum(held) >= 0.75 * len(held)
+    assert bool(preemptions) == bool(per_hour)
+
+
+def test_learning_recovers_what_the_world_is_made_of(tmp_path, small_tree):
+    _, label = learned(tmp_path, small_tree, seed=1, runs=3)
+    known = load_calibration(tmp_path, label, "base")
+    assert known.pace("respond", 1).per_size_s == pytest.approx(TOKEN_S, rel=0.1)
+    assert known.pace("train", 1).per_size_s == pytest.approx(STEP_TOKEN_S, rel=0.1)
+    assert known.saved("train", 1).value == pytest.approx(SAVE_S, rel=0.15)
+    assert known.share("train", 2, "kept", "groups").value == pytest.approx(kept_share(2), rel=0.02)
+    assert known.share("respond", 1, "tokens", "samples").value == pytest.approx(length("respond", 1), rel=0.03)
+    assert known.share("train", 1, "logp_s", "tokens").value == pytest.approx(LOGP_TOKEN_S, rel=0.1)
+    assert 0.0 < known.pace("respond", 1).job_sigma < 0.12 and known.runs == ["first-0", "first-1", "first-2"]
+
+
+def test_a_round_that_nobody_has_seen_is_as_the_last_one_and_less_sure(tmp_path, small_tree):
+    _, label = learned(tmp_path, small_tree, seed=1)
+    known = load_calibration(tmp_path, label, "base")
+    second, sixth = (known.share("train", r, "kept", "groups") for r in (2, 6))
+    assert sixth.value == second.value and sixth.sigma > second.sigma
+
+
+def test_learning_twice_from_a_run_changes_nothing(tmp_path, small_tree):
+    _, label = learned(tmp_path, small_tree, seed=1)
+    again = learn(Run.open(tmp_path / "runs/first-0"), label)
+    assert again == load_calibration(tmp_path, label, "base")
+    assert len(again.rows) == len(list(rows(Run.open(tmp_path / "runs/first-0"))))
+
+
+def test_a_calibration_that_cannot_be_read_counts_as_none_and_is_written_anew(tmp_path, small_tree):
+    _, label = learned(tmp_path, small_tree, seed=1)
+    (path,) = (tmp_path / "calibration").glob("*/*.json")
+    for damaged in ("", "[]", "{}", '{"version": 0, "rows": []}', '{"version": 1, "rows": [{"stage": "train"}]}'):
+        path.write_text(damaged)
+        assert load_calibration(tmp_path, label, "base").rows == ()
+    assert learn(Run.open(tmp_path / "runs/first-0"), label).rows
+
+
+def test_one_observation_says_nothing_of_the_spread(tmp_path, small_tree):
+    config = configuration(small_tree, "one", rounds=1, shards=1)
+    MadeUpWorld(3).play(tmp_path / "runs/one", config, RANKS)
+    known = learn(Run.open(tmp_path / "runs/one"), "local-cpu4")
+    assert known.pace("train", 1).job_sigma == UNKNOWN and known.doubt == 0.06
+
+
+def test_without_measurements_there_are_no_times_and_the_forecast_says_so(tmp_path, small_tree):
+    config = configuration(small_tree, "new", rounds=1)
+    told = forecast(config, plan(config, lambda s: False), MACHINE, tmp_path)
+    assert told.seconds is None and "was never measured on local-cpu4" in told.sentence() and "upper bounds" in told.sentence()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        ([(0.0, 2.0), (0.0, 4.0)], (3.0, 0.0)),
+        ([(100.0, 2.0)], (0.0, 0.02)),
+        ([(100.0, 3.0), (200.0, 5.0), (300.0, 7.0), (400.0, 9.0)], (1.0, 0.02)),
+        ([(100.0, 9.0), (200.0, 7.0), (300.0, 5.0), (400.0, 4.0)], None),
+        ([(100.0, 1.0), (200.0, 3.0), (300.0, 5.0), (400.0, 7.0)], None),
+    ],
+)
+def test_costs_are_never_negative_and_few_pieces_give_one_rate(pieces, expected):
+    fixed, per_size = fit(pieces)
+    assert fixed >= 0 and per_size >= 0
+    assert expected is None or (fixed, per_size) == pytest.approx(expected)
+
+
+def test_a_plan_is_frozen_once_and_held_against_what_came(tmp_path, small_tree):
+    world, _ = learned(tmp_path, small_tree, seed=5)
+    config = configuration(small_tree, "second", rounds=2)
+    world.play(tmp_path / "runs/second", config, RANKS)
+    run = Run.open(tmp_path / "runs/second")
+    freeze_forecast(run, MACHINE, plan(config, lambda s: False))
+    first = (run.root / FROZEN).read_bytes()
+    learn_from(run)
+    freeze_forecast(run, MACHINE, plan(config, lambda s: False))
+    assert (run.root / FROZEN).read_bytes() == first
+    begun = min(e["time"] for path in (run.root / "events").iterdir() for e in map(json.loads, path.read_text().splitlines())) - 5.5
+    content = json.loads(first)
+    (run.root / FROZEN).write_text(json.dumps(content | {"made": begun}))  # the made-up world has its own clock
+    made, told = frozen(run)
+    assert made == begun and told.seconds is not None and len(told.jobs) == 1 + 5 * 2
+    book = ledger(run)
+    assert abs(book.error()) < 0.15 and "its interval held" in book.sentence()
+    assert all(line.planned.seconds.median == pytest.approx(line.seconds, rel=0.5, abs=3.0) for line in book.lines)
+    texts = [getattr(b, "text", "") for b in cost_blocks(run)]
+    assert any("Planned to take" in t for t in texts)
+    assert facts(book)["plan"]["planned_s"][1] == told.seconds.median
+
+
+def test_a_run_without_a_frozen_plan_still_has_its_account(tmp_path, small_tree):
+    config = configuration(small_tree, "old", rounds=1)
+    MadeUpWorld(1).play(tmp_path / "runs/old", config, RANKS)
+    run = Run.open(tmp_path / "runs/old")
+    learn_from(run)
+    assert not (tmp_path / "calibration").exists(), "nobody knows on what it ran"
+    assert ledger(run).sentence() == "No plan was frozen when this run was launched." and len(list(cost_blocks(run))) == 3

@@ -1,0 +1,193 @@
+"""What holds for every verb: one JSON object on stdout, exit codes that mean what they say, and a shell that knows them all."""
+
+import copy
+import importlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from report_run import do_round, make_run
+
+from jobs import command, completion
+from jobs.command import Answer
+from jobs.local import ShardFailed, Stopped
+from tests.conftest import ROOT, SMALL
+
+HERE = {"SERL_DATA": "", "OMP_NUM_THREADS": "1"}
+
+
+def start(verb: str, *argv: str) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-m", f"jobs.{verb}", *argv], cwd=ROOT, env=os.environ | HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run_verb(capsys, monkeypatch, verb: str, *argv: str) -> tuple[int, str, str]:
+    """As the command line would, in this process: most of a verb's time is that of its imports."""
+    monkeypatch.setattr(sys, "argv", [f"jobs/{verb}.py", *argv])
+    with pytest.raises(SystemExit) as e:
+        command.main(importlib.import_module(f"jobs.{verb}").body)
+    said = capsys.readouterr()
+    return e.value.code, said.out, said.err
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    run = make_run(tmp_path_factory.mktemp("verbs"), copy.deepcopy(SMALL))
+    do_round(run, 0)
+    do_round(run, 1)
+    return run
+
+
+CALLS: dict[str, tuple[Sequence[str], set[str]]] = {
+    "launch": (["configs/quickstart.yaml", "--dry-run"], {"run", "folder", "digest", "jobs"}),
+    "status": (["made-up"], {"run", "state", "stages", "queue", "failures", "eta_s"}),
+    "cancel": (["made-up"], {"run", "stopped_here", "cancelled_jobs"}),
+    "shard": (["made-up", "1", "curate"], {"shard", "attempt", "counts", "done_before"}),
+    "report": (["made-up"], {"run", "html", "markdown", "csv"}),
+    "doctor": ([], {"checks", "counts"}),
+    "logs": (["made-up"], {"run", "attempts"}),
+    "gc": ([], {"applied", "items", "inodes", "bytes", "skipped"}),
+    "diff": (["made-up", "made-up"], {"configuration", "code", "scores", "data_differs_from", "rounds"}),
+}
+
+
+@pytest.mark.parametrize("verb", CALLS)
+def test_every_verb_answers_in_json_and_talks_to_people_on_stderr(verb, made, capsys, monkeypatch):
+    argv, fields = CALLS[verb]
+    code, out, err = run_verb(capsys, monkeypatch, verb, *argv, "--json", "--data", str(made.data_root))
+    told = json.loads(out)
+    assert (told["verb"], told["exit"], out.count("\n")) == (verb, code, 1)
+    assert code == 0 or verb == "doctor", err
+    assert fields <= set(told) and (err.strip() or verb == "status")
+
+
+def test_without_a_run_status_lists_all_and_a_damaged_one_hides_none(made, capsys, monkeypatch):
+    broken = made.root.parent / "broken"
+    broken.mkdir()
+    (broken / "run.json").write_text("{")
+    code, out, _ = run_verb(capsys, monkeypatch, "status", "--json", "--data", str(made.data_root))
+    shutil.rmtree(broken)
+    assert code == 0 and {r["run"]: r["state"] for r in json.loads(out)["runs"]} == {"made-up": "stopped", "broken": "damaged"}
+
+
+@pytest.mark.parametrize(("verb", "argv"), [("resume", ["nope"]), ("launch", []), ("browse", ["nope"]), ("logs", ["nope"]), ("diff", ["one"])])
+def test_a_users_mistake_is_told_in_json_too(tmp_path, capsys, monkeypatch, verb, argv):
+    code, out, err = run_verb(capsys, monkeypatch, verb, *argv, "--json", "--data", str(tmp_path))
+    told = json.loads(out)
+    assert (code, told["verb"], told["exit"]) == (2, verb, 2) and told["error"] and err
+
+
+def test_browse_says_where_it_is_and_ends_on_ctrl_c(made):
+    process = start("browse", "made-up", "--json", "--data", str(made.data_root))
+    first, second, third = (process.stderr.readline() for _ in range(3))
+    assert first.startswith("http://127.0.0.1:") and "ssh -N -L" in second and "Ctrl-C" in third
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    told = json.loads(out)
+    assert (process.returncode, told["url"], told["pages"]) == (0, first.strip(), 0)
+
+
+# ------------------------------------------------------------------------------------------------ exit codes
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        (0, 0), (Answer(fields={"a": 1}), 0), (1, 1), (ShardFailed("the end of its log"), 1), (OSError(28, "No space left", "/x"), 1), (BrokenPipeError(), 1),
+        (ValueError("a wrong key"), 2), (Stopped(), 130), (KeyboardInterrupt(), 130),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_exit_codes_are_as_documented(outcome, code, flags, monkeypatch, capsys):
+    def body(argv):
+        print("for people")
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(sys, "argv", ["jobs/verb.py", *flags])
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    with pytest.raises(SystemExit) as e:
+        command.main(body)
+    assert e.value.code == code
+    said = capsys.readouterr()
+    if flags and not isinstance(outcome, BrokenPipeError):
+        assert json.loads(said.out)["exit"] == code and "for people" in said.err
+    assert f"\n    {code} " in command.__doc__
+
+
+def test_help_says_the_exit_codes_and_what_json_is(capsys):
+    with pytest.raises(SystemExit):
+        command.parser("gc", "x").parse_args(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "exit codes: 0 done, 1 something failed, 2 the request is wrong, 130 stopped" in said and "--json" in said
+
+
+# ------------------------------------------------------------------------------------------------ completion
+ASK = r"""
+set -eu
+source "$1"
+cd "$2"
+export SERL_DATA="$3"
+compopt() { :; }
+while IFS='|' read -r -a COMP_WORDS; do
+  [ "${COMP_WORDS[-1]}" = END ] && COMP_WORDS[-1]=
+  COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); COMPREPLY=()
+  _serl || true
+  echo "${COMPREPLY[*]-}"
+done
+"""
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("completion") / "bash"
+    path.write_text(completion.script("bash"))
+    return path
+
+
+def complete(shell: Path, data: Path, *lines: str) -> list[list[str]]:
+    """What bash offers at the end of each line; words are parted by |, an empty last one is END."""
+    asked = "".join(line + "\n" for line in lines)
+    done = subprocess.run(["bash", "-c", ASK, "bash", str(shell), str(ROOT), str(data)], input=asked, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return [line.split() for line in done.stdout.split("\n")[:-1]]
+
+
+def test_bash_completes_verbs_runs_files_stages_keys_and_values(shell, made):
+    (made.data_root / "sweeps" / "wide").mkdir(parents=True)
+    verbs, one, runs, second, files, keys, value, begun, clusters, stages, sweeps, options, after = complete(
+        shell, made.data_root, "python|-m|END", "python|-m|jobs.lau", "python|-m|jobs.status|m", "python|-m|jobs.diff|made-up|END", "python|-m|jobs.launch|configs/quick",
+        "python|-m|jobs.launch|configs/quickstart.yaml|train.objective.", "python|-m|jobs.launch|x.yaml|train.objective.kind|=", "python|-m|jobs.launch|x.yaml|seed|=|1|base.kind|=|s",
+        "python|-m|jobs.launch|--cluster|l", "python|-m|jobs.logs|made-up|res", "python|-m|jobs.sweep|status|END", "python|-m|jobs.gc|--keep", "python|-m|jobs.browse|--port|80|END",
+    )  # fmt: skip
+    assert {f"jobs.{v}" for v in CALLS} | {"jobs.resume", "jobs.browse", "jobs.sweep", "evaluation.compare"} <= set(verbs)
+    assert (one, runs, second, files, stages) == (["jobs.launch"], ["made-up"], ["made-up"], ["configs/quickstart.yaml"], ["respond"])
+    assert set(keys) == {"train.objective.kind=", "train.objective.kl=", "train.objective.clip="}
+    assert (value, begun) == (["reinforce_pp", "rloo", "grpo"], ["scratch"])
+    assert {"lab", "local"} <= set(clusters) and (sweeps, options, after) == (["wide"], ["--keep-checkpoints"], ["made-up"])
+
+
+def test_other_python_commands_are_left_to_the_shell(shell, tmp_path):
+    assert complete(shell, tmp_path, "python|script.py|END", "python|-m|http.server|END") == [[], []]
+
+
+def test_completion_knows_exactly_the_options_that_help_shows(capsys):
+    """It reads them from source text; a verb that builds its arguments otherwise would be found here."""
+    for verb, (options, _) in completion.verbs().items():
+        with pytest.raises(SystemExit):
+            importlib.import_module(f"jobs.{verb}").body(["--help"])
+        shown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", capsys.readouterr().out.partition("options:")[2]))
+        assert {o.removesuffix("=") for o in options} <= shown, verb
+        assert shown - {o.removesuffix("=") for o in options} == set(), verb
+
+
+def test_completion_starts_nothing_heavy():
+    code = "import sys, jobs.completion; jobs.completion.script('zsh'); print(*[m for m in sys.modules if m in %r])"
+    heavy = ("torch", "vllm", "transformers", "pyarrow", "submitit", "rich", "numpy", "matplotlib")
+    done = subprocess.run([sys.executable, "-c", code % (heavy,)], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
