@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from jobs import browse_pages as pages
-from jobs.browse_index import Index, Wish, group_index, instruction_index, open_group, response_index
+from jobs.browser import pages
+from jobs.browser.index import Index, Wish, group_index, instruction_index, open_group, response_index
 from jobs.command import Answer, data_root, main, parser
 from jobs.plan import steps
 from jobs.runs import find_run

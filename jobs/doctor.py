@@ -22,14 +22,12 @@ from typing import get_args
 from rich.console import Console
 from rich.markup import escape
 
-from jobs.canary import ENGINES, from_json, measure
-from jobs.checks import Check, check_site, ok, problem, warning
 from jobs.cluster import Local, Resources, Slurm, load_cluster
 from jobs.command import EXIT_FAILED, Answer, data_root, main, parser
-from jobs.machine_checks import check_clocks, check_data, check_machine
-from jobs.queue import SlurmError, ask_slurm
-from jobs.runs import ROOT
-from jobs.site import (
+from jobs.health.canary import ENGINES, from_json, measure
+from jobs.health.checks import Check, check_site, ok, problem, warning
+from jobs.health.machine_checks import check_clocks, check_data, check_machine
+from jobs.health.site import (
     LIST_ASSOCIATIONS,
     LIST_NODES,
     LIST_QOS,
@@ -42,7 +40,9 @@ from jobs.site import (
     parse_qos,
     parse_settings,
 )
-from jobs.stage_checks import check_lead_time, check_stages
+from jobs.health.stage_checks import check_lead_time, check_stages
+from jobs.queue import SlurmError, ask_slurm
+from jobs.runs import ROOT
 from serl.config import StageName
 
 POLL_S = 1.0
@@ -178,7 +178,7 @@ def job_script(cluster: Slurm, asked: Resources, folder: Path, data: Path, modul
     }
     lines = [f"#SBATCH --{k}" if v is True else f"#SBATCH --{k}={v}" for k, v in options.items() if v is not False]
     python = cluster.python or shlex.quote(sys.executable)
-    command = f"srun {python} -m jobs.canary {shlex.quote(str(data))} {' '.join(modules)} --into {shlex.quote(str(folder / 'facts.json'))}"
+    command = f"srun {python} -m jobs.health.canary {shlex.quote(str(data))} {' '.join(modules)} --into {shlex.quote(str(folder / 'facts.json'))}"
     return "\n".join(["#!/bin/bash", *lines, "", *cluster.setup, f"export PYTHONPATH={shlex.quote(str(ROOT))}", command, ""])
 
 

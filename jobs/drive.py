@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.live import Live
 
 from jobs.cluster import Local, Slurm, this_machine
-from jobs.forecast import freeze_forecast
+from jobs.costs.forecast import freeze_forecast
 from jobs.local import GRACE_S, Halted, LocalChain, end_leftovers
 from jobs.plan import plan
 from jobs.progress import Board

@@ -20,7 +20,7 @@ from jobs.attempts import SILENT, Attempt, Line, attempts
 from jobs.command import Answer, data_root, main, parser
 from jobs.plan import job_name, steps
 from jobs.progress import span
-from jobs.render import visible
+from jobs.reporting.render import visible
 from jobs.runs import find_run
 from jobs.state import activities
 from serl.rundir import Run, RunError, Shard

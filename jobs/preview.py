@@ -11,7 +11,7 @@ from rich.table import Table
 
 from jobs.batch import sbatch_text
 from jobs.cluster import Local, Slurm, this_machine
-from jobs.forecast import Forecast, bounds, forecast, span
+from jobs.costs.forecast import Forecast, bounds, forecast, span
 from jobs.plan import Job
 from serl.config import RunConfig
 

@@ -12,13 +12,13 @@ from typing import get_args
 from rich.console import Console
 from rich.table import Table
 
-from jobs import figures, pages, render, scalars, side_by_side_page
 from jobs.cluster import Tracker, load_cluster
 from jobs.command import Answer, data_root, main, parser
-from jobs.findings import Findings, gather
-from jobs.forecast import learn_from
+from jobs.costs.forecast import learn_from
+from jobs.reporting import figures, pages, render, scalars, side_by_side_page
+from jobs.reporting.findings import Findings, gather
+from jobs.reporting.side_by_side import SideBySide, side_by_side
 from jobs.runs import find_run
-from jobs.side_by_side import SideBySide, side_by_side
 from jobs.trackers import mirror
 from serl.files import write_atomic
 from serl.rundir import Run, RunError

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.cluster import Slurm
-from jobs.forecast import freeze_forecast
+from jobs.costs.forecast import freeze_forecast
 from jobs.plan import Job, plan
 from jobs.queue import Journal, Queued, SlurmError, Submission, ask_slurm, at_work, look_at_queue, max_array_size, recorded
 from jobs.sbatch import journal_of, submit_shards
@@ -27,7 +27,7 @@ SETTLE_S = 60.0
 
 @dataclass(slots=True, kw_only=True)
 class Place:
-    """A run's place among runs that are submitted together, in lanes (`jobs.lanes`), and what they have in common.
+    """A run's place among runs that are submitted together, in lanes (`jobs.sweeps.lanes`), and what they have in common.
 
     `behind` are ids of jobs that the run's first jobs wait for (`waited`: whether any does), `chain` names jobs that wait for one more than the
     plan says, `renewed` shared stages that were missing when the pass began, `fresh` the tokens of what it has submitted for runs before this

@@ -12,9 +12,9 @@ from typing import Literal
 
 from jobs.progress import Look, StageState, run_eta_s
 from jobs.queue import Queued, SlurmError, look_at_queue, recorded
+from jobs.reporting.vitals import vital_facts
 from jobs.runs import Process, launcher_of
 from jobs.task import BLOCKED, failures
-from jobs.vitals import vital_facts
 from serl.checkup import halted, message
 from serl.rundir import Run, RunError
 

@@ -20,14 +20,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from jobs import ledger
-from jobs.accounting import account
 from jobs.command import Answer, data_root, main, parser
+from jobs.costs import ledger
+from jobs.costs.accounting import account
+from jobs.costs.sacct import ask_sacct
 from jobs.progress import span, status_table
+from jobs.reporting.vitals import status_lines
 from jobs.runs import find_run, list_runs
-from jobs.sacct import ask_sacct
 from jobs.state import Looks, State, damage, facts, facts_now
-from jobs.vitals import status_lines
 from serl.rundir import Run, RunError
 
 WATCH_S = 2.0

@@ -16,17 +16,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from jobs import lanes
 from jobs.cluster import Local, Slurm, load_cluster
 from jobs.command import EXIT_FAILED, Answer, data_root, main, parser
 from jobs.local import GRACE_S, end_leftovers
 from jobs.queue import Journal
 from jobs.runs import claim, launcher_of, release
 from jobs.slurm import cancel_runs
-from jobs.sweep_relay import hand_over
-from jobs.sweep_runs import Draft, code_of, draft_sweep, prepare, run_here
-from jobs.sweep_status import facts, glance, show_plan, show_status
-from jobs.trials import load_sweep, sweep_dir
+from jobs.sweeps import lanes
+from jobs.sweeps.launching import Draft, code_of, draft_sweep, prepare, run_here
+from jobs.sweeps.relay import hand_over
+from jobs.sweeps.status import facts, glance, show_plan, show_status
+from jobs.sweeps.trials import load_sweep, sweep_dir
 from jobs.window import RELAY
 from serl.rundir import Run, RunError
 
@@ -107,7 +107,7 @@ def _cancel(data: Path, name: str) -> Answer:
 
 
 def _report(data: Path, name: str, console: Console) -> Answer:
-    from jobs.sweep_report import write_sweep_report
+    from jobs.reporting.sweep_report import write_sweep_report
 
     paths, summary = write_sweep_report(load_sweep(data, name), data)
     console.print(summary)

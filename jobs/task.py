@@ -19,10 +19,10 @@ import psutil
 import submitit
 
 from jobs.batch import EXIT_REQUEUE
-from jobs.early import ends_here
 from jobs.plan import job_name, steps
 from jobs.queue import SlurmError, at_work, look_at_queue, recorded
 from jobs.runs import Process
+from jobs.sweeps.early import ends_here
 from serl.checkup import Unsafe
 from serl.config import StageName
 from serl.events import Events

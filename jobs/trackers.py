@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.cluster import Tracker
-from jobs.findings import Findings, gather
-from jobs.scalars import rows
+from jobs.reporting.findings import Findings, gather
+from jobs.reporting.scalars import rows
 from serl.files import write_atomic
 from serl.rundir import Run
 

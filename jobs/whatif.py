@@ -1,7 +1,7 @@
 """When would it be done, on other nodes and in other weather? `python -m jobs.whatif CONFIG|SWEEP.yaml [--nodes 2,4,8] [--array-limit ...]`
 
 Plays the plan of a run, or of a whole sweep with its lanes and shared stages, many times by chance, from what earlier runs on the cluster took
-(`jobs.calibration`). The first table has a line for every combination of the comma-separated values; the others say what number of shards and
+(`jobs.costs.calibration`). The first table has a line for every combination of the comma-separated values; the others say what number of shards and
 what interval between checkpoints would use least, and what they cost now. Nothing is submitted or written.
 
 A node is as much as the widest task takes of one: --nodes 4 means that four single-node tasks, or one four-node training, run at once. On this
@@ -22,15 +22,15 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from jobs import lanes
-from jobs.calibration import Calibration, load_calibration, model_label
 from jobs.cluster import Local, Slurm, load_cluster
 from jobs.command import Answer, data_root, main, parser
-from jobs.forecast import world_of
-from jobs.loads import Planner, Site, site_of
+from jobs.costs.calibration import Calibration, load_calibration, model_label
+from jobs.costs.forecast import world_of
+from jobs.costs.loads import Planner, Site, site_of
+from jobs.costs.simulate import JobLoad, Study, World, daly_interval_s, expected_s, study
 from jobs.plan import Job, plan
-from jobs.simulate import JobLoad, Study, World, daly_interval_s, expected_s, study
-from jobs.sweep_runs import draft_sweep
+from jobs.sweeps import lanes
+from jobs.sweeps.launching import draft_sweep
 from serl.config import RunConfig
 from serl.configfile import load
 

@@ -20,15 +20,15 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/flow")]
 
 from lab import STAND_IN, Trial, new_trial, preempt, slurm, start_lab, wait_until
 
-from jobs.accounting import account
-from jobs.calibration import Calibration, cluster_label, learn
 from jobs.cluster import load_cluster
-from jobs.forecast import Interval, forecast, world_of
-from jobs.ledger import ledger
-from jobs.loads import site_of
+from jobs.costs.accounting import account
+from jobs.costs.calibration import Calibration, cluster_label, learn
+from jobs.costs.forecast import Interval, forecast, world_of
+from jobs.costs.ledger import ledger
+from jobs.costs.loads import site_of
+from jobs.costs.sacct import ask_sacct
+from jobs.costs.simulate import World
 from jobs.plan import plan
-from jobs.sacct import ask_sacct
-from jobs.simulate import World
 from serl.rundir import Run
 
 SETUP = ("export SERL_TEST_CALL_S=2 SERL_TEST_STEP_S=1.5 SERL_TEST_LOAD_S=2",)

@@ -13,7 +13,7 @@ from pathlib import Path
 import deterministic as d
 from serl import generator
 from serl.rundir import Run
-from jobs.accounting import account
+from jobs.costs.accounting import account
 
 gc.freeze()
 generator.Generator = d.Engine

@@ -12,11 +12,11 @@ from deterministic import CONFIG, Engine, new_root, train
 from lab import CLUSTER, slurm, start_lab, wait_until
 from sweep_tree import FEW, Tree
 
-from jobs.early import ends_here
 from jobs.plan import plan
 from jobs.shared import Outside, shared_keys
-from jobs.sweepfile import SweepConfig
-from jobs.trials import Sweep, save_sweep, trials_of
+from jobs.sweeps.early import ends_here
+from jobs.sweeps.schema import SweepConfig
+from jobs.sweeps.trials import Sweep, save_sweep, trials_of
 from serl import generator
 from serl.config import RunConfig
 from serl.events import Events, read_events

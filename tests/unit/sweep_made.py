@@ -6,8 +6,8 @@ from pathlib import Path
 
 from report_run import grades, publish
 
-from jobs.sweepfile import SweepConfig
-from jobs.trials import Sweep, Trial, save_sweep
+from jobs.sweeps.schema import SweepConfig
+from jobs.sweeps.trials import Sweep, Trial, save_sweep
 from serl.config import RunConfig
 from serl.records import to_jsonl
 from serl.rundir import Run, Shard

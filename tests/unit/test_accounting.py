@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs import sacct
-from jobs.accounting import Account, account
+from jobs.costs import sacct
+from jobs.costs.accounting import Account, account
+from jobs.costs.sacct import Record
 from jobs.queue import Journal, Submission
-from jobs.sacct import Record
 from serl.rundir import Attempt, Run
 
 

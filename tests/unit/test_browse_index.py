@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from report_run import do_score, group, make_run, publish, round_groups
 
-from jobs.browse_index import Wish, group_index, instruction_index, open_group, response_index
+from jobs.browser.index import Wish, group_index, instruction_index, open_group, response_index
 from serl.records import Candidate, Novelty, Problem, groups_to_parquet, to_jsonl
 from serl.rundir import Attempt
 from serl.vote import fate

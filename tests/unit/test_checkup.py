@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 from report_run import do_curate, do_propose, do_respond, do_train, group, make_run
 
+from jobs.reporting.vitals import alarm_sentences, vital_blocks, vital_facts
 from jobs.task import EXIT_REQUEUE, Gate, Task, failures, wish_path
-from jobs.vitals import alarm_sentences, vital_blocks, vital_facts
 from serl.checkup import Unsafe, accept, accepted, checkups, halted, read_checkup, refusal
 from serl.rundir import RunError
 from serl.stages.guard import check

@@ -3,10 +3,10 @@
 import pytest
 
 from jobs.cluster import load_cluster
-from jobs.lanes import count
 from jobs.plan import estimate, plan
 from jobs.shared import savings
-from jobs.sweep_runs import draft_sweep
+from jobs.sweeps.lanes import count
+from jobs.sweeps.launching import draft_sweep
 from serl.config import Prompts, RunConfig
 from serl.configfile import load, parse_yaml
 from serl.schema import Section

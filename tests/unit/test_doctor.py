@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from jobs import canary, doctor, site
-from jobs.canary import Facts, Files, Import
-from jobs.checks import Check, check_site
+from jobs import doctor
 from jobs.cluster import Slurm, load_cluster
-from jobs.machine_checks import check_clocks, check_data, check_machine
-from jobs.stage_checks import check_lead_time, check_stages
+from jobs.health import canary, site
+from jobs.health.canary import Facts, Files, Import
+from jobs.health.checks import Check, check_site
+from jobs.health.machine_checks import check_clocks, check_data, check_machine
+from jobs.health.stage_checks import check_lead_time, check_stages
 from tests.conftest import ROOT
 
 SITES = Path(__file__).parent / "sites"
@@ -245,7 +246,7 @@ def test_the_job_asks_for_what_a_stage_asks_for(tmp_path):
     for line in ("--partition=preempt", "--account=project", "--gpus-per-node=1", "--mem=96GB", "--exclude=node013", "--cpus-per-task=8"):
         assert f"#SBATCH {line}\n" in text
     assert "module load cuda/13.0\nexport NCCL_SOCKET_IFNAME=ib0\nsource slurm/env.sh\n" in text
-    assert f"srun /lustre/project/serl/venv/bin/python -m jobs.canary '/lustre/my data' torch --into {tmp_path}/facts.json\n" in text
+    assert f"srun /lustre/project/serl/venv/bin/python -m jobs.health.canary '/lustre/my data' torch --into {tmp_path}/facts.json\n" in text
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
 
 

@@ -8,9 +8,9 @@ import pytest
 import report_run as made
 from report_run import do_curate, do_propose, do_respond, do_round, do_score, do_train, group, make_run, publish
 
-from jobs import harvest, pages, scalars
-from jobs.findings import gather
 from jobs.report import write_report
+from jobs.reporting import harvest, pages, scalars
+from jobs.reporting.findings import gather
 from serl.events import Events
 from serl.records import to_jsonl
 from serl.rundir import Run, RunError

@@ -6,13 +6,13 @@ import statistics
 import pytest
 from made_up_world import LOGP_TOKEN_S, SAVE_S, STEP_TOKEN_S, TOKEN_S, MadeUpWorld, kept_share, length
 
-from jobs.calibration import UNKNOWN, fit, learn, load_calibration
 from jobs.cluster import Local
-from jobs.forecast import FROZEN, forecast, freeze_forecast, frozen, learn_from
-from jobs.ledger import cost_blocks, facts, ledger
-from jobs.measured import rows
+from jobs.costs.calibration import UNKNOWN, fit, learn, load_calibration
+from jobs.costs.forecast import FROZEN, forecast, freeze_forecast, frozen, learn_from
+from jobs.costs.ledger import cost_blocks, facts, ledger
+from jobs.costs.measured import rows
+from jobs.costs.simulate import World
 from jobs.plan import plan
-from jobs.simulate import World
 from serl.config import RunConfig
 from serl.rundir import Run
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from jobs import lanes
 from jobs.cluster import Slurm
 from jobs.plan import plan
 from jobs.queue import recorded
 from jobs.slurm import cancel_runs
-from jobs.sweep_relay import hand_over
-from jobs.sweep_relay import main as relay_main
-from jobs.sweep_runs import Draft
-from jobs.sweepfile import Gpus, Lanes, SweepConfig, Tasks
-from jobs.trials import Sweep, save_sweep, sweep_dir, trials_of
+from jobs.sweeps import lanes
+from jobs.sweeps.launching import Draft
+from jobs.sweeps.relay import hand_over
+from jobs.sweeps.relay import main as relay_main
+from jobs.sweeps.schema import Gpus, Lanes, SweepConfig, Tasks
+from jobs.sweeps.trials import Sweep, save_sweep, sweep_dir, trials_of
 from serl.config import RunConfig
 from serl.rundir import Attempt, Run
 from tests.conftest import SMALL

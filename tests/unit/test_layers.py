@@ -41,7 +41,7 @@ DOORS = {
     "math_verify": {"evaluation.algebra"},
     "wandb": {"jobs.trackers"},
     "mlflow": {"jobs.trackers"},
-    "matplotlib": {"jobs.figures", "jobs.charts"},
+    "matplotlib": {"jobs.reporting.figures", "jobs.reporting.charts"},
 }
 HEAVY = ("torch", "vllm", "deepspeed", "transformers", "matplotlib", "tokenizers", "datasets", "sympy")
 VERBS = ("launch", "resume", "status", "cancel", "shard", "report", "browse", "logs", "gc", "diff", "whatif", "sweep")
@@ -94,7 +94,7 @@ def test_nobody_imports_a_verb_but_the_report_that_ends_a_run():
 
 def test_only_the_task_the_debugger_and_the_report_bridge_to_the_stages():
     bridges = {m for m, found in OURS.items() if m.startswith("jobs") and any(i.startswith("serl.stages") for i in found)}
-    assert bridges <= {"jobs.task", "jobs.early", "jobs.shard", "jobs.findings", "jobs.side_by_side", "jobs.sweep_findings"}
+    assert bridges <= {"jobs.task", "jobs.sweeps.early", "jobs.shard", "jobs.reporting.findings", "jobs.reporting.side_by_side", "jobs.reporting.sweep_findings"}
 
 
 def test_stages_know_nothing_of_scheduling():

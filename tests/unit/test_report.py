@@ -15,10 +15,10 @@ import pytest
 from report_run import SAMPLES, SCORE, do_propose, do_respond, do_round, do_score, group, make_run
 from rich.console import Console
 
-from jobs import pages, scalars
-from jobs.findings import gather
-from jobs.render import Code, Heading, Paragraph, Table, to_html, to_markdown, visible
 from jobs.report import write_report
+from jobs.reporting import pages, scalars
+from jobs.reporting.findings import gather
+from jobs.reporting.render import Code, Heading, Paragraph, Table, to_html, to_markdown, visible
 from serl.config import RunConfig
 from serl.rundir import Run
 

@@ -10,7 +10,7 @@ import pytest
 from report_run import SCORE, grades, publish
 
 from jobs.report import write_side_by_side
-from jobs.side_by_side import MAX_ALL_PAIRS, side_by_side
+from jobs.reporting.side_by_side import MAX_ALL_PAIRS, side_by_side
 from serl.config import RunConfig
 from serl.records import to_jsonl
 from serl.rundir import Run, RunError

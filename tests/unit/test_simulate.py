@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.simulate import JobLoad, TaskLoad, World, daly_interval_s, expected_s, quantile, simulate, study
+from jobs.costs.simulate import JobLoad, TaskLoad, World, daly_interval_s, expected_s, quantile, simulate, study
 
 
 def job(name: str = "job", num: int = 1, after: tuple[str, ...] = (), width: int = 1, **load: float) -> JobLoad:

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from jobs.cluster import Local, load_cluster
-from jobs.early import holm, verdict
 from jobs.local import ShardFailed
 from jobs.plan import plan
 from jobs.runs import claim, launcher_of, release
 from jobs.shared import Outside, savings, shared_keys, users_of
-from jobs.sweep_runs import draft_sweep, prepare, run_here
-from jobs.sweep_status import show_plan
-from jobs.trials import load_sweep, trials_of
+from jobs.sweeps.early import holm, verdict
+from jobs.sweeps.launching import draft_sweep, prepare, run_here
+from jobs.sweeps.status import show_plan
+from jobs.sweeps.trials import load_sweep, trials_of
 from serl.config import RunConfig
 from serl.preempt import Stop
 from serl.rundir import Run, RunError, end_after
@@ -78,7 +78,7 @@ def test_more_random_trials_of_a_seed_begin_with_the_fewer(few, more, seed):
     def drawn(number: int) -> list[str]:
         over = {"train.optimizer.lr": {"kind": "log_uniform", "low": 1e-5, "high": 1e-3}, "rounds": {"kind": "int", "low": 1, "high": 3}}
         config = {"name": "r", "base": "x", "space": {"kind": "random", "trials": number, "seed": seed, "over": over}}
-        from jobs.sweepfile import SweepConfig
+        from jobs.sweeps.schema import SweepConfig
 
         trials = trials_of(SweepConfig.model_validate_json(json.dumps(config)))
         assert all(1e-5 <= t.overrides["train.optimizer.lr"] <= 1e-3 and t.overrides["rounds"] in (1, 2, 3) for t in trials)
@@ -258,7 +258,7 @@ def test_here_a_failed_trial_does_not_keep_the_others_from_running(tmp_path, dat
             raise ShardFailed("the loss is not finite")
         return 0
 
-    monkeypatch.setattr("jobs.sweep_runs.run_one_here", one)
+    monkeypatch.setattr("jobs.sweeps.launching.run_one_here", one)
     assert run_here(draft, runs, Local(), Console(file=io.StringIO())) == 1
     assert ran == [t.run for t in draft.trials]
 

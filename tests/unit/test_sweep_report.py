@@ -13,10 +13,10 @@ from rich.console import Console
 from sweep_made import NUM, finish, make_sweep
 
 from evaluation.seeds import over_seeds
-from jobs.sweep_findings import gather_sweep, short_keys
-from jobs.sweep_report import write_sweep_report
+from jobs.reporting.sweep_findings import gather_sweep, short_keys
+from jobs.reporting.sweep_report import write_sweep_report
+from jobs.sweeps.trials import Sweep, Trial
 from jobs.task import failure_path
-from jobs.trials import Sweep, Trial
 from serl.rundir import Run, end_after
 from tests.conftest import ROOT, SMALL
 
@@ -114,7 +114,7 @@ def test_grades_that_were_read_once_are_not_read_again(made, monkeypatch):
     def refuse(run: Run, round: int) -> list:
         raise AssertionError(f"{run.root} round {round} was read a second time")
 
-    monkeypatch.setattr("jobs.sweep_findings.round_grades", refuse)
+    monkeypatch.setattr("jobs.reporting.sweep_findings.round_grades", refuse)
     assert [t.means for t in gather_sweep(sweep, data).trials] == [t.means for t in first.trials]
 
 
@@ -176,7 +176,7 @@ def test_a_key_is_shortened_as_far_as_it_stays_its_own():
 
 
 def test_the_report_of_a_sweep_loads_nothing_heavy_before_it_draws():
-    check = "import sys, jobs.sweep_report; print(*(m for m in ('torch', 'vllm', 'transformers', 'deepspeed', 'matplotlib', 'tensorboard') if m in sys.modules))"
+    check = "import sys, jobs.reporting.sweep_report; print(*(m for m in ('torch', 'vllm', 'transformers', 'deepspeed', 'matplotlib', 'tensorboard') if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 

@@ -11,9 +11,9 @@ from made_up_world import SAVE_S, STEP_TOKEN_S, MadeUpWorld
 from test_forecast import RANKS, configuration
 
 from jobs import whatif
-from jobs.calibration import learn
+from jobs.costs.calibration import learn
+from jobs.costs.simulate import daly_interval_s
 from jobs.plan import plan
-from jobs.simulate import daly_interval_s
 from serl.rundir import Run
 from tests.conftest import ROOT
 

@@ -1,0 +1,158 @@
+"""When a plan would be done and what it would use: learned costs put into the simulator, with intervals; and a plan held against what came.
+
+Where nothing was measured there is no forecast, only the bounds of `jobs.plan`. The forecast of a run is frozen in its folder before its
+first job, so that planned and actual can be compared honestly afterwards.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from jobs.cluster import Local, Slurm
+from jobs.costs.calibration import Calibration, learn, load_calibration, model_label
+from jobs.costs.loads import Planner, Site, site_of
+from jobs.costs.simulate import Study, World, study
+from jobs.plan import Estimate, Job, estimate
+from jobs.preflight import num_parameters
+from serl.config import RunConfig, StageName
+from serl.files import write_if_absent
+from serl.rundir import Run
+
+LOW, HIGH = 0.05, 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A median and the ends of a 90 % interval."""
+
+    low: float
+    median: float
+    high: float
+
+    @classmethod
+    def of(cls, histories: Study, what: str) -> "Interval":
+        return cls(*(histories.quantile(q, what) for q in (LOW, 0.5, HIGH)))
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobForecast:
+    """One job: what it takes from the end of what it waits for, what it uses, samples and writes."""
+
+    name: str
+    tasks: int
+    seconds: Interval
+    gpu_hours: float
+    tokens: int
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """A plan in numbers. `seconds` is the whole run's; `task_s` are seconds of slots. None of it where `unknown` stages have no measurements."""
+
+    cluster: str
+    model: str
+    runs: int
+    unknown: tuple[StageName, ...]
+    jobs: tuple[JobForecast, ...] = ()
+    seconds: Interval | None = None
+    task_s: Interval | None = None
+    gpu_hours: Interval | None = None
+
+    def sentence(self) -> str:
+        if self.seconds is None or self.task_s is None or self.gpu_hours is None:
+            missing = ", ".join(self.unknown)
+            return (
+                f"no times: {missing} of {self.model} was never measured on {self.cluster}, so tokens, files and bytes are upper bounds; "
+                "the report of the first run measures it"
+            )
+        gpus = f", {_told(self.gpu_hours, 'GPU-hours')}" if self.gpu_hours.high else ""
+        return f"done in {span(self.seconds)}{gpus} (median [90 % interval], from {self.runs} run{'s' * (self.runs > 1)} of {self.model} on {self.cluster})"
+
+
+# ------------------------------------------------------------------------------------------------ forecasts
+def forecast(
+    config: RunConfig, jobs: Sequence[Job], cluster: Local | Slurm, data: Path, *, world: World | None = None, known: Calibration | None = None
+) -> Forecast:
+    """Of the jobs of a plan that have something missing. `world` says what may happen to them; by default nothing but spread."""
+    site = site_of(cluster, config)
+    known = known or load_calibration(data, site.label, model_label(config, data))
+    todo = [job for job in jobs if job.missing]
+    unknown = tuple(dict.fromkeys(job.stage for job in todo if not known.knows(job.stage, job.round)))
+    if unknown:
+        return Forecast(cluster=known.cluster, model=known.model, runs=len(known.runs), unknown=unknown)
+    planner = Planner(config=config, known=known, site=site)
+    loads = [planner.load(job) for job in todo]
+    histories = study(loads, world or world_of(site, known))
+    hours = {job.name: sum(t.seconds for t in load.tasks) * site.gpus[job.stage] / 3600 for job, load in zip(todo, loads)}
+    shown = tuple(
+        JobForecast(
+            name=job.name, tasks=len(job.missing), seconds=Interval(*(histories.span(load, q) for q in (LOW, 0.5, HIGH))), gpu_hours=hours[job.name],
+            tokens=planner.tokens(job), files=planner.files(job), bytes=planner.bytes(job),
+        )
+        for job, load in zip(todo, loads)
+    )  # fmt: skip
+    used, total = Interval.of(histories, "used_s"), sum(hours.values())
+    plain = sum(t.seconds * load.width for load in loads for t in load.tasks) or 1.0
+    gpu_hours = Interval(*(total * x / plain for x in (used.low, used.median, used.high)))
+    return Forecast(
+        cluster=known.cluster, model=known.model, runs=len(known.runs), unknown=(), jobs=shown, seconds=Interval.of(histories, "makespan_s"),
+        task_s=used, gpu_hours=gpu_hours,
+    )  # fmt: skip
+
+
+def world_of(site: Site, known: Calibration) -> World:
+    return World(slots=site.slots, array_limit=site.array_limit, doubt=known.doubt)
+
+
+def bounds(config: RunConfig, jobs: Sequence[Job], data: Path) -> list[Estimate]:
+    parameters = num_parameters(config, data)
+    return [estimate(config, job, parameters) for job in jobs]
+
+
+# ------------------------------------------------------------------------------------------------ the frozen plan
+FROZEN = "forecast.json"
+
+
+def freeze_forecast(run: Run, cluster: Local | Slurm, jobs: Sequence[Job]) -> None:
+    """Write down what is expected of a run, once: a later look, which knows more, changes nothing."""
+    if (run.root / FROZEN).exists():
+        return
+    told = forecast(run.config, jobs, cluster, run.data_root)
+    limits = {job.name: asdict(bound) for job, bound in zip(jobs, bounds(run.config, jobs, run.data_root))}
+    content = {"made": round(time.time(), 3), "forecast": asdict(told), "bounds": limits}
+    write_if_absent(run.root / FROZEN, json.dumps(content, indent=1).encode())
+
+
+def frozen(run: Run) -> tuple[float, Forecast] | None:
+    """When the run's forecast was made, and the forecast; None for a run that has none, or one of another version."""
+    try:
+        content = json.loads((run.root / FROZEN).read_bytes())
+        f = content["forecast"]
+        intervals = {k: Interval(**f[k]) if f[k] else None for k in ("seconds", "task_s", "gpu_hours")}
+        jobs = tuple(JobForecast(**j | {"seconds": Interval(**j["seconds"])}) for j in f["jobs"])
+        return content["made"], Forecast(**f | intervals | {"jobs": jobs, "unknown": tuple(f["unknown"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def learn_from(run: Run) -> None:
+    """Let what a run measured serve the next plan; nothing of a run whose cluster nobody wrote down."""
+    if kept := frozen(run):
+        learn(run, kept[1].cluster)
+
+
+def span(seconds: Interval) -> str:
+    unit, size = ("s", 1.0) if seconds.high < 600 else ("min", 60.0) if seconds.high < 36000 else ("h", 3600.0)
+    return _told(Interval(*(x / size for x in (seconds.low, seconds.median, seconds.high))), unit)
+
+
+def _told(x: Interval, unit: str) -> str:
+    digits = 0 if x.median >= 10 else 1 if x.median >= 1 else 3
+    return f"{x.median:,.{digits}f} {unit} [{x.low:,.{digits}f}, {x.high:,.{digits}f}]"

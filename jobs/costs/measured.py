@@ -1,0 +1,154 @@
+"""What the published shards of a run took, read from its manifests and events: the raw material of `jobs.costs.calibration`."""
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from jobs.costs.tries import read_rank
+from jobs.plan import after_of, job_name, steps
+from serl.config import RunConfig, Scratch, StageName
+from serl.rundir import Manifest, Run, RunError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One published shard. `pieces` are (size, seconds) of its parts, or of its mean optimizer step; `yields` what came of it."""
+
+    run: str
+    stage: StageName
+    round: int
+    index: int
+    ranks: int = 1
+    wait_s: float | None = None  # from the end of what it waited for; None where it waited for nothing
+    boot_s: float = 0.0
+    start_s: float = 0.0  # without what a training does before its first step for every token: that is a yield
+    end_s: float = 0.0
+    save_s: float = 0.0
+    pieces: tuple[tuple[float, float], ...] = ()
+    yields: Mapping[str, float] = field(default_factory=dict)
+    bytes: int = 0
+    files: int = 0
+
+
+def rows(run: Run) -> Iterator[Row]:
+    """One for each shard that this run has published itself, and told of."""
+    found: dict[tuple[int, StageName], list[tuple[Manifest, list[dict]]]] = {}
+    for round, stage in steps(run.config):
+        for shard in run.shards(round, stage):
+            try:
+                manifest = run.manifest(shard)
+            except RunError:  # a damaged shard teaches nothing; the report says so
+                continue
+            path = run.root / "events" / f"{stage}-r{round:03d}-{shard.index:05d}-{manifest.attempt}-0.jsonl" if manifest else None
+            if manifest and path and path.exists() and (events := read_rank(path)) and events[0]["kind"] == "start":
+                found.setdefault((round, stage), []).append((manifest, events))
+    waits = _waits(run, found)
+    for key, shards in found.items():
+        yield from (_row(run, manifest, events, waits.get(key)) for manifest, events in shards)
+
+
+def _waits(run: Run, found: Mapping[tuple[int, StageName], Sequence[tuple[Manifest, list[dict]]]]) -> dict[tuple[int, StageName], float]:
+    """Seconds from the end of the last job that a stage waits for to its first process. Here, from when something made room for it, if later."""
+    ends = {job_name(*key): max(m.created for m, _ in shards) for key, shards in found.items()}
+    every = [m.created for shards in found.values() for m, _ in shards]
+    here = not (run.root / "slurm.jsonl").exists()
+    waits = {}
+    for (round, stage), shards in found.items():
+        before = after_of(run.config, round, stage)
+        if before and all(name in ends for name in before):
+            first = min(e[0]["time"] - e[0].get("boot_s", 0.0) for _, e in shards)
+            ready = max(ends[name] for name in before)
+            room = max((end for end in every if ready < end <= first), default=ready) if here else ready
+            waits[round, stage] = max(0.0, first - room)
+    return waits
+
+
+def _row(run: Run, manifest: Manifest, events: Sequence[dict], wait_s: float | None) -> Row:
+    shard, first = manifest.shard, events[0]
+    ranks = first.get("ranks", 1)
+    begin, end = first["time"], next((e["time"] for e in events if e["kind"] == "done"), manifest.created)
+    match shard.stage:
+        case "train":
+            work, last, save_s, pieces = _steps(run.config, shard.round, events, ranks)
+        case "corpus" | "curate":
+            size = manifest.counts.get("documents", manifest.counts.get("candidates", 1.0))
+            work, last, save_s, pieces = begin, end, 0.0, ((size, end - begin),)
+        case _:
+            work, last, save_s, pieces = _parts(events)
+    logp_s = next((e["seconds"] for e in events if e["kind"] == "phase" and e["name"] == "log-probabilities"), 0.0)
+    return Row(
+        run=run.root.name, stage=shard.stage, round=shard.round, index=shard.index, ranks=ranks, wait_s=wait_s, boot_s=first.get("boot_s", 0.0),
+        start_s=round(max(0.0, (work or end) - begin - logp_s), 3), end_s=round(max(0.0, end - last), 3) if last else 0.0,
+        save_s=round(save_s, 4), pieces=pieces,
+        yields=_yields(run.config, manifest, events) | _logp(run.config, manifest, pieces, ranks, logp_s),
+        bytes=sum(f.bytes for f in manifest.files), files=len(manifest.files) + 1,
+    )  # fmt: skip
+
+
+def _logp(config: RunConfig, manifest: Manifest, pieces: Sequence[tuple[float, float]], ranks: int, seconds: float) -> dict[str, float]:
+    """What a training did for every token before its first step, and how many there were."""
+    samples, steps = manifest.counts.get("samples", 0.0), manifest.counts.get("steps", 0.0)
+    if not (seconds and samples and steps and config.train and pieces):
+        return {}
+    in_step = min(config.train.batch_samples, samples * config.train.epochs / steps)
+    return {"logp_s": seconds, "tokens": samples * pieces[0][0] * ranks / in_step}
+
+
+def _parts(events: Sequence[dict]) -> tuple[float | None, float | None, float, tuple[tuple[float, float], ...]]:
+    """When the first part was begun and the last one committed, and each part's sampled tokens and seconds."""
+    load_s, begun, last, pieces = 0.0, None, None, []
+    for e in events:
+        if e["kind"] == "phase" and e["name"].endswith("load"):
+            load_s = e["seconds"]
+        elif e["kind"] == "phase" and " part " in e["name"] and "tokens" in e:
+            seconds, load_s, last = e["seconds"] - load_s, 0.0, e["time"]
+            begun = begun or e["time"] - seconds
+            pieces.append((float(e["tokens"]), round(seconds, 3)))
+    return begun, last, 0.0, tuple(pieces)
+
+
+def _steps(config: RunConfig, round: int, events: Sequence[dict], ranks: int) -> tuple[float | None, float | None, float, tuple[tuple[float, float], ...]]:
+    """When the first step was begun and the last one done, what a save takes, and the mean step: tokens of one rank, and seconds."""
+    settings = config.train if round else config.base.train if isinstance(config.base, Scratch) else None
+    done = {e.get("step", e.get("done")): e for e in events if e["kind"] == "step" or (e["kind"] == "progress" and e.get("unit") == "steps")}
+    done |= {e["step"]: e for e in events if e["kind"] == "step"}
+    numbers = sorted(done)
+    if settings is None or len(numbers) < 2:
+        return None, None, 0.0, ()
+    laps = {b: done[b]["time"] - done[a]["time"] for a, b in pairwise(numbers) if b == a + 1}
+    saving = {n: s for n, s in laps.items() if (n - 1) % settings.checkpoint_every == 0}
+    plain = {n: s for n, s in laps.items() if n not in saving} or laps
+    step_s = statistics.fmean(plain.values())
+    tokens = [done[n]["tokens_per_s"] * s / ranks for n, s in plain.items() if "tokens_per_s" in done[n]]
+    save_s = max(0.0, statistics.median(saving.values()) - statistics.median(plain.values())) if saving else 0.0
+    size = statistics.fmean(tokens) if tokens else 0.0
+    return done[numbers[0]]["time"] - step_s, done[numbers[-1]]["time"], save_s, ((_digits(size), _digits(step_s)),)
+
+
+def _digits(x: float) -> float:
+    return float(f"{x:.6g}")
+
+
+def _yields(config: RunConfig, manifest: Manifest, events: Sequence[dict]) -> dict[str, float]:
+    """Counts whose ratios the next plan needs."""
+    counts = manifest.counts
+    parts = [e for e in events if e["kind"] == "phase" and " part " in e["name"] and "tokens" in e]
+    items, tokens = float(sum(e["items"] for e in parts)), float(sum(e["tokens"] for e in parts))
+    size = sum(f.bytes for f in manifest.files)
+    match manifest.shard.stage:
+        case "propose" if items:
+            return {"samples": items, "tokens": tokens, "accepted": counts.get("accepted", 0.0), "bytes": size}
+        case "respond" if items and config.respond:
+            return {"samples": items * config.respond.samples, "tokens": tokens, "bytes": size}
+        case "score" if items and config.score:
+            return {"samples": items * (1 + config.score.samples), "tokens": tokens, "bytes": size}
+        case "curate":
+            return {"candidates": counts.get("candidates", 0.0), "novel": counts.get("novel", 0.0), "kept": counts.get("kept", 0.0), "bytes": size}
+        case "corpus":
+            return {"documents": counts.get("documents", 0.0), "tokens": counts.get("tokens", 0.0), "bytes": size}
+        case "train":
+            groups = sum(n for name, n in counts.items() if name.startswith("groups_"))
+            return {"groups": groups, "kept": counts.get("groups_kept", 0.0), "bytes": size, "policies": 1.0}
+        case _:
+            return {}

@@ -1,0 +1,103 @@
+"""Early stop of a sweep's trials, by a paired comparison; off unless the sweep file asks for it.
+
+Once a trial has scored the round that the sweep names, every job of its later rounds first looks at the trials of the same replicate that have
+scored that round too. If this trial is significantly worse than the best of them it is ended there, with the reason in `ended.json`. Nobody
+watches from outside. The verdict depends on which trials have come that far, so early stop trades repeatability of *which* trials go on for
+their cost; no trial's data depends on it.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from evaluation.compare import by_problem
+from evaluation.scores import paired
+from jobs.sweeps.trials import Sweep, load_sweep
+from serl.rundir import Run, RunError, Shard, end_after
+
+Answers = Mapping[str, float]  # by problem: the share of correct answers
+WHERE = ("propose", "curate", "respond", "score")  # a training's ranks must not each decide for themselves
+
+
+def ends_here(run: Run, shard: Shard) -> bool:
+    """Whether the trial is ended before this shard, by this look or an earlier one."""
+    if not run.sweep or shard.round < 2 or shard.stage not in WHERE:
+        return False
+    sweep = load_sweep(run.data_root, run.sweep)
+    rule = sweep.config.early_stop
+    if rule is None or shard.round <= rule.after_round or (mine := answers(run, rule.after_round)) is None:
+        return False
+    reason = verdict(run.root.name, {run.root.name: mine} | _rivals(sweep, run, rule.after_round), rule.alpha)
+    if reason:
+        end_after(run.root, rule.after_round, reason)
+    return bool(reason)
+
+
+def verdict(trial: str, scored: Mapping[str, Answers], alpha: float) -> str:
+    """Why `trial` is to be ended, or nothing: every other trial against the best one, paired over problems, with Holm's correction."""
+    common = sorted(set.intersection(*(set(found) for found in scored.values())))
+    if len(scored) < 2 or not common:
+        return ""
+    vectors = {name: [found[id] for id in common] for name, found in scored.items()}
+    means = {name: float(np.mean(values)) for name, values in vectors.items()}
+    best = min(means, key=lambda name: (-means[name], name))
+    if trial == best:
+        return ""
+    p = {name: _p(vectors[best], vectors[name]) for name in vectors if name != best}
+    adjusted = holm(p)[trial]
+    if adjusted >= alpha or means[trial] >= means[best]:
+        return ""
+    return (
+        f"significantly worse than {best}: {means[trial]:.3f} to {means[best]:.3f} on {len(common)} problems, "
+        f"p {adjusted:.2g} after Holm's correction over {len(p)} trials"
+    )
+
+
+def _p(best: Sequence[float], other: Sequence[float]) -> float:
+    """McNemar's exact test where every answer is right or wrong: where few problems differ, the bootstrap is too quick to see a difference."""
+    found = paired(best, other)
+    return found.p_mcnemar if {*best, *other} <= {0.0, 1.0} else found.p
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """Adjusted p-values that keep the chance of any false claim below alpha."""
+    adjusted, largest = {}, 0.0
+    for rank, (name, value) in enumerate(sorted(p.items(), key=lambda item: item[1])):
+        largest = max(largest, min(1.0, (len(p) - rank) * value))
+        adjusted[name] = largest
+    return adjusted
+
+
+def answers(run: Run, round: int) -> Answers | None:
+    """What a trial got right of the problems that choices are made by: the validation benchmarks, or all where there are none."""
+    from serl.stages.score import round_grades
+
+    if run.config.score is None or not all(run.done(s) for s in run.shards(round, "score")):
+        return None
+    chosen = set(run.config.score.validation or run.config.score.benchmarks)
+    found = by_problem([row for row in round_grades(run, round) if row.benchmark in chosen])
+    return {f"{name}/{id}": share for name, problems in found.items() for id, share in problems.items()}
+
+
+def _rivals(sweep: Sweep, run: Run, round: int) -> dict[str, Answers]:
+    """The other trials of this one's replicate that have scored the round."""
+    key = sweep.config.replicate
+    by_run = {t.run: t for t in sweep.trials}
+    mine = by_run[run.root.name].overrides.get(key)
+    found = {}
+    for name, trial in by_run.items():
+        if name == run.root.name or trial.overrides.get(key) != mine:
+            continue
+        if (theirs := _answers_of(run.data_root / "runs" / name, round)) is not None:
+            found[name] = theirs
+    return found
+
+
+def _answers_of(root: Path, round: int) -> Answers | None:
+    """A trial that was not created yet, or that cannot be read, has no say."""
+    try:
+        run = Run.open(root)
+        return answers(run, round) if run.config.rounds >= round else None
+    except RunError:
+        return None

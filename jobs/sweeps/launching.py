@@ -1,0 +1,156 @@
+"""From a sweep file to its runs: everything is checked before anything is made, and making it twice makes it once.
+
+The trials' code is frozen once for all of them, in the sweep's folder, and each run's `code` is a link to it.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from jobs.cluster import Local
+from jobs.drive import run_here as run_one_here
+from jobs.local import ShardFailed, Stopped
+from jobs.plan import bytes_needed, estimate, plan
+from jobs.preflight import check_space, num_parameters, preflight
+from jobs.runs import code_version, freeze_code, frozen_digest
+from jobs.shared import Outside, shared_keys
+from jobs.sweeps.schema import SweepConfig, load_sweep_file
+from jobs.sweeps.trials import Sweep, Trial, configs_of, load_sweep, save_sweep, sweep_dir, trials_of
+from serl.config import RunConfig
+from serl.preempt import Stop
+from serl.rundir import Run, RunError, ending
+
+INPUTS = {"base", "seeds", "respond", "score"}  # sections that name what lies outside the run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A sweep file, resolved: its trials, each with its configuration and the keys of what it shares. Nothing of it exists yet, or all may."""
+
+    data: Path
+    config: SweepConfig
+    trials: tuple[Trial, ...]
+    configs: tuple[RunConfig, ...]
+    keys: tuple[Mapping[str, str], ...]
+
+    def root(self, trial: Trial) -> Path:
+        return self.data / "runs" / trial.run
+
+
+def draft_sweep(path: Path, data: Path) -> Draft:
+    """Reads and checks the file and every trial of it; writes nothing."""
+    config = load_sweep_file(path)
+    trials = trials_of(config)
+    configs = configs_of(path, config, trials)
+    outside = Outside(data)
+    keys = [shared_keys(c, outside) if config.share else {} for c in configs]
+    draft = Draft(data=data, config=config, trials=tuple(trials), configs=tuple(configs), keys=tuple(keys))
+    if problem := _incoherence(draft):
+        raise ValueError(f"{path}: {problem}")
+    return draft
+
+
+def _incoherence(draft: Draft) -> str:
+    rule = draft.config.early_stop
+    for trial, config in zip(draft.trials, draft.configs, strict=True):
+        if rule and config.score is None:
+            return f"early_stop: trial {trial} has no score section to compare by"
+        if rule and rule.after_round >= config.rounds:
+            return f"early_stop.after_round {rule.after_round}: trial {trial} has {config.rounds} rounds; stop after an earlier one"
+    return ""
+
+
+def prepare(draft: Draft) -> list[Run]:
+    """Check inputs and space, write the sweep's record, and create the runs that are not there; in an order that a crash cannot spoil."""
+    _preflight(draft)
+    for trial, config in zip(draft.trials, draft.configs, strict=True):
+        if (draft.root(trial) / "run.json").is_file():
+            _check_same(draft, trial, config)
+    _record(draft)
+    code = code_of(draft)
+    code.parent.mkdir(exist_ok=True)
+    freeze_code(code)
+    version = code_version()
+    return [_run(draft, i, code, version) for i in range(len(draft.trials))]
+
+
+def code_of(draft: Draft) -> Path:
+    """Where the code of this launch lies, for all of the sweep's runs that it creates."""
+    return sweep_dir(draft.data, draft.config.name) / "code" / frozen_digest()
+
+
+def _preflight(draft: Draft) -> None:
+    """Each different set of inputs once; the space for all that is not begun."""
+    seen: set[str] = set()
+    needed = 0
+    sizes: dict[str, int] = {}
+    for trial, config in zip(draft.trials, draft.configs, strict=True):
+        own = json.dumps(config.model_dump(mode="json", include=INPUTS))
+        if own not in seen:
+            seen.add(own)
+            preflight(config, draft.data, draft.root(trial), plan(config, lambda shard: False))
+        size = json.dumps(config.model_dump(mode="json", exclude={"name", "seed", "prompts"}))
+        if size not in sizes:
+            parameters = num_parameters(config, draft.data)
+            sizes[size] = bytes_needed([estimate(config, job, parameters) for job in plan(config, lambda shard: False)])
+        needed += 0 if draft.root(trial).exists() else sizes[size]
+    check_space(draft.data, needed)
+
+
+def _check_same(draft: Draft, trial: Trial, config: RunConfig) -> None:
+    """A trial that was launched keeps its configuration: results of two must not stand under one id."""
+    run = Run.open(draft.root(trial))
+    launched = run.config.model_copy(update={"rounds": config.rounds}) if ending(run.root) else run.config
+    if launched != config:
+        old, new = launched.model_dump(mode="json"), config.model_dump(mode="json")
+        keys = ", ".join(k for k in new if old.get(k) != new[k])
+        raise RunError(
+            f"{run.root}: trial {trial} was launched with another configuration (it differs in {keys}): the base file has changed since; "
+            f"restore it, or give the sweep another name"
+        )
+
+
+def _record(draft: Draft) -> None:
+    """Trials that the file no longer names stay in the record, and are left as they are."""
+    trials = {t.id: t for t in draft.trials}
+    try:
+        earlier = load_sweep(draft.data, draft.config.name).trials
+    except RunError:
+        earlier = ()  # the first launch, or a record of another version, which is written anew
+    kept = [trials.pop(t.id, t) for t in earlier]
+    save_sweep(draft.data, Sweep(name=draft.config.name, config=draft.config, trials=(*kept, *trials.values())))
+
+
+def _run(draft: Draft, number: int, code: Path, version: str) -> Run:
+    """The trial's run, created if need be. One whose creation was cut off before its code was linked gets it now, if it still is its code."""
+    trial, config, keys = draft.trials[number], draft.configs[number], draft.keys[number]
+    root = draft.root(trial)
+    if not root.exists():
+        Run.create(root, config, version, shared=keys, sweep=draft.config.name)
+    run = Run.open(root)
+    if not (root / "code").exists():
+        if dict(run.shared) != dict(keys):
+            raise RunError(f"{root}: its launch died before its code was frozen, and the code or its inputs changed since; remove the folder and launch again")
+        os.symlink(os.path.relpath(code, root), root / "code")
+    return run
+
+
+def run_here(draft: Draft, runs: Sequence[Run], cluster: Local, console: Console) -> int:
+    """One trial after another on this machine; returns how many failed. A failed one does not keep the others from running."""
+    stop, failed = Stop(), 0
+    for number, (trial, run) in enumerate(zip(draft.trials, runs, strict=True), 1):
+        if not any(job.missing for job in plan(run.config, run.done)):
+            continue
+        console.print(f"\ntrial {number} of {len(runs)}, {run.root.name}: {trial}", style="bold", markup=False, highlight=False, soft_wrap=True)
+        try:
+            run_one_here(run, cluster, stop)
+        except ShardFailed as e:
+            console.print(str(e), style="red", markup=False, highlight=False, soft_wrap=True)
+            failed += 1
+        if stop.requested:
+            raise Stopped
+    return failed

@@ -1,0 +1,155 @@
+"""From a sweep file to its trials, and the record of a sweep: `<data>/sweeps/<name>/sweep.json`.
+
+A trial is a run like any other, named `<sweep>-<id>`; its id is the digest of its overrides, so that a sweep file that is edited and launched
+again means the same trial by the same overrides, wherever they stand in it.
+"""
+
+import hashlib
+import itertools
+import json
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from jobs.sweeps.schema import Choice, Draw, Grid, Listed, LogUniform, Random, SweepConfig, Uniform, Whole, base_path
+from serl.config import RunConfig
+from serl.configfile import ConfigError, Source, read, validate
+from serl.files import write_atomic
+from serl.rundir import RunError
+
+DRAWS_FOR_ONE = 1000  # of a space that is nearly used up, before it counts as used up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One point of a sweep: what differs from the base, and the run that does it."""
+
+    id: str
+    overrides: Mapping[str, JsonValue]
+    run: str
+
+    def setting(self, replicate: str) -> str:
+        """What trials have in common that only repeat each other."""
+        return json.dumps({k: v for k, v in self.overrides.items() if k != replicate}, sort_keys=True)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{key}={_told(value)}" for key, value in self.overrides.items()) or "the base as it is"
+
+
+def _told(value: JsonValue) -> str:
+    """A value as short as it can be and still be told from others."""
+    if isinstance(value, dict):
+        return value["kind"] if list(value) == ["kind"] else "{" + ", ".join(f"{k}: {_told(v)}" for k, v in value.items()) + "}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """A sweep as it was last launched: its file's content, and every trial that it has had."""
+
+    name: str
+    config: SweepConfig
+    trials: tuple[Trial, ...]
+
+
+def sweep_dir(data: Path, name: str) -> Path:
+    return data / "sweeps" / name
+
+
+def load_sweep(data: Path, name: str) -> Sweep:
+    path = sweep_dir(data, name) / "sweep.json"
+    try:
+        stored = json.loads(path.read_bytes())
+        config = SweepConfig.model_validate_json(json.dumps(stored["config"]))
+        return Sweep(name=stored["name"], config=config, trials=tuple(Trial(**t) for t in stored["trials"]))
+    except FileNotFoundError:
+        known = sorted(p.parent.name for p in (data / "sweeps").glob("*/sweep.json"))
+        hint = f"sweeps there: {', '.join(known)}" if known else "there are none; set --data or $SERL_DATA to the data root you launched with"
+        raise RunError(f"{path}: no such sweep; {hint}") from None
+    except (ValueError, KeyError, TypeError) as e:
+        raise RunError(f"{path}: damaged, or of another version ({e}); launch the sweep file again to write it anew") from e
+
+
+def save_sweep(data: Path, sweep: Sweep) -> None:
+    folder = sweep_dir(data, sweep.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"name": sweep.name, "config": sweep.config.model_dump(mode="json"), "trials": [asdict(t) for t in sweep.trials]}
+    text = json.dumps(content, indent=1).encode()
+    if not (folder / "sweep.json").exists() or (folder / "sweep.json").read_bytes() != text:
+        write_atomic(folder / "sweep.json", text)
+
+
+# ------------------------------------------------------------------------------------------------ trials
+def trials_of(config: SweepConfig) -> list[Trial]:
+    """The sweep's trials, in an order that growing the space at its end does not change."""
+    points = _points(config)
+    if config.replicates:
+        points = ({**point, config.replicate: value} for point in points for value in config.replicates)
+    trials: dict[str, Trial] = {}
+    for point in points:
+        id = _digest({**config.overrides, **point})
+        if id in trials:
+            raise ConfigError(f"sweep {config.name}: {trials[id]} stands in it twice; take one out")
+        trials[id] = Trial(id=id, overrides=point, run=f"{config.name}-{id}")
+    return list(trials.values())
+
+
+def _digest(overrides: Mapping[str, JsonValue]) -> str:
+    return hashlib.sha256(json.dumps(overrides, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def _points(config: SweepConfig) -> Iterator[dict[str, JsonValue]]:
+    match config.space:
+        case Grid(over=over):
+            for values in itertools.product(*over.values()):
+                yield dict(zip(over, values, strict=True))
+        case Listed(trials=trials):
+            yield from map(dict, trials)
+        case Random() as space:
+            yield from _drawn(config.name, space)
+
+
+def _drawn(name: str, space: Random) -> Iterator[dict[str, JsonValue]]:
+    """Draw number n of a key is a function of (seed, key, n); a point that was drawn before is passed over."""
+    seen: set[str] = set()
+    for number in itertools.count():
+        if len(seen) == space.trials:
+            return
+        if number > space.trials * DRAWS_FOR_ONE:
+            raise ConfigError(f"sweep {name}: space.trials {space.trials}: only {len(seen)} different ones were found; ask for fewer, or widen the space")
+        point = {key: _draw(draw, random.Random(f"{space.seed}/{key}/{number}")) for key, draw in space.over.items()}
+        if (id := _digest(point)) not in seen:
+            seen.add(id)
+            yield point
+
+
+def _draw(draw: Draw, rng: random.Random) -> JsonValue:
+    match draw:
+        case Uniform():
+            return float(f"{rng.uniform(draw.low, draw.high):.6g}")
+        case LogUniform():
+            return float(f"{math.exp(rng.uniform(math.log(draw.low), math.log(draw.high))):.6g}")
+        case Whole():
+            return rng.randint(draw.low, draw.high)
+        case Choice():
+            return rng.choice(draw.values)
+
+
+# ------------------------------------------------------------------------------------------------ configurations
+def configs_of(path: Path, sweep: SweepConfig, trials: Sequence[Trial]) -> list[RunConfig]:
+    """Every trial's configuration, whole and checked; the base is read once. ConfigError names the trial's override that is wrong."""
+    base = read(base_path(path, sweep))
+    for key, value in sweep.overrides.items():
+        base = base.over(key, value, f"{path}: overrides: {key}")
+    return [_config(path, base, trial) for trial in trials]
+
+
+def _config(path: Path, base: Source, trial: Trial) -> RunConfig:
+    source = base
+    for key, value in trial.overrides.items():
+        source = source.over(key, value, f"{path}: trial {key}={_told(value)}")
+    return validate(RunConfig, Source(source.path, source.tree | {"name": trial.run}, {**source.origins, (): f"{path}: trial {trial}"}))
