@@ -13,6 +13,7 @@ import numpy as np
 
 from evaluation.compare import by_problem
 from evaluation.scores import paired
+from evaluation.seeds import holm
 from jobs.sweeps.trials import Sweep, load_sweep
 from serl.rundir import Run, RunError, Shard, end_after
 
@@ -45,7 +46,7 @@ def verdict(trial: str, scored: Mapping[str, Answers], alpha: float) -> str:
     if trial == best:
         return ""
     p = {name: _p(vectors[best], vectors[name]) for name in vectors if name != best}
-    adjusted = holm(p)[trial]
+    adjusted = dict(zip(p, holm(list(p.values()))))[trial]
     if adjusted >= alpha or means[trial] >= means[best]:
         return ""
     return (
@@ -58,15 +59,6 @@ def _p(best: Sequence[float], other: Sequence[float]) -> float:
     """McNemar's exact test where every answer is right or wrong: where few problems differ, the bootstrap is too quick to see a difference."""
     found = paired(best, other)
     return found.p_mcnemar if {*best, *other} <= {0.0, 1.0} else found.p
-
-
-def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """Adjusted p-values that keep the chance of any false claim below alpha."""
-    adjusted, largest = {}, 0.0
-    for rank, (name, value) in enumerate(sorted(p.items(), key=lambda item: item[1])):
-        largest = max(largest, min(1.0, (len(p) - rank) * value))
-        adjusted[name] = largest
-    return adjusted
 
 
 def answers(run: Run, round: int) -> Answers | None:

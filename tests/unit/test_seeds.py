@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evaluation.scores import mcnemar
 from evaluation.seeds import crossed, holm, over_seeds, student_p, student_quantile, verdict
@@ -74,3 +76,10 @@ def test_holms_adjustment_steps_down_and_never_falls_below_what_it_adjusts():
 
 def test_what_is_said_needs_both_a_difference_and_a_small_p():
     assert [verdict(0.1, 0.01), verdict(-0.1, 0.01), verdict(0.1, 0.2), verdict(0.0, 0.01)] == ["better", "worse", "not shown", "not shown"]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_never_makes_a_p_value_smaller_nor_larger_than_bonferroni(p):
+    adjusted = holm(p)
+    assert all(before <= after <= min(1.0, len(p) * before) + 1e-12 for before, after in zip(p, adjusted))
+    assert sorted(range(len(p)), key=lambda i: p[i]) == sorted(range(len(p)), key=lambda i: (adjusted[i], p[i]))

@@ -19,7 +19,7 @@ from jobs.local import ShardFailed
 from jobs.plan import plan
 from jobs.runs import claim, launcher_of, release
 from jobs.shared import Outside, savings, shared_keys, users_of
-from jobs.sweeps.early import holm, verdict
+from jobs.sweeps.early import verdict
 from jobs.sweeps.launching import draft_sweep, prepare, run_here
 from jobs.sweeps.status import show_plan
 from jobs.sweeps.trials import load_sweep, trials_of
@@ -302,14 +302,6 @@ def test_early_stop_ends_the_significantly_worse_and_never_the_best():
     assert verdict("bad", scored, 0.05).startswith("significantly worse than best: 0.400 to 0.800 on 100 problems, p ")
     assert verdict("bad", {"bad": answered(40)}, 0.05) == "", "alone there is nothing to be worse than"
     assert verdict("bad", scored, 0.0) == ""
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_never_makes_a_p_value_smaller_nor_larger_than_bonferroni(values):
-    p = {str(i): v for i, v in enumerate(values)}
-    adjusted = holm(p)
-    assert all(p[k] <= adjusted[k] <= min(1.0, len(p) * p[k]) + 1e-12 for k in p)
-    assert sorted(p, key=p.get) == sorted(p, key=lambda k: (adjusted[k], p[k]))
 
 
 def test_a_run_that_was_ended_early_is_planned_to_there_and_keeps_its_digest(run):
