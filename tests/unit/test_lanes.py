@@ -297,7 +297,7 @@ def test_the_relay_knows_the_sweep(fake, tmp_path):
     runs = created(tmp_path / "data")
     forked(lambda: launch(tmp_path / "data", runs), "before-5")
     script = next((sweep_dir(tmp_path / "data", "s") / "logs/relay").glob("*/relay.sh")).read_text()
-    assert re.search(r"-m jobs\.sweep_relay \S*/sweeps/s ", script)
+    assert re.search(r"-m jobs\.sweeps\.relay \S*/sweeps/s ", script)
     assert json.loads((sweep_dir(tmp_path / "data", "s") / "launched.json").read_text())["runs"] == [r.root.name for r in runs]
 
 
