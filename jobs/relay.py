@@ -6,27 +6,14 @@
 import sys
 from pathlib import Path
 
-from jobs.batch import EXIT_REQUEUE
-from jobs.queue import SlurmError
 from jobs.slurm import frozen_cluster, submit_missing
-from jobs.window import RELAY, come_back
+from jobs.window import one_turn
 from serl.rundir import Run
-
-SOON_S = 60
 
 
 def main(root: Path, note: Path) -> int:
     run = Run.open(root)
-    note.unlink(missing_ok=True)
-    try:
-        new = submit_missing(run, frozen_cluster(run), note=note)
-    except SlurmError as e:
-        print(f"{e}; another try in {SOON_S} s", file=sys.stderr)
-        come_back(note, None, SOON_S)
-        return EXIT_REQUEUE
-    for s in new:
-        print("more is left" if s.job == RELAY else f"{s.job}: {len(s.shards)} shards as job {s.id}")
-    return EXIT_REQUEUE if new and new[-1].job == RELAY else 0
+    return one_turn(note, lambda: submit_missing(run, frozen_cluster(run), note=note))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -133,6 +135,26 @@ def release(root: Path) -> None:
     number, last = _last_claim(root / "launchers")
     if last == Process.of(os.getpid()):
         write_if_absent(root / "launchers" / f"{number:06d}.released", b"")
+
+
+def end_launcher(root: Path, grace_s: float) -> bool:
+    """Ask the live launcher to stop at safe points, and wait for that; whether there was one. Refuses where it runs on another machine."""
+    launcher = launcher_of(root)
+    if launcher is None:
+        return False
+    if not launcher.here:
+        raise RunError(f"{root.name} is being run by process {launcher.pid} on {launcher.host}: cancel it there")
+    os.kill(launcher.pid, signal.SIGTERM)
+    deadline = time.monotonic() + grace_s
+    while launcher.alive() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return True
+
+
+def what_was_cancelled(here: bool, queued: int) -> str:
+    """In words."""
+    did = [*(["stopped here"] if here else []), *([f"cancelled {queued} jobs in the queue"] if queued else [])]
+    return " and ".join(did) or "nothing of it is running"
 
 
 def launcher_of(root: Path) -> Process | None:

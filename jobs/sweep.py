@@ -8,9 +8,6 @@ of trials `id run overrides state fraction rounds ended failures`, `ended` being
 gpu_hours_saved`; of cancel `sweep cancelled_jobs stopped_here`; of report `sweep paths`.
 """
 
-import os
-import signal
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +17,7 @@ from jobs.cluster import Local, Slurm, load_cluster
 from jobs.command import EXIT_FAILED, Answer, data_root, main, parser
 from jobs.local import GRACE_S, end_leftovers
 from jobs.queue import Journal
-from jobs.runs import claim, launcher_of, release
+from jobs.runs import claim, end_launcher, release, what_was_cancelled
 from jobs.slurm import cancel_runs
 from jobs.sweeps import lanes
 from jobs.sweeps.launching import Draft, code_of, draft_sweep, prepare, run_here
@@ -28,7 +25,7 @@ from jobs.sweeps.relay import hand_over
 from jobs.sweeps.status import facts, glance, show_plan, show_status
 from jobs.sweeps.trials import load_sweep, sweep_dir
 from jobs.window import RELAY
-from serl.rundir import Run, RunError
+from serl.rundir import Run
 
 ACTIONS = ("status", "cancel", "report")
 
@@ -90,20 +87,12 @@ def _cancel(data: Path, name: str) -> Answer:
     """Its launcher here if it lives, what that left behind, and every job of its trials in the queue."""
     sweep = load_sweep(data, name)
     folder = sweep_dir(data, name)
-    launcher = launcher_of(folder)
-    if launcher and not launcher.here:
-        raise RunError(f"{name} is being launched by process {launcher.pid} on {launcher.host}: cancel it there")
-    if launcher:
-        os.kill(launcher.pid, signal.SIGTERM)
-        deadline = time.monotonic() + GRACE_S + 15
-        while launcher.alive() and time.monotonic() < deadline:
-            time.sleep(0.1)
+    here = end_launcher(folder, GRACE_S + 15)
     runs = [Run.open(root) for t in sweep.trials if ((root := data / "runs" / t.run) / "run.json").is_file()]
-    left = sum(end_leftovers(run, GRACE_S) for run in runs)
+    here |= sum(end_leftovers(run, GRACE_S) for run in runs) > 0
     queued = cancel_runs(runs, also={s.token for s in Journal(folder).submissions()})
-    did = [*(["stopped here"] if launcher or left else []), *([f"cancelled {queued} jobs in the queue"] if queued else [])]
-    print(f"{name}: {' and '.join(did) or 'nothing of it is running'}")
-    return Answer(fields={"sweep": name, "stopped_here": bool(launcher or left), "cancelled_jobs": queued})
+    print(f"{name}: {what_was_cancelled(here, queued)}")
+    return Answer(fields={"sweep": name, "stopped_here": here, "cancelled_jobs": queued})
 
 
 def _report(data: Path, name: str, console: Console) -> Answer:

@@ -15,13 +15,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jobs.batch import SETUP, outside_any_job, teardown
+from jobs.batch import EXIT_REQUEUE, SETUP, outside_any_job, teardown
 from jobs.cluster import Slurm
 from jobs.queue import Journal, Queued, SlurmError, Submission, ask_slurm
 from serl.files import write_atomic
 
 RELAY = "relay"  # its job name in a journal
 RELAY_MIN, RELAY_GB = 60, 2
+SOON_S = 60  # until the next try where Slurm did not answer
 LATER_S = 300  # until the next look where nothing of ours is in the queue to wait for
 PATIENCE_S = 15.0  # for a cancelled element to leave the queue
 
@@ -137,6 +138,20 @@ def aim(relay: Submission, after: str | None) -> None:
 def come_back(note: Path, after: str | None, later_s: int = LATER_S) -> None:
     """What the relay that runs here waits for before its next start."""
     write_atomic(note, (f"Dependency=afterany:{after}" if after else f"StartTime=now+{later_s}").encode())
+
+
+def one_turn(note: Path, submit: Callable[[], Sequence[Submission]]) -> int:
+    """What a relay does each time it runs: submit what fits; its exit code says whether it is needed again."""
+    note.unlink(missing_ok=True)
+    try:
+        new = submit()
+    except SlurmError as e:
+        print(f"{e}; another try in {SOON_S} s", file=sys.stderr)
+        come_back(note, None, SOON_S)
+        return EXIT_REQUEUE
+    for s in new:
+        print("more is left" if s.job == RELAY else f"{s.run} {s.job}: {len(s.shards)} shards as job {s.id}")
+    return EXIT_REQUEUE if new and new[-1].job == RELAY else 0
 
 
 def middle(waiting: Sequence[str]) -> str | None:

@@ -8,15 +8,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.batch import EXIT_REQUEUE
 from jobs.cluster import Slurm
-from jobs.queue import SlurmError, Submission
+from jobs.queue import Submission
 from jobs.sweeps import lanes
-from jobs.window import RELAY, Relay, come_back
+from jobs.window import Relay, one_turn
 from serl.files import write_atomic
 from serl.rundir import Run
 
-SOON_S = 60
 LAUNCHED = "launched.json"
 
 
@@ -35,16 +33,8 @@ def main(folder: Path, note: Path) -> int:
     known = json.loads((folder / LAUNCHED).read_bytes())
     cluster = Slurm.model_validate_json(json.dumps(known["cluster"]))
     runs = [Run.open(folder.parent.parent / "runs" / name) for name in known["runs"]]
-    note.unlink(missing_ok=True)
-    try:
-        new = lanes.submit(runs, known["lanes"], cluster, _relay(folder, cluster, folder / "code" / known["code"]), note=note)
-    except SlurmError as e:
-        print(f"{e}; another try in {SOON_S} s", file=sys.stderr)
-        come_back(note, None, SOON_S)
-        return EXIT_REQUEUE
-    for s in new:
-        print("more is left" if s.job == RELAY else f"{s.run} {s.job}: {len(s.shards)} shards as job {s.id}")
-    return EXIT_REQUEUE if new and new[-1].job == RELAY else 0
+    relay = _relay(folder, cluster, folder / "code" / known["code"])
+    return one_turn(note, lambda: lanes.submit(runs, known["lanes"], cluster, relay, note=note))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from fake_slurm import install
 
 from jobs.cluster import Slurm
 from jobs.plan import plan
@@ -53,16 +54,9 @@ SWEEP = SweepConfig.model_validate(
 @pytest.fixture
 def fake(tmp_path, monkeypatch) -> Path:
     """A Slurm in whose queue jobs stay for ever, and which can kill who submits."""
-    programs, folder = tmp_path / "bin", tmp_path / "fake"
-    programs.mkdir()
-    folder.mkdir()
-    for name, text in FAKES.items():
-        (programs / name).write_text(text)
-        (programs / name).chmod(0o755)
+    folder = install(tmp_path, monkeypatch, FAKES)
     (folder / "n").write_text("0")
     (folder / "queue").touch()
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE", str(folder))
     return folder
 
 

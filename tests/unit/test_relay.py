@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fake_slurm import install
 from test_submission import CLUSTER, FAKES
 
 from jobs import queue, sbatch, slurm, window
@@ -46,16 +47,9 @@ def cluster() -> Slurm:
 
 @pytest.fixture
 def fake(tmp_path, monkeypatch) -> Path:
-    programs, folder = tmp_path / "bin", tmp_path / "fake"
-    programs.mkdir()
-    folder.mkdir()
-    for name, text in (FAKES | {"sbatch": SBATCH, "scancel": SCANCEL, "scontrol": SCONTROL}).items():
-        (programs / name).write_text(text)
-        (programs / name).chmod(0o755)
+    folder = install(tmp_path, monkeypatch, FAKES | {"sbatch": SBATCH, "scancel": SCANCEL, "scontrol": SCONTROL})
     (folder / "queue").touch()
     (folder / "most").write_text("1000")
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE", str(folder))
     return folder
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import submitit
+from fake_slurm import install
 from submitit.core.job_environment import SignalHandler
 from submitit.core.utils import DelayedSubmission, JobPaths, UncompletedJobError
 from submitit.slurm.slurm import SlurmJobEnvironment, _make_sbatch_string
@@ -48,15 +49,7 @@ def cluster() -> Slurm:
 @pytest.fixture
 def fake(tmp_path, monkeypatch) -> Path:
     """A Slurm that accepts everything and runs nothing; its folder keeps each script that sbatch got."""
-    programs, folder = tmp_path / "bin", tmp_path / "fake"
-    programs.mkdir()
-    folder.mkdir()
-    for name, text in FAKES.items():
-        (programs / name).write_text(text)
-        (programs / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE", str(folder))
-    return folder
+    return install(tmp_path, monkeypatch, FAKES)
 
 
 def scripts(fake: Path) -> list[str]:
