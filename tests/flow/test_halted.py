@@ -1,14 +1,22 @@
 """A run whose votes went wrong is halted by the training job itself, the real one on two ranks, before it loads a model; a person lets it go on."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
+import yaml
 from chain import left_behind, run_verb
+from lab import CLUSTER, start_lab, wait_until
 
 from jobs import resume
+from jobs import slurm as submission
+from jobs.cluster import load_cluster
+from jobs.queue import Journal, at_work
 from jobs.runs import freeze_code
+from jobs.task import failures
 from serl.checkup import accepted, halted
-from serl.rundir import RunError
+from serl.rundir import Run, RunError
 from tests.conftest import SMALL
 from tests.unit.report_run import do_curate, do_propose, do_respond, do_score, do_train, group, make_run, publish
 
@@ -23,9 +31,10 @@ BASE = {
 SCORE = {"shards": 2, "benchmarks": ["arithmetic"], "max_tokens": 64}
 
 
-def test_a_collapse_halts_the_chain_with_its_reason_until_a_person_accepts_it(tmp_path, monkeypatch):
+def collapsed(folder: Path, **safety: dict) -> Run:
+    """A run of three rounds whose second one's votes on the anchors are wrong, and which has not been trained on them yet."""
     tree = json.loads(json.dumps(SMALL)) | {"seeds": {"kind": "corpus"}}
-    run = make_run(tmp_path, tree, base=BASE, score=SCORE, rounds=3)
+    run = make_run(folder, tree, base=BASE, score=SCORE, rounds=3, safety=safety)
     freeze_code(run.root / "code")
     publish(run, 0, "corpus", 0, b"{}\n", {})
     do_train(run, 0)
@@ -37,7 +46,11 @@ def test_a_collapse_halts_the_chain_with_its_reason_until_a_person_accepts_it(tm
         do_respond(run, round, [group(f"g{i}", [i % 5] * 4 + [7, 8, 9, None]) for i in range(20)] + anchors)
     do_train(run, 1)
     do_score(run, 1)
+    return run
 
+
+def test_a_collapse_halts_the_chain_with_its_reason_until_a_person_accepts_it(tmp_path, monkeypatch):
+    run = collapsed(tmp_path)
     code, said = run_verb("resume", "made-up", data=tmp_path)
     assert code == 1 and "stopped by safety before round 2 trains" in said and "--accept 2" in said, said
     assert "Traceback" not in said and left_behind(run) == []
@@ -53,3 +66,39 @@ def test_a_collapse_halts_the_chain_with_its_reason_until_a_person_accepts_it(tm
         resume.body(["made-up", "--data", str(tmp_path), "--accept", "1"])
     assert resume.body(["made-up", "--data", str(tmp_path), "--accept", "2"]) == 0
     assert accepted(run, 2) and halted(run) is None
+
+
+@pytest.fixture
+def lab(tmp_path):
+    before = dict(os.environ)
+    lab = start_lab(tmp_path / "lab")
+    yield lab
+    lab("stop")
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def test_on_slurm_stop_ends_the_chain_and_hold_keeps_the_job_with_its_reason(lab, tmp_path):
+    """Both on one lab; neither is tried again by itself."""
+    file = tmp_path / "cluster.yaml"
+    setup = ["export DS_ACCELERATOR=cpu OMP_NUM_THREADS=1"]
+    stopped = collapsed(tmp_path / "a")
+    held = collapsed(tmp_path / "b", accuracy={"action": "hold"}, conviction={"action": "ignore"})
+    for run in (stopped, held):
+        file.write_text(yaml.safe_dump(CLUSTER | {"data": str(run.data_root), "setup": setup, "stages": {"train": {"nodes": 1, "tasks_per_node": 2}}}))
+        submission.submit_missing(run, load_cluster(str(file)))
+    wait_until(lambda: not submission.live(stopped), "the run that stops to leave the queue")
+    wait_until(lambda: any(q.held for q in submission.live(held)), "the run that holds to hold its job")
+
+    told = {f["shard"]: f["reason"] for f in failures(stopped)}
+    assert told["round 2 train 1/1"].startswith("stopped by safety before round 2 trains"), told
+    assert told["round 3 propose 1/2"].startswith("blocked"), told
+    (job,) = [q for q in submission.live(held) if q.held]
+    assert at_work(Journal(held.root).submissions(), [job]) == {("r002-train", 0): job}
+    (reason,) = [f["reason"] for f in failures(held)]
+    assert reason.startswith("held by safety before round 2 trains"), reason
+    assert len(submission.live(held)) > 1, "those behind it keep their places"
+    code, said = run_verb("status", "made-up", data=held.data_root)
+    assert code == 0 and "held by safety before round 2 trains" in " ".join(said.split()), said
+    submission.cancel(held)
+    wait_until(lambda: not submission.live(held), "the queue to be empty")
