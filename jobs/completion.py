@@ -5,8 +5,8 @@ the schema allows. What is printed is pure shell that lists the data root's fold
 read from the verbs' source text, without importing it.
 """
 
+import argparse
 import ast
-import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,6 +164,6 @@ def _case(options: list[str], kinds: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] not in [[shell] for shell in SHELLS]:
-        sys.exit(f"usage: python -m jobs.completion {'|'.join(SHELLS)}; then: source <(python -m jobs.completion bash)")
-    print(script(sys.argv[1]))
+    parser = argparse.ArgumentParser(prog="python -m jobs.completion", description="Print a shell's completions: source <(python -m jobs.completion bash).")
+    parser.add_argument("shell", choices=SHELLS)
+    print(script(parser.parse_args().shell))
