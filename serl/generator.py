@@ -7,6 +7,7 @@ from pathlib import Path
 from serl.config import Engine, Sampling
 from serl.prompts import Tokenizer
 from serl.records import Completion
+from serl.staging import node_local
 
 _ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives in this process: no orphan when it is killed
@@ -30,11 +31,12 @@ class Generator:
         dtype = usual if engine.dtype == "auto" else engine.dtype
         # Chunked prefill rewinds a request's random generator, which CPU generators cannot do (RuntimeError in vLLM 0.32).
         whole = {"enable_chunked_prefill": False, "max_num_batched_tokens": max(8192, engine.max_model_len)} if device == "cpu" else {}
+        copies = os.environ.get("SERL_WEIGHTS")  # set by slurm/env.sh on nodes with a disk of their own
         memory = {} if engine.kv_cache_gib is None else {"kv_cache_memory_bytes": int(engine.kv_cache_gib * 2**30)}
         self.max_model_len = engine.max_model_len
         self.sampled = 0  # tokens so far
         self._llm = LLM(
-            model=str(policy), dtype=dtype, max_model_len=engine.max_model_len, seed=0, enable_prefix_caching=True,
+            model=str(node_local(policy, Path(copies) if copies else None)), dtype=dtype, max_model_len=engine.max_model_len, seed=0, enable_prefix_caching=True,
             enforce_eager=engine.eager or device == "cpu", tensor_parallel_size=engine.tensor_parallel,
             gpu_memory_utilization=engine.gpu_memory_utilization, disable_log_stats=True, logprobs_mode="processed_logprobs", **memory, **whole,
         )  # fmt: skip

@@ -27,6 +27,10 @@ export PYTORCH_KERNEL_CACHE_PATH=${PYTORCH_KERNEL_CACHE_PATH:-$serl_caches/kerne
 export HF_HOME=${HF_HOME:-${XDG_CACHE_HOME:-${HOME:-}/.cache}/huggingface} # models that are there already stay to be found
 export XDG_CACHE_HOME=$serl_caches/xdg                                     # whatever else would go to ~/.cache
 export TMPDIR=${SLURM_TMPDIR:-${TMPDIR:-/tmp}}
+# Weights, too, where the site says that nodes have a disk (SLURM_TMPDIR, or SERL_LOCAL in `setup`); /tmp may be memory, so not there by itself.
+if [ -n "${SERL_LOCAL:-${SLURM_TMPDIR:-}}" ]; then
+    export SERL_WEIGHTS=${SERL_WEIGHTS-$serl_local/weights}
+fi
 mkdir -p "$serl_caches"
 
 # Threads: what was asked for, not what the node has.

@@ -46,6 +46,7 @@ class Chaos:
     rng: random.Random
     seen: Counter[str] = field(default_factory=Counter)
     warned: set[Path] = field(default_factory=set)  # event files of attempts at work on a node that was taken away
+    struck: set[Path] = field(default_factory=set)  # those of them that had not left yet when the next accident came
 
     def victim(self) -> Queued | None:
         running = self.trial.queue("RUNNING")
@@ -140,6 +141,7 @@ class Chaos:
 
     def once(self, accident: str) -> None:
         happen: Callable[[], bool] = getattr(self, accident)
+        self.struck |= {events for events in self.warned if not ended(events)}
         try:
             self.seen[accident] += happen()
         except (subprocess.CalledProcessError, ProcessLookupError, FileNotFoundError):
@@ -225,7 +227,8 @@ def report(chaos: Chaos, calm: Trial, seconds: float) -> None:
     kinds = Counter(e["kind"] for e in read_events(t.run.root / "events"))
     again = {what: t.noted(what).total() - calm.noted(what).total() for what in ("start", "step")}
     print(f"accidents: {sum(n for k, n in chaos.seen.items() if k in ACCIDENTS)} {dict(chaos.seen)}")
-    print(f"saves/preemptions of attempts at work: {sum(map(ended, chaos.warned))}/{len(chaos.warned)}")
+    alone = chaos.warned - chaos.struck
+    print(f"saves/preemptions of attempts at work: {sum(map(ended, alone))}/{len(alone)}; {len(chaos.struck)} more met another accident before they had left")
     print(f"attempts {kinds['start']}, left at a safe point {kinds['stopped']}, done {kinds['done']}")
     print(f"{len(manifests)} manifests of {len(calm.noted('end'))} parts; data identical to the undisturbed run; jobs left {len(t.queue())}")
     lost_s = PART_S * again["start"] + STEP_S * again["step"]
