@@ -15,6 +15,7 @@ import getpass
 import hmac
 import html
 import secrets
+import signal
 import socket
 import sys
 import threading
@@ -244,6 +245,8 @@ def body(argv: Sequence[str]) -> int:
     server = Server(Site(find_run(args.run, data_root(args))), args.port)
     port = server.server_address[1]
     console = Console(soft_wrap=True)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell that started it in the background has it ignore Ctrl-C
+        signal.signal(number, signal.default_int_handler)
     try:
         console.print(server.url, markup=False, highlight=False)
         console.print(f"from elsewhere: ssh -N -L {port}:127.0.0.1:{port} {getpass.getuser()}@{socket.getfqdn()}", markup=False, highlight=False)
