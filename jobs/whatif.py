@@ -7,7 +7,7 @@ what interval between checkpoints would use least, and what they cost now. Nothi
 A node is as much as the widest task takes of one: --nodes 4 means that four single-node tasks, or one four-node training, run at once. On this
 machine it means its cores or GPUs.
 
-JSON: `plan`, `worlds`: a list of `nodes array_limit median_s high_s used_s lost_s repeated_s preemptions gpu_hours`, `shards`: of a stage and count
+JSON: `plan`, `refused` (why, by number of nodes), `worlds`: a list of `nodes array_limit median_s high_s used_s lost_s repeated_s preemptions gpu_hours`, `shards`: of a stage and count
 `stage round shards seconds used_s wasted_s now`, `parts`: `stage round part seconds wasted_s now`, `checkpoints`: `round every_steps minutes
 wasted_s now`.
 """
@@ -27,7 +27,7 @@ from jobs.command import Answer, data_root, main, parser
 from jobs.costs.calibration import Calibration, load_calibration, model_label
 from jobs.costs.forecast import world_of
 from jobs.costs.loads import Planner, Site, site_of
-from jobs.costs.simulate import JobLoad, Study, World, daly_interval_s, expected_s, study
+from jobs.costs.simulate import JobLoad, Study, World, check, daly_interval_s, expected_s, study
 from jobs.plan import Job, plan
 from jobs.sweeps import lanes
 from jobs.sweeps.launching import draft_sweep
@@ -74,8 +74,10 @@ def body(argv: Sequence[str]) -> Answer:
         dataclasses.replace(base, slots=nodes or base.slots, array_limit=limit or base.array_limit)
         for nodes, limit in itertools.product(args.nodes, args.array_limit)
     ]
+    worlds, refused = _possible(chain, worlds)
     found = {
         "plan": chain.name,
+        "refused": refused,
         "worlds": [_played(chain, world, args.histories) for world in worlds],
         "shards": _shards(chain, worlds[0], args.histories),
         "parts": _parts(chain, worlds[0]),
@@ -83,6 +85,21 @@ def body(argv: Sequence[str]) -> Answer:
     }
     _show(found, chain, Console(), data)
     return Answer(fields=found)
+
+
+def _possible(chain: Chain, worlds: Sequence[World]) -> tuple[list[World], dict[str, str]]:
+    """The worlds in which the chain can run at all; of the others, by their number of nodes, why not. Refuses where none is left."""
+    possible: list[World] = []
+    refused: dict[str, str] = {}
+    for world in worlds:
+        try:
+            check(chain.loads, world)
+            possible.append(world)
+        except ValueError as e:
+            refused[str(world.slots)] = str(e)
+    if not possible:
+        raise ValueError(next(iter(refused.values())))
+    return possible, refused
 
 
 def _counts(text: str) -> tuple[int, ...]:
@@ -257,6 +274,8 @@ def _show(found: Mapping[str, list], chain: Chain, console: Console, data: Path)
         times = [_time(w[k]) for k in ("median_s", "high_s", "used_s", "lost_s", "repeated_s")]
         table.add_row(str(w["nodes"] or "all"), str(w["array_limit"] or "none"), *times, f"{w['preemptions']:.1f}", f"{w['gpu_hours']:.2f}")
     console.print(table)
+    for nodes, why in found["refused"].items():
+        console.print(f"not on {nodes}: {why}", highlight=False, markup=False)
     if found["shards"]:
         table = _table("stage", "shards", "done after", "tasks use", "start-ups and lost", "")
         for s in found["shards"]:
