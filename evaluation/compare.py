@@ -9,8 +9,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from evaluation.grade import Grade, stored, summarise
 from evaluation.scores import Paired, paired
+from evaluation.stored import Grade, stored
+from evaluation.summary import summarise
 
 ByProblem = Mapping[str, Mapping[str, float]]
 """By benchmark and problem, the share of correct responses."""

@@ -6,76 +6,22 @@ A stored row carries its gold answer, so that nothing but the run is needed.
 
 import argparse
 import dataclasses
-import hashlib
-import json
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Literal, TypedDict, assert_never
+from typing import assert_never
 
 from evaluation.answers import extract, letter_of
-from evaluation.benchmark import Kind, Problem
-from evaluation.mmlu_pro import GROUPS, Row, extract_letter, official
-from evaluation.scores import VERDICTS, Score, avg_at_k, count_verdicts, maj_at_k, pass_at_1, pass_at_k, score
+from evaluation.benchmark import Problem
+from evaluation.mmlu_pro import Row, extract_letter, official
+from evaluation.scores import VERDICTS
+from evaluation.stored import Grade, Response, stored
+from evaluation.summary import Summary, summarise
 from evaluation.verifier import Verifier
 from evaluation.worker import Verdict
-
-Mode = Literal["greedy", "sample"]
-Part = Literal["subject", "level", "group"]
-
-
-class Response(TypedDict):
-    """One answer of a model to a problem of a benchmark, as stored."""
-
-    benchmark: str
-    id: str
-    sample: int
-    mode: Mode
-    response: str
-    finish_reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grade:
-    """A response with its verdict; `label` is its class among the samples of its problem, None where it casts no vote.
-
-    `choice` is the text of the right choice where the answer may be given as a letter or as that text.
-    """
-
-    benchmark: str
-    id: str
-    sample: int
-    mode: Mode
-    response: str
-    finish_reason: str
-    kind: Kind
-    gold: str
-    num_choices: int
-    choice: str = ""
-    tolerance: float = 0.0
-    subject: str = ""
-    level: str = ""
-    extracted: str | None = None
-    verdict: Verdict = "unparsed"
-    label: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """The metrics of a benchmark, and how many responses of each mode got each verdict.
-
-    `parts` splits the first metric: by `subject`, by `level`, and by `group` where the subjects are MMLU-Pro's; a group's mean
-    weighs its categories by their numbers of questions. `curve[k]` is pass@k for k = 1, 2, 4 .. as far as there are samples.
-    """
-
-    metrics: dict[str, Score]
-    counts: dict[Mode, dict[Verdict, int]]
-    parts: dict[Part, dict[str, Score]] = dataclasses.field(default_factory=dict)
-    curve: dict[int, Score] = dataclasses.field(default_factory=dict)
 
 
 def grade(problems: Sequence[Problem], responses: Sequence[Response], verifier: Verifier) -> list[Grade]:
@@ -97,50 +43,6 @@ def regrade(grades: Sequence[Grade], verifier: Verifier) -> list[Grade]:
         dataclasses.replace(row, extracted=answer, verdict=verdict, label=label)
         for row, answer, verdict, label in zip(grades, extracted, verdicts, labels, strict=True)
     ]
-
-
-def summarise(grades: Sequence[Grade]) -> dict[str, Summary]:
-    """The scores of each benchmark: pass_at_1 from greedy responses; avg, pass and maj at k from samples."""
-    benchmarks: dict[str, list[Grade]] = defaultdict(list)
-    for row in grades:
-        benchmarks[row.benchmark].append(row)
-    return {name: _summary(rows) for name, rows in benchmarks.items()}
-
-
-def read_rows(path: Path) -> list[Grade]:
-    """The stored grades of a JSON-lines file."""
-    rows = []
-    fields = {field.name for field in dataclasses.fields(Grade)}
-    with path.open(encoding="utf-8") as lines:
-        for line, text in enumerate(lines, start=1):
-            try:
-                row = json.loads(text)
-                rows.append(Grade(**{key: value for key, value in row.items() if key in fields}))
-            except (json.JSONDecodeError, AttributeError, TypeError) as error:
-                raise ValueError(f"{path}:{line}: not a stored grade ({error})") from error
-    return rows
-
-
-def stored(run: Path) -> Iterator[tuple[str, list[Grade]]]:
-    """The grades of each scored round of a run; refuses files that differ from their manifest."""
-    folders = {path.parent.name: path for path in run.glob("round_*/score") if path.is_dir()} | _shared(run)
-    if not folders:
-        raise ValueError(f"{run}: no round has scores (round_*/score); nothing to grade")
-    for round, folder in sorted(folders.items()):
-        rows = []
-        for manifest in sorted(folder.glob("shard_*.json")):
-            rows.extend(_shard_rows(manifest))
-        if rows:
-            yield round, rows
-
-
-def _shared(run: Path) -> dict[str, Path]:
-    """Where a trial of a sweep has the scores that it shares with others, by round; its `run.json` names them."""
-    try:
-        keys = json.loads((run / "run.json").read_bytes()).get("shared", {})
-    except FileNotFoundError:
-        return {}
-    return {f"round_{name[1:4]}": run.resolve().parent.parent / "shared" / key for name, key in keys.items() if name.endswith("-score")}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -221,68 +123,6 @@ def _labels(grades: Sequence[Grade], extracted: Sequence[str | None], verifier: 
         for i, label in zip(members, classes.labels, strict=True):
             labels[i] = label
     return labels
-
-
-def _summary(rows: Sequence[Grade]) -> Summary:
-    greedy = [row for row in rows if row.mode == "greedy"]
-    samples: dict[str, list[Grade]] = defaultdict(list)
-    for row in rows:
-        if row.mode == "sample":
-            samples[row.id].append(row)
-    metrics = {"pass_at_1": pass_at_1([row.verdict == "correct" for row in greedy])} if greedy else {}
-    if samples:
-        correct = [[row.verdict == "correct" for row in members] for members in samples.values()]
-        k = min(len(members) for members in correct)
-        metrics[f"avg_at_{k}"] = avg_at_k(correct)
-        metrics[f"pass_at_{k}"] = score([pass_at_k(len(members), sum(members), k) for members in correct])
-        metrics[f"maj_at_{k}"] = score([_majority(members) for members in samples.values()])
-    modes: tuple[Mode, ...] = ("greedy", "sample")
-    counts = {mode: count_verdicts([row.verdict for row in rows if row.mode == mode]) for mode in modes}
-    return Summary(metrics=metrics, counts=counts, parts=_parts(greedy or rows), curve=_curve(samples))
-
-
-def _curve(samples: Mapping[str, Sequence[Grade]]) -> dict[int, Score]:
-    """Unbiased pass@k for every power of two that each problem has samples for."""
-    counts = [(len(members), sum(row.verdict == "correct" for row in members)) for members in samples.values()]
-    fewest = min((n for n, _ in counts), default=0)
-    return {k: score([pass_at_k(n, c, k) for n, c in counts]) for k in (2**i for i in range(fewest.bit_length())) if k <= fewest}
-
-
-def _parts(rows: Sequence[Grade]) -> dict[Part, dict[str, Score]]:
-    group_of = {subject: group for group, subjects in GROUPS.items() for subject in subjects}
-    keys: dict[Part, Callable[[Grade], str]] = {"subject": lambda row: row.subject, "level": lambda row: row.level}
-    if rows and all(row.kind == "choice" and row.subject in group_of for row in rows):
-        keys["group"] = lambda row: group_of[row.subject]
-    parts: dict[Part, dict[str, Score]] = {}
-    for part, key in keys.items():
-        values: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-        for row in rows:
-            values[key(row)][row.id].append(row.verdict == "correct")
-        if set(values) - {""}:
-            parts[part] = {name: avg_at_k(list(problems.values())) for name, problems in sorted(values.items())}
-    return parts
-
-
-def _majority(samples: Sequence[Grade]) -> float:
-    """Whether the majority answer is correct; a class is as its members are, by their own majority."""
-    members: dict[int, list[bool]] = defaultdict(list)
-    for row in samples:
-        if row.label is not None:
-            members[row.label].append(row.verdict == "correct")
-    return maj_at_k([row.label for row in samples], {label: 2 * sum(right) > len(right) for label, right in members.items()})
-
-
-def _shard_rows(manifest: Path) -> list[Grade]:
-    files = json.loads(manifest.read_text())["files"]
-    rows: list[Grade] = []
-    for file in files:
-        path = manifest.parent / file["name"]
-        if path.suffix != ".jsonl":
-            continue
-        if hashlib.sha256(path.read_bytes()).hexdigest() != file["sha256"]:
-            raise ValueError(f"{path}: its content differs from what {manifest.name} recorded; the shard must be made again")
-        rows.extend(read_rows(path))
-    return rows
 
 
 def _official(name: str, rows: Sequence[Grade]) -> Iterator[str]:

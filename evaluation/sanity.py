@@ -14,7 +14,8 @@ from pathlib import Path
 
 from evaluation.benchmark import Benchmark, Problem, benchmark_names, load_benchmark, load_problems
 from evaluation.golds import ALLOWED, Declared, declared
-from evaluation.grade import Response, grade
+from evaluation.grade import grade
+from evaluation.stored import Response
 from evaluation.verifier import Verifier
 
 

@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluation.compare import by_problem, common
-from evaluation.grade import Grade, read_rows
 from evaluation.scores import Paired, paired
+from evaluation.stored import Grade, read_rows
 from jobs.command import Answer, data_root, main, parser
 from jobs.plan import job_name, steps
 from jobs.runs import PACKAGES, find_run

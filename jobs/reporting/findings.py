@@ -10,8 +10,9 @@ from statistics import fmean
 from typing import Literal, TypeVar
 
 from evaluation.compare import ByProblem, by_problem, common
-from evaluation.grade import Grade, summarise
 from evaluation.scores import Score, mcnemar
+from evaluation.stored import Grade
+from evaluation.summary import summarise
 from jobs.plan import steps
 from jobs.reporting import harvest, hygiene
 from jobs.reporting.harvest import Passage, Votes

@@ -11,9 +11,9 @@ from pathlib import Path
 from statistics import fmean
 
 from evaluation.compare import ByProblem, by_problem, common
-from evaluation.grade import Summary, summarise
 from evaluation.scores import Paired, Score, paired
 from evaluation.seeds import holm, verdict
+from evaluation.summary import Summary, summarise
 from jobs.runs import find_run
 from serl.config import Score as ScoreSection
 from serl.rundir import Run, RunError

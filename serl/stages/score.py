@@ -6,8 +6,9 @@ from pathlib import Path
 
 from evaluation import balance, mmlu_pro
 from evaluation.benchmark import Benchmark, Problem, load_benchmark, load_problems, load_shots
-from evaluation.grade import Grade, Mode, Response, grade
+from evaluation.grade import grade
 from evaluation.protocols import PROTOCOLS
+from evaluation.stored import Grade, Mode, Response
 from evaluation.verifier import Verifier
 from serl import generator
 from serl.config import Sampling, Score

@@ -19,7 +19,8 @@ from math_verify.metric import math_metric
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from evaluation.benchmark import Problem, load_benchmark, load_problems
-from evaluation.grade import Response, grade
+from evaluation.grade import grade
+from evaluation.stored import Response
 from evaluation.verifier import Verifier
 
 NAMES = ("math_500", "gsm8k", "college_math", "olympiadbench", "minerva_math")

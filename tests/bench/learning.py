@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from evaluation.grade import summarise
+from evaluation.summary import summarise
 from serl.problems import GENERATED_BENCHMARKS
 from serl.rundir import Run
 from serl.stages import corpus_dir, policy_dir

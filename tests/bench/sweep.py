@@ -19,7 +19,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/flow")]
 import yaml
 from lab import slurm, start_lab, wait_until
 
-from evaluation.grade import summarise
+from evaluation.summary import summarise
 from jobs.plan import plan
 from serl.events import read_events
 from serl.rundir import Run

@@ -162,7 +162,7 @@ def test_a_trial_that_is_clearly_worse_ends_at_its_next_job_and_its_reason_is_ke
 def publish_rows(run: Run, shard, rows: list[dict]) -> None:
     from dataclasses import fields
 
-    from evaluation.grade import Grade
+    from evaluation.stored import Grade
     from serl.records import to_jsonl
     from serl.rundir import Attempt
 

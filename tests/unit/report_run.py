@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from evaluation.grade import Grade
+from evaluation.stored import Grade
 from serl.config import RunConfig, StageName
 from serl.events import Events
 from serl.records import Candidate, Completion, Group, Problem, groups_to_parquet, share, to_jsonl

@@ -6,8 +6,9 @@ import random
 import pytest
 
 from evaluation.compare import by_problem, compare, table
-from evaluation.grade import Grade, summarise
 from evaluation.scores import paired
+from evaluation.stored import Grade
+from evaluation.summary import summarise
 
 
 def graded(right, mode="greedy", benchmark="b", sample=0):

@@ -8,7 +8,9 @@ import pytest
 
 from evaluation import grade as grading
 from evaluation.benchmark import Problem
-from evaluation.grade import grade, read_rows, regrade, summarise
+from evaluation.grade import grade, regrade
+from evaluation.stored import read_rows, stored
+from evaluation.summary import summarise
 from evaluation.verifier import Verifier
 
 PROBLEMS = [
@@ -98,7 +100,7 @@ def test_scores_that_a_trial_shares_with_others_are_among_its_own(tmp_path, veri
     (tmp_path / "shared").mkdir()
     (other / "round_001" / "score").rename(tmp_path / "shared" / "key")
     (run / "run.json").write_text(json.dumps({"shared": {"r000-score": "key", "r001-propose": "else"}}))
-    assert [round for round, _ in grading.stored(run)] == ["round_000", "round_001"]
+    assert [round for round, _ in stored(run)] == ["round_000", "round_001"]
 
 
 def test_a_file_that_differs_from_its_manifest_or_is_malformed_is_refused(tmp_path, verifier):
@@ -106,9 +108,9 @@ def test_a_file_that_differs_from_its_manifest_or_is_malformed_is_refused(tmp_pa
     path = run / "round_001" / "score" / "shard_00000.7.jsonl"
     path.write_text(path.read_text().replace("12.0", "13.0"))
     with pytest.raises(ValueError, match="differs from what shard_00000.json recorded"):
-        list(grading.stored(run))
+        list(stored(run))
     path.write_text('{"benchmark": "sums"}\n')
     with pytest.raises(ValueError, match=r"jsonl:1: not a stored grade"):
         read_rows(path)
     with pytest.raises(ValueError, match="no round has scores"):
-        list(grading.stored(tmp_path / "nothing"))
+        list(stored(tmp_path / "nothing"))
