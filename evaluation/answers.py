@@ -26,7 +26,8 @@ _STOP = re.compile(
     re.IGNORECASE,
 )
 _LETTER_ANSWER = re.compile(
-    r"(?:[*$ ]|\\text(?![a-z])){0,4}(?:\\(?:text|textbf|mathrm|mathbf|mbox) ?\{ ?)?(?:\(([A-Z])\)|([A-Z])(?:[).:]|[ }*$]*$)|(?:option|choice) \(?([A-Z])\b)", re.IGNORECASE
+    r"(?:[*$ ]|\\text(?![a-z])){0,4}(?:\\(?:text|textbf|mathrm|mathbf|mbox) ?\{ ?)?(?:\(([A-Z])\)|([A-Z])(?:[).:]|[ }*$]*$)|(?:option|choice) \(?([A-Z])\b)",
+    re.IGNORECASE,
 )
 _CHOICE = re.compile(r"\(?([A-Z])\)(?:\W.*)?|([A-Z])\.\s.*", re.DOTALL)
 

@@ -64,7 +64,9 @@ def table(columns: Mapping[str, Sequence[Grade]]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the scored rounds of runs side by side."""
-    parser = argparse.ArgumentParser(prog="python -m evaluation.compare", description="Compare the stored scores of runs, problem by problem.")
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.compare", description="Compare the stored scores of runs, problem by problem."
+    )
     parser.add_argument("runs", type=Path, nargs="+", help="run directories; the first one's first scored round is compared with")
     options = parser.parse_args(arguments)
     columns = {}

@@ -16,7 +16,9 @@ from evaluation.structure import Outline, equation, outline, signs, split
 from evaluation.values import EMPTY, Group, Named, Relation, Text, Value
 
 MAX_DEPTH = 8
-_NAME = re.compile(r"\\?[A-Za-z]+(?: ?\{\\?[A-Za-z]+\})?'*(?: ?[_^] ?(?:\{[^{}]*\}|\w))*(?: ?\([^()]*\))?|\[?[A-Za-z.\\{} _]+\]?(?:_\{?\w\}?)?")
+_NAME = re.compile(
+    r"\\?[A-Za-z]+(?: ?\{\\?[A-Za-z]+\})?'*(?: ?[_^] ?(?:\{[^{}]*\}|\w))*(?: ?\([^()]*\))?|\[?[A-Za-z.\\{} _]+\]?(?:_\{?\w\}?)?"
+)
 _MEMBER = re.compile(r"\\in(?![a-zA-Z])|\\backepsilon(?![a-zA-Z])")
 _RELATION = re.compile(r"=|<|>|\\(?:neq?|leq?|geq?|lt|gt|equiv|approx)(?![a-zA-Z])")
 _NOTHING = re.compile(r"\\(?:emptyset|varnothing|oslash)(?![a-zA-Z])|\\\{ ?\\\}")

@@ -70,7 +70,9 @@ def _checked(benchmark: Benchmark, path: Path, any_version: bool) -> str:
         return f"{len(problems)} problems, version {benchmark.version}"
     if any_version:
         return f"{len(problems)} problems, another version than {benchmark.version}"
-    raise ValueError(f"{path}: the rows fit, but it is not version {benchmark.version} of {benchmark.name}; take it all the same with --any-version")
+    raise ValueError(
+        f"{path}: the rows fit, but it is not version {benchmark.version} of {benchmark.name}; take it all the same with --any-version"
+    )
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -120,14 +122,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m evaluation.fetch", description="Bring benchmark files into a data root, checked.")
     parser.add_argument("benchmarks", nargs="*", help="which benchmarks; all if none is named")
     parser.add_argument("--data", type=Path, required=True, help="the data root; files go to its folder benchmarks/")
-    parser.add_argument("--from", dest="sources", type=Path, action="append", default=[], help="a folder to take files from; may be repeated")
-    parser.add_argument("--hub", action="store_true", help="download what no folder has from the Hugging Face hub, where a description names a dataset")
-    parser.add_argument("--any-version", action="store_true", help="take files whose rows fit but whose content differs from the described version")
+    parser.add_argument(
+        "--from", dest="sources", type=Path, action="append", default=[], help="a folder to take files from; may be repeated"
+    )
+    parser.add_argument(
+        "--hub", action="store_true", help="download what no folder has from the Hugging Face hub, where a description names a dataset"
+    )
+    parser.add_argument(
+        "--any-version", action="store_true", help="take files whose rows fit but whose content differs from the described version"
+    )
     options = parser.parse_args(arguments)
     names = options.benchmarks or [name for name in benchmark_names() if load_benchmark(name).num_rows]
     results = []
     for name in names:
-        results.append(fetch(load_benchmark(name), options.data / "benchmarks", options.sources, hub=options.hub, any_version=options.any_version))
+        results.append(
+            fetch(load_benchmark(name), options.data / "benchmarks", options.sources, hub=options.hub, any_version=options.any_version)
+        )
         print(f"{results[-1].name:<18} {results[-1].state:<8} {results[-1].note}", flush=True)
     short = [result.name for result in results if result.state in ("missing", "refused")]
     print(f"{len(results) - len(short)} of {len(results)} benchmarks are there" + (f"; not: {', '.join(short)}" if short else ""))

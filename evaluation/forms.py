@@ -61,7 +61,9 @@ _WORDY = re.compile(r"[A-Za-z][A-Za-z' .,:/&!?-]*(?:\d+(?:st|nd|rd|th)?)?[A-Za-z
 _BARE_WORD = re.compile(r"(?i:no|max|min|mod|log|sin|cos|tan)|(?!Pi)[A-Z][a-z]+")
 _MARKED_WORD = re.compile(r" ?[A-Za-z]{2,}(?: [A-Za-z]+)* ?")
 _ALL = frozenset({"all real numbers", "all reals", "the set of all real numbers", "the real numbers"})
-_NONE = frozenset({"no solution", "no solutions", "no real solution", "no real solutions", "there is no solution", "empty set", "the empty set"})
+_NONE = frozenset(
+    {"no solution", "no solutions", "no real solution", "no real solutions", "there is no solution", "empty set", "the empty set"}
+)
 _PIECEWISE = re.compile(r"\\\{ ?\\begin|\\begin ?\{cases")
 EXTREMUM = re.compile(r"\\?((?:local |absolute )?(?:max|min))(?:imum)?(?: point)?s? ?(?:at|when) ?(\\?[a-z]+) ?=(.+)", re.IGNORECASE)
 """`max at x=7`: a place, under the name of what is there."""
@@ -202,7 +204,9 @@ def _words(key: str) -> Value | None:
     formula = re.search(r"[0-9=<>^_{}+*|\\]", bare) is not None
     words = [word for word in words if not UNITS.fullmatch(word)] if formula else words
     words += _SHORT.findall(bare.lower())
-    if (_DOTS.search(key) and not ENDLESS.search(key)) or (words and (not formula or any(len(word) >= 4 or _SHORT.fullmatch(word) for word in words))):
+    if (_DOTS.search(key) and not ENDLESS.search(key)) or (
+        words and (not formula or any(len(word) >= 4 or _SHORT.fullmatch(word) for word in words))
+    ):
         text = re.sub(r"[\W_]+", " ", bare).strip().lower() if not formula else bare.lower()
         if text in _NONE or text in _ALL:
             return EMPTY if text in _NONE else interval("-inf", "inf")

@@ -12,7 +12,9 @@ from evaluation.notation import number_system, trimmed
 from evaluation.structure import outline, split
 
 Rule = Literal["as_is", "after_hashes", "last_box", "no_parentheses", "no_dollars", "college_math", "letter"]
-Declared = Literal["number", "expression", "relation", "list", "set", "pair", "interval", "union", "matrix", "cases", "words", "time", "series"]
+Declared = Literal[
+    "number", "expression", "relation", "list", "set", "pair", "interval", "union", "matrix", "cases", "words", "time", "series"
+]
 
 _LEADS = re.compile(
     r"^(?:(?:the |here |in this case )?(?:general |unique )?solutions? (?:is|are)|\\bullet|ciphertext|f\^\{\\prime\}-)\b ?:?\s*|^\\(?:quad|bullet) ?",
@@ -27,7 +29,9 @@ _EQUALS = re.compile(r"=")
 _COMPUTED = re.compile(r"\\begin|^\\lim|^\(?i\^|\\cos.*\d$")
 _NAME = re.compile(r"[\\A-Za-z]")
 _GROUPED = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
-_DIGITS = re.compile(r"[-+]?[\d., /]+|[-+]?\d* ?\\frac ?\{?-?\d+\}? ?\{?-?\d+\}?|[-+\d.,/ ]*(?:e[-+]?\d+|\\times ?10\^\{?-?\d+\}?)", re.IGNORECASE)
+_DIGITS = re.compile(
+    r"[-+]?[\d., /]+|[-+]?\d* ?\\frac ?\{?-?\d+\}? ?\{?-?\d+\}?|[-+\d.,/ ]*(?:e[-+]?\d+|\\times ?10\^\{?-?\d+\}?)", re.IGNORECASE
+)
 _DOTS = re.compile(r"\\[cl]?dots(?![a-zA-Z])|\.\.\.")
 
 

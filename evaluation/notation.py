@@ -2,7 +2,10 @@
 
 import re
 
-_LEAD = re.compile(r"(?:\\(?:approx|cong|simeq|sim|bullet|quad|qquad|therefore|displaystyle)(?![a-zA-Z]) ?|(?:about|approximately|exactly)\b ?|[;:] ?)+", re.IGNORECASE)
+_LEAD = re.compile(
+    r"(?:\\(?:approx|cong|simeq|sim|bullet|quad|qquad|therefore|displaystyle)(?![a-zA-Z]) ?|(?:about|approximately|exactly)\b ?|[;:] ?)+",
+    re.IGNORECASE,
+)
 _UNIT_NAMES = (
     "square|cubic|sq|cu|meters?|metres?|centimeters?|centimetres?|millimeters?|kilometers?|kilometres?|inch|inches|feet|foot|yards?|miles?"
     "|seconds?|sec|minutes?|min|hours?|hrs?|days?|weeks?|months?|years?|radians?|rad|degrees?|deg|units?|dollars?|cents?|pounds?|lbs?|ounces?"
@@ -11,10 +14,13 @@ _UNIT_NAMES = (
 )
 UNITS = re.compile(_UNIT_NAMES, re.IGNORECASE)
 _MARKED = r"\\(?:text|mathrm|mbox|textrm|rm|operatorname) ?\{(?![iejxyztnkabc]\})[^{}\\\d=<>]{0,40}\}"
-_UNIT = rf"(?:{_MARKED}|(?<![A-Za-z\\])(?:{_UNIT_NAMES})(?![A-Za-z])|\^ ?\{{? ?\\circ ?\}}?(?: ?[CF](?![A-Za-z]))?)(?: ?\^ ?(?:\{{-?\d\}}|\d))?"
+_UNIT = (
+    rf"(?:{_MARKED}|(?<![A-Za-z\\])(?:{_UNIT_NAMES})(?![A-Za-z])|\^ ?\{{? ?\\circ ?\}}?(?: ?[CF](?![A-Za-z]))?)(?: ?\^ ?(?:\{{-?\d\}}|\d))?"
+)
 _UNITS = re.compile(rf"(?<![_^])(?: ?[-/.~*]? ?(?:\\cdot ?|per )?{_UNIT})+$")
 _RANGE = re.compile(
-    r"(?:,? ?for |, ?)(?:all|any|every|each|some)? ?(?:real numbers?|reals?|integers?|whole numbers?|values of)(?: [a-zA-Z](?:, ?[a-zA-Z])*)?$", re.IGNORECASE
+    r"(?:,? ?for |, ?)(?:all|any|every|each|some)? ?(?:real numbers?|reals?|integers?|whole numbers?|values of)(?: [a-zA-Z](?:, ?[a-zA-Z])*)?$",
+    re.IGNORECASE,
 )
 _NOT_UNITS = re.compile(r"\b(?:and|or|to|if|for|where|when|otherwise|mod|with|all|any|no|not)\b", re.IGNORECASE)
 _SCIENTIFIC = re.compile(r"(?<![\w.}])(\d+(?:\.\d*)?|\.\d+)[eE]([+-]?\d{1,6})(?![\w.])")
@@ -27,9 +33,7 @@ _FUNCTIONS = frozenset({"arccot", "arcsec", "arccsc", "arcsinh", "arccosh", "arc
 _DETERMINANT = re.compile(r"\| ?\\begin ?\{array\} ?\{[lcr| ]*\}((?:(?!\\begin).)*?)\\end ?\{array\} ?\|", re.DOTALL)
 _SIGNS = {".": "dot", ",": "and", "+": "plus", "-": "minus", "*": "star"}
 _BARE_FRACTION = re.compile(r"\\frac ?(\\[a-zA-Z]+|\w) ?(\\[a-zA-Z]+|\w)(?![a-zA-Z])")
-_GLUED = re.compile(
-    r"\\(pi|omega|lambda|theta|alpha|beta|sigma|rho|mu|phi|psi|tau|Omega|Delta)([A-Za-z]{1,2})(?![A-Za-z])"
-)
+_GLUED = re.compile(r"\\(pi|omega|lambda|theta|alpha|beta|sigma|rho|mu|phi|psi|tau|Omega|Delta)([A-Za-z]{1,2})(?![A-Za-z])")
 _ANGULAR = re.compile(r"(?:sin|cos|tan|sec|csc|cot) ?(?:\(|\d)[^A-Za-z]*\^ ?\{?\\circ")
 """A degree sign after which a function would have another argument without it."""
 _BARE_NAME = re.compile(
@@ -65,7 +69,10 @@ def latex(key: str) -> str:
     """
     text = _BARE_FRACTION.sub(r"\\frac{\1}{\2}", _SCIENTIFIC.sub(r"\1\\times 10^{\2}", _GLUED.sub(r"\\\1 \2", key)))
     text = _BARE_NAME.sub(r"\\\1 ", text)
-    text = _CROSS.sub(lambda found: "\\mathit{" + re.sub(r"\\(?:vec|mathbf|overrightarrow)|[^A-Za-z0-9]", "", found[0].replace(r"\times", "cross")) + "}", text)
+    text = _CROSS.sub(
+        lambda found: "\\mathit{" + re.sub(r"\\(?:vec|mathbf|overrightarrow)|[^A-Za-z0-9]", "", found[0].replace(r"\times", "cross")) + "}",
+        text,
+    )
     text = _DETERMINANT.sub(r"\\begin{vmatrix}\1\\end{vmatrix}", text).replace(r"\|", "|").replace(r"\lvert", "|").replace(r"\rvert", "|")
     text = _NAMED.sub(_operator, text)
     text = _PRIMED.sub(_prime, text)

@@ -31,7 +31,10 @@ _ENDS = ("</s>", "<|im_end|>", "<|endoftext|>")
 
 PROTOCOLS: Mapping[str, Protocol] = {
     "serl": Protocol(
-        template="{question}\n", stop=(*_ENDS, "\n\n\n"), max_tokens=1024, source="SeRL, Math-Benchmarks, prompt type pure; samples at T 1, top_p 0.95"
+        template="{question}\n",
+        stop=(*_ENDS, "\n\n\n"),
+        max_tokens=1024,
+        source="SeRL, Math-Benchmarks, prompt type pure; samples at T 1, top_p 0.95",
     ),
     "qwen25_math": Protocol(
         template=(

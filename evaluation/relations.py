@@ -43,9 +43,7 @@ def exceptions(answers: Sequence[str], known_values: Sequence[Value]) -> Excepti
                 for k in neighbours[middle] - neighbours[i]:
                     broken.setdefault(tuple(sorted((i, k))), middle)
     intransitive = [(answers[i], answers[middle], answers[k]) for (i, k), middle in sorted(broken.items())]
-    return Exceptions(
-        num_answers=n, num_same=sum(map(len, neighbours)) - n, asymmetric=tuple(asymmetric), intransitive=tuple(intransitive)
-    )
+    return Exceptions(num_answers=n, num_same=sum(map(len, neighbours)) - n, asymmetric=tuple(asymmetric), intransitive=tuple(intransitive))
 
 
 def variants(gold: str) -> Iterator[str]:
@@ -99,7 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found[name] = {"asymmetric": list(map(list, result.asymmetric)), "intransitive": list(map(list, result.intransitive))}
             new = [row for kind, rows in found[name].items() for row in rows if row not in known.get(name, {}).get(kind, [])]
             num_new += len(new)
-            counts = f"{result.num_answers:>8} {result.num_same:>8} {len(result.asymmetric):>11} {len(result.intransitive):>13} {len(new):>10}"
+            counts = (
+                f"{result.num_answers:>8} {result.num_same:>8} {len(result.asymmetric):>11} {len(result.intransitive):>13} {len(new):>10}"
+            )
             print(f"{name:<18} {counts}", flush=True)
             for row in new[:10]:
                 print("    " + "   |   ".join(row))

@@ -66,7 +66,12 @@ def crossed(first_SP: np.ndarray, second_SP: np.ndarray) -> Difference:
     freedom = min(1e6, total**2 / (of_seeds**2 / (num_seeds - 1))) if of_seeds > 0 else 1e6
     half = student_quantile(freedom) * stderr
     return Difference(
-        difference=mean, low=mean - half, high=mean + half, p=student_p(mean / stderr, freedom), num_seeds=num_seeds, num_problems=num_problems
+        difference=mean,
+        low=mean - half,
+        high=mean + half,
+        p=student_p(mean / stderr, freedom),
+        num_seeds=num_seeds,
+        num_problems=num_problems,
     )
 
 
@@ -74,7 +79,12 @@ def _over_problems(first_P: np.ndarray, second_P: np.ndarray, num_seeds: int) ->
     found = paired(first_P.tolist(), second_P.tolist())
     whole = bool(np.isin(first_P, (0.0, 1.0)).all() and np.isin(second_P, (0.0, 1.0)).all())
     return Difference(
-        difference=found.difference, low=found.low, high=found.high, p=found.p_mcnemar if whole else found.p, num_seeds=num_seeds, num_problems=found.n
+        difference=found.difference,
+        low=found.low,
+        high=found.high,
+        p=found.p_mcnemar if whole else found.p,
+        num_seeds=num_seeds,
+        num_problems=found.n,
     )
 
 

@@ -30,10 +30,14 @@ class Outline:
     logical: bool = False
 
 
-_BRACKET = re.compile(r"\\[{}]|\\[lr](?:brace|brack|angle)(?![a-zA-Z])|\\begin ?\{\w+\*?\}|\\end ?\{\w+\*?\}|\\[a-zA-Z]+|\\.|[(\[{}\])]", re.DOTALL)
+_BRACKET = re.compile(
+    r"\\[{}]|\\[lr](?:brace|brack|angle)(?![a-zA-Z])|\\begin ?\{\w+\*?\}|\\end ?\{\w+\*?\}|\\[a-zA-Z]+|\\.|[(\[{}\])]", re.DOTALL
+)
 _OPEN = frozenset({"(", "[", "{", r"\{", r"\lbrace", r"\lbrack", r"\langle"})
 _CLOSE = frozenset({")", "]", "}", r"\}", r"\rbrace", r"\rbrack", r"\rangle"})
-_JOIN = re.compile(r"[,;]|\\(?:text|textrm|mathrm|mbox) ?\{ ?,? ?(?:and|or) ?\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:land|lor|wedge|vee)(?![a-zA-Z])")
+_JOIN = re.compile(
+    r"[,;]|\\(?:text|textrm|mathrm|mbox) ?\{ ?,? ?(?:and|or) ?\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:land|lor|wedge|vee)(?![a-zA-Z])"
+)
 _LOGICAL = re.compile(r"\\(?:land|lor|wedge|vee)(?![a-zA-Z])")
 _CUP = re.compile(r"\\cup(?![a-zA-Z])")
 _BAR = re.compile(r"\\mid(?![a-zA-Z])|\\vert(?![a-zA-Z])|\||:")

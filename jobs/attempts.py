@@ -18,7 +18,9 @@ from jobs.task import EXIT_REQUEUE, failure
 from serl.config import StageName
 from serl.rundir import Run, RunError, Shard
 
-_START = re.compile(r"submitit INFO \((?P<time>[-0-9]+ [0-9:]+,\d+)\) - Starting with JobEnvironment\(job_id=(?P<job>\w+), hostname=(?P<host>[^,]+), .*global_rank=(?P<rank>\d+)\(")
+_START = re.compile(
+    r"submitit INFO \((?P<time>[-0-9]+ [0-9:]+,\d+)\) - Starting with JobEnvironment\(job_id=(?P<job>\w+), hostname=(?P<host>[^,]+), .*global_rank=(?P<rank>\d+)\("
+)
 _TIMES = (
     re.compile(r"\(?\[?(?P<y>20\d\d)-(?P<m>\d\d)-(?P<d>\d\d)[ T](?P<t>\d\d:\d\d:\d\d)(?:[,.](?P<f>\d{3}))?"),
     re.compile(r"\b(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) (?P<m>\d\d)-(?P<d>\d\d) (?P<t>\d\d:\d\d:\d\d)"),
@@ -182,7 +184,9 @@ def _time(text: str, year: int) -> float | None:
         if found := pattern.search(text[:120]):
             parts = found.groupdict()
             try:
-                return datetime.fromisoformat(f"{parts.get('y') or year}-{parts['m']}-{parts['d']}T{parts['t']}.{parts.get('f') or '000'}").timestamp()
+                return datetime.fromisoformat(
+                    f"{parts.get('y') or year}-{parts['m']}-{parts['d']}T{parts['t']}.{parts.get('f') or '000'}"
+                ).timestamp()
             except ValueError:  # digits that are no date
                 continue
     return None
@@ -197,14 +201,21 @@ def _add_segments(tries: dict[str, Attempt], shard: Shard, segments: Sequence[_S
     for job, mine in firsts.items():
         for turn, s in enumerate(mine):
             until = mine[turn + 1].start if turn + 1 < len(mine) else float("inf")
-            ours = (id for id, a in tries.items() if (id == job or id.rpartition("-")[0] == job) and any(s.start <= line.time < until for line in a.lines))
+            ours = (
+                id
+                for id, a in tries.items()
+                if (id == job or id.rpartition("-")[0] == job) and any(s.start <= line.time < until for line in a.lines)
+            )
             named[id(s)] = next(ours, job if "-" in job else f"{job}, start {turn + 1}")
     for s in segments:
         leader = min(firsts.get(s.job, ()), key=lambda first: abs(first.start - s.start), default=s)
         name = named.get(id(leader), s.job)
         attempt = tries.setdefault(name, Attempt(shard=shard, id=name))
         attempt.ranks.add(s.rank)
-        attempt.lines += [line if line.time else Line(time=s.start, rank=s.rank, source=line.source, number=line.number, text=line.text) for line in s.lines]
+        attempt.lines += [
+            line if line.time else Line(time=s.start, rank=s.rank, source=line.source, number=line.number, text=line.text)
+            for line in s.lines
+        ]
         if s.host:
             attempt.hosts[s.host] = None
 

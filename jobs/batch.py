@@ -22,7 +22,7 @@ SETUP = (
     "trap : TERM USR2 CONT",
     "me=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}; me=${me:-$SLURM_JOB_ID}",
     "end=$(squeue --noheader --jobs=$me --format=%e)",
-    "export SLURM_JOB_END_TIME=$(date --date=\"${end:-unknown}\" +%s 2> /dev/null) SERL_SHELL=$$",
+    'export SLURM_JOB_END_TIME=$(date --date="${end:-unknown}" +%s 2> /dev/null) SERL_SHELL=$$',
 )
 # The step's exit code decides; srun reports a task killed by signal N as 128 + N. A job that is completing while this shell still runs was
 # cancelled or requeued already: to requeue it would raise it from the dead. One that is at work elsewhere has left this node behind, cut off
@@ -33,7 +33,7 @@ TEARDOWN = (
     f"if [ $code -eq {EXIT_REQUEUE} ] || [ $code -gt 128 ]; then how=requeue; fi",
     "if [ -e {folder}/wish-$me ]; then how=$(cat {folder}/wish-$me); fi",
     "for pause in 1 2 4 8 16 32 64 128; do",
-    "    [ -n \"$how\" ] || break",
+    '    [ -n "$how" ] || break',
     "    where=$(squeue --noheader --jobs=$me --format=%B@%T) && case $where in",
     "        $SLURMD_NODENAME@COMPLETING) break ;;",
     "        $SLURMD_NODENAME@*)",

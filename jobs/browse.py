@@ -111,7 +111,9 @@ class Site:
             case _:
                 return None
         shown = {"group": "groups", "response": "responses"}.get(name, name)
-        return pages.Frame(run=self.run.root.name, rounds=self.rounds, round=round, page=shown).wrap(f"{self.run.root.name} {name}", body, nonce)
+        return pages.Frame(run=self.run.root.name, rounds=self.rounds, round=round, page=shown).wrap(
+            f"{self.run.root.name} {name}", body, nonce
+        )
 
     def _list(self, name: str, round: int, query: Mapping[str, str], nonce: str) -> str:
         index, found = self.library.find(name, round, wish(query))
@@ -166,7 +168,9 @@ def wish(query: Mapping[str, str]) -> Wish:
     except ValueError:
         raise ValueError(f"agreement from {query.get('low')!r} to {query.get('high')!r}: give two numbers between 0 and 1") from None
     only = {name: query[name] for name in FILTERS if name in query}
-    return Wish(only=only, between={"agreement": (low, high)}, text=query.get("q", ""), sort=query.get("sort", ""), down=bool(query.get("down")))
+    return Wish(
+        only=only, between={"agreement": (low, high)}, text=query.get("q", ""), sort=query.get("sort", ""), down=bool(query.get("down"))
+    )
 
 
 def _whole(query: Mapping[str, str], name: str, default: int = 0) -> int:
@@ -209,7 +213,11 @@ class Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         _, secret, *rest = *address.path.split("/"), "", ""
         host = self.headers.get("Host", "").rpartition(":")[0]
-        if not hmac.compare_digest(secret.encode(), self.server.secret.encode()) or host not in ("127.0.0.1", "localhost") or len(rest) != 3:
+        if (
+            not hmac.compare_digest(secret.encode(), self.server.secret.encode())
+            or host not in ("127.0.0.1", "localhost")
+            or len(rest) != 3
+        ):
             return self._send(404, b"not found", "")
         nonce = secrets.token_urlsafe(12)
         try:
@@ -249,7 +257,9 @@ def body(argv: Sequence[str]) -> int:
         signal.signal(number, signal.default_int_handler)
     try:
         console.print(server.url, markup=False, highlight=False)
-        console.print(f"from elsewhere: ssh -N -L {port}:127.0.0.1:{port} {getpass.getuser()}@{socket.getfqdn()}", markup=False, highlight=False)
+        console.print(
+            f"from elsewhere: ssh -N -L {port}:127.0.0.1:{port} {getpass.getuser()}@{socket.getfqdn()}", markup=False, highlight=False
+        )
         console.print("Ctrl-C ends it", highlight=False)
         threading.Thread(target=server.site.prepare, daemon=True).start()
         server.serve_forever()

@@ -13,9 +13,14 @@ from serl.schema import Count, Fraction, Natural, Positive, Section
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 Device = Literal["cpu", "cuda"]
 Tracker = Literal["wandb", "mlflow"]
-HANG_S = Field(default=1800, description="seconds that a step, part, load, save ... may last before it counts as hung; ten times the longest one so far if that is more")
+HANG_S = Field(
+    default=1800,
+    description="seconds that a step, part, load, save ... may last before it counts as hung; ten times the longest one so far if that is more",
+)
 
-TRACKERS = Field(default=(), description="mirror the figures of finished rounds to these too (jobs/trackers.py); their packages are optional")
+TRACKERS = Field(
+    default=(), description="mirror the figures of finished rounds to these too (jobs/trackers.py); their packages are optional"
+)
 
 
 class Local(Section):
@@ -71,13 +76,17 @@ class Slurm(Section):
     mem_gb: Count = 64
     extra: dict[str, str | int | bool] = Field(default={}, description="more sbatch parameters, as {exclude: node13}")
     array_limit: Count = Field(default=64, description="running tasks of one array at once")
-    signal_s: Count = Field(default=120, description="seconds before the time limit at which USR2 asks a job to stop; a save and a step must fit")
+    signal_s: Count = Field(
+        default=120, description="seconds before the time limit at which USR2 asks a job to stop; a save and a step must fit"
+    )
     setup: tuple[str, ...] = Field(default=(), description="shell lines before python on the node")
     python: str | None = Field(default=None, description="what runs python on a node; null: the interpreter that launches")
     max_attempts: Count = Field(default=20, description="tries of a shard without any progress before its job holds itself")
     hang_s: Count = HANG_S
     trackers: tuple[Tracker, ...] = TRACKERS
-    stragglers: Stragglers | None = Field(default=None, description="null: a slow shard is waited for; {} or {factor: 3, min_done: 0.5}: it gets a spare job")
+    stragglers: Stragglers | None = Field(
+        default=None, description="null: a slow shard is waited for; {} or {factor: 3, min_done: 0.5}: it gets a spare job"
+    )
     stages: dict[StageName, StageResources] = Field(default={}, description="what differs by stage")
 
     def resources(self, stage: StageName) -> "Resources":

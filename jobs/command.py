@@ -28,7 +28,9 @@ from serl.checkup import Unsafe
 from serl.rundir import RunError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
-EXIT_CODES = f"exit codes: 0 done, {EXIT_FAILED} something failed, {EXIT_USAGE} the request is wrong, {EXIT_STOPPED} stopped at a safe point"
+EXIT_CODES = (
+    f"exit codes: 0 done, {EXIT_FAILED} something failed, {EXIT_USAGE} the request is wrong, {EXIT_STOPPED} stopped at a safe point"
+)
 
 
 class Answer(int):

@@ -19,7 +19,16 @@ from serl.config import RunConfig, StageName
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 COMMON = ("--cluster=", "--data=", "--json", "--help")  # of `jobs.command.parser`; = where a value follows
-KINDS = {"run": "run", "first": "run", "second": "run", "config": "file", "override": "key", "stage": "stage", "what": "sweepfile", "name": "sweep"}
+KINDS = {
+    "run": "run",
+    "first": "run",
+    "second": "run",
+    "config": "file",
+    "override": "key",
+    "stage": "stage",
+    "what": "sweepfile",
+    "name": "sweep",
+}
 SHELLS = ("bash", "zsh")
 SCRIPT = r"""
 _serl_words() { local IFS=$' \t\n'; COMPREPLY=($(compgen -W "$1" -- "$cur")); }
@@ -142,7 +151,9 @@ def script(shell: str) -> str:
         allowed.setdefault(key, {}).update(dict.fromkeys(values))
     found = verbs()
     cases = [f"    jobs.{verb}) {_case(options, kinds)} ;;" for verb, (options, kinds) in found.items()]
-    modules = [f"jobs.{v}" for v in found] + [f"evaluation.{p.stem}" for p in sorted((ROOT / "evaluation").glob("*.py")) if "def main(" in p.read_text(encoding="utf-8")]
+    modules = [f"jobs.{v}" for v in found] + [
+        f"evaluation.{p.stem}" for p in sorted((ROOT / "evaluation").glob("*.py")) if "def main(" in p.read_text(encoding="utf-8")
+    ]
     parts = {
         "VALUES": "\n".join(f'    {key}) _serl_words "{" ".join(values)}" ;;' for key, values in allowed.items() if values),
         "STAGES": " ".join(get_args(StageName)),
@@ -164,6 +175,8 @@ def _case(options: list[str], kinds: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m jobs.completion", description="Print a shell's completions: source <(python -m jobs.completion bash).")
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.completion", description="Print a shell's completions: source <(python -m jobs.completion bash)."
+    )
     parser.add_argument("shell", choices=SHELLS)
     print(script(parser.parse_args().shell))

@@ -74,7 +74,12 @@ def changed(first: Mapping[str, Leaf], second: Mapping[str, Leaf]) -> list[tuple
 def code_files(first: Path, second: Path) -> Iterator[str]:
     """Files of the frozen code that one of the two has otherwise, or not at all."""
     for package in PACKAGES:
-        names = {str(p.relative_to(root)) for root in (first, second) for p in (root / package).rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+        names = {
+            str(p.relative_to(root))
+            for root in (first, second)
+            for p in (root / package).rglob("*")
+            if p.is_file() and "__pycache__" not in p.parts
+        }
         for name in names:
             a, b = first / name, second / name
             if not (a.is_file() and b.is_file() and filecmp.cmp(a, b, shallow=False)):
@@ -116,7 +121,9 @@ def _fields(name: str, first: float, second: float, found: Paired) -> dict[str, 
     return shown | {"p": found.p, "p_mcnemar": found.p_mcnemar, "n": found.n, "verdict": found.verdict}
 
 
-def _show(console: Console, runs: tuple[Run, Run], keys: Sequence[tuple[str, Leaf, Leaf]], files: Sequence[str], data_from: str | None) -> None:
+def _show(
+    console: Console, runs: tuple[Run, Run], keys: Sequence[tuple[str, Leaf, Leaf]], files: Sequence[str], data_from: str | None
+) -> None:
     first, second = runs
     if keys:
         console.print(_table(("key", first.root.name, second.root.name), [(k, _text(a), _text(b)) for k, a, b in keys]))
@@ -124,12 +131,16 @@ def _show(console: Console, runs: tuple[Run, Run], keys: Sequence[tuple[str, Lea
         console.print("the configurations are equal")
     more = f" and {len(files) - MAX_FILES} more" if len(files) > MAX_FILES else ""
     listed = f": {', '.join(files[:MAX_FILES])}{more}" if files else ""
-    console.print(f"\ncode: {first.code} and {second.code}, {len(files)} files differ{listed}", markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        f"\ncode: {first.code} and {second.code}, {len(files)} files differ{listed}", markup=False, highlight=False, soft_wrap=True
+    )
     said = f"their data differ from {data_from} on" if data_from else "what both have done has the same data"
     console.print(said, markup=False, highlight=False)
 
 
-def _show_scores(console: Console, runs: tuple[Run, Run], rounds: Sequence[int | None], scores: Mapping[str, tuple[float, float, Paired]]) -> None:
+def _show_scores(
+    console: Console, runs: tuple[Run, Run], rounds: Sequence[int | None], scores: Mapping[str, tuple[float, float, Paired]]
+) -> None:
     if not scores:
         console.print("they have no scores in common")
         return

@@ -178,7 +178,9 @@ def job_script(cluster: Slurm, asked: Resources, folder: Path, data: Path, modul
     }
     lines = [f"#SBATCH --{k}" if v is True else f"#SBATCH --{k}={v}" for k, v in options.items() if v is not False]
     python = cluster.python or shlex.quote(sys.executable)
-    command = f"srun {python} -m jobs.health.canary {shlex.quote(str(data))} {' '.join(modules)} --into {shlex.quote(str(folder / 'facts.json'))}"
+    command = (
+        f"srun {python} -m jobs.health.canary {shlex.quote(str(data))} {' '.join(modules)} --into {shlex.quote(str(folder / 'facts.json'))}"
+    )
     return "\n".join(["#!/bin/bash", *lines, "", *cluster.setup, f"export PYTHONPATH={shlex.quote(str(ROOT))}", command, ""])
 
 

@@ -31,7 +31,11 @@ def _hand_over(run: Run, cluster: Slurm) -> int:
     """Submit what is missing, and leave: nobody is needed from here on."""
     console = Console()
     for s in submit_missing(run, cluster):
-        text = f"Slurm takes no more jobs for now: job {s.id} submits the rest" if s.job == RELAY else f"{s.job}: {len(s.shards)} shards as job {s.id}"
+        text = (
+            f"Slurm takes no more jobs for now: job {s.id} submits the rest"
+            if s.job == RELAY
+            else f"{s.job}: {len(s.shards)} shards as job {s.id}"
+        )
         console.print(text, highlight=False)
     console.print(f"{run.root.name} is in the queue; look with `python -m jobs.status {run.root.name} --watch`", highlight=False)
     return 0

@@ -67,7 +67,9 @@ def of_run(run: Run, *, keep_checkpoints: int | None = None) -> Iterator[Item]:
         yield from (measure(name, "temporaries", p) for p in _entries(run.stage_dir(round, stage)) if _temporary(p))
         if all(manifest for _, manifest in shards):
             folder = run.root / "logs" / job_name(round, stage)
-            yield from (measure(name, "submission files", p) for f in _entries(folder) for p in _entries(f) if _SUBMISSION.fullmatch(p.name))
+            yield from (
+                measure(name, "submission files", p) for f in _entries(folder) for p in _entries(f) if _SUBMISSION.fullmatch(p.name)
+            )
     yield from (measure(name, "temporaries", p) for p in _entries(run.root) if _temporary(p) or p.name.startswith(".code."))
     if (run.root / "code").is_dir() and not (run.root / "code").is_symlink():
         yield from (measure(name, "caches", p) for p in sorted((run.root / "code").rglob("__pycache__")))
@@ -76,7 +78,11 @@ def of_run(run: Run, *, keep_checkpoints: int | None = None) -> Iterator[Item]:
 def _of_shard(run: Run, shard: Shard, manifest: Manifest | None, keep_checkpoints: int | None) -> Iterator[Item]:
     """Of a shard that is done, all that its manifest does not name; of another, only what no attempt to come would use."""
     folder = run.stage_dir(shard.round, shard.stage) / shard.name
-    named = {file.name.partition("/")[2].partition("/")[0] for file in manifest.files if file.name.startswith(f"{shard.name}/")} if manifest else set()
+    named = (
+        {file.name.partition("/")[2].partition("/")[0] for file in manifest.files if file.name.startswith(f"{shard.name}/")}
+        if manifest
+        else set()
+    )
     for entry in _entries(folder):
         kind = _kind(entry)
         if entry.name not in named if manifest else _abandoned(entry):

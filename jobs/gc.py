@@ -34,7 +34,9 @@ def body(argv: Sequence[str]) -> int:
     p.add_argument("run", nargs="*", help="look at these runs only; without them, at all, and at what belongs to none")
     p.add_argument("--apply", action="store_true", help="remove what is listed")
     p.add_argument("--older-than", type=float, default=1.0, metavar="HOURS", help="leave what changed since (default: 1)")
-    p.add_argument("--keep-checkpoints", type=int, metavar="N", help="of trainings that are not done, keep only so many complete checkpoints")
+    p.add_argument(
+        "--keep-checkpoints", type=int, metavar="N", help="of trainings that are not done, keep only so many complete checkpoints"
+    )
     args = p.parse_intermixed_args(argv)
     if args.keep_checkpoints is not None and args.keep_checkpoints < 1:
         raise RunError("--keep-checkpoints: at least 1; the last complete checkpoint is never removed")
@@ -116,7 +118,11 @@ def _told(found: Sequence[Item], skipped: Sequence[str], *, applied: bool) -> An
         Console().print(table)
     for why in skipped:
         console.print(f"left alone: {why}", markup=False, highlight=False, style="yellow")
-    done = f"removed {total[0]:,} inodes, {total[1] / 1e6:,.1f} MB" if applied else f"{total[0]:,} inodes, {total[1] / 1e6:,.1f} MB can go: add --apply"
+    done = (
+        f"removed {total[0]:,} inodes, {total[1] / 1e6:,.1f} MB"
+        if applied
+        else f"{total[0]:,} inodes, {total[1] / 1e6:,.1f} MB can go: add --apply"
+    )
     console.print(done if found else "nothing can go", highlight=False)
     items = [{"run": owner, "kind": kind, "inodes": inodes, "bytes": size} for (owner, kind), (inodes, size) in sorted(sums.items())]
     return Answer(fields={"applied": applied, "items": items, "inodes": total[0], "bytes": total[1], "skipped": list(skipped)})

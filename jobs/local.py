@@ -129,7 +129,15 @@ class LocalChain:
         )  # fmt: skip
         cores = self.machine.cores if job.stage == "curate" else max(1, self.machine.cores // self.machine.slots)
         task = Task(
-            root=str(self.run.root), shard=shard, submission=self._number, device=self.machine.device, cores=cores, folder=str(folder), launcher=Process.of(os.getpid()), hang_s=self.cluster.hang_s, gpus=len(gpus),
+            root=str(self.run.root),
+            shard=shard,
+            submission=self._number,
+            device=self.machine.device,
+            cores=cores,
+            folder=str(folder),
+            launcher=Process.of(os.getpid()),
+            hang_s=self.cluster.hang_s,
+            gpus=len(gpus),
         )
         submitted = self._submit(executor, task)
         pid = int(submitted.job_id)

@@ -45,7 +45,9 @@ def body(argv: Sequence[str]) -> int:
         return _follow(run, shards, args.attempt, console)
     found = _found(run, shards, args.attempt)
     if args.attempt and not found:
-        raise RunError(f"no attempt {args.attempt} at {args.stage or 'any stage'} of {run.root.name}; `python -m jobs.logs {run.root.name}` lists them")
+        raise RunError(
+            f"no attempt {args.attempt} at {args.stage or 'any stage'} of {run.root.name}; `python -m jobs.logs {run.root.name}` lists them"
+        )
     if not args.stage:
         Console().print(_overview(found) if found else Text(f"{run.root.name}: nothing has been tried yet"))
     else:
@@ -99,7 +101,9 @@ def _print(lines: Sequence[Line], attempt: Attempt, console: Console) -> None:
     for line in lines:
         clock = datetime.fromtimestamp(line.time).strftime("%H:%M:%S")
         style = "cyan" if line.text.startswith("* ") else None
-        console.print(f"{clock} {f'{line.rank}| ' if several else ''}{visible(line.text, MAX_LINE)}", markup=False, highlight=False, style=style)
+        console.print(
+            f"{clock} {f'{line.rank}| ' if several else ''}{visible(line.text, MAX_LINE)}", markup=False, highlight=False, style=style
+        )
 
 
 def _follow(run: Run, shards: Sequence[Shard], only: str | None, console: Console) -> int:

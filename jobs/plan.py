@@ -97,7 +97,9 @@ def estimate(config: RunConfig, job: Job, num_parameters: int) -> Estimate:
     tokens = int(_tokens(config, job.stage) * share)
     lasting, temporary = _bytes(config, job, num_parameters)
     sampled = tokens * BYTES_PER_SAMPLED_TOKEN
-    return Estimate(tokens=tokens, files=3 * len(job.missing), bytes=int(sampled + lasting * share), temporary_bytes=int(sampled + temporary * share))
+    return Estimate(
+        tokens=tokens, files=3 * len(job.missing), bytes=int(sampled + lasting * share), temporary_bytes=int(sampled + temporary * share)
+    )
 
 
 def bytes_needed(estimates: Sequence[Estimate]) -> int:
@@ -111,7 +113,9 @@ def _tokens(config: RunConfig, stage: StageName) -> int:
         case "propose" if config.propose:
             return config.propose.prompts * config.propose.sampling.max_tokens
         case "respond" if config.respond:
-            questions = config.curate.max_instructions if config.curate else config.respond.problems.per_round if config.respond.problems else 0
+            questions = (
+                config.curate.max_instructions if config.curate else config.respond.problems.per_round if config.respond.problems else 0
+            )
             return (questions + config.respond.anchors) * config.respond.samples * config.respond.sampling.max_tokens
         case "score" if config.score:
             problems = sum(_num_problems(config, name) for name in config.score.asked)

@@ -30,7 +30,9 @@ def show_plan(config: RunConfig, jobs: Sequence[Job], cluster: Local | Slurm, da
             hours = sum(cluster.resources(job.stage).gpu_hours * len(job.missing) for job in jobs)
             console.print(f"at most {hours:,.1f} GPU-hours, if every task used its whole time limit", highlight=False)
             for job in jobs:
-                console.print(f"\n# {job.name}\n{sbatch_text(root, config.digest(), cluster, job)}", markup=False, highlight=False, soft_wrap=True)
+                console.print(
+                    f"\n# {job.name}\n{sbatch_text(root, config.digest(), cluster, job)}", markup=False, highlight=False, soft_wrap=True
+                )
     console.print(f"run directory {root}; configuration {config.digest()}", markup=False, highlight=False, soft_wrap=True)
     return told
 
@@ -40,13 +42,24 @@ def _table(config: RunConfig, jobs: Sequence[Job], cluster: Local | Slurm, data:
     known = told.seconds is not None
     gpus = any(j.gpu_hours for j in told.jobs)
     most = "" if known else " <="
-    columns = ("job", "shards", "after", f"tokens{most}", f"files{most}", f"MB{most}", *(["time [90 %]"] if known else []), *(["GPU-hours"] if gpus else []))
+    columns = (
+        "job",
+        "shards",
+        "after",
+        f"tokens{most}",
+        f"files{most}",
+        f"MB{most}",
+        *(["time [90 %]"] if known else []),
+        *(["GPU-hours"] if gpus else []),
+    )
     for column in columns:
         table.add_column(column, justify="left" if column in ("job", "after") else "right")
     rows = told.jobs if known else bounds(config, jobs, data)
     times = [[span(j.seconds), *([f"{j.gpu_hours:,.2f}"] if gpus else [])] for j in told.jobs] if known else [[] for _ in jobs]
     for job, row, more in zip([job for job in jobs if job.missing or not known], rows, times, strict=True):
-        table.add_row(job.name, _shards(job, cluster), ", ".join(job.after), f"{row.tokens:,}", str(row.files), f"{row.bytes / 1e6:.1f}", *more)
+        table.add_row(
+            job.name, _shards(job, cluster), ", ".join(job.after), f"{row.tokens:,}", str(row.files), f"{row.bytes / 1e6:.1f}", *more
+        )
     table.add_section()
     totals = [sum(getattr(r, k) for r in rows) for k in ("tokens", "files", "bytes")]
     whole = [span(told.seconds), *([f"{sum(j.gpu_hours for j in told.jobs):,.2f}"] if gpus else [])] if told.seconds else []

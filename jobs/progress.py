@@ -150,7 +150,9 @@ class Board:
             for state in self._states:
                 if state.done and state.name not in self._said:
                     self._said.add(state.name)
-                    self._console.print(f"{state.name} done in {state.seconds:.0f} s: {told(state.counts)}", highlight=False, soft_wrap=True)
+                    self._console.print(
+                        f"{state.name} done in {state.seconds:.0f} s: {told(state.counts)}", highlight=False, soft_wrap=True
+                    )
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if console.is_terminal:
@@ -159,8 +161,23 @@ class Board:
 
 def status_table(states: list[StageState], now: float) -> Table:
     table = Table(box=None, pad_edge=False, expand=True)  # the results get what the others leave
-    for column, justify in (("job", "left"), ("shards", "right"), ("", "left"), ("at work", "left"), ("rate", "right"), ("ETA", "right"), ("result", "left")):
-        table.add_column(column, justify=justify, no_wrap=True, overflow="ellipsis", min_width=MIN_WIDTHS.get(column), ratio=1 if column == "result" else None)
+    for column, justify in (
+        ("job", "left"),
+        ("shards", "right"),
+        ("", "left"),
+        ("at work", "left"),
+        ("rate", "right"),
+        ("ETA", "right"),
+        ("result", "left"),
+    ):
+        table.add_column(
+            column,
+            justify=justify,
+            no_wrap=True,
+            overflow="ellipsis",
+            min_width=MIN_WIDTHS.get(column),
+            ratio=1 if column == "result" else None,
+        )
     for state in states:
         bar = "#" * round(20 * state.fraction)
         work = ", ".join(f"{g.done}/{g.total} {g.unit}" if g.total else "starting" for g in state.going)

@@ -47,7 +47,9 @@ def write_report(run: Run) -> tuple[Paths, Table]:
         write_atomic(paths.html, render.to_html(title, blocks).encode())
         scalars.write_tensorboard(run, findings, rows)
     except OSError as e:
-        raise RunError(f"{run.root}: the report cannot be written ({e.strerror}); make room, or the folder writable, and write it again") from e
+        raise RunError(
+            f"{run.root}: the report cannot be written ({e.strerror}); make room, or the folder writable, and write it again"
+        ) from e
     return paths, _summary(findings)
 
 
@@ -69,14 +71,20 @@ def write_side_by_side(found: SideBySide, data: Path) -> Paths:
         write_atomic(paths.markdown, render.to_markdown(title, blocks).encode())
         write_atomic(paths.html, render.to_html(title, blocks).encode())
     except OSError as e:
-        raise RunError(f"{folder}: the report cannot be written ({e.strerror}); choose a writable data root with --data or $SERL_DATA") from e
+        raise RunError(
+            f"{folder}: the report cannot be written ({e.strerror}); choose a writable data root with --data or $SERL_DATA"
+        ) from e
     return paths
 
 
 def body(argv: Sequence[str]) -> int:
     p = parser("report", "Write the report of a run, finished or not; of several, their models side by side.")
-    p.add_argument("run", nargs="+", help="a run's name, or its folder; beside others also RUN:ROUND, or RUN:best for the best round on validation")
-    p.add_argument("--tracker", action="append", choices=get_args(Tracker), default=[], help="mirror the finished rounds of a run there too")
+    p.add_argument(
+        "run", nargs="+", help="a run's name, or its folder; beside others also RUN:ROUND, or RUN:best for the best round on validation"
+    )
+    p.add_argument(
+        "--tracker", action="append", choices=get_args(Tracker), default=[], help="mirror the finished rounds of a run there too"
+    )
     args = p.parse_intermixed_args(argv)
     data = data_root(args)
     console = Console()
@@ -92,7 +100,9 @@ def body(argv: Sequence[str]) -> int:
     console.print(summary)
     for line in [f"report: {paths.html}", *told.get("trackers", [])]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    return Answer(fields=told | {"html": str(paths.html), "markdown": str(paths.markdown), "csv": str(paths.csv), "headline": str(summary.caption)})
+    return Answer(
+        fields=told | {"html": str(paths.html), "markdown": str(paths.markdown), "csv": str(paths.csv), "headline": str(summary.caption)}
+    )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ from serl.rundir import RunError
 def body(argv: Sequence[str]) -> int:
     p = parser("resume", "Finish a run: what is done stays, what is missing runs.")
     p.add_argument("run", help="a run's name, or its folder")
-    p.add_argument("--accept", type=int, metavar="ROUND", help="go on in spite of what safety says of this round; later rounds are measured by it")
+    p.add_argument(
+        "--accept", type=int, metavar="ROUND", help="go on in spite of what safety says of this round; later rounds are measured by it"
+    )
     args = p.parse_intermixed_args(argv)
     cluster = load_cluster(args.cluster)
     run = find_run(args.run, data_root(args))

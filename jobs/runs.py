@@ -26,7 +26,11 @@ def find_run(name: str, data: Path) -> Run:
     if not (root / "run.json").is_file():
         known = [r.name for r in list_runs(data)]
         near = difflib.get_close_matches(Path(name).name, known, n=3) or known[:5]
-        hint = f"runs there: {', '.join(near)}" if near else "there are no runs there; set --data or $SERL_DATA to the data root you launched with"
+        hint = (
+            f"runs there: {', '.join(near)}"
+            if near
+            else "there are no runs there; set --data or $SERL_DATA to the data root you launched with"
+        )
         raise RunError(f"{root}: no such run; {hint}")
     return Run.open(root.resolve())
 
@@ -39,8 +43,12 @@ def list_runs(data: Path) -> list[Path]:
 def code_version() -> str:
     """The commit that is checked out, marked where the working tree differs; "unversioned" outside git."""
     try:
-        commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-        dirty = subprocess.run(["git", "status", "--porcelain", *PACKAGES], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", *PACKAGES], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unversioned"
     return f"{commit}-dirty" if dirty else commit

@@ -27,7 +27,14 @@ def submit_spare(run: Run, cluster: Slurm, job: Job, shard: Shard, in_s: int) ->
 
 
 def submit_shards(
-    run: Run, cluster: Slurm, job: Job, shards: Sequence[Shard], after: Sequence[str], *, hold: bool, spare: Mapping[str, str | int] | None = None
+    run: Run,
+    cluster: Slurm,
+    job: Job,
+    shards: Sequence[Shard],
+    after: Sequence[str],
+    *,
+    hold: bool,
+    spare: Mapping[str, str | int] | None = None,
 ) -> Submission:
     token = uuid.uuid4().hex[:12]
     journal = journal_of(run, job.name)
@@ -50,7 +57,9 @@ def submit_shards(
         shutil.rmtree(folder, ignore_errors=True)
         if full(str(e)):
             raise WindowFull(f"{job.name}: sbatch refused: {e}") from e
-        raise SlurmError(f"{job.name}: sbatch refused: {e}; what was submitted stays, `python -m jobs.resume {run.root.name}` submits the rest") from e
+        raise SlurmError(
+            f"{job.name}: sbatch refused: {e}; what was submitted stays, `python -m jobs.resume {run.root.name}` submits the rest"
+        ) from e
     done = replace(intent, id=first.job_id.partition("_")[0])
     journal.add(done)
     return done

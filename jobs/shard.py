@@ -40,8 +40,16 @@ def run_here(run: Run, shard: Shard, machine: Machine) -> Answer:
         print(f"{shard} is done already, by attempt {done.attempt}")
         return _answer(done, done_before=True)
     attempt = f"here-{time.time_ns()}"
-    events = Events(run.root / "events", f"{shard.stage}-r{shard.round:03d}-{shard.index:05d}-{attempt}-0", stage=shard.stage, round=shard.round, shard=shard.index)
-    manifest = execute(Work(run=run, shard=shard, attempt_id=attempt, device=machine.device, cores=machine.cores, events=events, stop=Stop().listen()))
+    events = Events(
+        run.root / "events",
+        f"{shard.stage}-r{shard.round:03d}-{shard.index:05d}-{attempt}-0",
+        stage=shard.stage,
+        round=shard.round,
+        shard=shard.index,
+    )
+    manifest = execute(
+        Work(run=run, shard=shard, attempt_id=attempt, device=machine.device, cores=machine.cores, events=events, stop=Stop().listen())
+    )
     print(f"{shard} done in {manifest.seconds:.1f} s: " + ", ".join(f"{k} {v:g}" for k, v in sorted(manifest.counts.items())))
     return _answer(manifest, done_before=False)
 

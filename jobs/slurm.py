@@ -46,7 +46,9 @@ class Place:
     waited: bool = False
 
 
-def submit_missing(run: Run, cluster: Slurm, *, note: Path | None = None, relay: Relay | None = None, place: Place | None = None) -> list[Submission]:
+def submit_missing(
+    run: Run, cluster: Slurm, *, note: Path | None = None, relay: Relay | None = None, place: Place | None = None
+) -> list[Submission]:
     """Submit what is neither done nor in the queue; returns the new submissions. Whatever of them Slurm has no room for is left to `relay`,
     by default the run's own (`jobs.relay`); then the relay's submission is the last one returned.
 
@@ -187,7 +189,11 @@ class _Launch:
                 ask_slurm(["scancel", str(self.holder.id)])
                 raise self._too_small(WindowFull("Slurm takes a single job of yours at a time"))
             aim(self.holder, after)
-        elif self.place is None and self.relay.folder == self.run.root and (idle := [q.id for q in self.relay.queued(self.queue) if q.state == "PENDING"]):
+        elif (
+            self.place is None
+            and self.relay.folder == self.run.root
+            and (idle := [q.id for q in self.relay.queued(self.queue) if q.state == "PENDING"])
+        ):
             ask_slurm(["scancel", *idle])
         return [*new, self.holder] if left and self.holder else new
 
@@ -220,11 +226,19 @@ def since_launch(run: Run, known: Sequence[Submission]) -> list[Submission]:
 
 
 def _own_relay(run: Run, cluster: Slurm) -> Relay:
-    return Relay(folder=run.root, name=run.root.name, cluster=cluster, code=run.root / "code", arguments=("-m", "jobs.relay", str(run.root)))
+    return Relay(
+        folder=run.root, name=run.root.name, cluster=cluster, code=run.root / "code", arguments=("-m", "jobs.relay", str(run.root))
+    )
 
 
 def sort_queue(
-    jobs: Sequence[Job], recorded: Sequence[Submission], queue: Sequence[Queued], *, replace_held: bool = True, renewed: Collection[str] = (), fresh: Collection[str] = ()
+    jobs: Sequence[Job],
+    recorded: Sequence[Submission],
+    queue: Sequence[Queued],
+    *,
+    replace_held: bool = True,
+    renewed: Collection[str] = (),
+    fresh: Collection[str] = (),
 ) -> tuple[dict[str, dict[int, Queued]], list[str]]:
     """What of the queue is kept, by job name and shard, and the ids of what is in the way of its own replacement.
 

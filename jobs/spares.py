@@ -40,11 +40,17 @@ def look_after_siblings(run: Run, cluster: Slurm, name: str) -> None:
     known = recorded(run)
     queue = look_at_queue()
     spares = {s.token for s in known if s.spare}
-    useless = [q.id for (_, index), q in at_work([s for s in known if s.spare and s.job == name], queue).items() if q.state == "PENDING" and manifests[job.missing[index]]]
+    useless = [
+        q.id
+        for (_, index), q in at_work([s for s in known if s.spare and s.job == name], queue).items()
+        if q.state == "PENDING" and manifests[job.missing[index]]
+    ]
     if useless:
         ask_slurm(["scancel", *useless])
     begun = running_s()
-    working = {index: begun[q.id] for (j, index), q in at_work(known, queue).items() if j == name and q.token not in spares and q.id in begun}
+    working = {
+        index: begun[q.id] for (j, index), q in at_work(known, queue).items() if j == name and q.token not in spares and q.id in begun
+    }
     missing = {s.index: s for s, m in manifests.items() if m is None}
     done_s = [m.seconds for m in manifests.values() if m]
     for index, in_s in late(cluster.stragglers, job.num_shards, done_s, {i: s for i, s in working.items() if i in missing}).items():

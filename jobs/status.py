@@ -94,7 +94,9 @@ def _page(state: State, *, watched: bool) -> list[RenderableType]:
     causes = state.causes()
     lines += status_lines(state.run, " ".join(causes))
     lines += [Text(line, style="red") for line in causes]
-    costs = account(state.run, live=bool(state.activity), slurm=None if watched else ask_sacct)  # sacct asks a database: once, not in a loop
+    costs = account(
+        state.run, live=bool(state.activity), slurm=None if watched else ask_sacct
+    )  # sacct asks a database: once, not in a loop
     lines += [Text(costs.sentence())] if costs.total.attempts else []
     return [*lines, Text(_sentence(state))]
 
@@ -111,7 +113,9 @@ def _sentence(state: State) -> str:
         case "queued":
             return f"{name} is queued"
         case "held":
-            return f"{name} is held" + ("" if state.halt else f"; its jobs.logs say why, `python -m jobs.resume {name}` submits what is missing anew")
+            return f"{name} is held" + (
+                "" if state.halt else f"; its jobs.logs say why, `python -m jobs.resume {name}` submits what is missing anew"
+            )
         case "failed":
             return f"{name} has failed; see `python -m jobs.logs {name}`, mend the cause and `python -m jobs.resume {name}`"
         case "stopped":
@@ -122,7 +126,15 @@ def _list(states: Sequence[State], faults: dict[Path, RunError], data: Path) -> 
     if not states and not faults:
         return [Text(f"no runs in {data / 'runs'}; start one with `python -m jobs.launch CONFIG`")]
     table = Table(box=None, pad_edge=False)
-    for column, justify in (("run", "left"), ("state", "left"), ("shards", "right"), ("", "left"), ("at work", "left"), ("left", "right"), ("queue", "left")):
+    for column, justify in (
+        ("run", "left"),
+        ("state", "left"),
+        ("shards", "right"),
+        ("", "left"),
+        ("at work", "left"),
+        ("left", "right"),
+        ("queue", "left"),
+    ):
         table.add_column(column, justify=justify)
     for s in states:
         shards = f"{sum(g.shards_done for g in s.stages)}/{sum(g.num_shards for g in s.stages)}"

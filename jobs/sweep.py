@@ -32,7 +32,11 @@ ACTIONS = ("status", "cancel", "report")
 
 def body(argv: Sequence[str]) -> Answer:
     p = parser("sweep", "Run a sweep: start it, go on with it, look at it, stop it, or report on it.")
-    p.add_argument("what", metavar="SWEEP.yaml|status|cancel|report", help="a sweep file to launch or go on with; or what to do with a sweep that was launched")
+    p.add_argument(
+        "what",
+        metavar="SWEEP.yaml|status|cancel|report",
+        help="a sweep file to launch or go on with; or what to do with a sweep that was launched",
+    )
     p.add_argument("name", nargs="?", help="after status, cancel and report: the sweep's name")
     p.add_argument("--dry-run", action="store_true", help="print trials, what they share and what that saves, and stop")
     args = p.parse_intermixed_args(argv)

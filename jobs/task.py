@@ -180,7 +180,9 @@ class Task:
             return None
         tries_path(run, self.shard).unlink()  # whoever releases the job gives it as many again
         word = "held" if self.hold else "given up"
-        record_failure(run, self.shard, attempt, f"{word}: {self.max_attempts} attempts without progress; their log is in {self.folder}", "")
+        record_failure(
+            run, self.shard, attempt, f"{word}: {self.max_attempts} attempts without progress; their log is in {self.folder}", ""
+        )
         return "requeuehold" if self.hold else ""
 
 
@@ -199,7 +201,9 @@ def fruitless(run: Run, shard: Shard) -> int:
     """How many attempts in a row, this one included, found the shard's folder as the one before had: no part, no checkpoint more."""
     path = tries_path(run, shard)
     path.parent.mkdir(parents=True, exist_ok=True)
-    files = (os.path.relpath(os.path.join(folder, name), path.parent) for folder, _, names in os.walk(path.parent) for name in names)  # without a stat
+    files = (
+        os.path.relpath(os.path.join(folder, name), path.parent) for folder, _, names in os.walk(path.parent) for name in names
+    )  # without a stat
     found = sorted(name for name in files if name != path.name and not os.path.basename(name).startswith("."))
     try:
         before = json.loads(path.read_bytes())

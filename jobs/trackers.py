@@ -40,7 +40,9 @@ def check(names: Sequence[Tracker]) -> None:
     """Refuses a tracker whose package is not there, before anything runs."""
     for name in names:
         if importlib.util.find_spec(name) is None:
-            raise ValueError(f"trackers: {name} is not installed here; `slurm/python -m pip install {PACKAGES[name]}`, or take it out of trackers")
+            raise ValueError(
+                f"trackers: {name} is not installed here; `slurm/python -m pip install {PACKAGES[name]}`, or take it out of trackers"
+            )
 
 
 def mirror(run: Run, names: Sequence[Tracker]) -> list[str]:
@@ -112,7 +114,11 @@ def _mlflow(run: Run, done: Sequence[Round], over: bool) -> str:
         found = client.get_experiment_by_name(PROJECT)
         experiment = found.experiment_id if found else client.create_experiment(PROJECT)
         known = client.search_runs([experiment], filter_string=f"tags.serl_digest = '{run.digest}'", max_results=1)
-        there = known[0] if known else client.create_run(experiment, run_name=run.root.name, tags={"serl_digest": run.digest, "serl_code": run.code})
+        there = (
+            known[0]
+            if known
+            else client.create_run(experiment, run_name=run.root.name, tags={"serl_digest": run.digest, "serl_code": run.code})
+        )
         id = there.info.run_id
         if not known:
             client.log_batch(id, params=[Param(k, v[:MAX_PARAMETER]) for k, v in parameters(run)])

@@ -55,7 +55,9 @@ def body(argv: Sequence[str]) -> Answer:
     p = parser("whatif", "When a run or a sweep would be done on other nodes, limits and preemption rates, and what would cost least.")
     p.add_argument("what", metavar="CONFIG|SWEEP.yaml", type=Path, help="a run file or a sweep file")
     p.add_argument("override", nargs="*", help="changes to the run file, like respond.shards=32")
-    p.add_argument("--nodes", type=_counts, default=(None,), help="nodes to try, like 2,4,8 (default: all that the plan can use; here, this machine)")
+    p.add_argument(
+        "--nodes", type=_counts, default=(None,), help="nodes to try, like 2,4,8 (default: all that the plan can use; here, this machine)"
+    )
     p.add_argument("--array-limit", type=_counts, default=(None,), help="running tasks of one array to try (default: the cluster file's)")
     p.add_argument("--preempt-per-hour", type=_rate, default=0.0, help="how often a running node is taken away (default: 0)")
     p.add_argument("--grace-s", type=_rate, default=0.0, help="seconds that a preempted task has to reach a safe point (default: 0)")
@@ -133,7 +135,9 @@ def _chain(args: argparse.Namespace) -> Chain:
     planner = _planner(config, cluster, data)
     jobs = tuple(plan(config, lambda shard: False))
     loads = tuple(planner.load(job) for job in jobs)
-    return Chain(name=config.name, config=config, jobs=jobs, loads=loads, planner=planner, gpus={j.name: planner.site.gpus[j.stage] for j in jobs})
+    return Chain(
+        name=config.name, config=config, jobs=jobs, loads=loads, planner=planner, gpus={j.name: planner.site.gpus[j.stage] for j in jobs}
+    )
 
 
 def _is_sweep(path: Path) -> bool:
@@ -182,7 +186,9 @@ def _sweep_chain(path: Path, cluster: Local | Slurm, data: Path) -> Chain:
             if names[job.name] not in loads:
                 before = (*job.after, scored[job.name]) if job.name in scored else job.after
                 turn = () if job.name in keys or any(n not in keys for n in before) else tails.get(lane, ())
-                loads[names[job.name]] = dataclasses.replace(planner.load(job), name=names[job.name], after=(*(names[n] for n in before), *turn))
+                loads[names[job.name]] = dataclasses.replace(
+                    planner.load(job), name=names[job.name], after=(*(names[n] for n in before), *turn)
+                )
                 gpus[names[job.name]] = planner.site.gpus[job.stage]
         own = {n for job in jobs for n in (names[a] for a in job.after)}
         tails[lane] = tuple(n for n in names.values() if n not in own)
@@ -268,7 +274,9 @@ def _rounded(x: float) -> float:
 def _show(found: Mapping[str, list], chain: Chain, console: Console, data: Path) -> None:
     site: Site = chain.planner.site
     known = chain.planner.known
-    console.print(f"{chain.name} on {site.label}, as {known.model} was measured there in {len(known.runs)} runs", highlight=False, markup=False)
+    console.print(
+        f"{chain.name} on {site.label}, as {known.model} was measured there in {len(known.runs)} runs", highlight=False, markup=False
+    )
     table = _table("nodes", "array", "done after", "90 % by", "tasks use", "lost", "restarts", "taken", "GPU-h")
     for w in found["worlds"]:
         times = [_time(w[k]) for k in ("median_s", "high_s", "used_s", "lost_s", "repeated_s")]

@@ -88,7 +88,11 @@ class Relay:
             "qos": own.qos, "constraint": own.constraint, **_when(after),
         }  # fmt: skip
         asked = options | {k.replace("_", "-"): v for k, v in own.extra.items()}
-        flags = [f"#SBATCH --{k}" if v is True else f"#SBATCH --{k}={shlex.quote(str(v))}" for k, v in sorted(asked.items()) if v is not None and v is not False]
+        flags = [
+            f"#SBATCH --{k}" if v is True else f"#SBATCH --{k}={shlex.quote(str(v))}"
+            for k, v in sorted(asked.items())
+            if v is not None and v is not False
+        ]
         python = self.cluster.python or shlex.quote(sys.executable)
         setup = [*SETUP, f"export PYTHONPATH={shlex.quote(str(self.code))} PYTHONSAFEPATH=1", *self.cluster.setup]
         command = f"{python} -u {shlex.join(self.arguments)} {shlex.quote(str(log))}/after-$me"

@@ -47,7 +47,9 @@ class Corpus(Section):
     steps_share: Fraction = Field(default=0.65, description="word problems solved step by step rather than at a glance")
     steps_share_expressions: Fraction = 0.35
     seeds: Count = 100
-    problems: Natural = Field(default=2000, description="labelled problems for the controls with verified reward; self-play never reads them")
+    problems: Natural = Field(
+        default=2000, description="labelled problems for the controls with verified reward; self-play never reads them"
+    )
     test_problems: Count = 500
     choice_problems: Count = 200
     validation_problems: Count = Field(default=100, description="other held-out problems, to choose rounds and settings by")
@@ -101,7 +103,9 @@ class Engine(Section):
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_model_len: Count
-    kv_cache_gib: float | None = Field(default=None, gt=0.0, description="fixed KV cache; needed on CPUs. null: a share of the GPU's memory")
+    kv_cache_gib: float | None = Field(
+        default=None, gt=0.0, description="fixed KV cache; needed on CPUs. null: a share of the GPU's memory"
+    )
     gpu_memory_utilization: Fraction = 0.9
     tensor_parallel: Count = 1
     eager: bool = Field(default=False, description="no graph capture: faster start, slower tokens")
@@ -139,7 +143,21 @@ class Quality(Section):
 
     min_words: Natural = 4
     max_words: Count = 150
-    banned_words: tuple[str, ...] = ("image", "images", "graph", "graphs", "picture", "pictures", "file", "files", "map", "maps", "draw", "plot", "go to")
+    banned_words: tuple[str, ...] = (
+        "image",
+        "images",
+        "graph",
+        "graphs",
+        "picture",
+        "pictures",
+        "file",
+        "files",
+        "map",
+        "maps",
+        "draw",
+        "plot",
+        "go to",
+    )
     banned_starts: tuple[str, ...] = ("Write a program",)
     ascii_start: bool = Field(default=True, description="the first character must be an ASCII letter, digit, '$' or backslash")
 
@@ -209,14 +227,17 @@ class Score(Section):
 
     shards: Count
     benchmarks: tuple[str, ...] = Field(min_length=1)
-    validation: tuple[str, ...] = Field(default=(), description="benchmarks to choose by (a round, a sweep's best setting); reported apart, never in a headline")
+    validation: tuple[str, ...] = Field(
+        default=(), description="benchmarks to choose by (a round, a sweep's best setting); reported apart, never in a headline"
+    )
     max_tokens: Count
     samples: Natural = 0
     temperature: Positive = 1.0
     top_p: Nucleus = 0.95
     choice_shots: Natural = Field(default=5, description="worked examples in multiple-choice prompts")
     protocol: Literal["native", "serl", "qwen25_math"] = Field(
-        default="native", description="native: the run's prompts; else another project's literal prompts and stops (evaluation/protocols.py)"
+        default="native",
+        description="native: the run's prompts; else another project's literal prompts and stops (evaluation/protocols.py)",
     )
     choice_format: Literal["auto", "plain"] = Field(
         default="auto", description="auto: through the chat template where there is one; plain: the official MMLU-Pro text"

@@ -93,7 +93,9 @@ def read(path: Path) -> Source:
 
 def validate(model: type[M], source: Source, *, nulls_mean: Sequence[str] = ()) -> M:
     """The section that a source describes. `key: null` takes an inherited key away, but for the top-level keys of `nulls_mean`, where it is a value."""
-    tree = _without_nulls({k: v for k, v in source.tree.items() if k not in nulls_mean}) | {k: source.tree[k] for k in nulls_mean if k in source.tree}
+    tree = _without_nulls({k: v for k, v in source.tree.items() if k not in nulls_mean}) | {
+        k: source.tree[k] for k in nulls_mean if k in source.tree
+    }
     try:
         return model.model_validate_json(json.dumps(tree))
     except TypeError as e:  # a YAML tag such as !!binary

@@ -42,7 +42,9 @@ class Generator:
         )  # fmt: skip
         self.tokenizer: Tokenizer = self._llm.get_tokenizer()
 
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, *, num_samples: int, seeds: Sequence[int]) -> list[tuple[Completion, ...]]:
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, *, num_samples: int, seeds: Sequence[int]
+    ) -> list[tuple[Completion, ...]]:
         """`num_samples` completions of each prompt. Log-probabilities are those of the distribution that was sampled from.
 
         At temperature 1, top_p 1 and no penalties that is the policy itself. Prompts must leave room for `sampling.max_tokens`.

@@ -136,7 +136,9 @@ def fill(pieces: Sequence[Piece], paths: Iterable[Path]) -> None:
                 for piece in wanted.get((kind, name), ()):
                     found += _copy_overlap(piece, int(start), file.get_slice(key))
     if found != (needed := sum(len(p.value_N) for p in pieces)):
-        raise ValueError(f"{path.parent}: has {found} of the {needed} numbers needed; it is of another model, or of another version of this code")
+        raise ValueError(
+            f"{path.parent}: has {found} of the {needed} numbers needed; it is of another model, or of another version of this code"
+        )
 
 
 def _copy_overlap(piece: Piece, start: int, stored) -> int:

@@ -62,7 +62,9 @@ def _dataset(source: HubProblems) -> Iterator[tuple[str, object]]:
     try:
         rows = load_dataset(source.name, split=source.split)
     except (OSError, ValueError, RuntimeError) as e:
-        raise ValueError(f"dataset {source.name!r}, split {source.split!r}: cannot be loaded ({e}); give a local folder, or a jsonl file") from e
+        raise ValueError(
+            f"dataset {source.name!r}, split {source.split!r}: cannot be loaded ({e}); give a local folder, or a jsonl file"
+        ) from e
     for number, row in enumerate(rows, 1):
         yield f"dataset {source.name} row {number}", row
 
@@ -72,7 +74,9 @@ def _problems(rows: Iterable[tuple[str, object]], question: str, gold: str | Non
     for place, row in rows:
         if not isinstance(row, dict):
             raise ValueError(f"{place}: a {type(row).__name__}, not a JSON object")  # noqa: TRY004 (the user's data is wrong, not a caller's type)
-        problems.append(Problem(id=f"{len(problems):06d}", question=_field(row, question, place), gold=_field(row, gold, place) if gold else None))
+        problems.append(
+            Problem(id=f"{len(problems):06d}", question=_field(row, question, place), gold=_field(row, gold, place) if gold else None)
+        )
     if not problems:
         raise ValueError(f"{source}: empty; give at least one problem")
     return problems
@@ -80,7 +84,9 @@ def _problems(rows: Iterable[tuple[str, object]], question: str, gold: str | Non
 
 def _field(row: dict, name: str, place: str) -> str:
     if name not in row:
-        raise ValueError(f"{place}: no field {name!r}; it has {', '.join(map(repr, row)) or 'none'}: name the right one in the configuration")
+        raise ValueError(
+            f"{place}: no field {name!r}; it has {', '.join(map(repr, row)) or 'none'}: name the right one in the configuration"
+        )
     value = row[name]
     text = value if isinstance(value, str) else json.dumps(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
     if not text.strip():

@@ -8,7 +8,12 @@ from serl.config import Majority, RandomReward, Verified
 
 
 def rewards(
-    reward: Majority | Verified | RandomReward, *, labels: Sequence[int | None], winner: int | None, correct: Sequence[bool | None], rng: random.Random
+    reward: Majority | Verified | RandomReward,
+    *,
+    labels: Sequence[int | None],
+    winner: int | None,
+    correct: Sequence[bool | None],
+    rng: random.Random,
 ) -> tuple[float, ...]:
     """One number per answer. `correct[i]` says whether answer i equals the gold answer (None: no gold, no answer, or undecided)."""
     match reward:

@@ -48,7 +48,9 @@ class Silence(Rule):
 class Monotony(Rule):
     """Different questions get one and the same answer: the cheapest way to agree."""
 
-    rise: Fraction = Field(default=0.25, description="fires if the share of questions with the commonest answer is above the first round's by more")
+    rise: Fraction = Field(
+        default=0.25, description="fires if the share of questions with the commonest answer is above the first round's by more"
+    )
 
 
 class Entropy(Rule):
@@ -62,7 +64,9 @@ class Length(Rule):
     """Answers have become much longer or shorter."""
 
     action: Action = "warn"
-    factor: Annotated[float, Field(gt=1.0)] = Field(default=2.0, description="fires if the mean length grew or shrank by more than this factor")
+    factor: Annotated[float, Field(gt=1.0)] = Field(
+        default=2.0, description="fires if the mean length grew or shrank by more than this factor"
+    )
 
 
 class Duplicates(Rule):

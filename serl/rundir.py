@@ -193,7 +193,9 @@ class Run:
         """All manifests of a stage; refuses while one is missing."""
         found = [self.manifest(s) for s in self.shards(round, stage)]
         if missing := [i for i, m in enumerate(found) if m is None]:
-            raise RunError(f"{self.stage_dir(round, stage)}: shards {missing} are not done; `python -m jobs.resume {self.root.name}` runs them")
+            raise RunError(
+                f"{self.stage_dir(round, stage)}: shards {missing} are not done; `python -m jobs.resume {self.root.name}` runs them"
+            )
         inputs = {json.dumps(m.inputs, sort_keys=True) for m in found}
         if len(inputs) > 1:
             remedy = "restore the input that was changed, or remove the manifests (shard_*.json) that name the wrong ones and resume"
@@ -207,7 +209,9 @@ class Run:
         """The content of a shard's file, its first where it has others beside it, checked against its digest."""
         file = manifest.files[0]
         path = self.path(manifest, file)
-        remedy = f"remove {self.stage_dir(manifest.shard.round, manifest.shard.stage) / manifest.shard.name}.json and resume to redo the shard"
+        remedy = (
+            f"remove {self.stage_dir(manifest.shard.round, manifest.shard.stage) / manifest.shard.name}.json and resume to redo the shard"
+        )
         try:
             data = path.read_bytes()
         except FileNotFoundError:

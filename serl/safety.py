@@ -68,7 +68,9 @@ class Alarm:
     figures: Mapping[str, float]
 
 
-def take_vitals(round: int, groups: Sequence[Group], kept: int, answers: Mapping[str, float], curated: Mapping[str, float] | None) -> Vitals:
+def take_vitals(
+    round: int, groups: Sequence[Group], kept: int, answers: Mapping[str, float], curated: Mapping[str, float] | None
+) -> Vitals:
     """`kept` of the round's own groups are trained on; `answers` and `curated` are the counts of respond and curate, summed over shards."""
     own = [g for g in groups if g.role == "train"]
     anchors = [g for g in groups if g.role == "anchor"]

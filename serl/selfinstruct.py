@@ -131,8 +131,12 @@ def twins(texts: Sequence[str], pool: Sequence[str], max_rouge_l: float) -> list
                 found.append(Twin(reason="exact_duplicate", like=text, rouge_l=1.0))
                 continue
             seen.add(text)
-            like = (others[near[i]], known[near[i]]) if near[i] >= 0 else next(((codes[j], block[j]) for j in accepted if inside[i, j]), None)
-            found.append(like and Twin(reason="near_duplicate", like=like[1], rouge_l=round(Indel.normalized_similarity(codes[i], like[0]), 3)))
+            like = (
+                (others[near[i]], known[near[i]]) if near[i] >= 0 else next(((codes[j], block[j]) for j in accepted if inside[i, j]), None)
+            )
+            found.append(
+                like and Twin(reason="near_duplicate", like=like[1], rouge_l=round(Indel.normalized_similarity(codes[i], like[0]), 3))
+            )
             if like is None:
                 accepted.append(i)
         others += [codes[i] for i in accepted]

@@ -73,7 +73,9 @@ class Train(Training):
     """Reinforcement learning on the round's groups whose vote is informative."""
 
     objective: PolicyObjective
-    agreement: tuple[Fraction, Fraction] = Field(default=(0.2, 0.8), description="keep a group iff low <= share of rewarded answers <= high")
+    agreement: tuple[Fraction, Fraction] = Field(
+        default=(0.2, 0.8), description="keep a group iff low <= share of rewarded answers <= high"
+    )
     batch_samples: Count = Field(default=16, description="completions in one optimizer step, over all ranks")
     max_steps: Count | None = Field(default=None, description="stop the round after this many optimizer steps")
     loss_mean: Literal["token", "sequence"] = "token"

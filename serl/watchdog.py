@@ -146,7 +146,11 @@ def _end(post: Post, file: int, beat: Beat, limit_s: float) -> None:
     last.daemon = True
     last.start()
     remedy = "if this was work and no hang, raise hang_s in the cluster file"
-    print(f"\n{beat.host}: {beat.phase!r} has lasted {beat.phase_s:.0f} s, its limit is {limit_s:.0f} s; {remedy}. All stacks:", file=sys.stderr, flush=True)
+    print(
+        f"\n{beat.host}: {beat.phase!r} has lasted {beat.phase_s:.0f} s, its limit is {limit_s:.0f} s; {remedy}. All stacks:",
+        file=sys.stderr,
+        flush=True,
+    )
     faulthandler.dump_traceback(all_threads=True)
     before = read_beats(post)
     for _ in range(3):
@@ -155,7 +159,9 @@ def _end(post: Post, file: int, beat: Beat, limit_s: float) -> None:
     after = read_beats(post)
     missing = silent(before, after)
     hosts = sorted({b.host for b in missing or after.values()} or {beat.host})
-    post.events.add("hung", phase=beat.phase, seconds=beat.phase_s, host=beat.host, silent=", ".join(f"rank {b.rank} on {b.host}" for b in missing))
+    post.events.add(
+        "hung", phase=beat.phase, seconds=beat.phase_s, host=beat.host, silent=", ".join(f"rank {b.rank} on {b.host}" for b in missing)
+    )
     record_hang(post, hosts, beat)
     _kill([b for b in missing if b.host == beat.host])
     os._exit(EXIT_HUNG)

@@ -21,7 +21,12 @@ SMALL: dict = {
     "stages": ["propose", "curate", "respond", "train"],
     "base": {"kind": "checkpoint", "path": "base"},
     "seeds": {"kind": "jsonl", "path": "seeds.jsonl", "gold": "answer"},
-    "prompts": {"propose_system": "Write.", "propose_opening": "Questions:", "respond_user": "{question}", "respond_plain": "Q: {question}\nA:"},
+    "prompts": {
+        "propose_system": "Write.",
+        "propose_opening": "Questions:",
+        "respond_user": "{question}",
+        "respond_plain": "Q: {question}\nA:",
+    },
     "engine": {"max_model_len": 512},
     "propose": {"shards": 2, "prompts": 8, "sampling": {"temperature": 1.0, "max_tokens": 64}},
     "curate": {"max_instructions": 16},

@@ -99,7 +99,9 @@ def group_index(run: Run, round: int) -> Index:
     """One row per question that was answered."""
     files, complete = done_files(run, round, "respond")
     tables = [pq.read_table(path, columns=LIGHT, memory_map=True) for path in files]
-    table = (pa.concat_tables(tables) if tables else pa.table({n: pa.array([], GROUP_SCHEMA.field(n).type) for n in LIGHT})).combine_chunks()
+    table = (
+        pa.concat_tables(tables) if tables else pa.table({n: pa.array([], GROUP_SCHEMA.field(n).type) for n in LIGHT})
+    ).combine_chunks()
     reward = _list_means(table["rewards"])
     numbers = {name: table[name].to_numpy() for name in ("agreement", "margin")} | {"reward": reward}
     words = {"fate": fates(table, reward, run.config), "role": _objects(table["role"])}
@@ -145,7 +147,10 @@ def _row_group(path: Path, number: int) -> pa.Table:
 
 
 RESPONSE = pa.schema(
-    [(name, pa.string()) for name in ("benchmark", "id", "mode", "response", "finish_reason", "gold", "subject", "level", "extracted", "verdict")]
+    [
+        (name, pa.string())
+        for name in ("benchmark", "id", "mode", "response", "finish_reason", "gold", "subject", "level", "extracted", "verdict")
+    ]
     + [("sample", pa.int32()), ("label", pa.int32())]
 )
 
@@ -158,7 +163,9 @@ def response_index(run: Run, round: int) -> Index:
     return Index(table=table, words=words, numbers={}, texts=("id", "response", "gold", "extracted"), files=(), complete=complete)
 
 
-INSTRUCTION = pa.schema([("text", pa.string()), ("id", pa.string()), ("like", pa.string()), ("rouge_l", pa.float64()), ("group", pa.int64())])
+INSTRUCTION = pa.schema(
+    [("text", pa.string()), ("id", pa.string()), ("like", pa.string()), ("rouge_l", pa.float64()), ("group", pa.int64())]
+)
 
 
 def instruction_index(run: Run, round: int, groups: Index) -> Index:

@@ -83,18 +83,28 @@ def chips(page: str, query: Query, name: str, counts: Mapping[str, int]) -> str:
         return ""
     base = {**query, "page": ""}
     shown = [link(page, {**base, name: ""}, "all", here=not query.get(name))]
-    shown += [link(page, {**base, name: word}, f"{h(word.replace('_', ' '))} {n:,}", here=query.get(name) == word) for word, n in counts.items()]
+    shown += [
+        link(page, {**base, name: word}, f"{h(word.replace('_', ' '))} {n:,}", here=query.get(name) == word) for word, n in counts.items()
+    ]
     return f'<div class="chips"><span>{h(name)}</span>{"".join(shown)}</div>'
 
 
 def search(page: str, query: Query, sorts: Sequence[str], *, bounded: bool) -> str:
     """The form; what the chips chose goes along."""
-    hidden = "".join(f'<input type="hidden" name="{h(k)}" value="{h(v)}">' for k, v in query.items() if k not in ("q", "sort", "down", "low", "high", "page") and v)
+    hidden = "".join(
+        f'<input type="hidden" name="{h(k)}" value="{h(v)}">'
+        for k, v in query.items()
+        if k not in ("q", "sort", "down", "low", "high", "page") and v
+    )
     box = f'<input type="search" name="q" value="{h(query.get("q", ""))}" placeholder="text" aria-label="text">'
     ends = (("low", "0"), ("high", "1")) if bounded else ()
-    limits = " to ".join(f'<input type="number" name="{k}" min="0" max="1" step="any" value="{h(query.get(k) or v)}" aria-label="{k}">' for k, v in ends)
+    limits = " to ".join(
+        f'<input type="number" name="{k}" min="0" max="1" step="any" value="{h(query.get(k) or v)}" aria-label="{k}">' for k, v in ends
+    )
     bounds = f"<label>agreement {limits}</label>" if limits else ""
-    options = "".join(f'<option value="{s}"{" selected" if query.get("sort") == s else ""}>{s or "the order of the round"}</option>' for s in ("", *sorts))
+    options = "".join(
+        f'<option value="{s}"{" selected" if query.get("sort") == s else ""}>{s or "the order of the round"}</option>' for s in ("", *sorts)
+    )
     down = f'<label><input type="checkbox" name="down" value="1"{" checked" if query.get("down") else ""}> largest first</label>'
     order = f'<label>sort by <select name="sort">{options}</select></label>{down}' if sorts else ""
     return f'<form action="{page}">{hidden}{box}{bounds}{order}<button>show</button></form>'
@@ -144,7 +154,10 @@ def majority(row: Mapping) -> str | None:
 
 
 def groups_page(index: Index, rows: Sequence[Mapping], query: Query, number: int, total: int, nonce: str) -> str:
-    head = "".join(f"<th{c}>{t}</th>" for t, c in (("question", ""), ("fate", ""), ("majority", ""), ("gold", ""), ("votes", ""), ("agreement", ' class="number"')))
+    head = "".join(
+        f"<th{c}>{t}</th>"
+        for t, c in (("question", ""), ("fate", ""), ("majority", ""), ("gold", ""), ("votes", ""), ("agreement", ' class="number"'))
+    )
     lines = []
     for place, row in enumerate(rows):
         right = {True: "correct", False: "wrong", None: ""}[row["winner_correct"]]
@@ -163,7 +176,12 @@ def group_page(row: Mapping, query: Query, at: int, total: int, band: tuple[floa
     ranks = {label: rank for rank, (label, _) in enumerate(class_sizes(row["labels"]))}
     why = REASONS[row["fate"]].format(reward=row["reward"], low=band[0], high=band[1])
     gold = {True: "the majority is right", False: "the majority is wrong", None: "no majority to compare with it"}[row["winner_correct"]]
-    facts = {"id": row["id"], "agreement": f"{row['agreement']:.3f}", "margin": f"{row['margin']:.3f}", "mean reward": f"{row['reward']:.3f}"}
+    facts = {
+        "id": row["id"],
+        "agreement": f"{row['agreement']:.3f}",
+        "margin": f"{row['margin']:.3f}",
+        "mean reward": f"{row['reward']:.3f}",
+    }
     facts |= {"gold": f"{row['gold']} ({gold})"} if row["gold"] is not None else {}
     facts |= {"undecided": str(row["undecided"])} if row["undecided"] else {}
     tokens = [len(c["token_ids"]) for c in row["completions"]]
@@ -194,7 +212,9 @@ def _classes(row: Mapping, ranks: Mapping[int | None, int]) -> str:
         won = "majority" if label is not None and label == row["winner"] else ""
         reward = fmean(row["rewards"][i] for i in mine)
         bar = f'<span class="votes"><i class="{_colour(ranks[label], label)} w{n}"></i></span>'
-        lines.append(f"<tr><td class=tight>{bar}</td><td class=number>{n}</td><td><bdi>{h(shown)}</bdi></td><td class=number>{reward:g}</td><td>{won}</td></tr>")
+        lines.append(
+            f"<tr><td class=tight>{bar}</td><td class=number>{n}</td><td><bdi>{h(shown)}</bdi></td><td class=number>{reward:g}</td><td>{won}</td></tr>"
+        )
     return f"<table><tr><th>votes</th><th></th><th>answer</th><th class=number>reward</th><th></th></tr>{''.join(lines)}</table>"
 
 
@@ -202,7 +222,11 @@ def _answer(row: Mapping, i: int, ranks: Mapping[int | None, int], *, first: boo
     c, label = row["completions"][i], row["labels"][i]
     mean = f"mean log-probability {fmean(c['logprobs']):.3f}" if c["logprobs"] else ""
     end = "" if c["finish_reason"] == "stop" else f'<span class="dropped">{h(c["finish_reason"])}</span>'
-    facts = [f'<span class="class {_colour(ranks[label], label)}"></span>', f"answer {i + 1}", f"<b><bdi>{h(row['answers'][i] if row['answers'][i] is not None else 'no answer', 80)}</bdi></b>"]
+    facts = [
+        f'<span class="class {_colour(ranks[label], label)}"></span>',
+        f"answer {i + 1}",
+        f"<b><bdi>{h(row['answers'][i] if row['answers'][i] is not None else 'no answer', 80)}</bdi></b>",
+    ]
     facts += [f"reward {row['rewards'][i]:g}", f"{len(c['token_ids']):,} tokens", f'<span class="soft">{mean}</span>', end]
     summary = "".join(f"<span>{f}</span>" for f in facts if f)
     return f"<details{' open' if first else ''}><summary>{summary}</summary><pre>{block(c['text'])}</pre></details>"
@@ -217,7 +241,11 @@ def instructions_page(index: Index, rows: Sequence[Mapping], query: Query, numbe
         note = f'<br><span class="soft">{h(DROPS[row["fate"]])}{like}</span>' if row["fate"] in DROPS else ""
         lines.append(f"<tr><td>{shown}{note}</td><td class=tight>{h(row['stage'])}</td><td class=tight>{fate_word(row['fate'])}</td></tr>")
     filters = "".join(chips("instructions", query, name, index.counts[name]) for name in ("stage", "fate"))
-    table = f"<table><tr><th>instruction</th><th>decided by</th><th>fate</th></tr>{''.join(lines)}</table>" if lines else "<p>Nothing here fits what was asked.</p>"
+    table = (
+        f"<table><tr><th>instruction</th><th>decided by</th><th>fate</th></tr>{''.join(lines)}</table>"
+        if lines
+        else "<p>Nothing here fits what was asked.</p>"
+    )
     ends = pager("instructions", query, number, total)
     return filters + search("instructions", query, ("rouge_l",), bounded=False) + ends + table + ends
 
@@ -237,8 +265,15 @@ def responses_page(index: Index, rows: Sequence[Mapping], query: Query, number: 
 
 def response_page(row: Mapping, query: Query, at: int, total: int) -> str:
     names = ("benchmark", "id", "mode", "sample", "gold", "extracted", "verdict", "finish_reason", "subject", "level", "label")
-    listed = "".join(f"<div><dt>{h(k.replace('_', ' '))}</dt><dd class='{h(row[k]) if k == 'verdict' else ''}'><bdi>{h(row[k])}</bdi></dd></div>" for k in names if row[k] not in ("", None))
-    return walk("response", "responses", query, at, total) + f'<div class="card"><h2>response</h2><pre>{block(row["response"])}</pre><dl>{listed}</dl></div>'
+    listed = "".join(
+        f"<div><dt>{h(k.replace('_', ' '))}</dt><dd class='{h(row[k]) if k == 'verdict' else ''}'><bdi>{h(row[k])}</bdi></dd></div>"
+        for k in names
+        if row[k] not in ("", None)
+    )
+    return (
+        walk("response", "responses", query, at, total)
+        + f'<div class="card"><h2>response</h2><pre>{block(row["response"])}</pre><dl>{listed}</dl></div>'
+    )
 
 
 def overview_page(rounds: Sequence[tuple[int, Mapping[str, int], Mapping[str, int], int]]) -> str:
@@ -246,11 +281,18 @@ def overview_page(rounds: Sequence[tuple[int, Mapping[str, int], Mapping[str, in
     lines = []
     for round, proposed, answered, graded in rounds:
         query = {"round": str(round)}
-        cells = [_tally("instructions", query, proposed), _tally("groups", query, answered), link("responses", query, f"{graded:,} responses") if graded else ""]
+        cells = [
+            _tally("instructions", query, proposed),
+            _tally("groups", query, answered),
+            link("responses", query, f"{graded:,} responses") if graded else "",
+        ]
         lines.append(f"<tr><td class=number>{round}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>")
     return f"<table><tr><th>round</th><th>instructions</th><th>groups of answers</th><th>graded</th></tr>{''.join(lines)}</table>"
 
 
 def _tally(page: str, query: Query, counts: Mapping[str, int]) -> str:
-    shown = [link(page, {**query, **({"stage": "respond"} if word == ANSWERED else {"fate": word})}, f"{n:,} {fate_word(word)}") for word, n in counts.items()]
+    shown = [
+        link(page, {**query, **({"stage": "respond"} if word == ANSWERED else {"fate": word})}, f"{n:,} {fate_word(word)}")
+        for word, n in counts.items()
+    ]
     return link(page, query, f"<b>{sum(counts.values()):,}</b>") + ": " + ", ".join(shown) if counts else ""

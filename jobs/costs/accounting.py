@@ -82,7 +82,9 @@ class Account:
         return f"{told}lost {duration(total.all_lost_s)}{lost_gpus} ({total.all_lost_s / total.used_s:.1%}): {causes}"
 
 
-def account(run: Run, *, live: bool = False, now: float | None = None, slurm: Callable[[Sequence[str]], Sequence[Record]] | None = None) -> Account:
+def account(
+    run: Run, *, live: bool = False, now: float | None = None, slurm: Callable[[Sequence[str]], Sequence[Record]] | None = None
+) -> Account:
     """Costs of all attempts so far. `live`: what has no end is at work, not dead. `slurm` is how sacct is asked, for runs that have Slurm jobs."""
     folder = run.root / "events"
     files = attempt_files(folder)
@@ -107,7 +109,9 @@ def account(run: Run, *, live: bool = False, now: float | None = None, slurm: Ca
             t = eventless(job, record, of)
             found[t.round, t.stage].append(t)
     costs = {key: sum((_cost(t) for t in tries), Cost()) for key, tries in found.items()}
-    return Account(costs=costs, tries=tuple(t for tries in found.values() for t in tries), by_slurm=any(t.exact for ts in found.values() for t in ts))
+    return Account(
+        costs=costs, tries=tuple(t for tries in found.values() for t in tries), by_slurm=any(t.exact for ts in found.values() for t in ts)
+    )
 
 
 def _cost(t: Try) -> Cost:

@@ -56,7 +56,9 @@ class Calibration:
     cluster: str
     model: str
     rows: tuple[Row, ...] = ()
-    _found: dict[tuple, "Pace | Measure | None"] = field(default_factory=dict, compare=False, repr=False)  # rows never change, so neither do these
+    _found: dict[tuple, "Pace | Measure | None"] = field(
+        default_factory=dict, compare=False, repr=False
+    )  # rows never change, so neither do these
 
     def of(self, stage: StageName, round: int = 1) -> list[Row]:
         """Shards of a stage; the training of a base model is another thing than that of a round."""
@@ -114,7 +116,11 @@ class Calibration:
         by_round: dict[int, list[float]] = {}
         for run in self.runs:
             for r in {r.round for r in self.of(stage, round) if r.run == run}:
-                mine = [row.yields for row in self.of(stage, round) if row.run == run and row.round == r and bottom in row.yields and top in row.yields]
+                mine = [
+                    row.yields
+                    for row in self.of(stage, round)
+                    if row.run == run and row.round == r and bottom in row.yields and top in row.yields
+                ]
                 if total := sum(y[bottom] for y in mine):
                     by_round.setdefault(r, []).append(sum(y[top] for y in mine) / total)
         if not by_round:
@@ -190,7 +196,12 @@ def cluster_label(cluster: Local | Slurm) -> str:
             machine = this_machine(cluster)
             return f"local-{machine.device}{machine.slots}"
         case Slurm():
-            words = ["slurm", cluster.partition or "default", cluster.constraint or "", f"gpu{cluster.gpus_per_node}" if cluster.gpus_per_node else "cpu"]
+            words = [
+                "slurm",
+                cluster.partition or "default",
+                cluster.constraint or "",
+                f"gpu{cluster.gpus_per_node}" if cluster.gpus_per_node else "cpu",
+            ]
             return _word("-".join(w for w in words if w))
 
 

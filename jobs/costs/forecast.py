@@ -78,7 +78,13 @@ class Forecast:
 
 # ------------------------------------------------------------------------------------------------ forecasts
 def forecast(
-    config: RunConfig, jobs: Sequence[Job], cluster: Local | Slurm, data: Path, *, world: World | None = None, known: Calibration | None = None
+    config: RunConfig,
+    jobs: Sequence[Job],
+    cluster: Local | Slurm,
+    data: Path,
+    *,
+    world: World | None = None,
+    known: Calibration | None = None,
 ) -> Forecast:
     """Of the jobs of a plan that have something missing. `world` says what may happen to them; by default nothing but spread."""
     site = site_of(cluster, config)

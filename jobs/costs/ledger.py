@@ -67,7 +67,13 @@ def ledger(run: Run, *, live: bool = False) -> Ledger:
 
 
 def _line(
-    run: Run, round: int, stage: StageName, ends: Mapping[str, float], planned: Mapping[str, JobForecast], made: float | None, costs: Account
+    run: Run,
+    round: int,
+    stage: StageName,
+    ends: Mapping[str, float],
+    planned: Mapping[str, JobForecast],
+    made: float | None,
+    costs: Account,
 ) -> Line:
     name = job_name(round, stage)
     before = [ends[n] for n in after_of(run.config, round, stage) if n in ends]
@@ -95,7 +101,9 @@ def cost_blocks(run: Run) -> Iterator[Block]:
     yield Paragraph(f"{book.sentence()} In all {book.account.sentence()}.")
     header = ["job", "planned [90 %], s", "actual, s", "tasks used, s", "lost, s", "why", *(["GPU-hours", "lost"] if gpus else [])]
     rows = [_row(line.name, line.planned, line.seconds, line.cost, gpus=gpus) for line in book.lines if line.cost.attempts or line.planned]
-    yield Table(header=header, rows=[*rows, _row("all", None, book.seconds, total, gpus=gpus)], numeric=frozenset(range(1, len(header))) - {5})
+    yield Table(
+        header=header, rows=[*rows, _row("all", None, book.seconds, total, gpus=gpus)], numeric=frozenset(range(1, len(header))) - {5}
+    )
     source = "Slurm's accounts and the attempts' own events" if book.account.by_slurm else "the attempts' own events"
     yield Paragraph(
         f"Lost is what had to be done again: work of an attempt that no part or checkpoint kept, and start-ups of attempts that did not finish. From {source}"

@@ -34,7 +34,9 @@ def site_of(cluster: Local | Slurm, config: RunConfig) -> Site:
             wide = {"train": min(machine.train_ranks, machine.slots), "corpus": 1, "curate": 1}
             widths = {s: wide.get(s, min(config.engine.tensor_parallel, machine.slots)) for s in stages}
             gpus = widths if machine.gpus else dict.fromkeys(stages, 0)
-            return Site(label=cluster_label(cluster), slots=machine.slots, array_limit=None, widths=widths, ranks=machine.train_ranks, gpus=gpus)
+            return Site(
+                label=cluster_label(cluster), slots=machine.slots, array_limit=None, widths=widths, ranks=machine.train_ranks, gpus=gpus
+            )
         case Slurm():
             own = {s: cluster.resources(s) for s in stages}
             widths = {s: r.nodes for s, r in own.items()}
@@ -60,8 +62,15 @@ class Planner:
             case "train":
                 tasks, spread = self._training(job, changes.get("checkpoint_every"))
             case "corpus" | "curate":
-                size = self.config.base.corpus.documents if isinstance(self.config.base, Scratch) and job.stage == "corpus" else self.candidates(job.round)
-                tasks, spread = [self._task(job, self.known.pace(job.stage, job.round)(size), 1.0)], self.known.pace(job.stage, job.round).job_sigma
+                size = (
+                    self.config.base.corpus.documents
+                    if isinstance(self.config.base, Scratch) and job.stage == "corpus"
+                    else self.candidates(job.round)
+                )
+                tasks, spread = (
+                    [self._task(job, self.known.pace(job.stage, job.round)(size), 1.0)],
+                    self.known.pace(job.stage, job.round).job_sigma,
+                )
         tasks = tasks[: len(job.missing)] if not changes else tasks
         waited = self.known.waited(job.stage, job.round)
         return JobLoad(
@@ -71,7 +80,9 @@ class Planner:
         )  # fmt: skip
 
     def _task(self, job: Job, unit_s: float, units: float, *, more_s: float = 0.0, keep_every: int = 1, save_s: float = 0.0) -> TaskLoad:
-        here_s = self.known.waited(job.stage, job.round).value if self.site.slots else 0.0  # here the wait is for the slot's last process to go
+        here_s = (
+            self.known.waited(job.stage, job.round).value if self.site.slots else 0.0
+        )  # here the wait is for the slot's last process to go
         start_s = here_s + self.known.started(job.stage, job.round).value + more_s
         end_s = self.known.ended(job.stage, job.round).value
         return TaskLoad(start_s=start_s, unit_s=unit_s, units=units, keep_every=keep_every, save_s=save_s, end_s=end_s)
@@ -108,7 +119,12 @@ class Planner:
         if round == 0 and isinstance(base, Scratch):
             per_document = self.known.share("corpus", 0, "tokens", "documents") or NOTHING
             tokens = per_document.value * base.corpus.documents
-            return max(1, math.ceil(tokens * base.train.epochs / base.train.batch_tokens)), float(base.train.batch_tokens), tokens, per_document.sigma
+            return (
+                max(1, math.ceil(tokens * base.train.epochs / base.train.batch_tokens)),
+                float(base.train.batch_tokens),
+                tokens,
+                per_document.sigma,
+            )
         train, respond = self.config.train, self.config.respond
         assert train is not None and respond is not None, "a run that trains responds"
         kept = self.known.share("train", round, "kept", "groups") or Measure(1.0, 0.0)
@@ -116,7 +132,12 @@ class Planner:
         samples = (self.items("respond", round) - respond.anchors) * kept.value * respond.samples
         steps = max(1, math.ceil(samples / train.batch_samples)) * train.epochs
         limited = min(steps, train.max_steps or steps)
-        return limited, samples * train.epochs / steps * length.value, samples * length.value, math.hypot(kept.sigma * (limited == steps), length.sigma)
+        return (
+            limited,
+            samples * train.epochs / steps * length.value,
+            samples * length.value,
+            math.hypot(kept.sigma * (limited == steps), length.sigma),
+        )
 
     def items(self, stage: StageName, round: int) -> float:
         """Prompts, questions or problems of a whole generating stage."""

@@ -108,10 +108,14 @@ def _parts(events: Sequence[dict]) -> tuple[float | None, float | None, float, t
     return begun, last, 0.0, tuple(pieces)
 
 
-def _steps(config: RunConfig, round: int, events: Sequence[dict], ranks: int) -> tuple[float | None, float | None, float, tuple[tuple[float, float], ...]]:
+def _steps(
+    config: RunConfig, round: int, events: Sequence[dict], ranks: int
+) -> tuple[float | None, float | None, float, tuple[tuple[float, float], ...]]:
     """When the first step was begun and the last one done, what a save takes, and the mean step: tokens of one rank, and seconds."""
     settings = config.train if round else config.base.train if isinstance(config.base, Scratch) else None
-    done = {e.get("step", e.get("done")): e for e in events if e["kind"] == "step" or (e["kind"] == "progress" and e.get("unit") == "steps")}
+    done = {
+        e.get("step", e.get("done")): e for e in events if e["kind"] == "step" or (e["kind"] == "progress" and e.get("unit") == "steps")
+    }
     done |= {e["step"]: e for e in events if e["kind"] == "step"}
     numbers = sorted(done)
     if settings is None or len(numbers) < 2:
@@ -144,7 +148,12 @@ def _yields(config: RunConfig, manifest: Manifest, events: Sequence[dict]) -> di
         case "score" if items and config.score:
             return {"samples": items * (1 + config.score.samples), "tokens": tokens, "bytes": size}
         case "curate":
-            return {"candidates": counts.get("candidates", 0.0), "novel": counts.get("novel", 0.0), "kept": counts.get("kept", 0.0), "bytes": size}
+            return {
+                "candidates": counts.get("candidates", 0.0),
+                "novel": counts.get("novel", 0.0),
+                "kept": counts.get("kept", 0.0),
+                "bytes": size,
+            }
         case "corpus":
             return {"documents": counts.get("documents", 0.0), "tokens": counts.get("tokens", 0.0), "bytes": size}
         case "train":

@@ -57,7 +57,12 @@ def by_attempt(records: Sequence[Record], attempts: Sequence[str]) -> dict[tuple
     needed: dict[str, int] = {}
     for job, restart in map(split_attempt, attempts):
         needed[job] = max(needed.get(job, 0), restart + 1)
-    return {(job, n): r for job, several in runs.items() if len(several) >= needed.get(job, 1) for n, r in enumerate(sorted(several, key=lambda r: r.start))}
+    return {
+        (job, n): r
+        for job, several in runs.items()
+        if len(several) >= needed.get(job, 1)
+        for n, r in enumerate(sorted(several, key=lambda r: r.start))
+    }
 
 
 def split_attempt(attempt: str) -> tuple[str, int]:

@@ -109,7 +109,9 @@ def check(jobs: Sequence[JobLoad], world: World) -> None:
     """Raises ValueError for a chain that could never run."""
     for job in jobs:
         if world.slots is not None and job.width > world.slots:
-            raise ValueError(f"{job.name}: one task needs {job.width} slots, and there are {world.slots}; give it more nodes, or fewer to the task")
+            raise ValueError(
+                f"{job.name}: one task needs {job.width} slots, and there are {world.slots}; give it more nodes, or fewer to the task"
+            )
 
 
 class _History:
@@ -185,7 +187,9 @@ class _History:
                 self.began.setdefault(job.name, self.now)
                 own = _factor(self.rng, math.hypot(self.world.straggle, job.straggle))
                 pace, start_pace = self.paces[j]
-                attempt = attempt_of(job.tasks[task.task], task.kept, self.world, job.width, self.rng, pace=pace * own, start_pace=start_pace * own)
+                attempt = attempt_of(
+                    job.tasks[task.task], task.kept, self.world, job.width, self.rng, pace=pace * own, start_pace=start_pace * own
+                )
                 self._push(self.now + attempt.seconds, task, attempt)
 
     def _end(self, task: _Running, attempt: _Attempt) -> None:
@@ -210,7 +214,9 @@ class _History:
         return self.waits[j] + (self.rng.expovariate(1 / self.world.queue_wait_s) if self.world.queue_wait_s else 0.0)
 
 
-def attempt_of(load: TaskLoad, kept: float, world: World, width: int, rng: random.Random, *, pace: float = 1.0, start_pace: float = 1.0) -> _Attempt:
+def attempt_of(
+    load: TaskLoad, kept: float, world: World, width: int, rng: random.Random, *, pace: float = 1.0, start_pace: float = 1.0
+) -> _Attempt:
     """One attempt that begins with `kept` units done; the paces stretch its units and its start-up."""
     unit_s, start_s = max(1e-9, load.unit_s * pace), load.start_s * start_pace
     chunk_s = load.keep_every * unit_s + load.save_s
@@ -281,7 +287,9 @@ class Study:
 
     def span(self, job: JobLoad, share: float) -> float:
         """From the end of what a job waits for to its own end."""
-        return quantile([o.ended[job.name] - max((o.ended[n] for n in job.after if n in o.ended), default=0.0) for o in self.outcomes], share)
+        return quantile(
+            [o.ended[job.name] - max((o.ended[n] for n in job.after if n in o.ended), default=0.0) for o in self.outcomes], share
+        )
 
 
 def study(jobs: Sequence[JobLoad], world: World, *, histories: int = 200, seed: int = 0, max_tasks: int = 200_000) -> Study:

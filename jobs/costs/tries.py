@@ -168,7 +168,9 @@ def _startup_s(t: Told, end: float) -> float:
     """Of an attempt that kept nothing: until it began to work, or all of it where it never came to that."""
     if t.events[0].get("stage") in ("corpus", "curate"):
         return min(t.events[0]["time"], end) - t.begin
-    begun = next((e["time"] for e in t.events if e["kind"] in ("progress", "step") or (e["kind"] == "phase" and e["name"].endswith("load"))), end)
+    begun = next(
+        (e["time"] for e in t.events if e["kind"] in ("progress", "step") or (e["kind"] == "phase" and e["name"].endswith("load"))), end
+    )
     return max(0.0, min(begun, end) - t.begin)
 
 
@@ -207,7 +209,11 @@ def _steps_kept(t: Told, later: Sequence[Told]) -> list[tuple[float, float]]:
 
 def _steps(t: Told) -> dict[int, float]:
     """When each step was said to be done."""
-    return {e.get("step", e.get("done")): e["time"] for e in t.events if e["kind"] == "step" or (e["kind"] == "progress" and e["unit"] == "steps")}
+    return {
+        e.get("step", e.get("done")): e["time"]
+        for e in t.events
+        if e["kind"] == "step" or (e["kind"] == "progress" and e["unit"] == "steps")
+    }
 
 
 def _pace(steps_: Mapping[int, float]) -> float:

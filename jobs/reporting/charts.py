@@ -45,7 +45,9 @@ def drawn(kinds: Sequence[tuple[str, str, str, Callable[[], "Figure | None"]]]) 
     import matplotlib
 
     with matplotlib.rc_context(STYLE):
-        return [Picture(name=name, title=title, caption=caption, svg=to_svg(figure)) for name, title, caption, how in kinds if (figure := how())]
+        return [
+            Picture(name=name, title=title, caption=caption, svg=to_svg(figure)) for name, title, caption, how in kinds if (figure := how())
+        ]
 
 
 def intervals(panels: Mapping[str, Sequence[Bar]], xlabel: str, *, zero: bool = False) -> "Figure | None":
@@ -101,7 +103,12 @@ def points(groups: Mapping[str, Sequence[tuple[float, float]]], xlabel: str, yla
     figure, (ax,) = grid(1, columns=1, height=3.4)
     for i, (label, found) in enumerate(groups.items()):
         ax.plot(
-            [x for x, _ in found], [y for _, y in found], linestyle="", marker=MARKERS[i % len(MARKERS)], color=COLOURS[i % len(COLOURS)], label=short(label)
+            [x for x, _ in found],
+            [y for _, y in found],
+            linestyle="",
+            marker=MARKERS[i % len(MARKERS)],
+            color=COLOURS[i % len(COLOURS)],
+            label=short(label),
         )
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.set_xlim(left=0)
@@ -121,7 +128,14 @@ def heat(rows: tuple[str, Sequence[str]], columns: tuple[str, Sequence[str]], va
     low, high = np.nanmin(values_RC), np.nanmax(values_RC)
     for (r, c), value in np.ndenumerate(values_RC):
         if math.isfinite(value):
-            ax.text(c, r, f"{value:.3f}", ha="center", va="center", color="white" if high > low and (value - low) / (high - low) > 0.6 else "#1a1a1a")
+            ax.text(
+                c,
+                r,
+                f"{value:.3f}",
+                ha="center",
+                va="center",
+                color="white" if high > low and (value - low) / (high - low) > 0.6 else "#1a1a1a",
+            )
     ax.set_xticks(range(len(column_labels)), [short(label) for label in column_labels])
     ax.set_yticks(range(len(row_labels)), [short(label) for label in row_labels])
     ax.set(xlabel=column_name, ylabel=row_name, title=title)
@@ -141,11 +155,15 @@ def parallel(axes: Mapping[str, Sequence[float | str]], scores: Sequence[float],
     shades = heights[-1]
     for i in sorted(range(len(scores)), key=lambda i: scores[i]):
         colour = MIDDLE if i == best else colormaps["Blues"](0.25 + 0.7 * shades[i])
-        ax.plot(range(len(heights)), [h[i] for h in heights], color=colour, linewidth=2.4 if i == best else 1.0, alpha=1.0 if i == best else 0.8)
+        ax.plot(
+            range(len(heights)), [h[i] for h in heights], color=colour, linewidth=2.4 if i == best else 1.0, alpha=1.0 if i == best else 0.8
+        )
     for x, (_, marks) in enumerate(columns.values()):
         ax.axvline(x, color="#888888", linewidth=0.8)
         for height, text in marks:
-            ax.text(x + 0.02, height, text, fontsize=7, va="center", bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8})
+            ax.text(
+                x + 0.02, height, text, fontsize=7, va="center", bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8}
+            )
     ax.set_xticks(range(len(columns)), [short(key, 24) for key in columns])
     ax.set(ylim=(-0.06, 1.06), xlim=(-0.2, len(columns) - 0.6))
     ax.set_yticks([])

@@ -53,14 +53,26 @@ def draw(findings: Findings) -> list[Picture]:
         ("validation", "Validation score per round", "Problems to choose a round by; bars are 95 % intervals over problems.", validation),
         ("agreement", "Agreement of the answers", _agreement_caption(findings), agreement),
         ("funnel", "From proposed questions to trained ones", "Below each bar: why questions did not reach it.", funnels),
-        ("accuracy", "How right the vote is", "The reward's accuracy where answers are known, with 95 % intervals; anchors are never trained on.", accuracy),
-        ("training", "Self-play training", "By optimizer step over all rounds; dotted lines separate rounds. Squares are means of a round.", training),
+        (
+            "accuracy",
+            "How right the vote is",
+            "The reward's accuracy where answers are known, with 95 % intervals; anchors are never trained on.",
+            accuracy,
+        ),
+        (
+            "training",
+            "Self-play training",
+            "By optimizer step over all rounds; dotted lines separate rounds. Squares are means of a round.",
+            training,
+        ),
         ("base", "Making the base model", "Next-token loss on the generated corpus, by optimizer step.", base),
         ("time", "Time", "The slowest shard of each stage: their sum is a round's duration if shards run side by side.", times),
     )
     with matplotlib.rc_context(STYLE):
         return [
-            Picture(name=name, title=title, caption=caption, svg=to_svg(figure)) for name, title, caption, kind in kinds if (figure := kind(findings))
+            Picture(name=name, title=title, caption=caption, svg=to_svg(figure))
+            for name, title, caption, kind in kinds
+            if (figure := kind(findings))
         ]
 
 
@@ -117,7 +129,12 @@ def agreement(findings: Findings) -> "Figure | None":
         ax.bar(centres, ties, 0.85 * width / n, bottom=clear, facecolor="white", edgecolor=INK, hatch="////", linewidth=0.5, label="tie")
         if config.train and config.respond.reward.kind == "majority":
             ax.axvspan(*config.train.agreement, color="#f0e3c8", zorder=0, label="band that is trained on")
-        ax.set(title=f"round {r.round}: mean {r.votes.agreement.value:.2f}", xlim=(-0.04, 1.04), xlabel="share of the largest class", ylabel="questions")
+        ax.set(
+            title=f"round {r.round}: mean {r.votes.agreement.value:.2f}",
+            xlim=(-0.04, 1.04),
+            xlabel="share of the largest class",
+            ylabel="questions",
+        )
     top = max(ax.get_ylim()[1] for ax in panels)
     for ax in panels:
         ax.set_ylim(0, top)
@@ -181,7 +198,14 @@ def training(findings: Findings) -> "Figure | None":
     for ax, (key, title) in zip(panels, curves):
         _curve(ax, [[(first[r.round] + s.step, s.numbers[key]) for s in r.steps if key in s.numbers] for r in taught], title)
     for ax, (title, points) in zip(panels[len(curves) :], means):
-        ax.plot([first[r.round] + r.steps[-1].step / 2 for r, _ in points], [v for _, v in points], color=MIDDLE, marker="s", linestyle="--", markersize=4)
+        ax.plot(
+            [first[r.round] + r.steps[-1].step / 2 for r, _ in points],
+            [v for _, v in points],
+            color=MIDDLE,
+            marker="s",
+            linestyle="--",
+            markersize=4,
+        )
         ax.set(title=title, xlabel="step")
         ax.set_ylim(0, 1.15 * max(v for _, v in points) or 1.0)
     for ax in panels:
@@ -236,7 +260,9 @@ ROUND_MEANS: tuple[tuple[str, Callable[[RoundFindings], float | None]], ...] = (
 
 def _agreement_caption(findings: Findings) -> str:
     n = findings.run.config.respond.samples if findings.run.config.respond else 0
-    return f"Questions by how many of their {n} answers the largest class holds; a tie has no winner and is never trained on by majority vote."
+    return (
+        f"Questions by how many of their {n} answers the largest class holds; a tie has no winner and is never trained on by majority vote."
+    )
 
 
 def _spread(rounds: Sequence[RoundFindings]) -> list[RoundFindings]:
@@ -263,7 +289,18 @@ def _intervals(ax: "Axes", points: Sequence[tuple[float, Score]], label: str, ki
     colour, marker, line = LINES[kind % len(LINES)]
     values = [s.value for _, s in points]
     errors = [[max(0.0, s.value - s.low) for _, s in points], [max(0.0, s.high - s.value) for _, s in points]]
-    ax.errorbar([x for x, _ in points], values, yerr=errors, color=colour, marker=marker, linestyle=line, capsize=3, markersize=5, linewidth=1.3, label=label)
+    ax.errorbar(
+        [x for x, _ in points],
+        values,
+        yerr=errors,
+        color=colour,
+        marker=marker,
+        linestyle=line,
+        capsize=3,
+        markersize=5,
+        linewidth=1.3,
+        label=label,
+    )
 
 
 def _curve(ax: "Axes", stretches: Sequence[Sequence[tuple[int, float]]], title: str) -> None:

@@ -258,7 +258,11 @@ def _compare(base: ByProblem, policy: ByProblem) -> list[Comparison]:
     """Paired by problem."""
     return [
         Comparison(
-            benchmark=name, base=fmean(before), value=fmean(after), n=len(after), p=mcnemar([v == 1.0 for v in before], [v == 1.0 for v in after])
+            benchmark=name,
+            base=fmean(before),
+            value=fmean(after),
+            n=len(after),
+            p=mcnemar([v == 1.0 for v in before], [v == 1.0 for v in after]),
         )
         for name, (before, after) in common(base, policy).items()
     ]
@@ -268,7 +272,9 @@ def _missing(rounds: Sequence[RoundFindings]) -> list[str]:
     """One sentence for each round that is under way, one for all that have not begun."""
     sentences = []
     for r in rounds:
-        open_stages = [f"{s.stage} ({s.num_done} of {s.num_shards} shards)" if s.num_shards > 1 else s.stage for s in r.stages if not s.done]
+        open_stages = [
+            f"{s.stage} ({s.num_done} of {s.num_shards} shards)" if s.num_shards > 1 else s.stage for s in r.stages if not s.done
+        ]
         if r.started and open_stages:
             sentences.append(f"round {r.round}: not done yet: {', '.join(open_stages)}")
     if untouched := [str(r.round) for r in rounds if not r.started]:

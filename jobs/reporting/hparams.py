@@ -53,7 +53,10 @@ def _experiment(found: SweepFindings, keys: dict[str, bool]) -> "Summary":
         if not numeric:
             info.domain_discrete.extend(sorted({value_text(key, t.trial.overrides.get(key)) for t in found.trials}))
         infos.append(info)
-    metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=f"final/{name}"), display_name=name) for name in (*found.validation, *found.benchmarks)]
+    metrics = [
+        api_pb2.MetricInfo(name=api_pb2.MetricName(tag=f"final/{name}"), display_name=name)
+        for name in (*found.validation, *found.benchmarks)
+    ]
     experiment = api_pb2.Experiment(name=found.sweep.name, hparam_infos=infos, metric_infos=metrics)
     return _summary(metadata.EXPERIMENT_TAG, plugin_data_pb2.HParamsPluginData(experiment=experiment))
 
@@ -76,7 +79,12 @@ def _session(found: SweepFindings, t: TrialFindings, keys: dict[str, bool]) -> "
     assert t.chosen is not None, "only trials with a score have a session"
     yield t.chosen, Summary(value=[Summary.Value(tag=f"final/{name}", simple_value=value) for name, value in t.means[t.chosen].items()])
     status = api_pb2.STATUS_SUCCESS if t.over else api_pb2.STATUS_FAILURE if t.word == "failed" else api_pb2.STATUS_RUNNING
-    yield 0, _summary(metadata.SESSION_END_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_end_info=plugin_data_pb2.SessionEndInfo(status=status)))
+    yield (
+        0,
+        _summary(
+            metadata.SESSION_END_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_end_info=plugin_data_pb2.SessionEndInfo(status=status))
+        ),
+    )
 
 
 def _summary(tag: str, content: "Message") -> "Summary":

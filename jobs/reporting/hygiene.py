@@ -46,7 +46,9 @@ def measure(
     """Compare the problems of `sources` and the questions of `sets` with each benchmark that the run asks."""
     benchmarks = run.config.score.asked if run.config.score else ()
     unread: list[str] = []
-    ours = {name: read for name, source in sources.items() if benchmarks and (read := _questions(run, corpus, name, source, unread))} | dict(sets)
+    ours = {
+        name: read for name, source in sources.items() if benchmarks and (read := _questions(run, corpus, name, source, unread))
+    } | dict(sets)
     digests = {name: _digest(questions) for name, questions in ours.items()}
     known = _cached(run.root / CACHE)
     kept: dict[str, dict] = {}
@@ -67,12 +69,12 @@ def measure(
     return Hygiene(overlaps=tuple(sorted(found, key=lambda o: list(ours).index(o.name))), unread=tuple(unread))
 
 
-def _questions(
-    run: Run, corpus: Path, name: str, source: JsonlProblems | HubProblems | GeneratedProblems, unread: list[str]
-) -> list[str]:
+def _questions(run: Run, corpus: Path, name: str, source: JsonlProblems | HubProblems | GeneratedProblems, unread: list[str]) -> list[str]:
     """A report asks no hub: data that may have to be downloaded is compared by `evaluation.overlap`."""
     if isinstance(source, HubProblems):
-        unread.append(f"{name}: a Hugging Face dataset; save its questions as JSON lines and compare them with `python -m evaluation.overlap`")
+        unread.append(
+            f"{name}: a Hugging Face dataset; save its questions as JSON lines and compare them with `python -m evaluation.overlap`"
+        )
         return []
     if isinstance(source, GeneratedProblems) and not corpus.is_dir():
         return []

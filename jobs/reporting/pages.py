@@ -50,7 +50,9 @@ def headline(findings: Findings) -> str:
     last = findings.scored[-1]
     if last.comparisons:
         told = "; ".join(_told(c) for c in last.comparisons)
-        return f"After round {last.round} of {findings.run.config.rounds}, greedily and against the base model on the same problems: {told}."
+        return (
+            f"After round {last.round} of {findings.run.config.rounds}, greedily and against the base model on the same problems: {told}."
+        )
     told = "; ".join(f"{name} {interval(metric)}" for name, metric in ((n, _main_score(last, n)) for n in last.scores) if metric)
     if last.round:
         return f"The policy of round {last.round} solves {told}; the base model has no score to compare it with."
@@ -73,7 +75,9 @@ def warnings(findings: Findings) -> list[str]:
     first, last = found[0], found[-1]
     if last.anchor_agreement.value > first.anchor_agreement.value and last.right["anchors"].high < first.right["anchors"].low:
         before, after = first.right["anchors"].value, last.right["anchors"].value
-        return [f"Warning: the answers agree more than at first, but the majority is right less often ({before:.2f} to {after:.2f} on anchors): collapse."]
+        return [
+            f"Warning: the answers agree more than at first, but the majority is right less often ({before:.2f} to {after:.2f} on anchors): collapse."
+        ]
     return []
 
 
@@ -137,8 +141,15 @@ def _validation_tables(findings: Findings) -> Iterator[Block]:
         told = ", ".join(f"{name} {interval(found.main)}" for name, found in chosen.validation.items())
         yield Paragraph(f"Best on validation: the policy of round {chosen.round}, {told}.")
         rows = [cells for r in findings.rounds for cells in _score_rows(r, r.validation)]
-        yield Table(header=["round", "benchmark", "metric", "value [95 % interval]", "problems", "no answer"], rows=rows, numeric=frozenset({0, 3, 4, 5}))
-        yield Paragraph("Problems to choose by, apart from those that are reported; whatever was chosen by them looks better on them than it is.", "note")
+        yield Table(
+            header=["round", "benchmark", "metric", "value [95 % interval]", "problems", "no answer"],
+            rows=rows,
+            numeric=frozenset({0, 3, 4, 5}),
+        )
+        yield Paragraph(
+            "Problems to choose by, apart from those that are reported; whatever was chosen by them looks better on them than it is.",
+            "note",
+        )
 
 
 def _overlap_tables(findings: Findings) -> Iterator[Block]:
@@ -168,7 +179,10 @@ def _vote_tables(findings: Findings) -> Iterator[Block]:
     for r in findings.rounds:
         if r.votes:
             v, counts = r.votes, r.counts("respond")
-            shares = [f"{counts.get(k, 0) / counts['completions']:.3f}" if counts.get("completions") else "" for k in ("unparsed", "truncated", "undecided")]
+            shares = [
+                f"{counts.get(k, 0) / counts['completions']:.3f}" if counts.get("completions") else ""
+                for k in ("unparsed", "truncated", "undecided")
+            ]
             rows.append([str(r.round), str(v.num_groups), *(_mean(s) for s in (v.agreement, v.margin, v.reward, v.kept_share)), *shares])
             right.append([str(r.round), *(f"{interval(v.right[k])} of {v.right[k].n}" if k in v.right else "" for k in kinds)])
     if rows:
@@ -188,7 +202,9 @@ def _funnel_tables(findings: Findings) -> Iterator[Block]:
     for r in findings.rounds:
         for passage in r.funnel:
             lost = sorted(passage.lost.items(), key=lambda item: (-item[1], item[0]))
-            rows.append([str(r.round), passage.name, str(passage.count), ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in lost if n)])
+            rows.append(
+                [str(r.round), passage.name, str(passage.count), ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in lost if n)]
+            )
     if rows:
         yield Table(header=["round", "passage", "questions", "lost before it"], rows=rows, numeric=frozenset({0, 2}))
 
@@ -199,13 +215,19 @@ def _training_tables(findings: Findings) -> Iterator[Block]:
     for r in findings.rounds:
         counts = r.counts("train")
         if counts or r.steps:
-            numbers = [f"{r.steps[-1].numbers[k]:{',.0f' if k == 'tokens_per_s' else '.3g'}}" if r.steps and k in r.steps[-1].numbers else "" for k in names]
+            numbers = [
+                f"{r.steps[-1].numbers[k]:{',.0f' if k == 'tokens_per_s' else '.3g'}}" if r.steps and k in r.steps[-1].numbers else ""
+                for k in names
+            ]
             mismatch = f"{counts['mismatch_kl']:.2g}" if "mismatch_kl" in counts else ""
             rows.append([str(r.round), str(len(r.steps)), f"{counts['samples']:.0f}" if "samples" in counts else "", *numbers, mismatch])
     if rows:
         header = ["round", "steps", "samples", *(n.replace("_", " ") for n in names), "mismatch kl"]
         yield Table(header=header, rows=rows, numeric=frozenset(range(len(header))))
-        yield Paragraph("Figures of the round's last step; mismatch is between the trainer's and the sampler's probabilities, before the first step.", "note")
+        yield Paragraph(
+            "Figures of the round's last step; mismatch is between the trainer's and the sampler's probabilities, before the first step.",
+            "note",
+        )
 
 
 def _time_tables(findings: Findings) -> Iterator[Block]:
@@ -216,7 +238,11 @@ def _time_tables(findings: Findings) -> Iterator[Block]:
         if s.num_done
     ]
     if rows:
-        yield Table(header=["round", "stage", "shards", "slowest shard, s", "all shards, s", "last published"], rows=rows, numeric=frozenset({0, 2, 3, 4}))
+        yield Table(
+            header=["round", "stage", "shards", "slowest shard, s", "all shards, s", "last published"],
+            rows=rows,
+            numeric=frozenset({0, 2, 3, 4}),
+        )
 
 
 def _examples(findings: Findings) -> Iterator[Block]:
@@ -225,7 +251,9 @@ def _examples(findings: Findings) -> Iterator[Block]:
         assert r.votes is not None
         yield Table(
             header=[f"round {r.round}: question", "majority", "agreement", "fate", "answers"],
-            rows=[[visible(e.question), _majority(e), f"{e.agreement:.2f}", e.fate.replace("_", " "), _answers(e)] for e in r.votes.examples],
+            rows=[
+                [visible(e.question), _majority(e), f"{e.agreement:.2f}", e.fate.replace("_", " "), _answers(e)] for e in r.votes.examples
+            ],
             numeric=frozenset({2}),
         )
     if shown:

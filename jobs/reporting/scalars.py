@@ -100,7 +100,13 @@ def _hygiene(findings: Findings) -> Iterator[Row]:
     for o in findings.overlap.overlaps:
         for kind, n in (("exact", o.shared.exact_ours), ("13_words", o.shared.runs_ours)):
             name = o.name.replace(" ", "_")
-            yield Row(round=last if o.name == "instructions" else 0, benchmark=o.benchmark, metric=f"overlap/{name}/{kind}", value=n, n=o.shared.num_ours)
+            yield Row(
+                round=last if o.name == "instructions" else 0,
+                benchmark=o.benchmark,
+                metric=f"overlap/{name}/{kind}",
+                value=n,
+                n=o.shared.num_ours,
+            )
 
 
 def _safety(findings: Findings) -> Iterator[Row]:
@@ -116,7 +122,13 @@ def _votes(r: RoundFindings) -> Iterator[Row]:
     if r.votes is None:
         return
     v = r.votes
-    means = {"agreement": v.agreement, "margin": v.margin, "reward_mean": v.reward, "kept_reward_mean": v.kept_reward, "kept_share": v.kept_share}
+    means = {
+        "agreement": v.agreement,
+        "margin": v.margin,
+        "reward_mean": v.reward,
+        "kept_reward_mean": v.kept_reward,
+        "kept_share": v.kept_share,
+    }
     means |= {"anchor_agreement": v.anchor_agreement}
     means |= {"reward_accuracy/" + kind.replace(" ", "_"): score for kind, score in v.right.items()}
     for metric, score in means.items():

@@ -79,7 +79,9 @@ def side_by_side(names: Sequence[str], data: Path) -> SideBySide:
     """Models named RUN (its last scored round), RUN:ROUND, or RUN:best (on validation); the first is what the others are compared with."""
     models = [_model(name, data) for name in names]
     if len({(m.run.root, m.round) for m in models}) < len(models):
-        raise ValueError(f"{' '.join(names)}: a round of a run is named twice; name each once, as RUN:ROUND where it is not the last scored one")
+        raise ValueError(
+            f"{' '.join(names)}: a round of a run is named twice; name each once, as RUN:ROUND where it is not the last scored one"
+        )
     found = list(dict.fromkeys(name for m in models for name in m.scores))
     to_choose_by = {name for m in models for name in m.section.validation}
     benchmarks = tuple(name for name in found if name not in to_choose_by)
@@ -110,7 +112,9 @@ def _model(name: str, data: Path) -> Model:
     elif wanted.isdigit() and int(wanted) in rounds:
         round = int(wanted)
     else:
-        raise RunError(f"{name}: no scored round {wanted!r}; there are {', '.join(map(str, rounds))}, and `best` where a validation set was scored")
+        raise RunError(
+            f"{name}: no scored round {wanted!r}; there are {', '.join(map(str, rounds))}, and `best` where a validation set was scored"
+        )
     grades = round_grades(run, round)
     return Model(
         name=f"{run.root.name}, round {round}" if run.config.rounds else run.root.name, run=run, round=round, section=section,
@@ -120,7 +124,9 @@ def _model(name: str, data: Path) -> Model:
 
 def _best(run: Run, rounds: Sequence[int], section: ScoreSection) -> int:
     if not section.validation:
-        raise RunError(f"{run.root}: it has no validation set (score.validation) to choose the best round by; name a round, as {run.root.name}:{rounds[-1]}")
+        raise RunError(
+            f"{run.root}: it has no validation set (score.validation) to choose the best round by; name a round, as {run.root.name}:{rounds[-1]}"
+        )
     means = {}
     for round in rounds:
         solved = by_problem(round_grades(run, round))
@@ -136,7 +142,9 @@ def _pairs(models: Sequence[Model], benchmarks: Sequence[str]) -> tuple[list[Pai
         for name, (ours, theirs) in common(first.solved, second.solved).items():
             others = sum(first.golds[key] != second.golds[key] for key in first.golds.keys() & second.golds.keys() if key[0] == name)
             if others:
-                unpaired.append(f"{first.name} and {second.name} on {name}: {others} of {len(ours)} problems have another gold answer, so the sets differ")
+                unpaired.append(
+                    f"{first.name} and {second.name} on {name}: {others} of {len(ours)} problems have another gold answer, so the sets differ"
+                )
             elif name in benchmarks:
                 found = paired(ours, theirs)
                 whole = set(ours) | set(theirs) <= {0.0, 1.0}
@@ -152,6 +160,9 @@ def _pairs(models: Sequence[Model], benchmarks: Sequence[str]) -> tuple[list[Pai
 def _differences(models: Sequence[Model]) -> dict[str, tuple[str, ...]]:
     """What the models were asked differently, setting by setting: scores under different ones are not of models alone."""
     settings = {f"score.{key}": [str(getattr(m.section, key)) for m in models] for key in ASKING}
-    settings |= {f"prompts.{key}": [m.run.config.prompts.model_dump()[key] or "" for m in models] for key in ("respond_system", "respond_user", "respond_plain")}
+    settings |= {
+        f"prompts.{key}": [m.run.config.prompts.model_dump()[key] or "" for m in models]
+        for key in ("respond_system", "respond_user", "respond_plain")
+    }
     settings |= {"engine.dtype": [m.run.config.engine.dtype for m in models]}
     return {key: tuple(values) for key, values in settings.items() if len(set(values)) > 1}

@@ -15,8 +15,18 @@ def page(found: SideBySide) -> list[Block]:
     blocks: list[Block] = [Paragraph(sentence, "lead") for sentence in headlines(found)]
     pictures = charts.drawn(
         (
-            ("scores", "Scores", "Bars are 95 % intervals over problems; the diamond is the model that the others are compared with.", lambda: _scores(found)),
-            ("gains", "Differences", f"Against {found.models[0].name}, on the same problems: 95 % bootstrap intervals.", lambda: _gains(found)),
+            (
+                "scores",
+                "Scores",
+                "Bars are 95 % intervals over problems; the diamond is the model that the others are compared with.",
+                lambda: _scores(found),
+            ),
+            (
+                "gains",
+                "Differences",
+                f"Against {found.models[0].name}, on the same problems: 95 % bootstrap intervals.",
+                lambda: _gains(found),
+            ),
         )
     )
     blocks += [Heading("Scores"), *pictures[:1], summary_table(found)]
@@ -51,7 +61,9 @@ def summary_table(found: SideBySide) -> Table:
     for name in found.benchmarks:
         scores = [m.main(name) for m in found.models]
         rows.append([name, str(max(s.n for s in scores if s)), *(interval(s) if s else "-" for s in scores)])
-    return Table(header=["benchmark", "problems", *(m.name for m in found.models)], rows=rows, numeric=frozenset(range(1, 2 + len(found.models))))
+    return Table(
+        header=["benchmark", "problems", *(m.name for m in found.models)], rows=rows, numeric=frozenset(range(1, 2 + len(found.models)))
+    )
 
 
 def _scores(found: SideBySide) -> "charts.Figure | None":
@@ -69,7 +81,8 @@ def _gains(found: SideBySide) -> "charts.Figure | None":
         pairs = [p for p in found.pairs if (p.first, p.second) == (first, model.name)]
         if pairs:
             panels[model.name] = [
-                charts.Bar(label=p.benchmark, value=p.paired.difference, low=p.paired.low, high=p.paired.high, bold=p.word != "not shown") for p in pairs
+                charts.Bar(label=p.benchmark, value=p.paired.difference, low=p.paired.low, high=p.paired.high, bold=p.word != "not shown")
+                for p in pairs
             ]
     return charts.intervals(panels, "difference (orange: shown)", zero=True)
 
@@ -78,7 +91,11 @@ def _pair_tables(found: SideBySide) -> Iterator[Block]:
     rows = [
         [p.benchmark, p.second, p.first, _difference(p), str(p.paired.n), bare_p(p.p), bare_p(p.p_holm), p.word] for p in found.pairs
     ]  # fmt: skip
-    yield Table(header=["benchmark", "model", "against", "difference", "problems", "p", "p (Holm)", "verdict"], rows=rows, numeric=frozenset({3, 4, 5, 6}))
+    yield Table(
+        header=["benchmark", "model", "against", "difference", "problems", "p", "p (Holm)", "verdict"],
+        rows=rows,
+        numeric=frozenset({3, 4, 5, 6}),
+    )
     few = "every pair of models" if len(found.models) <= MAX_ALL_PAIRS else "each model against the first"
     yield Paragraph(
         f"Paired by problem, {few}: McNemar's exact test, two-sided, where an answer is right or wrong, else the bootstrap's; Holm's adjustment over all "

@@ -178,7 +178,9 @@ def _trial(trial: Trial, run: Run, word: str, reason: str, solved: "_Solved") ->
 
 def _chosen(means: Mapping[int, Mapping[str, float]], validation: Sequence[str]) -> int | None:
     """The best round on validation, the earliest of equals; without validation the last."""
-    validated = {round: fmean(found[name] for name in validation if name in found) for round, found in means.items() if set(validation) & set(found)}
+    validated = {
+        round: fmean(found[name] for name in validation if name in found) for round, found in means.items() if set(validation) & set(found)
+    }
     return max(validated, key=lambda round: (validated[round], -round)) if validated else max(means, default=None)
 
 

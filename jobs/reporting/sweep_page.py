@@ -47,7 +47,11 @@ def headline(found: SweepFindings) -> list[str]:
         return sentences + ["No setting has a score yet."]
     told = "; ".join(f"{name} {over(best.seeds(name))}" for name in found.benchmarks if best.seeds(name).n)
     by = "validation" if found.validation else "the reported benchmarks themselves, which flatters the winner"
-    tied = [s for s in found.settings if s is not best and len(s.over) == len(best.over) and s.rank(found.ranked_by) == best.rank(found.ranked_by)]
+    tied = [
+        s
+        for s in found.settings
+        if s is not best and len(s.over) == len(best.over) and s.rank(found.ranked_by) == best.rank(found.ranked_by)
+    ]
     equal = f" (no better there than {len(tied)} other{'s' * (len(tied) != 1)})" if tied else ""
     sentences.append(f"Best by {by}{equal}: {best.label}, {len(best.over)} seed{'s' * (len(best.over) != 1)}: {told}.")
     for name in found.benchmarks:
@@ -87,11 +91,23 @@ def _settings(found: SweepFindings) -> Iterator[Block]:
         rows = [_setting_row(number, s, name) for number, s in enumerate(found.settings[:MAX_ROWS], 1) if s.seeds(name).n]
         if rows:
             any_rows = True
-            header = ["", f"{name} (validation)" if name in found.validation else name, "seeds", "mean [over seeds]", "over problems", "base model", "rounds"]
+            header = [
+                "",
+                f"{name} (validation)" if name in found.validation else name,
+                "seeds",
+                "mean [over seeds]",
+                "over problems",
+                "base model",
+                "rounds",
+            ]
             yield Table(header=header, rows=rows, numeric=frozenset({0, 2, 3, 4, 5, 6}))
     if any_rows:
         chosen = "the best round on validation" if found.validation else "the last scored round"
-        more = f" Only the first {MAX_ROWS} of {len(found.settings)} settings are shown; settings.csv has all." if len(found.settings) > MAX_ROWS else ""
+        more = (
+            f" Only the first {MAX_ROWS} of {len(found.settings)} settings are shown; settings.csv has all."
+            if len(found.settings) > MAX_ROWS
+            else ""
+        )
         yield Paragraph(
             f"Greedy pass@1 of each trial's policy: that of {chosen}. 95 % intervals: over seeds, Student's, which says how well the setting works; over "
             f"problems, each problem's seeds averaged first, which says only how well these very policies were measured.{more}", "note"
@@ -160,7 +176,10 @@ def _unfinished(found: SweepFindings) -> Iterator[Block]:
     rows = [[t.trial.run, str(t.trial), t.word, t.reason or "-"] for t in found.trials if t.word != "done"]
     if rows:
         yield Table(header=["run", "trial", "state", "reason"], rows=rows[:MAX_TRIALS])
-        yield Paragraph("A trial that was ended early counts with the score it had; the others here do not count. Launching the sweep file again goes on.", "note")
+        yield Paragraph(
+            "A trial that was ended early counts with the score it had; the others here do not count. Launching the sweep file again goes on.",
+            "note",
+        )
 
 
 def _trials(found: SweepFindings) -> Iterator[Block]:
@@ -184,7 +203,12 @@ def _trials(found: SweepFindings) -> Iterator[Block]:
 def _pictures(found: SweepFindings):
     how = "Diamond: the best. Bars are 95 % intervals over seeds (Student's); dotted ones, of settings with one seed, are over problems alone."
     yield "settings", "Settings", how, lambda: _bars(found)
-    yield "curves", "Learning curves", "Means over seeds by round, thin lines single seeds; round 0 is the base model.", lambda: _curves(found)
+    yield (
+        "curves",
+        "Learning curves",
+        "Means over seeds by round, thin lines single seeds; round 0 is the base model.",
+        lambda: _curves(found),
+    )
     yield "cost", "Cost and score", "One point per trial.", lambda: _cost_points(found)
     yield from _space(found)
 
@@ -213,7 +237,13 @@ def _curves(found: SweepFindings) -> "charts.Figure | None":
             courses = [c for c in courses if c]
             rounds = sorted({x for c in courses for x, _ in c})
             at = {x: [y for c in courses for r, y in c if r == x] for x in rounds}
-            lines.append(charts.Line(label=f"{number}: {s.label}", mean=[(x, sum(ys) / len(ys)) for x, ys in at.items() if len(ys) == len(courses)], each=courses))
+            lines.append(
+                charts.Line(
+                    label=f"{number}: {s.label}",
+                    mean=[(x, sum(ys) / len(ys)) for x, ys in at.items() if len(ys) == len(courses)],
+                    each=courses,
+                )
+            )
         if lines:
             panels[name] = lines
     return charts.curves(panels, "share of problems solved")
@@ -222,7 +252,11 @@ def _curves(found: SweepFindings) -> "charts.Figure | None":
 def _cost_points(found: SweepFindings) -> "charts.Figure | None":
     name = (found.ranked_by or ("",))[0]
     points = {
-        f"{number}: {s.label}": [(t.cost.used_s / 3600, t.means[t.chosen][name]) for t in s.over.values() if t.chosen is not None and name in t.means[t.chosen] and t.cost.used_s]
+        f"{number}: {s.label}": [
+            (t.cost.used_s / 3600, t.means[t.chosen][name])
+            for t in s.over.values()
+            if t.chosen is not None and name in t.means[t.chosen] and t.cost.used_s
+        ]
         for number, s in enumerate(found.settings[:MAX_LINES], 1)
     }
     return charts.points({label: p for label, p in points.items() if p}, "task-hours of a trial", name)
@@ -239,7 +273,12 @@ def _space(found: SweepFindings):
     sizes = [len(column) for column in labels.values()]
     if len(axes) == 2 and max(sizes) <= MAX_HEAT and 2 * len(able) >= math.prod(sizes):
         for name in (*found.validation, *found.benchmarks):
-            yield f"space {name}", name, f"{name}: means over seeds, by the two keys that the settings differ in.", _heat(found, able, texts, labels, name)
+            yield (
+                f"space {name}",
+                name,
+                f"{name}: means over seeds, by the two keys that the settings differ in.",
+                _heat(found, able, texts, labels, name),
+            )
     else:
         caption = f"A line per setting through its values, dark where {' and '.join(found.ranked_by)} is high; the best in orange."
         yield "space", "Parallel coordinates", caption, lambda: charts.parallel(
@@ -262,4 +301,6 @@ def _heat(found: SweepFindings, able: list[int], texts: dict[str, list[str]], la
 def _ordered(key: str, values: list) -> list[str]:
     """The texts of an axis, numbers by size, others in the order of the settings."""
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    return list(dict.fromkeys(value_text(key, v) for v in (sorted(values) if numbers else sorted(values, key=lambda v: value_text(key, v)))))
+    return list(
+        dict.fromkeys(value_text(key, v) for v in (sorted(values) if numbers else sorted(values, key=lambda v: value_text(key, v))))
+    )

@@ -134,7 +134,9 @@ class _Launch:
         ids: dict[str, set[str]] = {}
         for s in done:
             ids.setdefault(s.job, set()).add(s.id or "")
-            self.queue[s.token] = [Queued(id=element(s, i), state="PENDING", held=False, where="", token=s.token) for i in range(len(s.shards))]
+            self.queue[s.token] = [
+                Queued(id=element(s, i), state="PENDING", held=False, where="", token=s.token) for i in range(len(s.shards))
+            ]
         before = set() if place.waited else self.tails[lane]
         self.tails[lane] = before | _ends(run, ids)
 

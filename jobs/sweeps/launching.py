@@ -134,7 +134,9 @@ def _run(draft: Draft, number: int, code: Path, version: str) -> Run:
     run = Run.open(root)
     if not (root / "code").exists():
         if dict(run.shared) != dict(keys):
-            raise RunError(f"{root}: its launch died before its code was frozen, and the code or its inputs changed since; remove the folder and launch again")
+            raise RunError(
+                f"{root}: its launch died before its code was frozen, and the code or its inputs changed since; remove the folder and launch again"
+            )
         os.symlink(os.path.relpath(code, root), root / "code")
     return run
 
@@ -145,7 +147,9 @@ def run_here(draft: Draft, runs: Sequence[Run], cluster: Local, console: Console
     for number, (trial, run) in enumerate(zip(draft.trials, runs, strict=True), 1):
         if not any(job.missing for job in plan(run.config, run.done)):
             continue
-        console.print(f"\ntrial {number} of {len(runs)}, {run.root.name}: {trial}", style="bold", markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            f"\ntrial {number} of {len(runs)}, {run.root.name}: {trial}", style="bold", markup=False, highlight=False, soft_wrap=True
+        )
         try:
             run_one_here(run, cluster, stop)
         except ShardFailed as e:

@@ -75,9 +75,16 @@ def show_status(seen: Glance, console: Console) -> None:
         console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
     for state in seen.states:
         if state and (early := ending(state.run.root)):
-            console.print(f"{state.run.root.name} ended after round {early['round']}: {early['reason']}", markup=False, highlight=False, soft_wrap=True)
+            console.print(
+                f"{state.run.root.name} ended after round {early['round']}: {early['reason']}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
     words = Counter(seen.word(t, s) for t, s in rows)
-    console.print(f"{seen.sweep.name}: {len(rows)} trials, " + ", ".join(f"{n} {word}" for word, n in words.items()), markup=False, highlight=False)
+    console.print(
+        f"{seen.sweep.name}: {len(rows)} trials, " + ", ".join(f"{n} {word}" for word, n in words.items()), markup=False, highlight=False
+    )
     if seen.shared:
         done = sum(s.done for s in seen.shared.values())
         wanted = sum(s.users for s in seen.shared.values())
@@ -107,11 +114,16 @@ def _troubles(seen: Glance) -> list[str]:
     for state in filter(None, seen.states):
         for q in state.activity.queued:
             if q.held:
-                lines.setdefault(f"job {q.id} is held and its lane waits behind it ({q.where}); launch the sweep again to replace it", []).append(state.run.root.name)
+                lines.setdefault(
+                    f"job {q.id} is held and its lane waits behind it ({q.where}); launch the sweep again to replace it", []
+                ).append(state.run.root.name)
         for cause in state.causes():
             lines.setdefault(cause, []).append(state.run.root.name)
     silence = {f"the queue is unknown: {s.activity.silence}" for s in seen.states if s and s.activity.silence}
-    return [*silence, *(f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if names[3:] else ''}: {line}" for line, names in lines.items())]
+    return [
+        *silence,
+        *(f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if names[3:] else ''}: {line}" for line, names in lines.items()),
+    ]
 
 
 def facts(seen: Glance) -> dict[str, object]:
@@ -141,17 +153,31 @@ def show_plan(draft: Draft, cluster: Local | Slurm, console: Console) -> dict[st
     hours = sum(s.gpu_hours for s in saved)
     spared = sum(s.spared for s in saved)
     settings = len({t.setting(draft.config.replicate) for t in draft.trials})
-    console.print(f"{draft.config.name}: {len(draft.trials)} trials of {settings} settings; {spared} stages need not be computed again", highlight=False)
+    console.print(
+        f"{draft.config.name}: {len(draft.trials)} trials of {settings} settings; {spared} stages need not be computed again",
+        highlight=False,
+    )
     match cluster:
         case Slurm():
             if told.gpu_hours:
-                console.print(f"{hours:,.1f} GPU-hours saved by sharing, as measured in {told.runs} runs of {told.model} on {told.cluster}", highlight=False)
+                console.print(
+                    f"{hours:,.1f} GPU-hours saved by sharing, as measured in {told.runs} runs of {told.model} on {told.cluster}",
+                    highlight=False,
+                )
             elif hours:
                 asked = sum(_gpu_hours(c, cluster) for c in draft.configs)
                 how = "if every task used its whole time limit; nothing was measured here yet"
-                console.print(f"at most {asked - hours:,.1f} GPU-hours, {hours:,.1f} of {asked:,.1f} saved by sharing, {how}", highlight=False, soft_wrap=True)
+                console.print(
+                    f"at most {asked - hours:,.1f} GPU-hours, {hours:,.1f} of {asked:,.1f} saved by sharing, {how}",
+                    highlight=False,
+                    soft_wrap=True,
+                )
             n = lanes.count(draft.config.cap, draft.configs, cluster)
-            console.print(f"{n} lanes: that many trials at once; `python -m jobs.whatif` says when they would be done", highlight=False, soft_wrap=True)
+            console.print(
+                f"{n} lanes: that many trials at once; `python -m jobs.whatif` says when they would be done",
+                highlight=False,
+                soft_wrap=True,
+            )
         case Local():
             console.print("runs on this machine, one trial after another", highlight=False)
     trials = [{"id": t.id, "run": t.run, "overrides": dict(t.overrides), "shards_left": n} for t, n in zip(draft.trials, left, strict=True)]

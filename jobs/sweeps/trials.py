@@ -68,7 +68,9 @@ def load_sweep(data: Path, name: str) -> Sweep:
         return Sweep(name=stored["name"], config=config, trials=tuple(Trial(**t) for t in stored["trials"]))
     except FileNotFoundError:
         known = sorted(p.parent.name for p in (data / "sweeps").glob("*/sweep.json"))
-        hint = f"sweeps there: {', '.join(known)}" if known else "there are none; set --data or $SERL_DATA to the data root you launched with"
+        hint = (
+            f"sweeps there: {', '.join(known)}" if known else "there are none; set --data or $SERL_DATA to the data root you launched with"
+        )
         raise RunError(f"{path}: no such sweep; {hint}") from None
     except (ValueError, KeyError, TypeError) as e:
         raise RunError(f"{path}: damaged, or of another version ({e}); launch the sweep file again to write it anew") from e
@@ -120,7 +122,9 @@ def _drawn(name: str, space: Random) -> Iterator[dict[str, JsonValue]]:
         if len(seen) == space.trials:
             return
         if number > space.trials * DRAWS_FOR_ONE:
-            raise ConfigError(f"sweep {name}: space.trials {space.trials}: only {len(seen)} different ones were found; ask for fewer, or widen the space")
+            raise ConfigError(
+                f"sweep {name}: space.trials {space.trials}: only {len(seen)} different ones were found; ask for fewer, or widen the space"
+            )
         point = {key: _draw(draw, random.Random(f"{space.seed}/{key}/{number}")) for key, draw in space.over.items()}
         if (id := _digest(point)) not in seen:
             seen.add(id)

@@ -25,7 +25,9 @@ class Work:
     events: Events
     stop: Stop
     watchdog: Watchdog = dataclasses.field(default_factory=Watchdog)
-    place: Mapping[str, str | float] = dataclasses.field(default_factory=dict)  # host, GPUs, ranks ...: what the start event adds for accounting
+    place: Mapping[str, str | float] = dataclasses.field(
+        default_factory=dict
+    )  # host, GPUs, ranks ...: what the start event adds for accounting
 
     def phase(self, name: str) -> None:
         """Say what comes now, to whoever watches for hangs."""

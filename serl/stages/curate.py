@@ -30,7 +30,9 @@ def run(work: Work) -> Manifest:
     kept = [Problem(id=f"r{round:03d}-{i:06d}", question=one_line(c.text)) for i, c in enumerate(fresh[: section.max_instructions])]
     counts = Counter(twin.reason if twin else "novel" for twin in found)
     counts.update(candidates=len(candidates), kept=len(kept), surplus=len(fresh) - len(kept))
-    return attempt.publish_bytes(".jsonl", to_jsonl(kept), len(kept), counts, beside={".fates.jsonl": to_jsonl(_fates(candidates, found, kept))})
+    return attempt.publish_bytes(
+        ".jsonl", to_jsonl(kept), len(kept), counts, beside={".fates.jsonl": to_jsonl(_fates(candidates, found, kept))}
+    )
 
 
 def _fates(candidates: Sequence[Candidate], found: Sequence[Twin | None], kept: Sequence[Problem]) -> list[Novelty]:

@@ -13,7 +13,13 @@ T = TypeVar("T")
 
 
 def in_parts(
-    work: Work, attempt: Attempt, policy: Path, items: Sequence[T], size: int, unit: str, compute: Callable[[generator.Generator, Sequence[T]], bytes]
+    work: Work,
+    attempt: Attempt,
+    policy: Path,
+    items: Sequence[T],
+    size: int,
+    unit: str,
+    compute: Callable[[generator.Generator, Sequence[T]], bytes],
 ) -> list[bytes]:
     """`compute` on `items`, `size` at a time, in order; parts that an earlier attempt committed are read instead.
 

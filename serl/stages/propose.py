@@ -52,7 +52,10 @@ def _part(work: Work, engine: generator.Generator, seeds: list[str], kept: list[
         encoded.append((p, ids, len(shots) - used))
     fitting = [(p, ids, dropped) for p, ids, dropped in encoded if ids]
     outputs = engine.generate(
-        [ids for _, ids, _ in fitting], section.sampling, num_samples=1, seeds=[seed_of(config.seed, round, "propose", p) for p, _, _ in fitting]
+        [ids for _, ids, _ in fitting],
+        section.sampling,
+        num_samples=1,
+        seeds=[seed_of(config.seed, round, "propose", p) for p, _, _ in fitting],
     )
     continues = engine.tokenizer.chat_template is None
     for (p, _, dropped), (completion,) in zip(fitting, outputs):

@@ -88,7 +88,9 @@ def _answer(work: Work, engine: generator.Generator, verifier: Verifier, tasks: 
     return judge(work.run, round, [(role, p, ids, out) for (role, p, ids), out in zip(fitting, outputs)], verifier)
 
 
-def judge(run: Run, round: int, answered: Sequence[tuple[str, Problem, list[int], tuple[Completion, ...]]], verifier: Verifier) -> list[Group]:
+def judge(
+    run: Run, round: int, answered: Sequence[tuple[str, Problem, list[int], tuple[Completion, ...]]], verifier: Verifier
+) -> list[Group]:
     """Extract, vote and reward. A truncated completion gives no answer: it has not finished speaking."""
     section = run.config.respond
     assert section is not None

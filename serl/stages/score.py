@@ -135,4 +135,3 @@ def _stops(section: Score) -> tuple[str, ...]:
 def round_grades(run: Run, round: int) -> list[Grade]:
     """All graded responses of a round."""
     return [Grade(**row) for m in run.complete(round, "score") for row in from_jsonl(run.read(m))]
-

@@ -118,7 +118,9 @@ def _reinforce(work: Work, ranks: Ranks) -> None:
         gap = mismatch(logp.old_T, logp.behaviour_T)
         reward_GN = torch.tensor([g.rewards for g in kept])
         columns = algorithms.columns(settings.objective, reward_GN, logp, settings.loss_mean, settings.importance_cap)
-        lesson = Lesson(samples=batch.attach(samples, columns), batches=batches, loss=algorithms.policy_loss(settings.objective), counts=counts | gap)
+        lesson = Lesson(
+            samples=batch.attach(samples, columns), batches=batches, loss=algorithms.policy_loss(settings.objective), counts=counts | gap
+        )
         _teach(work, ranks, attempt, trainer, lesson, checkpoint_every=settings.checkpoint_every)
     else:
         lesson = Lesson(samples=[], batches=[], loss=algorithms.policy_loss(settings.objective), counts=counts)
@@ -138,7 +140,9 @@ def _look_first(work: Work, ranks: Ranks, groups: Sequence[Group]) -> None:
 
 
 def _sample(group: Group, i: int) -> batch.Sample:
-    return batch.Sample(token_L=torch.tensor(group.prompt_ids + group.completions[i].token_ids), num_prompt=len(group.prompt_ids), column={})
+    return batch.Sample(
+        token_L=torch.tensor(group.prompt_ids + group.completions[i].token_ids), num_prompt=len(group.prompt_ids), column={}
+    )
 
 
 def _log_probabilities(
@@ -218,7 +222,12 @@ def _recorder(work: Work, ranks: Ranks, step: int) -> Callable[[StepStats], None
     def record(stats: StepStats) -> None:
         nonlocal clock
         now = time.monotonic()
-        numbers = {"loss": stats.loss, "lr": stats.lr, "grad_norm": stats.grad_norm, "tokens_per_s": stats.tokens / (now - clock)} | stats.means
+        numbers = {
+            "loss": stats.loss,
+            "lr": stats.lr,
+            "grad_norm": stats.grad_norm,
+            "tokens_per_s": stats.tokens / (now - clock),
+        } | stats.means
         clock = now
         work.events.add("step", step=stats.step, **{k: float(f"{v:.6g}") for k, v in numbers.items()})
         for name, value in numbers.items():

@@ -25,7 +25,11 @@ from serl.records import GROUP_SCHEMA, ROW_GROUP
 from serl.rundir import Attempt, Run
 from tests.conftest import SMALL
 
-SAMPLES, SHARDS, WORDS = 16, 20, np.array(["how", "many", "apples", "does", "Ann", "have", "if", "she", "buys", "three", "boxes", "of", "seven"])
+SAMPLES, SHARDS, WORDS = (
+    16,
+    20,
+    np.array(["how", "many", "apples", "does", "Ann", "have", "if", "she", "buys", "three", "boxes", "of", "seven"]),
+)
 PAGES = {
     "the first page of a round": "groups?round=1",
     "a filter and an order": "groups?round=1&fate=kept&sort=agreement&down=1",

@@ -74,7 +74,16 @@ class Chaos:
         return self.resumed()
 
     def resumed(self) -> bool:
-        command = [sys.executable, "-m", "jobs.resume", self.trial.run.root.name, "--cluster", str(self.trial.cluster_file), "--data", str(self.trial.run.data_root)]
+        command = [
+            sys.executable,
+            "-m",
+            "jobs.resume",
+            self.trial.run.root.name,
+            "--cluster",
+            str(self.trial.cluster_file),
+            "--data",
+            str(self.trial.run.data_root),
+        ]
         self.launcher = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         _, error = self.launcher.communicate(timeout=180)
         assert self.launcher.returncode == 0, error
@@ -85,7 +94,16 @@ class Chaos:
         if (job := self.victim()) is None:
             return False
         slurm("scancel", job.id)
-        command = [sys.executable, "-m", "jobs.resume", self.trial.run.root.name, "--cluster", str(self.trial.cluster_file), "--data", str(self.trial.run.data_root)]
+        command = [
+            sys.executable,
+            "-m",
+            "jobs.resume",
+            self.trial.run.root.name,
+            "--cluster",
+            str(self.trial.cluster_file),
+            "--data",
+            str(self.trial.run.data_root),
+        ]
         launcher = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         before = self._journal()
         wait_until(lambda: launcher.poll() is not None or self._journal() > before, "the launcher to submit")
@@ -228,11 +246,17 @@ def report(chaos: Chaos, calm: Trial, seconds: float) -> None:
     again = {what: t.noted(what).total() - calm.noted(what).total() for what in ("start", "step")}
     print(f"accidents: {sum(n for k, n in chaos.seen.items() if k in ACCIDENTS)} {dict(chaos.seen)}")
     alone = chaos.warned - chaos.struck
-    print(f"saves/preemptions of attempts at work: {sum(map(ended, alone))}/{len(alone)}; {len(chaos.struck)} more met another accident before they had left")
+    print(
+        f"saves/preemptions of attempts at work: {sum(map(ended, alone))}/{len(alone)}; {len(chaos.struck)} more met another accident before they had left"
+    )
     print(f"attempts {kinds['start']}, left at a safe point {kinds['stopped']}, done {kinds['done']}")
-    print(f"{len(manifests)} manifests of {len(calm.noted('end'))} parts; data identical to the undisturbed run; jobs left {len(t.queue())}")
+    print(
+        f"{len(manifests)} manifests of {len(calm.noted('end'))} parts; data identical to the undisturbed run; jobs left {len(t.queue())}"
+    )
     lost_s = PART_S * again["start"] + STEP_S * again["step"]
-    print(f"work done again: {again['start']} parts of {PART_S} s and {again['step']} steps of {STEP_S} s = {lost_s:.0f} s; {seconds:.0f} s in all")
+    print(
+        f"work done again: {again['start']} parts of {PART_S} s and {again['step']} steps of {STEP_S} s = {lost_s:.0f} s; {seconds:.0f} s in all"
+    )
     relays = sum(s.job == RELAY and s.id is not None for s in Journal(t.run.root).submissions())
     print(f"arrays submitted {len(list(t.run.root.glob('logs/r*/*')))}, relays {relays}, left for a time limit {limited(t)}")
 

@@ -25,7 +25,13 @@ OPENINGS = ["{n} has {a} {t}.", "A shop sells {t} for {a} dollars each.", "There
             "A train travels {a} {t} in {b} hours.", "{n} and {m} share {a} {t} in the ratio {b}:{c}."]  # fmt: skip
 MIDDLES = ["{n} gives {b} of them to {m}.", "Every day {m} adds {c} more.", "Then {b} percent of them are lost.", "Half of the rest go to {m}, who already has {c}.",
            "The price rises by {c} percent.", "After that, {n} buys {b} times as many {t} as {m}."]  # fmt: skip
-ENDINGS = ["How many {t} are left?", "What is the total?", "Find the value of $x + y^{c}$.", "How many {t} does {m} have now?", "What fraction of the {t} remains?"]
+ENDINGS = [
+    "How many {t} are left?",
+    "What is the total?",
+    "Find the value of $x + y^{c}$.",
+    "How many {t} does {m} have now?",
+    "What fraction of the {t} remains?",
+]
 
 
 def problems(number: int, rng: random.Random) -> list[str]:
@@ -56,7 +62,9 @@ def main() -> None:
     words = sum(len(t.split()) for t in candidates) / len(candidates)
     print(f"{NUM_CANDIDATES} candidates of {words:.0f} words on average against {NUM_POOL} pool texts and each other: {dict(counts)}")
     print(f"ours: {seconds:.2f} s ({cpu_s:.2f} s of one core), {(peak - before) / 1024:.0f} MiB above {before / 1024:.0f} MiB")
-    print(f"official: {official_s:.0f} s of one core, scaled from {NUM_SAMPLED} pairs to {num_pairs(reasons)} (its pool of processes per candidate left out)")
+    print(
+        f"official: {official_s:.0f} s of one core, scaled from {NUM_SAMPLED} pairs to {num_pairs(reasons)} (its pool of processes per candidate left out)"
+    )
     print(f"ratio: {official_s / cpu_s:.0f}x")
 
 

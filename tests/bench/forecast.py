@@ -91,7 +91,12 @@ def predict(t: Trial, known: Calibration, setting: Setting) -> Interval:
     cluster = load_cluster(str(t.cluster_file))
     base = world_of(site_of(cluster, t.run.config), known)
     world = World(
-        slots=setting.nodes, array_limit=setting.array_limit, doubt=base.doubt, preempt_per_hour=setting.preempt_per_hour, grace_s=GRACE_S, requeue_s=REQUEUE_S
+        slots=setting.nodes,
+        array_limit=setting.array_limit,
+        doubt=base.doubt,
+        preempt_per_hour=setting.preempt_per_hour,
+        grace_s=GRACE_S,
+        requeue_s=REQUEUE_S,
     )
     told = forecast(t.run.config, plan(t.run.config, lambda s: False), cluster, t.run.data_root, world=world, known=known)
     assert told.seconds is not None, told.sentence()

@@ -36,7 +36,11 @@ WORKING = (
 def response(problem: Problem, others: Sequence[Problem], draw: random.Random) -> str:
     """Some lines of working, and a right answer, one of a few wrong ones, or none."""
     gold = problem.gold
-    right = [f"the answer is $\\boxed{{{gold}}}$.", f"we get \\boxed{{ {gold} }}.", f"Final answer: $\\boxed{{{gold.replace('frac', 'dfrac')}}}$."]
+    right = [
+        f"the answer is $\\boxed{{{gold}}}$.",
+        f"we get \\boxed{{ {gold} }}.",
+        f"Final answer: $\\boxed{{{gold.replace('frac', 'dfrac')}}}$.",
+    ]
     wrong = [f"the answer is $\\boxed{{{other.gold}}}$." for other in others] + ["and so the claim follows."]
     return "".join(WORKING.format(n=draw.randrange(2, 99)) for _ in range(4)) + draw.choice(right + wrong)
 
@@ -65,7 +69,9 @@ def main() -> int:
         print(f"no real benchmark files in {folder}; SERL_TEST_DATA names the folder above them")
         return 0
     draw = random.Random(0)
-    print(f"{'benchmark':<16} {'responses':>9} {'official s':>11} {'ours s':>8} {'ratio':>7} {'same verdict':>13} {'official only':>14} {'ours only':>10}")
+    print(
+        f"{'benchmark':<16} {'responses':>9} {'official s':>11} {'ours s':>8} {'ratio':>7} {'same verdict':>13} {'official only':>14} {'ours only':>10}"
+    )
     total_official = total_ours = official_cpu = own_cpu = 0.0
     logging.disable(logging.CRITICAL)  # math-verify warns of each answer that it cannot read
     with Verifier(workers=2, limit_s=5.0) as verifier:
@@ -88,7 +94,10 @@ def main() -> int:
             slow, fast = middle - start, time.perf_counter() - middle
             total_official, total_ours = total_official + slow, total_ours + fast
             same = sum(a == b for a, b in zip(theirs, ours, strict=True))
-            only = [sum(a and not b for a, b in zip(theirs, ours, strict=True)), sum(b and not a for a, b in zip(theirs, ours, strict=True))]
+            only = [
+                sum(a and not b for a, b in zip(theirs, ours, strict=True)),
+                sum(b and not a for a, b in zip(theirs, ours, strict=True)),
+            ]
             print(
                 f"{name:<16} {len(rows):>9} {slow:>11.2f} {fast:>8.2f} {slow / fast:>6.1f}x {same:>6} / {len(rows):<4} {only[0]:>14} {only[1]:>10}",
                 flush=True,
@@ -96,7 +105,9 @@ def main() -> int:
     ratio = total_official / total_ours
     workers = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(f"{'all':<16} {'':>9} {total_official:>11.2f} {total_ours:>8.2f} {ratio:>6.1f}x   target {TARGET:.0f}x")
-    print(f"processor time: official {official_cpu:.1f} s, ours {own_cpu + workers.ru_utime + workers.ru_stime:.1f} s over both cores, start of workers included")
+    print(
+        f"processor time: official {official_cpu:.1f} s, ours {own_cpu + workers.ru_utime + workers.ru_stime:.1f} s over both cores, start of workers included"
+    )
     return 0 if ratio >= TARGET else 1
 
 

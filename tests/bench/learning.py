@@ -62,7 +62,11 @@ def _base(data: Path, seed: int) -> Run:
 
 def _run(data: Path, name: str, base: Run, seed: int, changes: list[str]) -> Run:
     policy, _ = policy_dir(base, 0)
-    shared = [f"seed={seed}", f"base={{kind: checkpoint, path: '{policy}'}}", f"seeds={{kind: jsonl, path: {seed}-seeds.jsonl, gold: answer}}"]
+    shared = [
+        f"seed={seed}",
+        f"base={{kind: checkpoint, path: '{policy}'}}",
+        f"seeds={{kind: jsonl, path: {seed}-seeds.jsonl, gold: answer}}",
+    ]
     own = [c.replace("path: problems.jsonl", f"path: {seed}-problems.jsonl") for c in changes]
     if "propose=null" in own:
         shared[-1] = "seeds=null"
@@ -72,7 +76,9 @@ def _run(data: Path, name: str, base: Run, seed: int, changes: list[str]) -> Run
 
 def _launch(data: Path, name: str, overrides: list[str]) -> Run:
     root = (data / "runs" / name).resolve()
-    verb = ["resume", name] if (root / "run.json").exists() else ["launch", str(QUICKSTART), f"name={name}", "score.validation=[]", *overrides]
+    verb = (
+        ["resume", name] if (root / "run.json").exists() else ["launch", str(QUICKSTART), f"name={name}", "score.validation=[]", *overrides]
+    )
     subprocess.run([sys.executable, "-m", f"jobs.{verb[0]}", "--data", str(data), *verb[1:]], check=True, stdout=sys.stderr)
     return Run.open(root)
 

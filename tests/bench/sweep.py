@@ -68,7 +68,9 @@ def _write(folder: Path, args: argparse.Namespace) -> Path:
 
 def _start(sweep: Path, cluster: Path, data: Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "jobs.sweep", str(sweep), "--cluster", str(cluster), "--data", str(data)]
-    return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def _killed(data: Path, sweep: Path, cluster: Path) -> None:
@@ -97,12 +99,16 @@ def report(data: Path, seconds: float) -> None:
                 ends[run.stage_dir(event["round"], event["stage"]), event["shard"]] += 1
     shared = Counter(name for run in runs for name in run.shared)
     versions = {name: len({run.shared[name] for run in runs}) for name in shared}
-    print(f"{len(done)} results of {len(runs)} trials in {seconds:.0f} s; {sum(n > 1 for n in ends.values())} shards computed more than once")
+    print(
+        f"{len(done)} results of {len(runs)} trials in {seconds:.0f} s; {sum(n > 1 for n in ends.values())} shards computed more than once"
+    )
     for name, wanted in shared.items():
         print(f"  {name}: wanted by {wanted} trials, computed {versions[name]} times")
     for run in done:
         greedy = summarise(round_grades(run, run.config.rounds))["arithmetic"].metrics["pass_at_1"]
-        print(f"  {run.root.name} {run.config.train.objective.kind} seed {run.config.seed}: arithmetic {greedy.value:.3f} +- {greedy.stderr:.3f}")
+        print(
+            f"  {run.root.name} {run.config.train.objective.kind} seed {run.config.seed}: arithmetic {greedy.value:.3f} +- {greedy.stderr:.3f}"
+        )
 
 
 if __name__ == "__main__":

@@ -38,7 +38,10 @@ def verb(name: str, *arguments: str, data: Path) -> Verb:
     log = data / f"{name}-{time.time_ns()}.log"
     with open(log, "wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", f"jobs.{name}", "--data", str(data), *arguments], stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            [sys.executable, "-m", f"jobs.{name}", "--data", str(data), *arguments],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     return Verb(process, log)
 

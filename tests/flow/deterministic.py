@@ -43,12 +43,38 @@ CONFIG = {
     "seeds": {"kind": "jsonl", "path": "seeds.jsonl", "gold": "answer"},
     "prompts": {"propose_system": "-", "propose_opening": OPENING, "respond_user": "{question}", "respond_plain": "Q: {question}\nA:"},
     "engine": {"max_model_len": 2000},
-    "propose": {"shards": 2, "prompts": 8, "seed_shots": 3, "kept_shots": 1, "part_prompts": 2, "sampling": {"temperature": 1.0, "max_tokens": 400}},
+    "propose": {
+        "shards": 2,
+        "prompts": 8,
+        "seed_shots": 3,
+        "kept_shots": 1,
+        "part_prompts": 2,
+        "sampling": {"temperature": 1.0, "max_tokens": 400},
+    },
     "curate": {"max_instructions": 10},
     "respond": {"shards": 2, "samples": 4, "part_prompts": 4, "anchors": 2, "sampling": {"temperature": 1.0, "max_tokens": 60}},
     "train": {"objective": {"kind": "reinforce_pp"}, "optimizer": {"lr": 1e-4}},
 }
-NOUNS = ["apples", "bottles", "candles", "drums", "eggs", "feathers", "gloves", "hats", "jars", "kites", "lamps", "melons", "nails", "oranges", "pencils", "ropes", "shells", "tiles"]
+NOUNS = [
+    "apples",
+    "bottles",
+    "candles",
+    "drums",
+    "eggs",
+    "feathers",
+    "gloves",
+    "hats",
+    "jars",
+    "kites",
+    "lamps",
+    "melons",
+    "nails",
+    "oranges",
+    "pencils",
+    "ropes",
+    "shells",
+    "tiles",
+]
 
 
 class CharacterTokenizer:
@@ -70,9 +96,14 @@ class Engine:
         self.tokenizer = CharacterTokenizer()
         self.sampled = 0
 
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, *, num_samples: int, seeds: Sequence[int]) -> list[tuple[Completion, ...]]:
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, *, num_samples: int, seeds: Sequence[int]
+    ) -> list[tuple[Completion, ...]]:
         Engine.on_call(hashlib.sha256(repr(list(seeds)).encode()).hexdigest())
-        outputs = [tuple(_complete("".join(map(chr, p)), random.Random(f"{s}/{i}/{bytes(p)!r}")) for i in range(num_samples)) for p, s in zip(prompts, seeds)]
+        outputs = [
+            tuple(_complete("".join(map(chr, p)), random.Random(f"{s}/{i}/{bytes(p)!r}")) for i in range(num_samples))
+            for p, s in zip(prompts, seeds)
+        ]
         self.sampled += sum(len(c.token_ids) for several in outputs for c in several)
         return outputs
 
@@ -86,7 +117,10 @@ def _complete(prompt: str, rng: random.Random) -> Completion:
 
 def _questions(prompt: str, rng: random.Random) -> str:
     first = int(prompt.rpartition("\n")[2].rstrip("."))
-    items = [f"Anna has {rng.randint(2, 40)} {rng.choice(NOUNS)} and buys {rng.randint(2, 9)} {rng.choice(NOUNS)}. How many {rng.choice(NOUNS)} now?" for _ in "abc"]
+    items = [
+        f"Anna has {rng.randint(2, 40)} {rng.choice(NOUNS)} and buys {rng.randint(2, 9)} {rng.choice(NOUNS)}. How many {rng.choice(NOUNS)} now?"
+        for _ in "abc"
+    ]
     return " " + items[0] + "".join(f"\n{first + i}. {item}" for i, item in enumerate(items[1:], 1))
 
 
@@ -147,7 +181,12 @@ class Injector:
 
     def _fsync(self, fd: int) -> None:
         self._point("before")
-        if self.kill_at == self.num_calls and self.when == "torn" and (size := os.fstat(fd).st_size) and not os.path.isdir(f"/proc/self/fd/{fd}"):
+        if (
+            self.kill_at == self.num_calls
+            and self.when == "torn"
+            and (size := os.fstat(fd).st_size)
+            and not os.path.isdir(f"/proc/self/fd/{fd}")
+        ):
             os.truncate(f"/proc/self/fd/{fd}", size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
         self._point("after")
@@ -178,7 +217,11 @@ def finish(root: Path, attempt: int) -> None:
     for job in plan(run.config, run.done):
         for shard in job.missing:
             name = f"{shard.stage}-r{shard.round:03d}-{shard.index:05d}-{attempt}-0"
-            execute(Work(run=run, shard=shard, attempt_id=str(attempt), device="cpu", cores=1, events=Events(root / "events", name), stop=Stop()))
+            execute(
+                Work(
+                    run=run, shard=shard, attempt_id=str(attempt), device="cpu", cores=1, events=Events(root / "events", name), stop=Stop()
+                )
+            )
 
 
 def in_child(root: Path, attempt: int, injector: Injector) -> tuple[bool, list[str], Injector]:
@@ -214,7 +257,9 @@ def new_root(folder: Path) -> Path:
     (folder / "models/base").mkdir(parents=True)
     (folder / "models/base/config.json").write_text("{}")
     (folder / "seeds").mkdir()
-    seeds = [{"question": f"Ben has {a} cows and sells {b}. How many cows are left?", "answer": a - b} for a in range(20, 26) for b in (3, 5)]
+    seeds = [
+        {"question": f"Ben has {a} cows and sells {b}. How many cows are left?", "answer": a - b} for a in range(20, 26) for b in (3, 5)
+    ]
     (folder / "seeds/seeds.jsonl").write_bytes(to_jsonl(seeds))
     (folder / "runs").mkdir()
     return folder / "runs/killed"
@@ -249,7 +294,9 @@ def leftovers(run: Run) -> list[tuple[Shard, str]]:
         manifest = run.manifest(shard)
         folder = run.stage_dir(shard.round, shard.stage)
         named = {f.name for f in manifest.files}
-        beside = [p for p in (folder / shard.name).rglob("*") if p.is_file()] + [p for p in folder.iterdir() if p.is_file() and p.name != f"{shard.name}.json"]
+        beside = [p for p in (folder / shard.name).rglob("*") if p.is_file()] + [
+            p for p in folder.iterdir() if p.is_file() and p.name != f"{shard.name}.json"
+        ]
         found += [(shard, p.name) for p in beside if str(p.relative_to(folder)) not in named and not p.name.startswith("shard_")]
     return found
 
@@ -290,7 +337,9 @@ def schedule(num_runs: int, num_calls: int, seed: int) -> list[list[tuple[int, s
     rng = random.Random(seed)
     whens = ["before", "after", "torn"]
     firsts = rng.sample([(k, w) for k in range(num_calls) for w in whens], num_runs)
-    return [[first, *((rng.randrange(num_calls // 2), rng.choice(whens)) for _ in range(rng.choice(KILLS_IN_A_ROW) - 1))] for first in firsts]
+    return [
+        [first, *((rng.randrange(num_calls // 2), rng.choice(whens)) for _ in range(rng.choice(KILLS_IN_A_ROW) - 1))] for first in firsts
+    ]
 
 
 def main() -> None:

@@ -49,7 +49,9 @@ class Lab:
     environment: dict[str, str]
 
     def __call__(self, *arguments: str) -> str:
-        done = subprocess.run([ROOT / "slurm/lab", *arguments], env=self.environment, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(
+            [ROOT / "slurm/lab", *arguments], env=self.environment, capture_output=True, text=True, timeout=300, check=False
+        )
         assert done.returncode == 0, f"slurm/lab {' '.join(arguments)}: {done.stdout}{done.stderr}"
         return done.stdout
 
@@ -60,7 +62,9 @@ def start_lab(folder: Path, *options: str) -> Lab:
         pytest.skip(f"no Slurm here: {', '.join(MISSING)} not found; on Debian: apt-get install slurmctld slurmd slurm-client")
     lab = Lab(folder, os.environ | {"SERL_LAB": str(folder)})
     lab("start", *options)
-    settings = subprocess.run(["bash", "-c", f"{lab('env')}\nenv -0"], env=lab.environment, capture_output=True, text=True, check=True).stdout
+    settings = subprocess.run(
+        ["bash", "-c", f"{lab('env')}\nenv -0"], env=lab.environment, capture_output=True, text=True, check=True
+    ).stdout
     os.environ.update(line.split("=", 1) for line in settings.split("\0") if line.startswith(("SLURM_CONF=", "SERL_LAB=", "PATH=")))
     return lab
 

@@ -22,7 +22,19 @@ from serl.config import RunConfig
 from serl.records import to_jsonl
 from serl.rundir import Run, Shard
 
-AUDITED = {"open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.listdir", "os.scandir", "os.utime", "os.truncate", "os.chmod"}
+AUDITED = {
+    "open",
+    "os.rename",
+    "os.link",
+    "os.remove",
+    "os.mkdir",
+    "os.rmdir",
+    "os.listdir",
+    "os.scandir",
+    "os.utime",
+    "os.truncate",
+    "os.chmod",
+}
 WRAPPED = ("stat", "lstat", "access")
 SCORE = {"shards": 2, "benchmarks": ["arithmetic"], "max_tokens": 60, "part_prompts": 4}
 
@@ -61,7 +73,13 @@ def attempt(run: Run, shard: Shard, job_id: int, *, census: Census) -> dict:
     """One attempt at a shard, as its job on a node makes it, and what it cost; `lasting` are the files and folders that stay."""
     folder = run.root / "logs" / "job"
     folder.mkdir(parents=True, exist_ok=True)
-    os.environ |= {"SLURM_JOB_ID": str(job_id), "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SUBMITIT_EXECUTOR": "slurm", "SUBMITIT_FOLDER": str(folder)}
+    os.environ |= {
+        "SLURM_JOB_ID": str(job_id),
+        "SLURM_PROCID": "0",
+        "SLURM_NTASKS": "1",
+        "SUBMITIT_EXECUTOR": "slurm",
+        "SUBMITIT_FOLDER": str(folder),
+    }
     gate = Gate(stages=tuple((int(name[1:4]), name[5:]) for name in after_of(run.config, shard.round, shard.stage)))
     task = Task(root=str(run.root), shard=shard, submission=0, device="cpu", cores=1, folder=str(folder), launcher=None, gate=gate)
     before, _ = inodes(run.root), census.calls.clear()
@@ -97,7 +115,10 @@ def main(folder: Path) -> None:
     sys.modules["serl.stages.train"] = types.ModuleType("serl.stages.train")
     sys.modules["serl.stages.train"].run = deterministic.train
     census = Census(root)
-    costs = [attempt(run, shard, number, census=census) for number, shard in enumerate((s for job in plan(run.config, run.done) for s in job.missing), 1)]
+    costs = [
+        attempt(run, shard, number, census=census)
+        for number, shard in enumerate((s for job in plan(run.config, run.done) for s in job.missing), 1)
+    ]
     costs.append(checkpoints(root / "checkpoints", census, 6))
     print(json.dumps(costs))
 

@@ -37,11 +37,17 @@ class Tree:
         self.folder, self.data, self.calls = folder / "tree", folder / "data", folder / "calls.txt"
         for package in {*PACKAGES, "slurm", "configs"}:
             shutil.copytree(ROOT / package, self.folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-        for name, target in (("stand_in/generator.py", "serl/generator.py"), ("stand_in/train.py", "serl/stages/train.py"), ("deterministic.py", "serl/deterministic.py")):
+        for name, target in (
+            ("stand_in/generator.py", "serl/generator.py"),
+            ("stand_in/train.py", "serl/stages/train.py"),
+            ("deterministic.py", "serl/deterministic.py"),
+        ):
             text = (HERE / name).read_text().replace("from deterministic import", "from serl.deterministic import")
             (self.folder / target).write_text(text)
         described = {"name": "quick", "kind": "math", "version": "1", "licence": "none", "source": "made here", "file": "quick.jsonl"}
-        (self.folder / "evaluation/benchmarks/quick.yaml").write_text(yaml.safe_dump(described | {"fields": {"id": "id", "question": "question", "answer": "answer"}}))
+        (self.folder / "evaluation/benchmarks/quick.yaml").write_text(
+            yaml.safe_dump(described | {"fields": {"id": "id", "question": "question", "answer": "answer"}})
+        )
         new_root(self.data)
         for name, text in (("config.json", '{"model_type": "none"}'), ("tokenizer.json", "{}"), ("model.safetensors", "none")):
             (self.data / "models/base" / name).write_text(text)  # enough for preflight; nobody loads it
@@ -83,7 +89,12 @@ class Tree:
 
     def wanted(self) -> tuple[int, int]:
         """How many manifests the runs need together, and how many they would need without sharing."""
-        all_of_them = [(run.stage_dir(job.round, job.stage), s.index) for run in self.runs() for job in plan(run.config, lambda s: False) for s in job.missing]
+        all_of_them = [
+            (run.stage_dir(job.round, job.stage), s.index)
+            for run in self.runs()
+            for job in plan(run.config, lambda s: False)
+            for s in job.missing
+        ]
         return len(set(all_of_them)), len(all_of_them)
 
     def computed(self, what: str = "start") -> int:

@@ -39,7 +39,9 @@ def test_the_trainer_and_vllm_agree_on_log_probabilities(undisturbed):
 
 
 def test_stored_responses_are_graded_again_without_a_model(undisturbed):
-    done = subprocess.run([sys.executable, "-m", "evaluation.grade", str(undisturbed.root)], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "evaluation.grade", str(undisturbed.root)], capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "0 of " in done.stdout.splitlines()[-1]
 

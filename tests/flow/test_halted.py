@@ -85,7 +85,9 @@ def test_on_slurm_stop_ends_the_chain_and_hold_keeps_the_job_with_its_reason(lab
     stopped = collapsed(tmp_path / "a")
     held = collapsed(tmp_path / "b", accuracy={"action": "hold"}, conviction={"action": "ignore"})
     for run in (stopped, held):
-        file.write_text(yaml.safe_dump(CLUSTER | {"data": str(run.data_root), "setup": setup, "stages": {"train": {"nodes": 1, "tasks_per_node": 2}}}))
+        file.write_text(
+            yaml.safe_dump(CLUSTER | {"data": str(run.data_root), "setup": setup, "stages": {"train": {"nodes": 1, "tasks_per_node": 2}}})
+        )
         submission.submit_missing(run, load_cluster(str(file)))
     wait_until(lambda: not submission.live(stopped), "the run that stops to leave the queue")
     wait_until(lambda: any(q.held for q in submission.live(held)), "the run that holds to hold its job")

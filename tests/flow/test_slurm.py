@@ -62,7 +62,9 @@ def quiet(lab, tmp_path_factory):
     (folder / "failing/failing").write_text("yes")
     curate = trials["held"].run.root / "code/serl/stages/curate.py"
     curate.with_suffix(".whole").write_text(whole := curate.read_text())
-    curate.write_text(whole.replace("def run(work: Work) -> Manifest:", "def run(work: Work) -> Manifest:\n    import os; os.kill(os.getpid(), 9)"))
+    curate.write_text(
+        whole.replace("def run(work: Work) -> Manifest:", "def run(work: Work) -> Manifest:\n    import os; os.kill(os.getpid(), 9)")
+    )
     for t in trials.values():
         t.submit()
     train = next(s.id for s in Journal(trials["child"].run.root).submissions() if s.job == "r001-train")
@@ -82,7 +84,17 @@ def calm(quiet):
 
 
 def verb(name: str, t, *arguments: str) -> str:
-    command = [sys.executable, "-m", f"jobs.{name}", t.run.root.name, "--cluster", str(t.cluster_file), "--data", str(t.run.data_root), *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        f"jobs.{name}",
+        t.run.root.name,
+        "--cluster",
+        str(t.cluster_file),
+        "--data",
+        str(t.run.data_root),
+        *arguments,
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

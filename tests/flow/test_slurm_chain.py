@@ -43,7 +43,9 @@ def test_a_chain_on_slurm_has_the_data_of_a_local_one(tmp_path, monkeypatch, cap
         assert {k: m.digest for k, m in here.items()} == {k: m.digest for k, m in there.items()}
         nodes = {e["host"] for e in read_events(remote.root / "events") if e["kind"] == "start"}
         with capsys.disabled():
-            print(f"\n{len(there)} shards on nodes {', '.join(sorted(nodes))}: {time.monotonic() - begun:.0f} s, the local executor took {local_s:.0f} s")
+            print(
+                f"\n{len(there)} shards on nodes {', '.join(sorted(nodes))}: {time.monotonic() - begun:.0f} s, the local executor took {local_s:.0f} s"
+            )
     finally:
         lab("stop")
         os.environ.clear()

@@ -47,7 +47,9 @@ def test_three_algorithms_and_three_seeds_in_lanes_with_the_launcher_killed_in_t
     setup = [f"export SERL_TEST_CALLS={tree.calls} PYTHONDONTWRITEBYTECODE= {QUICK}"]
     cluster = str(tree.write("cluster.yaml", CLUSTER | {"data": str(tree.data), "setup": setup, "stages": {}}))
     launcher = tree.start(str(tree.sweep), "--cluster", cluster)
-    wait_until(lambda: launcher.poll() is not None or len(list(tree.data.glob("runs/*/slurm.jsonl"))) >= 4, "the launcher to be in the middle")
+    wait_until(
+        lambda: launcher.poll() is not None or len(list(tree.data.glob("runs/*/slurm.jsonl"))) >= 4, "the launcher to be in the middle"
+    )
     launcher.kill()
     launcher.wait()
     submitted = len(list(tree.data.glob("runs/*/slurm.jsonl")))
@@ -58,12 +60,21 @@ def test_three_algorithms_and_three_seeds_in_lanes_with_the_launcher_killed_in_t
     assert said["states"] == {"done": 9}, said
     needed, unshared = tree.wanted()
     assert (tree.manifests(), needed, unshared) == (28, 28, 54)
-    assert tree.computed() == tree.computed("end") == 16 + 9, "3 seeds x 3 generating stages and one scoring of the base, in parts; 9 scorings"
-    ends = Counter((str(run.stage_dir(e["round"], e["stage"])), e["shard"]) for run in tree.runs() for e in read_events(run.root / "events") if e["kind"] == "done")
+    assert tree.computed() == tree.computed("end") == 16 + 9, (
+        "3 seeds x 3 generating stages and one scoring of the base, in parts; 9 scorings"
+    )
+    ends = Counter(
+        (str(run.stage_dir(e["round"], e["stage"])), e["shard"])
+        for run in tree.runs()
+        for e in read_events(run.root / "events")
+        if e["kind"] == "done"
+    )
     assert set(ends.values()) == {1}, "no shard was computed twice"
     assert {s["stage"]: s["users"] for s in said["shared"]} == {"r000-score": 9, "r001-propose": 3, "r001-curate": 3, "r001-respond": 3}
     with capsys.disabled():
-        print(f"\nlauncher killed with {submitted} of 9 trials submitted: 9 results, 0 shards twice, {needed} stages computed in place of {unshared}")
+        print(
+            f"\nlauncher killed with {submitted} of 9 trials submitted: 9 results, 0 shards twice, {needed} stages computed in place of {unshared}"
+        )
 
 
 # ------------------------------------------------------------------------------------------------ in this process
@@ -93,7 +104,17 @@ def finish(run: Run) -> dict[str, str]:
     """Everything that is missing; the digest of every shard."""
     for job in plan(run.config, run.done):
         for shard in job.missing:
-            execute(Work(run=run, shard=shard, attempt_id=run.root.name, device="cpu", cores=1, events=Events(run.root / "events", f"{shard.stage}-{shard.round}-{shard.index}"), stop=Stop()))
+            execute(
+                Work(
+                    run=run,
+                    shard=shard,
+                    attempt_id=run.root.name,
+                    device="cpu",
+                    cores=1,
+                    events=Events(run.root / "events", f"{shard.stage}-{shard.round}-{shard.index}"),
+                    stop=Stop(),
+                )
+            )
     return {str(s): run.manifest(s).digest for job in plan(run.config, lambda s: False) for s in job.missing}
 
 
@@ -132,7 +153,17 @@ def test_a_shared_stage_reads_no_section_that_its_key_leaves_out(engines, data, 
         for shard in job.missing if job.round == 1 and job.stage in ("propose", "curate", "respond") else ():
             watched = Watched(run.config)
             seen_by = Run(run.root, watched, run.digest, run.code, run.shared, run.sweep)
-            execute(Work(run=seen_by, shard=shard, attempt_id="a", device="cpu", cores=1, events=Events(run.root / "events", f"{shard.stage}-{shard.round}-{shard.index}"), stop=Stop()))
+            execute(
+                Work(
+                    run=seen_by,
+                    shard=shard,
+                    attempt_id="a",
+                    device="cpu",
+                    cores=1,
+                    events=Events(run.root / "events", f"{shard.stage}-{shard.round}-{shard.index}"),
+                    stop=Stop(),
+                )
+            )
             if job.stage == stage:
                 assert watched.seen <= keyed, f"{stage} reads {watched.seen - keyed}"
 
@@ -140,7 +171,9 @@ def test_a_shared_stage_reads_no_section_that_its_key_leaves_out(engines, data, 
 def test_a_trial_that_is_clearly_worse_ends_at_its_next_job_and_its_reason_is_kept(engines, data):
     """Scores are written by hand: the stand-in engines know nothing."""
     rule = {"after_round": 1, "alpha": 0.05}
-    sweep = SweepConfig.model_validate({"name": "s", "base": "x", "space": {"kind": "grid", "over": {"rounds": [2, 3, 4]}}, "early_stop": rule}, strict=False)
+    sweep = SweepConfig.model_validate(
+        {"name": "s", "base": "x", "space": {"kind": "grid", "over": {"rounds": [2, 3, 4]}}, "early_stop": rule}, strict=False
+    )
     trials = trials_of(sweep)
     save_sweep(data, Sweep(name="s", config=sweep, trials=tuple(trials)))
     scored = {"stages": [*CONFIG["stages"], "score"], "score": {"shards": 1, "benchmarks": ["math_500"], "max_tokens": 60}}
@@ -148,7 +181,15 @@ def test_a_trial_that_is_clearly_worse_ends_at_its_next_job_and_its_reason_is_ke
     for run, right in zip(runs, (90, 85, 40), strict=True):
         (shard,) = run.shards(1, "score")
         rows = [
-            {"benchmark": "math_500", "id": str(i), "sample": 0, "mode": "greedy", "response": "", "finish_reason": "stop", "verdict": "correct" if i < right else "wrong"}
+            {
+                "benchmark": "math_500",
+                "id": str(i),
+                "sample": 0,
+                "mode": "greedy",
+                "response": "",
+                "finish_reason": "stop",
+                "verdict": "correct" if i < right else "wrong",
+            }
             for i in range(100)
         ]
         publish_rows(run, shard, rows)

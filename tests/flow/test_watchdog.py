@@ -21,14 +21,18 @@ HERE = socket.gethostname()
 
 def post_of(out: Path, rank: int, size: int, hang_s: float) -> Post:
     events = Events(out / "events", f"train-{rank}")
-    return Post(folder=out, suspects=out / "suspects", events=events, job="7_1", attempt="7_1-0", rank=rank, size=size, hang_s=hang_s, beat_s=0.2)
+    return Post(
+        folder=out, suspects=out / "suspects", events=events, job="7_1", attempt="7_1-0", rank=rank, size=size, hang_s=hang_s, beat_s=0.2
+    )
 
 
 def start(out: Path, *arguments: str, **environment: str) -> subprocess.Popen:
     """This file as a process; its log is beside what it writes."""
     common = os.environ | {"PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     with open(out / f"log_{environment.get('RANK', 0)}", "w") as log:
-        return subprocess.Popen([sys.executable, "-W", "ignore", __file__, str(out), *arguments], env=common | environment, stdout=log, stderr=log)
+        return subprocess.Popen(
+            [sys.executable, "-W", "ignore", __file__, str(out), *arguments], env=common | environment, stdout=log, stderr=log
+        )
 
 
 def wait_for_step(post: Post, number: int) -> None:

@@ -117,7 +117,10 @@ def resume_what_others_saved(base: Path, out: Path, saved: Path, ranks) -> dict:
         runs |= {"from_3_at_1": (1, 3, {}), "from_0_at_3": (3, 0, {})}
     if ranks.size == 3:  # no matrix of this model can be cut into three equal parts
         runs = {k: runs[k] for k in ("zero_1", "zero_3")} | {f"bfloat16_{zero}": (zero, 3, {"dtype": "bfloat16"}) for zero in (0, 3)}
-    seen = {kind: resume(here, base, saved / f"checkpoints_{there}", out / kind, ranks, **changes) for kind, (here, there, changes) in runs.items()}
+    seen = {
+        kind: resume(here, base, saved / f"checkpoints_{there}", out / kind, ranks, **changes)
+        for kind, (here, there, changes) in runs.items()
+    }
     if ranks.size == 1:
         seen["offload_2"] = resume(2, base, saved / "offload" / "checkpoints_2", out / "offload_2", ranks, optimizer=OFFLOAD)
     return seen

@@ -95,7 +95,9 @@ class MadeUpWorld:
                     continue
                 else:
                     loading_s = 0.9 * start_s if n == kept else 0.0
-                    lines.append((now, "phase", {"name": f"{job.stage} part {n}", "seconds": seconds + loading_s, "tokens": tokens, "items": items}))
+                    lines.append(
+                        (now, "phase", {"name": f"{job.stage} part {n}", "seconds": seconds + loading_s, "tokens": tokens, "items": items})
+                    )
             now += END_S if job.stage != "curate" else 0.0
             lines.append((now, "done", {"seconds": 1.0}))
             if now <= dies:
@@ -104,7 +106,9 @@ class MadeUpWorld:
                 return now
             self.seen["preemptions"] += 1
             if job.stage in ("propose", "respond", "score"):
-                kept = max([kept, *(int(more["name"].split()[-1]) + 1 for t, kind, more in lines if t <= dies and "part" in more.get("name", ""))])
+                kept = max(
+                    [kept, *(int(more["name"].split()[-1]) + 1 for t, kind, more in lines if t <= dies and "part" in more.get("name", ""))]
+                )
             self._write(run, shard, attempt, [line for line in lines if line[0] <= dies])
             at = dies
 
@@ -126,7 +130,12 @@ class MadeUpWorld:
         kept = round(groups * kept_share(job.round))
         steps = math.ceil(kept * c.respond.samples / c.train.batch_samples)
         tokens = round(kept * c.respond.samples / steps * length("respond", job.round) / ranks)
-        return [(STEP_TOKEN_S * tokens, tokens, 0)] * steps, {"samples": kept * c.respond.samples, "groups_kept": kept, "groups_tie": groups - kept, "steps": steps}
+        return [(STEP_TOKEN_S * tokens, tokens, 0)] * steps, {
+            "samples": kept * c.respond.samples,
+            "groups_kept": kept,
+            "groups_tie": groups - kept,
+            "steps": steps,
+        }
 
     def _kept(self, c: RunConfig) -> int:
         return min(c.curate.max_instructions, round(NOVEL * ACCEPTED * c.propose.prompts))
@@ -140,5 +149,15 @@ class MadeUpWorld:
         folder = run.stage_dir(shard.round, shard.stage)
         folder.mkdir(parents=True, exist_ok=True)
         file = DataFile(name=f"{shard.name}/a-{attempt}.jsonl", bytes=1000, sha256="", rows=0)
-        manifest = Manifest(shard=shard, files=(file,), inputs={}, config=run.digest, code="test", attempt=f"a-{attempt}", seconds=1.0, created=now, counts=counts)
+        manifest = Manifest(
+            shard=shard,
+            files=(file,),
+            inputs={},
+            config=run.digest,
+            code="test",
+            attempt=f"a-{attempt}",
+            seconds=1.0,
+            created=now,
+            counts=counts,
+        )
         (folder / f"{shard.name}.json").write_text(json.dumps(dataclasses.asdict(manifest)))

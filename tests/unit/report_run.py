@@ -72,7 +72,14 @@ def round_groups(round: int, num: int, skill: float, seed: int = 0) -> list[Grou
 def do_propose(run: Run, round: int) -> None:
     for i in range(2):
         candidates = [Candidate(prompt=j, item=0, text=f"question {j}") for j in range(60)]
-        publish(run, round, "propose", i, to_jsonl(candidates), {"items": 70, "accepted": 60, "too_short": 6, "odd_start": 4, "dropped_shots": 3})
+        publish(
+            run,
+            round,
+            "propose",
+            i,
+            to_jsonl(candidates),
+            {"items": 70, "accepted": 60, "too_short": 6, "odd_start": 4, "dropped_shots": 3},
+        )
 
 
 def do_curate(run: Run, round: int) -> None:
@@ -85,7 +92,14 @@ def do_respond(run: Run, round: int, groups: list[Group] | None = None) -> None:
     groups = groups if groups is not None else round_groups(round, 78, 0.35 + 0.15 * round)
     for i in range(3):
         mine = share(groups, i, 3)
-        counts = {"questions": len(mine), "completions": SAMPLES * len(mine), "truncated": 4, "undecided": 1, "unparsed": 9, "tokens": 40 * SAMPLES * len(mine)}
+        counts = {
+            "questions": len(mine),
+            "completions": SAMPLES * len(mine),
+            "truncated": 4,
+            "undecided": 1,
+            "unparsed": 9,
+            "tokens": 40 * SAMPLES * len(mine),
+        }
         publish(run, round, "respond", i, groups_to_parquet(mine), counts)
 
 
@@ -93,7 +107,15 @@ def do_train(run: Run, round: int, num_steps: int = 12, attempt: str = "a-0") ->
     events = Events(run.root / "events", f"train-r{round:03d}-00000-{attempt}-0", stage="train", round=round, shard=0)
     for n in range(1, num_steps + 1):
         kl = 0.002 * n
-        numbers = {"loss": 0.1 / n - 0.03, "lr": 1e-4, "grad_norm": 0.5, "tokens_per_s": 2000.0 + n, "approx_kl": kl, "clip_fraction": kl, "entropy": 0.6}
+        numbers = {
+            "loss": 0.1 / n - 0.03,
+            "lr": 1e-4,
+            "grad_norm": 0.5,
+            "tokens_per_s": 2000.0 + n,
+            "approx_kl": kl,
+            "clip_fraction": kl,
+            "entropy": 0.6,
+        }
         events.add("step", step=n, **numbers)
     events.add("phase", name="steps", seconds=1.5)
     publish(run, round, "train", 0, b"{}\n", {"samples": 300, "steps": num_steps, "mismatch_kl": 1e-5, "mismatch_max": 0.01})

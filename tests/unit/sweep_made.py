@@ -20,7 +20,11 @@ SWEEP = {"name": "made", "base": "base.yaml", "space": {"kind": "list", "trials"
 
 def make_sweep(data: Path, tree: dict, seeds: tuple[int, ...] = (0, 1, 2)) -> Sweep:
     trials = [
-        Trial(id=f"{kind}{lr:g}-{seed}", run=f"made-{kind}{lr:g}-{seed}", overrides={"train.objective": {"kind": kind}, "train.optimizer.lr": lr, "seed": seed})
+        Trial(
+            id=f"{kind}{lr:g}-{seed}",
+            run=f"made-{kind}{lr:g}-{seed}",
+            overrides={"train.objective": {"kind": kind}, "train.optimizer.lr": lr, "seed": seed},
+        )
         for kind, lr in SKILLS
         for seed in seeds
     ]

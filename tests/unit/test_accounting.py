@@ -100,7 +100,17 @@ def test_without_a_scheduler_who_is_asked_to_stop_was_cancelled(run):
 def test_a_process_that_its_time_limit_ended_without_a_word_is_told_by_the_clock(run):
     attempt(run, "propose", 0, "9-0", load(5, 4), part(15, 0, 14), start=100.0, until=125.0)
     assert lost(account(run)) == {}
-    attempt(run, "propose", 0, "9-0", load(5, 4), part(15, 0, 14), (17, "progress", {"done": 4, "total": 8, "unit": "prompts"}), start=100.0, until=125.0)
+    attempt(
+        run,
+        "propose",
+        0,
+        "9-0",
+        load(5, 4),
+        part(15, 0, 14),
+        (17, "progress", {"done": 4, "total": 8, "unit": "prompts"}),
+        start=100.0,
+        until=125.0,
+    )
     assert lost(account(run)) == {"time limit": 2.0}
 
 
@@ -122,7 +132,17 @@ def test_the_slower_of_two_live_attempts_worked_for_nothing(run):
 def test_steps_after_the_last_checkpoint_are_lost_and_those_before_it_are_not(run):
     steps = [step(10 + 2 * n, n) for n in range(1, 8)]
     attempt(run, "train", 0, "9-0", *steps, start=100.0, ranks=4)
-    attempt(run, "train", 0, "9-1", (9, "resumed", {"step": 5}), *[step(10 + 2 * n, 5 + n) for n in range(1, 4)], (18, "done", {}), start=200.0, ranks=4)
+    attempt(
+        run,
+        "train",
+        0,
+        "9-1",
+        (9, "resumed", {"step": 5}),
+        *[step(10 + 2 * n, 5 + n) for n in range(1, 4)],
+        (18, "done", {}),
+        start=200.0,
+        ranks=4,
+    )
     publish(run, "train", 0, "9-1")
     result = account(run)
     assert lost(result) == {"killed": 4 * 4.0, "start-up repeated": 4 * 12.0}
@@ -176,7 +196,9 @@ def test_records_that_forgot_an_attempt_are_not_taken_for_another(run):
 
 
 def test_sacct_is_read_as_it_writes_and_asked_once(run, monkeypatch):
-    said = "9_0|CANCELLED by 0|2026-01-02T03:04:05|2026-01-02T03:05:05|2026-01-02T03:06:05\n9_1|PENDING|2026-01-02T03:04:05|Unknown|Unknown\n"
+    said = (
+        "9_0|CANCELLED by 0|2026-01-02T03:04:05|2026-01-02T03:05:05|2026-01-02T03:06:05\n9_1|PENDING|2026-01-02T03:04:05|Unknown|Unknown\n"
+    )
     calls = []
     monkeypatch.setattr(sacct, "ask_slurm", lambda command: calls.append(command) or said)
     (record,) = sacct.ask_sacct(["9", "10"])

@@ -39,13 +39,27 @@ def events(run, shard, attempt: str, rows: list[tuple[str, dict]], rank: int = 0
 def requeued(run):
     """An array of two elements, as shards 0 and 2; element 1 was preempted, then killed before it said anything, then went through."""
     Journal(run.root).add(Submission(token="tok", job="r001-respond", shards=(0, 2), id="7", array=True))
-    text = "srun: hello\n" + start("10:00:00", "7_1", "n1") + "working\r10%\rworking 20%\nINFO 03-04 10:00:05 [vllm.py:1] loaded\nno time of its own\n"
+    text = (
+        "srun: hello\n"
+        + start("10:00:00", "7_1", "n1")
+        + "working\r10%\rworking 20%\nINFO 03-04 10:00:05 [vllm.py:1] loaded\nno time of its own\n"
+    )
     text += f"slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT {DAY}T10:01:00 DUE TO PREEMPTION ***\n"
-    text += start("10:10:00", "7_1", "n2") + "srun: error: n2: task 0: Killed\n" + start("10:20:00", "7_1", "n3") + f"submitit INFO ({DAY} 10:21:00,500) - Job completed successfully\n"
+    text += (
+        start("10:10:00", "7_1", "n2")
+        + "srun: error: n2: task 0: Killed\n"
+        + start("10:20:00", "7_1", "n3")
+        + f"submitit INFO ({DAY} 10:21:00,500) - Job completed successfully\n"
+    )
     log(run, "r001-respond", "tok", "7_1_0", text)
     log(run, "r001-respond", "tok", "7_0_0", start("10:00:00", "7_0", "n1"))
     shard = run.shards(1, "respond")[2]
-    events(run, shard, "7_1-0", [("10:00:02", {"kind": "start"}), ("10:00:30", {"kind": "progress", "done": 1, "total": 4, "unit": "questions"})])
+    events(
+        run,
+        shard,
+        "7_1-0",
+        [("10:00:02", {"kind": "start"}), ("10:00:30", {"kind": "progress", "done": 1, "total": 4, "unit": "questions"})],
+    )
     events(run, shard, "7_1-2", [("10:20:01", {"kind": "start"}), ("10:21:00", {"kind": "done", "seconds": 58.0})])
     Attempt(run, shard, id="7_1-2", inputs={}).publish_bytes(".parquet", b"x", 1)
     return run
@@ -88,7 +102,13 @@ def test_ranks_that_started_apart_are_one_attempt(run):
 
 def test_local_attempts_and_those_of_the_debugger_are_found(run):
     shard = run.shards(1, "propose")[1]
-    log(run, "r001-propose", "shard_00001.a3", "555_0", start("09:00:00", "555", "here") + "Traceback (most recent call last):\n  File x\nValueError: no\n")
+    log(
+        run,
+        "r001-propose",
+        "shard_00001.a3",
+        "555_0",
+        start("09:00:00", "555", "here") + "Traceback (most recent call last):\n  File x\nValueError: no\n",
+    )
     events(run, shard, "here-123", [("09:30:00", {"kind": "start"}), ("09:31:00", {"kind": "stopped"})])
     raised, stopped = attempts(run, [shard])[shard]
     assert (raised.id, raised.how) == ("555-3", "ValueError: no")

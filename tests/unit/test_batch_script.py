@@ -36,7 +36,9 @@ def test_a_signal_in_the_first_moments_of_a_task_is_held_and_not_lost(number, tm
         "import submitit; from jobs.task import Task; from serl.preempt import Stop\n"
         "stop = Stop(); assert not stop.requested; stop.listen(); print(stop.requested)"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(int(number))], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(int(number))], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
 
 
@@ -47,8 +49,16 @@ def test_signals_are_held_before_anything_that_takes_time_is_imported():
 
 def test_every_cache_of_compiled_code_is_on_the_node_wherever_home_is(tmp_path):
     node, home = tmp_path / "node", tmp_path / "lustre/home"
-    given = {"PATH": os.environ["PATH"], "HOME": str(home), "SERL_LOCAL": str(node), "SLURM_TMPDIR": str(node), "XDG_CACHE_HOME": str(home / ".cache")}
-    text = subprocess.run(["bash", "-euc", f"source {ROOT}/slurm/env.sh; env"], env=given, capture_output=True, text=True, check=True).stdout
+    given = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "SERL_LOCAL": str(node),
+        "SLURM_TMPDIR": str(node),
+        "XDG_CACHE_HOME": str(home / ".cache"),
+    }
+    text = subprocess.run(
+        ["bash", "-euc", f"source {ROOT}/slurm/env.sh; env"], env=given, capture_output=True, text=True, check=True
+    ).stdout
     found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     assert {k: found[k] for k in LOCAL if not found[k].startswith(f"{node}/serl-")} == {} and found["TMPDIR"] == str(node)
     assert found["HF_HOME"] == str(home / ".cache/huggingface"), "models that lie there are still found"
@@ -61,12 +71,19 @@ def test_jobs_start_in_the_code_that_was_frozen_wherever_the_launcher_was(run, c
     submit_missing(run, cluster.model_copy(update={"setup": ("source slurm/env.sh",)}))
     folder = {line.partition("=")[2] for text in scripts(fake) for line in text.splitlines() if line.startswith("#SBATCH --chdir")}
     assert folder == {str(run.root / "code")}
-    subprocess.run(["bash", "-euc", "source slurm/env.sh"], cwd=run.root / "code", env={"PATH": os.environ["PATH"], "SERL_LOCAL": str(tmp_path)}, check=True)
+    subprocess.run(
+        ["bash", "-euc", "source slurm/env.sh"],
+        cwd=run.root / "code",
+        env={"PATH": os.environ["PATH"], "SERL_LOCAL": str(tmp_path)},
+        check=True,
+    )
 
 
 def test_what_a_job_submits_inherits_the_launchers_environment_and_not_the_jobs(tmp_path):
     """A cache folder that ends with this job, its number of tasks, and its memory are none of the next one's business."""
-    shell = subprocess.Popen(["sleep", "60"], env={"SLURM_JOB_ID": "7", "SLURM_CONF": "/etc/lab.conf", "MINE": "1", "SLURM_MEM_PER_NODE": "5", "PATH": "/bin"})
+    shell = subprocess.Popen(
+        ["sleep", "60"], env={"SLURM_JOB_ID": "7", "SLURM_CONF": "/etc/lab.conf", "MINE": "1", "SLURM_MEM_PER_NODE": "5", "PATH": "/bin"}
+    )
     before = dict(os.environ)
     try:
         os.environ |= {"SLURM_JOB_ID": "7", "SLURM_CONF": "/etc/lab.conf", "SERL_SHELL": str(shell.pid), "VLLM_CACHE_ROOT": "/tmp/job-7"}
@@ -93,7 +110,9 @@ def test_status_asks_slurm_once_for_one_run_and_once_for_all(run, cluster, fake,
     for r in runs[:3]:
         submit_missing(r, cluster)
     asked: list[list[str]] = []
-    monkeypatch.setattr(queue.subprocess, "run", lambda command, real=subprocess.run, **kwargs: asked.append(command) or real(command, **kwargs))
+    monkeypatch.setattr(
+        queue.subprocess, "run", lambda command, real=subprocess.run, **kwargs: asked.append(command) or real(command, **kwargs)
+    )
     for some in (runs[:1], runs):
         asked.clear()
         state.Looks()(some)
@@ -117,7 +136,10 @@ def test_elapsed_times_are_read_as_slurm_writes_them():
 
 
 def test_a_spare_counts_as_the_shards_job_only_where_the_first_is_gone(tmp_path):
-    first, spare = Submission(token="a", job="r001-respond", shards=(0, 1), id="5", array=True), Submission(token="b", job="r001-respond", shards=(1,), id="9", spare=True)
+    first, spare = (
+        Submission(token="a", job="r001-respond", shards=(0, 1), id="5", array=True),
+        Submission(token="b", job="r001-respond", shards=(1,), id="9", spare=True),
+    )
     in_queue = [Queued(id=i, state="RUNNING", held=False, where="", token=t) for i, t in (("5_0", "a"), ("5_1", "a"), ("9", "b"))]
     assert {k: q.id for k, q in at_work([first, spare], in_queue).items()} == {("r001-respond", 0): "5_0", ("r001-respond", 1): "5_1"}
     assert at_work([first, spare], in_queue[2:])["r001-respond", 1].id == "9"

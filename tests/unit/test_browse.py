@@ -97,7 +97,15 @@ def test_a_taken_port_is_one_sentence(server, made):
 
 
 def test_no_page_holds_the_secret_loads_anything_or_runs_a_models_text(server):
-    for address in ("", "groups?round=1", "group?round=1&at=0", "instructions?round=1", "responses?round=1", "response?round=1&at=0", "groups?q=<script>&fate=<b>"):
+    for address in (
+        "",
+        "groups?round=1",
+        "group?round=1&at=0",
+        "instructions?round=1",
+        "responses?round=1",
+        "response?round=1&at=0",
+        "groups?q=<script>&fate=<b>",
+    ):
         answer = urllib.request.urlopen(server.url + urllib.parse.quote(address, safe="?=&"))
         page = answer.read().decode()
         policy = answer.headers["Content-Security-Policy"]
@@ -135,7 +143,9 @@ def test_pages_end_where_the_rows_do(server):
     assert "Nothing here fits" in get(server, "groups?round=1&q=nosuchtext")
 
 
-@pytest.mark.parametrize("address", ["groups?round=99", "groups?round=x", "group?round=1&at=5000", "groups?low=much", "groups?page=-1", "group?at=1e3"])
+@pytest.mark.parametrize(
+    "address", ["groups?round=99", "groups?round=x", "group?round=1&at=5000", "groups?low=much", "groups?page=-1", "group?at=1e3"]
+)
 def test_a_wrong_address_is_one_sentence(server, address):
     with pytest.raises(urllib.error.HTTPError) as e:
         get(server, address)
@@ -144,7 +154,13 @@ def test_a_wrong_address_is_one_sentence(server, address):
 
 def test_a_wish_is_read_from_an_address():
     found = wish({"fate": "kept", "low": "0.25", "q": "x", "sort": "margin", "down": "1", "evil": "y"})
-    assert (found.only, found.between, found.text, found.sort, found.down) == ({"fate": "kept"}, {"agreement": (0.25, 1.0)}, "x", "margin", True)
+    assert (found.only, found.between, found.text, found.sort, found.down) == (
+        {"fate": "kept"},
+        {"agreement": (0.25, 1.0)},
+        "x",
+        "margin",
+        True,
+    )
 
 
 # ------------------------------------------------------------------------------------------------ a real browser
@@ -194,7 +210,10 @@ async def _walk(endpoint: str, url: str) -> dict[str, str]:
         seen = {}
         await until("document.querySelector('.pager')")
         seen["title"], seen["question"] = await value("document.title"), await value("document.querySelector('.question').textContent")
-        seen["first"], seen["owned"] = await value("document.querySelector('.pager').innerText"), await value("String(document.querySelectorAll('img, main script').length)")
+        seen["first"], seen["owned"] = (
+            await value("document.querySelector('.pager').innerText"),
+            await value("String(document.querySelectorAll('img, main script').length)"),
+        )
         seen["wide"] = await value("String([...document.querySelectorAll('.votes i')].every(i => i.getBoundingClientRect().width > 0))")
         await press("j")
         await until("location.search.includes('at=1')")

@@ -22,7 +22,10 @@ def answer(run, groups, shards=3):
 
 
 def test_the_fate_of_every_group_is_the_filters_own(made):
-    groups = answer(made, [*round_groups(1, 300, 0.5), group("silent", [None] * 8), group("split", [0] * 4 + [1] * 4), group("lonely", [0] + [None] * 7)])
+    groups = answer(
+        made,
+        [*round_groups(1, 300, 0.5), group("silent", [None] * 8), group("split", [0] * 4 + [1] * 4), group("lonely", [0] + [None] * 7)],
+    )
     low, high = made.config.train.agreement
     expected = ["anchor" if g.role == "anchor" else fate(g, low, high, voted=True) for g in groups]
     index = group_index(made, 1)
@@ -41,7 +44,11 @@ def test_filters_are_what_a_loop_would_find(made):
 
 
 def test_search_looks_into_questions_ids_golds_and_answers_and_takes_no_text_for_a_pattern(made):
-    groups = [group("a1", [0, 1], question="Half of (1+2)*?"), group("b2", [None, 1], question="what?"), group("c3", [5, 5], question="none", gold="7.5")]
+    groups = [
+        group("a1", [0, 1], question="Half of (1+2)*?"),
+        group("b2", [None, 1], question="what?"),
+        group("c3", [5, 5], question="none", gold="7.5"),
+    ]
     answer(made, groups, shards=3)
     index = group_index(made, 1)
 
@@ -73,7 +80,11 @@ def test_of_a_round_under_way_what_is_done_is_shown(made):
 
 def test_every_proposal_says_what_became_of_it(made):
     proposed = [
-        [Candidate(prompt=0, item=0, text="one two"), Candidate(prompt=0, item=1, text="x", rejection="too_short"), Candidate(prompt=0, item=2, text="one two!")],
+        [
+            Candidate(prompt=0, item=0, text="one two"),
+            Candidate(prompt=0, item=1, text="x", rejection="too_short"),
+            Candidate(prompt=0, item=2, text="one two!"),
+        ],
         [Candidate(prompt=1, item=0, text="three"), Candidate(prompt=1, item=1, text="four"), Candidate(prompt=1, item=2, text="long")],
     ]
     for i, candidates in enumerate(proposed):

@@ -50,7 +50,9 @@ def test_a_whole_number_and_its_float_are_one_value(small_tree):
     assert config(small_tree).digest() == a
 
 
-@pytest.mark.parametrize(("section", "key", "value"), [(None, "seed", 2), ("train", "epochs", 2), ("respond", "samples", 5), ("seeds", "path", "other")])
+@pytest.mark.parametrize(
+    ("section", "key", "value"), [(None, "seed", 2), ("train", "epochs", 2), ("respond", "samples", 5), ("seeds", "path", "other")]
+)
 def test_the_digest_changes_with_every_value(small_tree, section, key, value):
     before = config(small_tree).digest()
     (small_tree[section] if section else small_tree)[key] = value
@@ -70,13 +72,19 @@ def test_a_configuration_cannot_be_changed():
         ({"stages": ["corpus", "propose", "curate", "respond", "train"]}, "list each once"),
         ({"score": {"shards": 1, "benchmarks": ["x"], "max_tokens": 8}}, "score is not listed in stages but has a section"),
         ({"train": None}, "train is listed in stages but has no section"),
-        ({"stages": ["respond", "train"], "propose": None, "curate": None}, "respond.problems: give it if and only if propose is not a stage"),
+        (
+            {"stages": ["respond", "train"], "propose": None, "curate": None},
+            "respond.problems: give it if and only if propose is not a stage",
+        ),
         ({"respond": SMALL["respond"] | {"problems": PROBLEMS}}, "respond.problems: give it if and only if"),
         ({"stages": ["propose", "respond", "train"], "curate": None}, "propose and curate need each other"),
         ({"seeds": None}, "propose needs seed problems"),
         ({"seeds": {"kind": "corpus"}}, "only where base.kind is scratch"),
         ({"rounds": 1, "stages": ["propose", "curate"], "respond": None, "train": None}, "without the train stage there is only round 0"),
-        ({"respond": SMALL["respond"] | {"anchors": 3}, "seeds": {"kind": "jsonl", "path": "x"}}, "respond.anchors 3: the seeds have no gold field"),
+        (
+            {"respond": SMALL["respond"] | {"anchors": 3}, "seeds": {"kind": "jsonl", "path": "x"}},
+            "respond.anchors 3: the seeds have no gold field",
+        ),
         ({"respond": SMALL["respond"] | {"reward": {"kind": "verified"}}}, "verified needs respond.problems with a gold field"),
         (
             {"stages": [*SMALL["stages"], "score"], "score": {"shards": 1, "benchmarks": ["x", "y"], "validation": ["y"], "max_tokens": 8}},
@@ -98,7 +106,15 @@ def test_what_does_not_fit_together_is_said_in_a_sentence(small_tree, change, me
         {"base": SCRATCH, "seeds": {"kind": "corpus"}, "respond": SMALL["respond"] | {"anchors": 3}},
         {"rounds": 0},
         {"stages": ["respond", "train"], "propose": None, "curate": None, "respond": SMALL["respond"] | {"problems": PROBLEMS}},
-        {"rounds": 0, "stages": ["score"], "propose": None, "curate": None, "respond": None, "train": None, "score": {"shards": 1, "benchmarks": ["x"], "max_tokens": 8}},
+        {
+            "rounds": 0,
+            "stages": ["score"],
+            "propose": None,
+            "curate": None,
+            "respond": None,
+            "train": None,
+            "score": {"shards": 1, "benchmarks": ["x"], "max_tokens": 8},
+        },
         {"respond": SMALL["respond"] | {"reward": {"kind": "random"}}},
     ],
 )

@@ -18,7 +18,6 @@ class Small(Section):
     maybe: int | None = None
 
 
-
 class Nested(Section):
     small: Small = Small()
     other: Small = Small()
@@ -47,7 +46,10 @@ def test_numbers_of_an_override_are_numbers_too(tmp_path):
     assert read(tmp_path, "number: 1", "rate=1e-6", "number=3", model=Small) == Small(rate=1e-6, number=3)
 
 
-@pytest.mark.parametrize(("text", "value"), [("12", 12), ("1_000", 1000), ("-3", -3), ("1e3", 1000.0), ("abc", "abc"), ("1e", "1e"), ("e5", "e5"), ("1.2.3", "1.2.3")])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("12", 12), ("1_000", 1000), ("-3", -3), ("1e3", 1000.0), ("abc", "abc"), ("1e", "1e"), ("e5", "e5"), ("1.2.3", "1.2.3")],
+)
 def test_what_is_and_what_is_not_a_number(text, value):
     parsed = parse_yaml(text, "here")
     assert (parsed, type(parsed)) == (value, type(value))
@@ -58,7 +60,9 @@ def test_a_date_is_a_text(tmp_path):
     assert read(tmp_path, "name: 2024-01-01", model=Small).name == "2024-01-01"
 
 
-@pytest.mark.parametrize("text", ["rate: .inf", "rate: .nan", "number: 1.5", "number: true", "number: '1'", "name: 3", "rate: '1.0'", "rate: yes"])
+@pytest.mark.parametrize(
+    "text", ["rate: .inf", "rate: .nan", "number: 1.5", "number: true", "number: '1'", "name: 3", "rate: '1.0'", "rate: yes"]
+)
 def test_wrong_types_are_refused_and_never_converted(tmp_path, text):
     key, _, value = text.partition(": ")
     with pytest.raises(ConfigError, match=rf"main\.yaml: {key}: .*input should be"):
@@ -73,11 +77,20 @@ def test_wrong_types_are_refused_and_never_converted(tmp_path, text):
     [
         ("trian: {}", r"main.yaml: trian: unknown key \(value {}\); did you mean 'train'\?"),
         ("propose: {shard: 3}", r"main.yaml: propose.shard: unknown key \(value 3\); did you mean 'shards'\?"),
-        ("train: {objective: {kind: grpo, clipp: 0.1}}", r"main.yaml: train.objective.clipp: unknown key \(value 0.1\); did you mean 'clip'\?"),
+        (
+            "train: {objective: {kind: grpo, clipp: 0.1}}",
+            r"main.yaml: train.objective.clipp: unknown key \(value 0.1\); did you mean 'clip'\?",
+        ),
         ("train: {objective: {clipp: 0.1}}", r"main.yaml: train.objective.clipp: unknown key .* did you mean 'clip'\?"),
-        ("train: {optimizer: {zzz: 1}}", r"main.yaml: train.optimizer.zzz: unknown key \(value 1\); valid keys: betas, decay, grad_clip, lr"),
+        (
+            "train: {optimizer: {zzz: 1}}",
+            r"main.yaml: train.optimizer.zzz: unknown key \(value 1\); valid keys: betas, decay, grad_clip, lr",
+        ),
         ("seeds: {kind: jsonl, paht: x}", r"main.yaml: seeds.paht: unknown key \(value 'x'\); did you mean 'path'\?"),
-        ("train: {objective: {kind: gpro}}", r"main.yaml: train.objective.kind: 'gpro' is unknown; choose one of 'reinforce_pp', 'rloo', 'grpo'"),
+        (
+            "train: {objective: {kind: gpro}}",
+            r"main.yaml: train.objective.kind: 'gpro' is unknown; choose one of 'reinforce_pp', 'rloo', 'grpo'",
+        ),
         ("respond: {reward: {}}", r"main.yaml: respond.reward.kind: missing; choose one of 'majority', 'verified', 'random'"),
         ("propose: {shards: two}", r"main.yaml: propose.shards: 'two': input should be a valid integer"),
         ("propose: {shards: 0}", r"main.yaml: propose.shards: 0: input should be greater than or equal to 1"),
@@ -88,7 +101,10 @@ def test_wrong_types_are_refused_and_never_converted(tmp_path, text):
         ("name: a b", r"main.yaml: name: 'a b': string should match"),
         ("name: ../up", r"main.yaml: name: '../up': string should match"),
         ("stages: [propose, trane]", r"main.yaml: stages.1: 'trane': input should be 'corpus', 'propose', "),
-        ("respond: {problems: {per_round: 3, source: {kind: jsonl, path: x, qestion: y}}}", r"main.yaml: respond.problems.source.qestion: unknown .*'question'"),
+        (
+            "respond: {problems: {per_round: 3, source: {kind: jsonl, path: x, qestion: y}}}",
+            r"main.yaml: respond.problems.source.qestion: unknown .*'question'",
+        ),
     ],
 )
 def test_an_error_names_file_key_value_and_remedy(tmp_path, base, delta, message):
@@ -133,7 +149,22 @@ def test_duplicate_keys_are_refused_with_their_line(tmp_path, base):
 
 
 @pytest.mark.parametrize(
-    "text", ["- a", "", "3", "a: [", "\x00", "1: 2", "[a]: 2", "{a: b}: 2", "a: &x {b: *x}", "a: !!python/object:os.system {}", "a: !!binary aGk=", "a: !!set {b}", 'name: "\\ud800"']
+    "text",
+    [
+        "- a",
+        "",
+        "3",
+        "a: [",
+        "\x00",
+        "1: 2",
+        "[a]: 2",
+        "{a: b}: 2",
+        "a: &x {b: *x}",
+        "a: !!python/object:os.system {}",
+        "a: !!binary aGk=",
+        "a: !!set {b}",
+        'name: "\\ud800"',
+    ],
 )
 def test_anything_that_is_not_a_plain_mapping_is_a_readable_error(tmp_path, text):
     with pytest.raises(ConfigError, match=r"main\.yaml"):
@@ -152,7 +183,12 @@ def test_a_file_that_is_not_there_suggests_its_neighbours(tmp_path, base):
 
 # ------------------------------------------------------------------------------------------------ inheritance
 def test_a_chain_of_files_is_read_from_the_far_end_and_the_nearest_wins(tmp_path, base):
-    c = read(tmp_path, "extends: b.yaml\nseed: 30\n", b="extends: a.yaml\nseed: 20\npropose: {prompts: 20}\n", a=base + "propose: {prompts: 10, seed_shots: 9}\n")
+    c = read(
+        tmp_path,
+        "extends: b.yaml\nseed: 30\n",
+        b="extends: a.yaml\nseed: 20\npropose: {prompts: 20}\n",
+        a=base + "propose: {prompts: 10, seed_shots: 9}\n",
+    )
     assert (c.seed, c.propose.prompts, c.propose.seed_shots, c.propose.shards) == (30, 20, 9, 2)
 
 
@@ -176,14 +212,20 @@ def test_extends_names_files(tmp_path, value):
 
 def test_null_takes_an_inherited_key_away(tmp_path, base):
     assert read(tmp_path, base, "propose.prompts=9", "train.max_steps=3", "train.max_steps=null").train.max_steps is None
-    c = read(tmp_path, base + "stages: [respond, train]\npropose: null\ncurate: null\nrespond: {problems: {per_round: 2, source: {kind: jsonl, path: x}}}\n")
+    c = read(
+        tmp_path,
+        base
+        + "stages: [respond, train]\npropose: null\ncurate: null\nrespond: {problems: {per_round: 2, source: {kind: jsonl, path: x}}}\n",
+    )
     assert c.propose is None and c.curate is None
 
 
 def test_a_section_that_changes_kind_is_replaced_whole_and_one_that_does_not_is_merged(tmp_path, base):
     c = read(tmp_path, "extends: a.yaml\ntrain: {objective: {kind: grpo}}\n", a=base + "train: {objective: {kind: rloo, clip: 0.5}}\n")
     assert (c.train.objective.kind, c.train.objective.clip) == ("grpo", 0.2)
-    c = read(tmp_path, "extends: a.yaml\ntrain: {objective: {kind: rloo, kl: 0.5}}\n", a=base + "train: {objective: {kind: rloo, clip: 0.5}}\n")
+    c = read(
+        tmp_path, "extends: a.yaml\ntrain: {objective: {kind: rloo, kl: 0.5}}\n", a=base + "train: {objective: {kind: rloo, clip: 0.5}}\n"
+    )
     assert (c.train.objective.kl, c.train.objective.clip) == (0.5, 0.5)
 
 

@@ -77,7 +77,9 @@ def test_a_prompt_file_is_a_prompts_section_and_nothing_else(path):
 @pytest.mark.parametrize("path", FILES, ids=label)
 def test_no_file_is_forgotten(path):
     extended = {(p.parent / parent).resolve() for p in FILES for parent in _parents(p)}
-    assert is_run(path) or path.resolve() in extended or path.parent.name in ("clusters", "sweeps"), "neither a run, nor a cluster, nor extended by any file"
+    assert is_run(path) or path.resolve() in extended or path.parent.name in ("clusters", "sweeps"), (
+        "neither a run, nor a cluster, nor extended by any file"
+    )
 
 
 def _parents(path) -> list[str]:

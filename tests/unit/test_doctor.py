@@ -37,7 +37,14 @@ def read_site(name: str) -> site.Site:
 
 
 def cluster(**changes: object) -> Slurm:
-    base: dict[str, object] = {"data": "/data", "partition": "preempt", "account": "project", "time_min": 240, "gpus_per_node": 1, "mem_gb": 96}
+    base: dict[str, object] = {
+        "data": "/data",
+        "partition": "preempt",
+        "account": "project",
+        "time_min": 240,
+        "gpus_per_node": 1,
+        "mem_gb": 96,
+    }
     return Slurm.model_validate(base | changes, strict=False)
 
 
@@ -94,8 +101,18 @@ def test_a_site_that_cancels_is_a_problem_unless_the_qos_requeues():
         ({"constraint": "h200"}, "partition preempt", "no node has h200", "a100, h100, ib"),
         ({"mem_gb": 2000}, "partition preempt", "mem_gb 2000 on a node of 1500", "1500 or less"),
         ({"cpus_per_task": 256}, "partition preempt", "256 CPUs on a node of 128", "lower cpus_per_task"),
-        ({"stages": {"train": {"nodes": 9, "gpus_per_node": 8, "tasks_per_node": 8}}}, "partition preempt (train)", "9 nodes asked of 8", "8 or less"),
-        ({"stages": {"train": {"gpus_per_node": 4, "tasks_per_node": 2}}}, "partition preempt (train)", "2 tasks share 4 GPUs", "one for each GPU"),
+        (
+            {"stages": {"train": {"nodes": 9, "gpus_per_node": 8, "tasks_per_node": 8}}},
+            "partition preempt (train)",
+            "9 nodes asked of 8",
+            "8 or less",
+        ),
+        (
+            {"stages": {"train": {"gpus_per_node": 4, "tasks_per_node": 2}}},
+            "partition preempt (train)",
+            "2 tasks share 4 GPUs",
+            "one for each GPU",
+        ),
         ({"account": "projekt"}, "account", "projekt is not among yours", "class, project"),
         ({"qos": "gold"}, "QOS", "gold is not among yours", "long, normal"),
         ({"account": "class"}, "jobs in the queue", "at most 50", "a relay submits later"),
@@ -132,7 +149,13 @@ def test_times_in_slurms_notation(text, minutes):
 
 
 def test_gpus_are_read_whatever_their_notation():
-    lines = ["p|1|8|100|gpu:4|a", "p|1|8|100|gpu:h100:8(S:0-1),nvme:1|(null)", "p|1|8|100|(null)|a,b", "p|1|8|100+|gpu:a:2(S:0),gpu:b:1(S:1)|a", "garbage"]
+    lines = [
+        "p|1|8|100|gpu:4|a",
+        "p|1|8|100|gpu:h100:8(S:0-1),nvme:1|(null)",
+        "p|1|8|100|(null)|a,b",
+        "p|1|8|100+|gpu:a:2(S:0),gpu:b:1(S:1)|a",
+        "garbage",
+    ]
     nodes = site.parse_nodes("\n".join(lines))
     assert [(n.gpus, n.gpu_types) for n in nodes] == [(4, ()), (8, ("h100",)), (0, ()), (3, ("a", "b"))]
     assert [n.features for n in nodes] == [{"a"}, set(), {"a", "b"}, {"a"}]
@@ -266,6 +289,8 @@ def test_env_keeps_caches_on_the_node_and_what_was_set(tmp_path):
     assert Path(alone["VLLM_CACHE_ROOT"]).parent.is_dir(), "a GPU's caches stay"
 
 
-@pytest.mark.parametrize("script", ["lab", "lab.sacct", "lab.accounting", "python", "env.sh", "build_env.sbatch", "stage_data.sbatch", "smoke.sbatch"])
+@pytest.mark.parametrize(
+    "script", ["lab", "lab.sacct", "lab.accounting", "python", "env.sh", "build_env.sbatch", "stage_data.sbatch", "smoke.sbatch"]
+)
 def test_shell_scripts_parse(script):
     subprocess.run(["bash", "-n", str(ROOT / "slurm" / script)], check=True)

@@ -54,7 +54,9 @@ def test_a_hub_dataset_is_written_under_our_field_names(tmp_path):
     """A local folder stands for the hub: the same loader reads both."""
     pytest.importorskip("datasets")
     (tmp_path / "set").mkdir()
-    (tmp_path / "set" / "test.jsonl").write_text("".join(json.dumps({"problem": r["question"], "answer": r["answer"]}) + "\n" for r in ROWS))
+    (tmp_path / "set" / "test.jsonl").write_text(
+        "".join(json.dumps({"problem": r["question"], "answer": r["answer"]}) + "\n" for r in ROWS)
+    )
     benchmark = described(hub=Hub(dataset=str(tmp_path / "set"), rename={"problem": "question"}))
     found = fetch(benchmark, tmp_path / "data", [], hub=True)
     assert found.state == "fetched", found.note

@@ -43,7 +43,9 @@ def test_the_votes_agree_with_what_the_trainer_would_keep(run):
 
 def test_reward_accuracy_counts_only_majorities_that_exist_and_never_the_rounds_own_unlabelled_questions(run):
     right, wrong, tie, silent = [0] * 5 + [1] * 3, [1] * 5 + [0] * 3, [0] * 4 + [1] * 4, [None] * 8
-    groups = [group(f"a{i}", labels, role="anchor") for i, labels in enumerate((right, right, wrong, tie, silent, [1] * 8))] + [group("t", right)]
+    groups = [group(f"a{i}", labels, role="anchor") for i, labels in enumerate((right, right, wrong, tie, silent, [1] * 8))] + [
+        group("t", right)
+    ]
     votes = harvest.votes(run.config, groups)
     assert (votes.right["anchors"].value, votes.right["anchors"].n) == (0.5, 4)
     assert (votes.right["anchors in the band"].value, votes.right["anchors in the band"].n) == (2 / 3, 3)

@@ -27,9 +27,20 @@ def configuration(tree: dict, name: str, rounds: int, shards: int = 2, **changes
     """Large enough that every part of the cost matters."""
     stages = ["propose", "curate", "respond", "train", "score"]
     tree = tree | {"name": name, "rounds": rounds, "stages": stages, "score": SCORE | {"shards": shards}}
-    tree["propose"] = tree["propose"] | {"shards": shards, "prompts": 120, "part_prompts": 20, "sampling": {"temperature": 1.0, "max_tokens": 200}}
+    tree["propose"] = tree["propose"] | {
+        "shards": shards,
+        "prompts": 120,
+        "part_prompts": 20,
+        "sampling": {"temperature": 1.0, "max_tokens": 200},
+    }
     tree["curate"] = {"max_instructions": 240}
-    tree["respond"] = tree["respond"] | {"shards": shards, "samples": 8, "part_prompts": 16, "anchors": 16, "sampling": {"temperature": 1.0, "max_tokens": 200}}
+    tree["respond"] = tree["respond"] | {
+        "shards": shards,
+        "samples": 8,
+        "part_prompts": 16,
+        "anchors": 16,
+        "sampling": {"temperature": 1.0, "max_tokens": 200},
+    }
     tree["train"] = tree["train"] | {"batch_samples": 16, "checkpoint_every": 20}
     return RunConfig.model_validate(tree | {k: tree[k] | v for k, v in changes.items()}, strict=False)
 
@@ -59,7 +70,13 @@ def test_a_plan_learned_from_one_run_is_within_15_percent_of_another(case, tmp_p
         folder = tmp_path / str(seed)
         world, _ = learned(folder, small_tree, seed)
         config = configuration(small_tree, "second", **changes)
-        told = forecast(config, plan(config, lambda s: False), MACHINE, folder, world=World(slots=4, preempt_per_hour=per_hour, doubt=0.06) if per_hour else None)
+        told = forecast(
+            config,
+            plan(config, lambda s: False),
+            MACHINE,
+            folder,
+            world=World(slots=4, preempt_per_hour=per_hour, doubt=0.06) if per_hour else None,
+        )
         world.preempt_per_hour = per_hour
         times = [world.play(folder / "runs" / f"second-{n}", config, RANKS) for n in range(REPEATS if per_hour else 1)]
         errors.append(told.seconds.median / statistics.median(times) - 1)  # chance that no plan can know is averaged out

@@ -51,9 +51,17 @@ def littered(run):
     put(attempt.folder / "policy.b" / "model.safetensors", "weights")
     attempt.publish_folder(attempt.folder / "policy.b", "policy", {})
     folder = run.stage_dir(1, "propose") / "shard_00000"
-    litter += [put(folder / "part_00000.abcd1234"), put(folder / "rival.jsonl"), put(folder / ".x.1-0.tmp"), put(run.stage_dir(1, "propose") / ".shard_00000.json.9-1.tmp")]
+    litter += [
+        put(folder / "part_00000.abcd1234"),
+        put(folder / "rival.jsonl"),
+        put(folder / ".x.1-0.tmp"),
+        put(run.stage_dir(1, "propose") / ".shard_00000.json.9-1.tmp"),
+    ]
     litter += [put(attempt.folder / "checkpoints.abcd1234" / "step_000010" / "masters.safetensors", "y" * 5000)]
-    litter += [put(run.root / "logs" / "r001-propose" / "tok" / "1_0_result.pkl"), put(run.root / "logs" / "r001-train" / "tok" / "heartbeat-1-00000.json")]
+    litter += [
+        put(run.root / "logs" / "r001-propose" / "tok" / "1_0_result.pkl"),
+        put(run.root / "logs" / "r001-train" / "tok" / "heartbeat-1-00000.json"),
+    ]
     litter += [put(run.root / "code" / "jobs" / "__pycache__" / "plan.pyc")]
     put(run.root / "code" / "jobs" / "plan.py")
     put(run.root / "logs" / "r001-propose" / "tok" / "1_0_0_log.out")
@@ -128,7 +136,10 @@ def test_checkpoints_of_unfinished_trainings_are_thinned_only_on_request_and_the
         folder = root / f"step_{step:06d}"
         put(folder / "masters.safetensors", "z" * step)
         files = {"masters.safetensors": [step, "0"]}
-        put(folder / "manifest.json", json.dumps({"step": step, "world_size": 1, "zero": 0, "dtype": "float32", "extra": {}, "files": files}))
+        put(
+            folder / "manifest.json",
+            json.dumps({"step": step, "world_size": 1, "zero": 0, "dtype": "float32", "extra": {}, "files": files}),
+        )
     age(run.root)
     assert ask(run)["inodes"] == 0
     assert ask(run, "--keep-checkpoints", "1", "--apply")["inodes"] == 6

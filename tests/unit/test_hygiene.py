@@ -22,7 +22,9 @@ def run(tmp_path, small_tree):
     run = make_run(tmp_path, small_tree, score=score)
     for folder in ("seeds", "benchmarks"):
         (tmp_path / folder).mkdir()
-    (tmp_path / "seeds" / "seeds.jsonl").write_text("".join(json.dumps({"question": q, "answer": "1"}) + "\n" for q in ("What is 2 + 3?", "quite new")))
+    (tmp_path / "seeds" / "seeds.jsonl").write_text(
+        "".join(json.dumps({"question": q, "answer": "1"}) + "\n" for q in ("What is 2 + 3?", "quite new"))
+    )
     rows = [{"id": str(i), "question": q, "answer": "5", "kind": "k"} for i, q in enumerate(("what is 2+3", f"On Monday {LONG}"))]
     (tmp_path / "benchmarks" / "arithmetic.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     return run

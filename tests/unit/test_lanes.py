@@ -47,7 +47,13 @@ for id in "$@"; do grep -v -P "^$id(_\d+)?\t" $FAKE/queue > $FAKE/rest; mv $FAKE
 SCORED = SMALL | {"rounds": 1, "stages": [*SMALL["stages"], "score"], "score": {"shards": 2, "benchmarks": ["math_500"], "max_tokens": 8}}
 CLUSTER = Slurm(data="/data", python="/env/bin/python", gpus_per_node=1)
 SWEEP = SweepConfig.model_validate(
-    {"name": "s", "base": "x", "space": {"kind": "grid", "over": {"train.objective.kl": [0.0, 0.1]}}, "replicates": [0, 1], "cap": {"kind": "lanes", "lanes": 2}}
+    {
+        "name": "s",
+        "base": "x",
+        "space": {"kind": "grid", "over": {"train.objective.kl": [0.0, 0.1]}},
+        "replicates": [0, 1],
+        "cap": {"kind": "lanes", "lanes": 2},
+    }
 )
 
 
@@ -179,7 +185,9 @@ def test_a_launcher_killed_at_any_sbatch_and_started_again_submits_the_same_set_
 def test_a_failed_trial_goes_to_the_end_of_its_lane(fake, tmp_path):
     runs = created(tmp_path / "data")
     launch(tmp_path / "data", runs)
-    lost = own_ids(fake, runs[1]) & {id for id, token in in_queue(fake) if token in {s.token for s in recorded(runs[1]) if s.job not in runs[1].shared}}
+    lost = own_ids(fake, runs[1]) & {
+        id for id, token in in_queue(fake) if token in {s.token for s in recorded(runs[1]) if s.job not in runs[1].shared}
+    }
     rows = (fake / "queue").read_text().splitlines(keepends=True)
     (fake / "queue").write_text("".join(r for r in rows if r.split("\t")[0].partition("_")[0] not in lost))
     again = launch(tmp_path / "data", runs)
@@ -293,5 +301,3 @@ def test_the_relay_knows_the_sweep(fake, tmp_path):
     script = next((sweep_dir(tmp_path / "data", "s") / "logs/relay").glob("*/relay.sh")).read_text()
     assert re.search(r"-m jobs\.sweeps\.relay \S*/sweeps/s ", script)
     assert json.loads((sweep_dir(tmp_path / "data", "s") / "launched.json").read_text())["runs"] == [r.root.name for r in runs]
-
-

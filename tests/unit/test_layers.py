@@ -17,7 +17,21 @@ LAYERS: list[tuple[str, set[str]]] = [
     ("evaluation", {"evaluation"}),
     (
         "pure core",
-        {"serl.schema", "serl.training", "serl.rules", "serl.safety", "serl.config", "serl.configfile", "serl.records", "serl.prompts", "serl.selfinstruct", "serl.vote", "serl.reward", "serl.randomness", "serl.problems"}
+        {
+            "serl.schema",
+            "serl.training",
+            "serl.rules",
+            "serl.safety",
+            "serl.config",
+            "serl.configfile",
+            "serl.records",
+            "serl.prompts",
+            "serl.selfinstruct",
+            "serl.vote",
+            "serl.reward",
+            "serl.randomness",
+            "serl.problems",
+        }
         | {"serl.arithmetic", "serl.arithmetic_solver", "serl.hf_folder"},
     ),
     ("pure torch", {"serl.advantage", "serl.objective", "serl.algorithms", "serl.batch", "serl.schedule"}),
@@ -34,7 +48,17 @@ DOORS = {
     "transformers": {"serl.model", "serl.tokenizer", "serl.trainer", "serl.stages.corpus"},
     "tokenizers": {"serl.tokenizer"},
     "datasets": {"serl.problems", "evaluation.fetch"},
-    "torch": {"serl.advantage", "serl.objective", "serl.algorithms", "serl.batch", "serl.model", "serl.ranks", "serl.pieces", "serl.trainer", "serl.stages.train"},
+    "torch": {
+        "serl.advantage",
+        "serl.objective",
+        "serl.algorithms",
+        "serl.batch",
+        "serl.model",
+        "serl.ranks",
+        "serl.pieces",
+        "serl.trainer",
+        "serl.stages.train",
+    },
     "submitit": {"jobs.batch", "jobs.local", "jobs.sbatch", "jobs.start", "jobs.task"},
     "sympy": {"evaluation.algebra"},
     "latex2sympy2_extended": {"evaluation.algebra"},
@@ -94,7 +118,14 @@ def test_nobody_imports_a_verb_but_the_report_that_ends_a_run():
 
 def test_only_the_task_the_debugger_and_the_report_bridge_to_the_stages():
     bridges = {m for m, found in OURS.items() if m.startswith("jobs") and any(i.startswith("serl.stages") for i in found)}
-    assert bridges <= {"jobs.task", "jobs.sweeps.early", "jobs.shard", "jobs.reporting.findings", "jobs.reporting.side_by_side", "jobs.reporting.sweep_findings"}
+    assert bridges <= {
+        "jobs.task",
+        "jobs.sweeps.early",
+        "jobs.shard",
+        "jobs.reporting.findings",
+        "jobs.reporting.side_by_side",
+        "jobs.reporting.sweep_findings",
+    }
 
 
 def test_stages_know_nothing_of_scheduling():

@@ -11,7 +11,11 @@ NAMES = {"model.embed": 37, "model.norm": 5, "odd:name": 1}
 
 
 def whole(values: dict[str, torch.Tensor]) -> list[Piece]:
-    return [Piece(kind=kind, name=name, start=0, value_N=value_N[i]) for i, kind in enumerate(("master", "exp_avg")) for name, value_N in values.items()]
+    return [
+        Piece(kind=kind, name=name, start=0, value_N=value_N[i])
+        for i, kind in enumerate(("master", "exp_avg"))
+        for name, value_N in values.items()
+    ]
 
 
 def random_values(seed: int) -> dict[str, torch.Tensor]:

@@ -56,7 +56,12 @@ def test_without_rounds_only_the_base_is_scored():
 def test_labelled_problems_need_no_curation():
     problems = {"per_round": 2, "source": {"kind": "jsonl", "path": "x"}}
     c = config(stages=["respond", "train"], propose=None, curate=None, respond=SMALL["respond"] | {"problems": problems})
-    assert chain(c) == {"r001-respond": (), "r001-train": ("r001-respond",), "r002-respond": ("r001-train",), "r002-train": ("r002-respond",)}
+    assert chain(c) == {
+        "r001-respond": (),
+        "r001-train": ("r001-respond",),
+        "r002-respond": ("r001-train",),
+        "r002-train": ("r002-respond",),
+    }
 
 
 @pytest.mark.parametrize("c", [config(), config(rounds=5), QUICKSTART], ids=["checkpoint", "five rounds", "quickstart"])

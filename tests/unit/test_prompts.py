@@ -4,7 +4,11 @@ from serl.config import Prompts
 from serl.prompts import one_line, propose_prompt, question_prompt
 
 PROMPTS = Prompts(
-    propose_system="Write.", propose_opening="Questions:", respond_system="Think.", respond_user="{question}\nAnswer in {braces}.", respond_plain="Q: {question}\nA:"
+    propose_system="Write.",
+    propose_opening="Questions:",
+    respond_system="Think.",
+    respond_user="{question}\nAnswer in {braces}.",
+    respond_plain="Q: {question}\nA:",
 )
 
 

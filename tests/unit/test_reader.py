@@ -97,7 +97,9 @@ def test_what_notation_does_not_mean(a, b):
     assert left is None or right is None or not (values.same(left, right) or values.same(right, left))
 
 
-@pytest.mark.parametrize("answer", ["9^{9^{9^{9}}}", "10^{10^{10}}", "1000000000!", r"e^{10^{10}}", "9!!!!", r"\sin(10^{10^{10}})", "(1+10^{-9})^{10^{30}}"])
+@pytest.mark.parametrize(
+    "answer", ["9^{9^{9^{9}}}", "10^{10^{10}}", "1000000000!", r"e^{10^{10}}", "9!!!!", r"\sin(10^{10^{10}})", "(1+10^{-9})^{10^{30}}"]
+)
 def test_a_tower_of_exponents_is_refused_before_it_is_computed(answer):
     start = time.perf_counter()
     with pytest.raises(TooLarge):

@@ -54,7 +54,9 @@ def test_the_outline_of_a_collection(key, kind, parts):
     assert found is not None and (found.kind, found.parts) == (kind, parts)
 
 
-@pytest.mark.parametrize("key", ["x+1", "f(1,2)", "(x+1)(x+2)", "(a+b)", r"\frac{1}{2}", "", "((", "}{", r"\begin{array}", "band", "f(x)=(1,2)+3"])
+@pytest.mark.parametrize(
+    "key", ["x+1", "f(1,2)", "(x+1)(x+2)", "(a+b)", r"\frac{1}{2}", "", "((", "}{", r"\begin{array}", "band", "f(x)=(1,2)+3"]
+)
 def test_a_single_expression_or_a_torn_one_has_no_outline(key):
     assert outline(key) is None
 

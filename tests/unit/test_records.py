@@ -21,7 +21,13 @@ def groups(draw) -> Group:
         return tuple(draw(of) for _ in range(n))
 
     ids = st.lists(st.integers(0, 2**31 - 1), max_size=4).map(tuple)
-    completion = st.builds(Completion, token_ids=ids, logprobs=st.lists(FLOAT32, max_size=4).map(tuple), text=TEXT, finish_reason=st.sampled_from(["stop", "length"]))
+    completion = st.builds(
+        Completion,
+        token_ids=ids,
+        logprobs=st.lists(FLOAT32, max_size=4).map(tuple),
+        text=TEXT,
+        finish_reason=st.sampled_from(["stop", "length"]),
+    )
     return Group(
         id=draw(TEXT), role="train", question=draw(TEXT), gold=draw(st.none() | TEXT), prompt_ids=draw(ids), completions=each(completion),
         answers=each(st.none() | TEXT), labels=each(st.none() | st.integers(0, 3)), winner=draw(st.none() | st.integers(0, 3)), tie=draw(st.booleans()),
@@ -40,7 +46,9 @@ def test_groups_survive_parquet_exactly_and_equal_groups_give_equal_bytes(made):
 @given(st.lists(groups(), max_size=3))
 def test_votes_are_read_without_text_and_tokens(made):
     light = groups_from_parquet(groups_to_parquet(made), completions=False)
-    assert [(g.id, g.answers, g.labels, g.rewards, g.mean_reward) for g in light] == [(g.id, g.answers, g.labels, g.rewards, g.mean_reward) for g in made]
+    assert [(g.id, g.answers, g.labels, g.rewards, g.mean_reward) for g in light] == [
+        (g.id, g.answers, g.labels, g.rewards, g.mean_reward) for g in made
+    ]
     assert all(g.completions == () == g.prompt_ids for g in light)
 
 

@@ -163,7 +163,11 @@ def test_another_refusal_is_not_taken_for_a_full_window(run, cluster, fake):
     (fake / "refuse").write_text(f"serl-{run.root.name}-r001-respond")
     with pytest.raises(SlurmError, match="r001-respond: sbatch refused: .*Invalid qos"):
         submit_missing(run, cluster)
-    assert full("sbatch: error: QOSMaxSubmitJobPerUserLimit") and full("Slurm temporarily unable to accept job, sleeping") and not full("Invalid account")
+    assert (
+        full("sbatch: error: QOSMaxSubmitJobPerUserLimit")
+        and full("Slurm temporarily unable to accept job, sleeping")
+        and not full("Invalid account")
+    )
 
 
 def test_the_room_is_found_in_few_offers():
@@ -187,9 +191,19 @@ def test_a_relay_waits_for_the_middle_of_the_queue():
 
 
 def test_the_relays_script_asks_for_little_and_comes_back_with_what_to_wait_for(cluster, tmp_path):
-    relay = Relay(folder=tmp_path, name="small", cluster=cluster, code=tmp_path / "code", arguments=("-m", "jobs.relay", "/data/my runs/small"))
+    relay = Relay(
+        folder=tmp_path, name="small", cluster=cluster, code=tmp_path / "code", arguments=("-m", "jobs.relay", "/data/my runs/small")
+    )
     text = relay.text("TOKEN", "7_3")
-    for line in ("--job-name=serl-small-relay", "--dependency=afterany:7_3", "--partition=cpu", "--cpus-per-task=1", "--mem=2GB", f"--chdir={tmp_path}/code", "--requeue"):
+    for line in (
+        "--job-name=serl-small-relay",
+        "--dependency=afterany:7_3",
+        "--partition=cpu",
+        "--cpus-per-task=1",
+        "--mem=2GB",
+        f"--chdir={tmp_path}/code",
+        "--requeue",
+    ):
         assert f"#SBATCH {line}\n" in text, line
     assert "gpus" not in text and "module load cuda" in text
     assert f"/env/bin/python -u -m jobs.relay '/data/my runs/small' {tmp_path}/logs/relay/TOKEN/after-$me\n" in text

@@ -109,7 +109,15 @@ def test_the_csv_is_tidy_and_holds_the_scores_with_their_intervals(run):
     (score,) = [r for r in rows if (r["round"], r["benchmark"], r["metric"]) == ("1", "sums", "pass_at_1")]
     assert float(score["low"]) < float(score["value"]) < float(score["high"]) and score["n"] == "200"
     metrics = {r["metric"] for r in rows}
-    assert {"agreement", "kept_share", "reward_accuracy/anchors", "unparsed_share", "response_tokens", "mismatch_kl", "seconds/train"} <= metrics
+    assert {
+        "agreement",
+        "kept_share",
+        "reward_accuracy/anchors",
+        "unparsed_share",
+        "response_tokens",
+        "mismatch_kl",
+        "seconds/train",
+    } <= metrics
 
 
 @pytest.mark.parametrize("done", range(4))

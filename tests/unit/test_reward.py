@@ -19,7 +19,12 @@ def test_the_majority_reward_is_one_for_the_winners_class_and_never_for_no_answe
 
 
 def test_the_verified_reward_is_for_what_is_known_to_be_right():
-    assert rewards(Verified(), labels=[0, 0, None, 1], winner=0, correct=[True, False, None, True], rng=random.Random(0)) == (1.0, 0.0, 0.0, 1.0)
+    assert rewards(Verified(), labels=[0, 0, None, 1], winner=0, correct=[True, False, None, True], rng=random.Random(0)) == (
+        1.0,
+        0.0,
+        0.0,
+        1.0,
+    )
 
 
 def test_the_random_reward_is_a_fair_coin_that_its_seed_decides():

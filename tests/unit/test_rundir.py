@@ -208,7 +208,9 @@ def test_a_shard_costs_few_metadata_operations(run, monkeypatch):
     counts: dict[str, int] = {}
     for name in ("fsync", "link", "unlink", "replace", "rename", "mkdir", "scandir", "stat", "listdir"):
         real = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *a, _real=real, _name=name, **k: (counts.update({_name: counts.get(_name, 0) + 1}), _real(*a, **k))[1])
+        monkeypatch.setattr(
+            os, name, lambda *a, _real=real, _name=name, **k: (counts.update({_name: counts.get(_name, 0) + 1}), _real(*a, **k))[1]
+        )
     mine = attempt(run, "a", CURATE)
     for part in range(4):
         mine.commit(part, b"x")

@@ -16,7 +16,28 @@ from serl.prompts import one_line
 from serl.selfinstruct import Encoder, choose_shots, novel, parse_list, rejection, rouge_tokens, twins
 
 SCORER = RougeScorer(["rougeL"], use_stemmer=False)
-STRANGE = ["Δx", "\\frac{1}{2}", "İstanbul", "K", "ﬁve", "naïve", "x_1", "3.14", "don't", "ABC", "中文", "٣", "½", "a-b", "\u00a0", "\u2028", "--", "😀", "ſ", "ß"]
+STRANGE = [
+    "Δx",
+    "\\frac{1}{2}",
+    "İstanbul",
+    "K",
+    "ﬁve",
+    "naïve",
+    "x_1",
+    "3.14",
+    "don't",
+    "ABC",
+    "中文",
+    "٣",
+    "½",
+    "a-b",
+    "\u00a0",
+    "\u2028",
+    "--",
+    "😀",
+    "ſ",
+    "ß",
+]
 
 
 def words(rng: random.Random, low: int, high: int) -> str:
@@ -61,6 +82,7 @@ def slow_novel(texts: list[str], pool: list[str], limit: float) -> list[str | No
     """The definition, one pair at a time, with Google's score made an exact fraction of small numbers."""
     kept, seen, reasons = list(pool), {one_line(p) for p in pool}, []
     for text in texts:
+
         def exceeds(other: str, text: str = text) -> bool:
             total = len(rouge_tokens(text)) + len(rouge_tokens(other))
             return total > 0 and Fraction(round(official(other, text) * total), total) > Fraction(str(limit))
@@ -118,7 +140,9 @@ def test_texts_without_words_are_near_nothing():
 def test_a_collapsed_model_is_no_slower():
     """A thousand variations of one sentence: every pair is near, which must not cost a Python step each."""
     rng = random.Random(0)
-    texts = [" ".join(["the", "same", "question", "again", "and", "again", "with", "number", str(rng.randrange(10**6))]) for _ in range(2000)]
+    texts = [
+        " ".join(["the", "same", "question", "again", "and", "again", "with", "number", str(rng.randrange(10**6))]) for _ in range(2000)
+    ]
     start = time.process_time()
     reasons = novel(texts, texts[:1], 0.7)
     assert time.process_time() - start < 5.0
@@ -169,7 +193,30 @@ def test_any_text_gives_one_line_items_of_its_own_words(text, continues, truncat
 
 
 @pytest.mark.parametrize(
-    "unit", [" ", "\n", "#", "*", "1", "1. ", "\n1. ", "**9.", "Question ", "question 1 ", "solution", "answer: ", "\\boxed", "\t1", "problem 1\n", "\u2028", "\x00", "-", "go to ", "٣", "# 1"]
+    "unit",
+    [
+        " ",
+        "\n",
+        "#",
+        "*",
+        "1",
+        "1. ",
+        "\n1. ",
+        "**9.",
+        "Question ",
+        "question 1 ",
+        "solution",
+        "answer: ",
+        "\\boxed",
+        "\t1",
+        "problem 1\n",
+        "\u2028",
+        "\x00",
+        "-",
+        "go to ",
+        "٣",
+        "# 1",
+    ],
 )
 def test_a_million_hostile_characters_take_bounded_time(unit):
     text = (unit * (1_000_000 // len(unit) + 1))[:1_000_000]

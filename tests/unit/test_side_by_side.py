@@ -98,8 +98,16 @@ def test_the_verb_takes_several_runs_and_answers_in_json(tmp_path, small_tree):
     for name in ("a", "b"):
         evaluation(tmp_path, small_tree, name, 0.5)
     done = subprocess.run(
-        [sys.executable, "-m", "jobs.report", "a", "b", "--data", str(tmp_path), "--json"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "jobs.report", "a", "b", "--data", str(tmp_path), "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
-    assert answer["models"] == ["a", "b"] and Path(answer["html"]).is_file() and "not shown better on sums" in " ".join(answer["headline"].split())
+    assert (
+        answer["models"] == ["a", "b"]
+        and Path(answer["html"]).is_file()
+        and "not shown better on sums" in " ".join(answer["headline"].split())
+    )

@@ -109,7 +109,10 @@ def test_the_checkpoint_interval_that_costs_least_is_youngs():
     best = min(cost, key=cost.get)
     assert daly_interval_s(save_s, per_hour) / step_s == pytest.approx(54, abs=0.5)
     assert best == 54
-    simulated = {k: mean_used_s(TaskLoad(start_s=60.0, unit_s=step_s, units=2000, keep_every=k, save_s=save_s), per_hour, 400)[0] for k in (4, 54, 256)}
+    simulated = {
+        k: mean_used_s(TaskLoad(start_s=60.0, unit_s=step_s, units=2000, keep_every=k, save_s=save_s), per_hour, 400)[0]
+        for k in (4, 54, 256)
+    }
     assert min(simulated, key=simulated.get) == 54
 
 

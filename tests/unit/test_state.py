@@ -88,6 +88,8 @@ def test_lengths_of_time_read_well():
 
 def test_a_narrow_terminal_keeps_the_columns_that_matter(run, monkeypatch):
     console = Console(width=80, record=True)
-    console.print(status.status_table([stage("r001-respond", 12, 300, 0.0, Going(done=5, total=64, unit="questions", started=0.0, last=2.0))], 2.0))
+    console.print(
+        status.status_table([stage("r001-respond", 12, 300, 0.0, Going(done=5, total=64, unit="questions", started=0.0, last=2.0))], 2.0)
+    )
     said = console.export_text()
     assert "r001-respond" in said and "12/300" in said and "5/64 questions" in said and "2.5/s" in said

@@ -65,7 +65,9 @@ def in_queue(fake: Path, run: Run, *lines: tuple[str, str, str, int]) -> None:
 
 def test_the_script_of_every_stage_is_the_golden_one(cluster, small_tree):
     config = RunConfig.model_validate(small_tree | {"rounds": 1, "name": "small"}, strict=False)
-    text = "".join(f"\n## {job.name}\n{sbatch_text(Path('/data/runs/small'), 'DIGEST', cluster, job)}\n" for job in plan(config, lambda s: False))
+    text = "".join(
+        f"\n## {job.name}\n{sbatch_text(Path('/data/runs/small'), 'DIGEST', cluster, job)}\n" for job in plan(config, lambda s: False)
+    )
     if os.environ.get("SERL_WRITE_GOLDEN"):
         GOLDEN.write_text(text)
     assert text == GOLDEN.read_text()
@@ -106,7 +108,9 @@ def test_what_waits_for_a_renewed_job_is_renewed_with_it(run):
     """Once the held job is cancelled, Slurm would start its children at once."""
     jobs = plan(run.config, lambda s: s.round == 1 and s.stage == "propose")
     submissions = [
-        Submission(token=job.name, job=job.name, shards=tuple(s.index for s in job.missing), id=str(n)) for n, job in enumerate(jobs, 1) if job.missing
+        Submission(token=job.name, job=job.name, shards=tuple(s.index for s in job.missing), id=str(n))
+        for n, job in enumerate(jobs, 1)
+        if job.missing
     ]
     everything = [queued(f"{s.id}_{i}", s.token) for s in submissions for i in range(len(s.shards))]
     kept, useless = sort_queue(jobs, submissions, everything)
@@ -120,17 +124,23 @@ def test_what_waits_for_a_renewed_job_is_renewed_with_it(run):
     done = [queued(q.id, q.token, held=q.token == "r001-curate") for q in everything]
     later = plan(run.config, lambda s: s.round == 1 and s.stage in ("propose", "curate"))
     kept, useless = sort_queue(later, submissions, done, replace_held=False)
-    assert useless == [q.id for q in done if q.held], "a controller that forgot it may hold a job that has done its shard, and all behind it"
+    assert useless == [q.id for q in done if q.held], (
+        "a controller that forgot it may hold a job that has done its shard, and all behind it"
+    )
 
     crashed = [s if s.job != "r002-respond" else Submission(token=s.token, job=s.job, shards=s.shards) for s in submissions]
     kept, useless = sort_queue(jobs, crashed, everything)
-    assert set(useless) == {q.id for q in everything if q.token in ("r002-respond", "r002-train")}, "an unrecorded job may have no pickle to run"
+    assert set(useless) == {q.id for q in everything if q.token in ("r002-respond", "r002-train")}, (
+        "an unrecorded job may have no pickle to run"
+    )
 
 
 def test_resume_submits_what_left_the_queue_and_cancels_nothing_else(run, cluster, fake):
     first = submit_missing(run, cluster)
     assert [s.job for s in first] == [job.name for job in plan(run.config, run.done)]
-    in_queue(fake, run, ("103_0", "r001-respond", "RUNNING", 9), ("103_2", "r001-respond", "PENDING", 9), ("1", "r001-propose", "PENDING", 9))
+    in_queue(
+        fake, run, ("103_0", "r001-respond", "RUNNING", 9), ("103_2", "r001-respond", "PENDING", 9), ("1", "r001-propose", "PENDING", 9)
+    )
     again = submit_missing(run, cluster)
     assert [(s.job, s.shards) for s in again[:3]] == [("r001-propose", (1,)), ("r001-curate", (0,)), ("r001-respond", (0, 1, 2))]
     assert (fake / "cancelled").read_text().split() == ["103_0", "103_2"], "they waited for a job that is renewed"
@@ -168,7 +178,9 @@ def test_a_thousand_shards_and_ten_rounds_take_one_sbatch_for_each_stage(tmp_pat
     assert sum(len(job.missing) for job in jobs) == 10_020 and planned_s < 2
     new = submit_missing(run, cluster)
     with capsys.disabled():
-        print(f"\n10,020 shards planned in {planned_s:.2f} s, submitted with {len(new)} sbatch calls in {time.perf_counter() - start:.1f} s")
+        print(
+            f"\n10,020 shards planned in {planned_s:.2f} s, submitted with {len(new)} sbatch calls in {time.perf_counter() - start:.1f} s"
+        )
     assert len(scripts(fake)) == len(new) == len(jobs) == 40
 
 
@@ -186,7 +198,9 @@ def on_node(run, tmp_path, monkeypatch, fake):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     folder = tmp_path / "job"
     folder.mkdir()
-    return folder, Task(root=str(run.root), shard=shard, submission=0, device="cpu", cores=1, folder=str(folder), launcher=None, gate=Gate(stages=()))
+    return folder, Task(
+        root=str(run.root), shard=shard, submission=0, device="cpu", cores=1, folder=str(folder), launcher=None, gate=Gate(stages=())
+    )
 
 
 def submitted(folder: Path, function) -> JobPaths:
@@ -198,7 +212,9 @@ def submitted(folder: Path, function) -> JobPaths:
 
 
 def start(folder: Path) -> int:
-    return subprocess.run([sys.executable, "-m", "submitit.core._submit", str(folder)], cwd=folder, capture_output=True, timeout=60, check=False).returncode
+    return subprocess.run(
+        [sys.executable, "-m", "submitit.core._submit", str(folder)], cwd=folder, capture_output=True, timeout=60, check=False
+    ).returncode
 
 
 def test_a_result_torn_by_a_kill_does_not_fail_the_next_attempt(on_node):
@@ -243,12 +259,26 @@ def test_the_script_asks_for_requeue_which_submitit_leaves_out(cluster, run):
 )
 def test_the_script_requeues_a_job_only_while_it_is_its_own(run, cluster, tmp_path, code, where, expected):
     text = sbatch_text(run.root, "d", cluster, plan(run.config, run.done)[0])
-    lines = ["#!/bin/bash", *text.partition("# setup\n")[2].partition("export PYTHONPATH")[0].splitlines(), f"(exit {code})", text.partition("# teardown\n")[2]]
+    lines = [
+        "#!/bin/bash",
+        *text.partition("# setup\n")[2].partition("export PYTHONPATH")[0].splitlines(),
+        f"(exit {code})",
+        text.partition("# teardown\n")[2],
+    ]
     (tmp_path / "script").write_text("\n".join(lines))
-    for name, body in (("squeue", f'case "$*" in *%e*) echo N/A ;; *) echo {where} ;; esac'), ("scontrol", f'echo "$@" >> {tmp_path}/asked')):
+    for name, body in (
+        ("squeue", f'case "$*" in *%e*) echo N/A ;; *) echo {where} ;; esac'),
+        ("scontrol", f'echo "$@" >> {tmp_path}/asked'),
+    ):
         (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
         (tmp_path / name).chmod(0o755)
-    ours = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3", "SLURMD_NODENAME": "n0"}
+    ours = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SLURM_JOB_ID": "9",
+        "SLURM_ARRAY_JOB_ID": "7",
+        "SLURM_ARRAY_TASK_ID": "3",
+        "SLURMD_NODENAME": "n0",
+    }
     assert subprocess.run(["bash", tmp_path / "script"], env=ours, timeout=20, check=False).returncode == code
     asked = tmp_path / "asked"
     assert (asked.read_text().strip() if asked.exists() else "") == expected
@@ -300,7 +330,13 @@ def test_the_first_failure_of_an_attempt_is_the_cause(run):
 def test_a_gate_waits_while_somebody_in_the_queue_brings_what_is_missing(run, cluster, fake, monkeypatch):
     submit_missing(run, cluster)
     gate = Gate(stages=((1, "respond"),))
-    in_queue(fake, run, ("103_0", "r001-respond", "RUNNING", 9), ("103_1", "r001-respond", "PENDING", 0), ("103_2", "r001-respond", "COMPLETING", 9))
+    in_queue(
+        fake,
+        run,
+        ("103_0", "r001-respond", "RUNNING", 9),
+        ("103_1", "r001-respond", "PENDING", 0),
+        ("103_2", "r001-respond", "COMPLETING", 9),
+    )
     assert [s.index for s in gate.lost(run)] == [1], "a held job brings nothing"
     Attempt(run, run.shards(1, "respond")[1], id="x", inputs={}).publish_bytes(".parquet", b"", 0)
     assert gate.lost(run) == [] and len(gate.missing(run)) == 2

@@ -65,7 +65,13 @@ def test_a_grid_is_every_combination_and_each_is_repeated(tmp_path, data):
 
 def test_a_list_reaches_everything_and_null_takes_away(tmp_path, data):
     problems = {"per_round": 4, "source": {"kind": "jsonl", "path": "seeds.jsonl", "gold": "answer"}}
-    labelled = {"stages": ["respond", "train"], "propose": None, "curate": None, "respond.problems": problems, "respond.reward": {"kind": "verified"}}
+    labelled = {
+        "stages": ["respond", "train"],
+        "propose": None,
+        "curate": None,
+        "respond.problems": problems,
+        "respond.reward": {"kind": "verified"},
+    }
     space = {"kind": "list", "trials": [{}, labelled, {"base.path": "base", "rounds": 1}]}
     draft = draft_sweep(write(tmp_path, space=space, replicates=[], overrides={"seed": 5}), data)
     assert [c.seed for c in draft.configs] == [5, 5, 5]
@@ -99,10 +105,19 @@ def test_more_random_trials_of_a_seed_begin_with_the_fewer(few, more, seed):
         ({"space": {"kind": "grid", "over": {"seed": [1]}}}, r"replicates: seed is varied by the space too"),
         ({"space": {"kind": "grid", "over": {"train.optimizer.lr": []}}}, r"no values; give at least one"),
         ({"space": {"kind": "list", "trials": [{}, {}]}}, r"the base as it is.* stands in it twice|seed=0 stands in it twice"),
-        ({"space": {"kind": "random", "trials": 3, "over": {"rounds": {"kind": "int", "low": 1, "high": 2}}}}, r"only 2 different ones were found"),
+        (
+            {"space": {"kind": "random", "trials": 3, "over": {"rounds": {"kind": "int", "low": 1, "high": 2}}}},
+            r"only 2 different ones were found",
+        ),
         ({"space": {"kind": "random", "trials": 3, "over": {"rounds": {"kind": "int", "low": 2, "high": 1}}}}, r"low 2 is above high 1"),
-        ({"space": {"kind": "grid", "over": {"train.optimizer.lr": [1.0e-4, -1]}}}, r"trial train\.optimizer\.lr=-1: train\.optimizer\.lr: -1"),
-        ({"space": {"kind": "grid", "over": {"train.optimiser": [1]}}}, r"trial train\.optimiser=1: train\.optimiser: unknown key .*did you mean 'optimizer'"),
+        (
+            {"space": {"kind": "grid", "over": {"train.optimizer.lr": [1.0e-4, -1]}}},
+            r"trial train\.optimizer\.lr=-1: train\.optimizer\.lr: -1",
+        ),
+        (
+            {"space": {"kind": "grid", "over": {"train.optimiser": [1]}}},
+            r"trial train\.optimiser=1: train\.optimiser: unknown key .*did you mean 'optimizer'",
+        ),
         ({"overrides": {"rounds": "many"}}, r"overrides: rounds: rounds: 'many'"),
         ({"early_stop": {"after_round": 1}}, r"early_stop: trial .* has no score section"),
     ],
@@ -117,7 +132,9 @@ def test_a_mistake_names_file_key_value_and_remedy_before_anything_is_made(tmp_p
 
 
 def keys(data: Path, **changes) -> dict[str, str]:
-    tree = json.loads(json.dumps(SMALL | {"stages": [*SMALL["stages"], "score"], "score": {"shards": 1, "benchmarks": ["math_500"], "max_tokens": 8}}))
+    tree = json.loads(
+        json.dumps(SMALL | {"stages": [*SMALL["stages"], "score"], "score": {"shards": 1, "benchmarks": ["math_500"], "max_tokens": 8}})
+    )
     for key, value in changes.items():
         *path, last = key.split("__")
         section = tree
@@ -176,7 +193,11 @@ def test_large_weights_are_told_by_blocks_spread_over_them(data, monkeypatch):
 
 
 def test_the_base_model_made_on_the_spot_is_shared_by_the_trials_of_a_seed(data):
-    path = write(data.parent, space={"kind": "grid", "over": {"train.objective": [{"kind": k} for k in ("reinforce_pp", "grpo", "rloo")]}}, replicates=[0, 1, 2])
+    path = write(
+        data.parent,
+        space={"kind": "grid", "over": {"train.objective": [{"kind": k} for k in ("reinforce_pp", "grpo", "rloo")]}},
+        replicates=[0, 1, 2],
+    )
     path.write_text(path.read_text().replace("base.yaml", str(ROOT / "configs/quickstart.yaml")))
     draft = draft_sweep(path, data)
     saved = savings(draft.configs, draft.keys, load_cluster("example"))
@@ -233,14 +254,18 @@ def test_a_launcher_that_dies_between_any_two_runs_is_made_good(tmp_path, data, 
 
 def test_a_base_that_changed_under_launched_trials_is_refused(tmp_path, data):
     prepare(draft_sweep(write(tmp_path), data))
-    with pytest.raises(RunError, match=r"was launched with another configuration \(it differs in rounds\).*restore it, or give the sweep another name"):
+    with pytest.raises(
+        RunError, match=r"was launched with another configuration \(it differs in rounds\).*restore it, or give the sweep another name"
+    ):
         prepare(draft_sweep(write(tmp_path, SMALL | {"rounds": 3}), data))
 
 
 def test_a_sweep_is_launched_by_one_process_at_a_time(tmp_path):
     claim(tmp_path, watch="sweep status {}", stop="sweep cancel {}")
     assert launcher_of(tmp_path) is not None
-    code = f"from pathlib import Path; from jobs.runs import claim; claim(Path({str(tmp_path)!r}), 'sweep status {{}}', 'sweep cancel {{}}')"
+    code = (
+        f"from pathlib import Path; from jobs.runs import claim; claim(Path({str(tmp_path)!r}), 'sweep status {{}}', 'sweep cancel {{}}')"
+    )
     other = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert re.search(rf"jobs\.sweep status {tmp_path.name}`", other.stderr)
     release(tmp_path)
@@ -267,7 +292,10 @@ def test_here_a_failed_trial_does_not_keep_the_others_from_running(tmp_path, dat
 
 
 def test_a_thousand_trials_are_planned_in_five_seconds_of_processor_time(tmp_path, data, capsys):
-    over = {"train.objective.kl": {"kind": "log_uniform", "low": 1e-4, "high": 1e-1}, "train.optimizer.lr": {"kind": "log_uniform", "low": 1e-5, "high": 1e-3}}
+    over = {
+        "train.objective.kl": {"kind": "log_uniform", "low": 1e-4, "high": 1e-1},
+        "train.optimizer.lr": {"kind": "log_uniform", "low": 1e-5, "high": 1e-3},
+    }
     path = write(tmp_path, space={"kind": "random", "trials": 250, "over": over}, replicates=[0, 1, 2, 3])
     path.write_text(path.read_text().replace("base.yaml", str(ROOT / "configs/quickstart.yaml")))
     begun = time.process_time()

@@ -24,7 +24,14 @@ HERE = {"SERL_DATA": "", "OMP_NUM_THREADS": "1"}
 
 
 def start(verb: str, *argv: str) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-m", f"jobs.{verb}", *argv], cwd=ROOT, env=os.environ | HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", f"jobs.{verb}", *argv],
+        cwd=ROOT,
+        env=os.environ | HERE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def run_verb(capsys, monkeypatch, verb: str, *argv: str) -> tuple[int, str, str]:
@@ -76,7 +83,9 @@ def test_without_a_run_status_lists_all_and_a_damaged_one_hides_none(made, capsy
     assert code == 0 and {r["run"]: r["state"] for r in json.loads(out)["runs"]} == {"made-up": "stopped", "broken": "damaged"}
 
 
-@pytest.mark.parametrize(("verb", "argv"), [("resume", ["nope"]), ("launch", []), ("browse", ["nope"]), ("logs", ["nope"]), ("diff", ["one"])])
+@pytest.mark.parametrize(
+    ("verb", "argv"), [("resume", ["nope"]), ("launch", []), ("browse", ["nope"]), ("logs", ["nope"]), ("diff", ["one"])]
+)
 def test_a_users_mistake_is_told_in_json_too(tmp_path, capsys, monkeypatch, verb, argv):
     code, out, err = run_verb(capsys, monkeypatch, verb, *argv, "--json", "--data", str(tmp_path))
     told = json.loads(out)
@@ -153,7 +162,9 @@ def shell(tmp_path_factory) -> Path:
 def complete(shell: Path, data: Path, *lines: str) -> list[list[str]]:
     """What bash offers at the end of each line; words are parted by |, an empty last one is END."""
     asked = "".join(line + "\n" for line in lines)
-    done = subprocess.run(["bash", "-c", ASK, "bash", str(shell), str(ROOT), str(data)], input=asked, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-c", ASK, "bash", str(shell), str(ROOT), str(data)], input=asked, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0 and not done.stderr, done.stderr
     return [line.split() for line in done.stdout.split("\n")[:-1]]
 

@@ -32,7 +32,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = {
         "cluster": SLURM,
         "run": config.model_dump(mode="json") | {"name": "next"},
-        "sweep": {"name": "s", "base": "run.yaml", "space": {"kind": "grid", "over": {"train.optimizer.lr": [1e-5, 1e-4, 1e-3]}}, "cap": {"kind": "lanes", "lanes": 2}},
+        "sweep": {
+            "name": "s",
+            "base": "run.yaml",
+            "space": {"kind": "grid", "over": {"train.optimizer.lr": [1e-5, 1e-4, 1e-3]}},
+            "cap": {"kind": "lanes", "lanes": 2},
+        },
     }
     for name, content in files.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
@@ -40,7 +45,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def asked(site: Path, what: str, *options: str) -> dict:
-    return whatif.body([str(site / f"{what}.yaml"), "--data", str(site), "--cluster", str(site / "cluster.yaml"), "--histories", "30", *options]).fields
+    return whatif.body(
+        [str(site / f"{what}.yaml"), "--data", str(site), "--cluster", str(site / "cluster.yaml"), "--histories", "30", *options]
+    ).fields
 
 
 def test_more_nodes_are_never_later_and_all_combinations_are_told(site, capsys):
@@ -105,7 +112,18 @@ def test_a_training_that_does_not_fit_is_one_sentence(site):
 
 
 def test_the_verb_answers_in_json_and_knows_a_wrong_number(site, capsys):
-    command = [sys.executable, "-m", "jobs.whatif", str(site / "run.yaml"), "--data", str(site), "--cluster", str(site / "cluster.yaml"), "--histories", "20"]
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.whatif",
+        str(site / "run.yaml"),
+        "--data",
+        str(site),
+        "--cluster",
+        str(site / "cluster.yaml"),
+        "--histories",
+        "20",
+    ]
     done = subprocess.run([*command, "--json"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert set(json.loads(done.stdout)) >= {"plan", "worlds", "shards", "parts", "checkpoints"}
     with pytest.raises(SystemExit):

@@ -27,7 +27,9 @@ class Generator:
         time.sleep(LOAD_S)
         self.call_s = 10 * CALL_S if SLOW and _first(SLOW) else CALL_S
 
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, *, num_samples: int, seeds: Sequence[int]) -> list[tuple[Completion, ...]]:
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, *, num_samples: int, seeds: Sequence[int]
+    ) -> list[tuple[Completion, ...]]:
         note("start", seeds[0])
         time.sleep(self.call_s)
         outputs = self._instant.generate(prompts, sampling, num_samples=num_samples, seeds=seeds)
