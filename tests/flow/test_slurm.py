@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 
 import pytest
 from lab import ROOT, new_trial, nodes_of, preempt, slurm, start_lab, wait_until
@@ -220,10 +221,13 @@ def test_a_crashed_node_and_one_whose_daemon_died_leave_one_manifest_each(trial,
 
 
 def test_a_controller_that_restarts_while_a_job_leaves_costs_nothing(trial, calm, lab):
-    t = trial(setup=("export SERL_TEST_CALL_S=0.6 SERL_TEST_STEP_S=0.6",))
+    t = trial(setup=("export SERL_TEST_CALL_S=0.6 SERL_TEST_STEP_S=1.5",))
     t.submit()
-    t.wait_for("train", "step")
-    time.sleep(2)  # a controller killed within seconds of a start forgets it, and Slurm takes minutes to find out
+    job = t.wait_for("train", "step")
+    # A controller killed before it has written down a start, which it does every five seconds, forgets it, and Slurm then holds the job.
+    begun = datetime.fromisoformat(slurm("squeue", "--noheader", f"--jobs={job.id}", "--format=%S").strip()).timestamp()
+    written = lab.folder / "controller/job_state"
+    wait_until(lambda: written.stat().st_mtime >= begun + 1 or time.time() > begun + 8, "the controller to write down the start")
     os.kill(int((lab.folder / "run/slurmctld.pid").read_text()), signal.SIGKILL)
     for p in t.tasks("train"):
         p.send_signal(signal.SIGUSR2)
