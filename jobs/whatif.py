@@ -24,6 +24,7 @@ from rich.table import Table
 
 from jobs.cluster import Local, Slurm, load_cluster
 from jobs.command import Answer, data_root, main, parser
+from jobs.costs.accounting import duration
 from jobs.costs.calibration import Calibration, load_calibration, model_label
 from jobs.costs.forecast import world_of
 from jobs.costs.loads import Planner, Site, site_of
@@ -279,7 +280,7 @@ def _show(found: Mapping[str, list], chain: Chain, console: Console, data: Path)
     )
     table = _table("nodes", "array", "done after", "90 % by", "tasks use", "lost", "restarts", "taken", "GPU-h")
     for w in found["worlds"]:
-        times = [_time(w[k]) for k in ("median_s", "high_s", "used_s", "lost_s", "repeated_s")]
+        times = [duration(w[k], 1) for k in ("median_s", "high_s", "used_s", "lost_s", "repeated_s")]
         table.add_row(str(w["nodes"] or "all"), str(w["array_limit"] or "none"), *times, f"{w['preemptions']:.1f}", f"{w['gpu_hours']:.2f}")
     console.print(table)
     for nodes, why in found["refused"].items():
@@ -289,21 +290,23 @@ def _show(found: Mapping[str, list], chain: Chain, console: Console, data: Path)
         for s in found["shards"]:
             own = [t for t in found["shards"] if t["stage"] == s["stage"]]
             note = "  ".join(w for w, is_it in (("now", s["now"]), ("fastest", s is min(own, key=lambda t: t["seconds"]))) if is_it)
-            table.add_row(s["stage"], str(s["shards"]), _time(s["seconds"]), _time(s["used_s"]), _time(s["wasted_s"]), note)
+            table.add_row(
+                s["stage"], str(s["shards"]), duration(s["seconds"], 1), duration(s["used_s"], 1), duration(s["wasted_s"], 1), note
+            )
         console.print(table)
     if found["parts"] and any(p["wasted_s"] for p in found["parts"]):
         table = _table("stage", "items in a part", "that is", "start-ups and lost", "")
         for p in found["parts"]:
             cheapest = min((q for q in found["parts"] if q["stage"] == p["stage"]), key=lambda q: q["wasted_s"])
             note = "  ".join(w for w, is_it in (("now", p["now"]), ("cheapest", p is cheapest)) if is_it)
-            table.add_row(p["stage"], str(p["part"]), _time(p["seconds"]), _time(p["wasted_s"]), note)
+            table.add_row(p["stage"], str(p["part"]), duration(p["seconds"], 1), duration(p["wasted_s"], 1), note)
         console.print(table)
     if found["checkpoints"]:
         table = _table("checkpoint every", "that is", "saves, start-ups and lost", "")
         cheapest = min(found["checkpoints"], key=lambda c: c["wasted_s"])
         for c in found["checkpoints"]:
             note = "  ".join(w for w, is_it in (("now", c["now"]), ("cheapest", c is cheapest)) if is_it)
-            table.add_row(f"{c['every_steps']} steps", f"{c['minutes']:.1f} min", _time(c["wasted_s"]), note)
+            table.add_row(f"{c['every_steps']} steps", f"{c['minutes']:.1f} min", duration(c["wasted_s"], 1), note)
         console.print(table)
 
 
@@ -312,10 +315,6 @@ def _table(*columns: str) -> Table:
     for column in columns:
         table.add_column(column, justify="left" if column in ("stage", "") else "right")
     return table
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.1f} min" if seconds < 36000 else f"{seconds / 3600:.1f} h"
 
 
 if __name__ == "__main__":

@@ -129,5 +129,6 @@ def _cost(t: Try) -> Cost:
     )  # fmt: skip
 
 
-def duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min" if seconds < 36000 else f"{seconds / 3600:.1f} h"
+def duration(seconds: float, digits: int = 0) -> str:
+    """In the unit that suits it; minutes to so many digits."""
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.{digits}f} min" if seconds < 36000 else f"{seconds / 3600:.1f} h"

@@ -73,18 +73,12 @@ class Chaos:
         slurm("scancel", job.id)
         return self.resumed()
 
+    def _resume(self) -> list[str]:
+        place = ["--cluster", str(self.trial.cluster_file), "--data", str(self.trial.run.data_root)]
+        return [sys.executable, "-m", "jobs.resume", self.trial.run.root.name, *place]
+
     def resumed(self) -> bool:
-        command = [
-            sys.executable,
-            "-m",
-            "jobs.resume",
-            self.trial.run.root.name,
-            "--cluster",
-            str(self.trial.cluster_file),
-            "--data",
-            str(self.trial.run.data_root),
-        ]
-        self.launcher = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.launcher = subprocess.Popen(self._resume(), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         _, error = self.launcher.communicate(timeout=180)
         assert self.launcher.returncode == 0, error
         return True
@@ -94,17 +88,7 @@ class Chaos:
         if (job := self.victim()) is None:
             return False
         slurm("scancel", job.id)
-        command = [
-            sys.executable,
-            "-m",
-            "jobs.resume",
-            self.trial.run.root.name,
-            "--cluster",
-            str(self.trial.cluster_file),
-            "--data",
-            str(self.trial.run.data_root),
-        ]
-        launcher = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        launcher = subprocess.Popen(self._resume(), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         before = self._journal()
         wait_until(lambda: launcher.poll() is not None or self._journal() > before, "the launcher to submit")
         time.sleep(self.rng.uniform(0, 0.3))

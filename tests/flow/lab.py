@@ -5,7 +5,8 @@ import shutil
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +68,19 @@ def start_lab(folder: Path, *options: str) -> Lab:
     ).stdout
     os.environ.update(line.split("=", 1) for line in settings.split("\0") if line.startswith(("SLURM_CONF=", "SERL_LAB=", "PATH=")))
     return lab
+
+
+@contextmanager
+def running_lab(folder: Path, *options: str) -> Iterator[Lab]:
+    """A lab for as long as the block lasts; afterwards this process is nobody's user again."""
+    before = dict(os.environ)
+    lab = start_lab(folder, *options)
+    try:
+        yield lab
+    finally:
+        lab("stop")
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,12 @@
 """A run whose votes went wrong is halted by the training job itself, the real one on two ranks, before it loads a model; a person lets it go on."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 import yaml
 from chain import left_behind, run_verb
-from lab import CLUSTER, start_lab, wait_until
+from lab import CLUSTER, running_lab, wait_until
 
 from jobs import resume
 from jobs import slurm as submission
@@ -70,12 +69,8 @@ def test_a_collapse_halts_the_chain_with_its_reason_until_a_person_accepts_it(tm
 
 @pytest.fixture
 def lab(tmp_path):
-    before = dict(os.environ)
-    lab = start_lab(tmp_path / "lab")
-    yield lab
-    lab("stop")
-    os.environ.clear()
-    os.environ.update(before)
+    with running_lab(tmp_path / "lab") as lab:
+        yield lab
 
 
 def test_on_slurm_stop_ends_the_chain_and_hold_keeps_the_job_with_its_reason(lab, tmp_path):

@@ -9,7 +9,7 @@ import time
 from datetime import datetime
 
 import pytest
-from lab import ROOT, new_trial, nodes_of, preempt, slurm, start_lab, wait_until
+from lab import ROOT, new_trial, nodes_of, preempt, running_lab, slurm, wait_until
 
 from jobs import slurm as submission
 from jobs.queue import Journal
@@ -20,12 +20,8 @@ pytestmark = pytest.mark.timeout(400)
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    before = dict(os.environ)
-    lab = start_lab(tmp_path_factory.mktemp("lab"))
-    yield lab
-    lab("stop")
-    os.environ.clear()
-    os.environ.update(before)
+    with running_lab(tmp_path_factory.mktemp("lab")) as lab:
+        yield lab
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Sweeps whole: on a real Slurm with the launcher killed in the middle, and here under every sharing; engines are the quick stand-ins."""
 
-import os
 import sys
 import types
 from collections import Counter
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from deterministic import CONFIG, Engine, new_root, train
-from lab import CLUSTER, slurm, start_lab, wait_until
+from lab import CLUSTER, running_lab, slurm, wait_until
 from sweep_tree import FEW, Tree
 
 from jobs.plan import plan
@@ -30,12 +29,8 @@ QUICK = "SERL_TEST_CALL_S=0.02 SERL_TEST_LOAD_S=0 SERL_TEST_STEP_S=0.01"
 
 @pytest.fixture
 def lab(tmp_path_factory):
-    before = dict(os.environ)
-    lab = start_lab(tmp_path_factory.mktemp("lab"))
-    yield lab
-    lab("stop")
-    os.environ.clear()
-    os.environ.update(before)
+    with running_lab(tmp_path_factory.mktemp("lab")) as lab:
+        yield lab
 
 
 def test_three_algorithms_and_three_seeds_in_lanes_with_the_launcher_killed_in_the_middle(lab, tmp_path, capsys):

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 import pytest
-from lab import new_trial, slurm, start_lab, wait_until
+from lab import new_trial, running_lab, slurm, wait_until
 
 from jobs import slurm as submission
 from jobs.cluster import load_cluster
@@ -25,14 +25,10 @@ USER = {"config": {"rounds": 2}, "setup": ("export SERL_TEST_CALL_S=0.1 SERL_TES
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    before = dict(os.environ)
-    lab = start_lab(tmp_path_factory.mktemp("lab"), "--full", "--set", "AccountingStorageEnforce=associations,limits,qos")
-    slurm("sacctmgr", "-i", "add", "account", "serl")
-    slurm("sacctmgr", "-i", "add", "user", slurm("id", "-un").strip(), "account=serl")
-    yield lab
-    lab("stop")
-    os.environ.clear()
-    os.environ.update(before)
+    with running_lab(tmp_path_factory.mktemp("lab"), "--full", "--set", "AccountingStorageEnforce=associations,limits,qos") as lab:
+        slurm("sacctmgr", "-i", "add", "account", "serl")
+        slurm("sacctmgr", "-i", "add", "user", slurm("id", "-un").strip(), "account=serl")
+        yield lab
 
 
 def limit(number: int) -> None:
