@@ -60,7 +60,8 @@ def test_a_stopped_rank_and_the_peer_that_waits_for_it_are_both_ended(tmp_path):
             p.kill()
     assert codes == [EXIT_HUNG, -signal.SIGKILL]
     log = (tmp_path / "log_0").read_text()
-    assert "All stacks" in log and 'trainer.py", line' in log and "in all_reduce" in log, log[-3000:]
+    # which collective the peer waits in depends on where in its step the other was stopped
+    assert "All stacks" in log and 'trainer.py", line' in log and "distributed_c10d.py" in log, log[-3000:]
     (event,) = (e for e in read_events(tmp_path / "events") if e["kind"] == "hung")
     assert event["silent"] == f"rank 1 on {HERE}"
     assert json.loads((tmp_path / "suspects" / "7_1-0.json").read_text())["hosts"] == [HERE]
