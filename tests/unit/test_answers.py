@@ -120,9 +120,9 @@ def test_an_answer_beyond_the_limit_is_no_answer():
 )
 def test_extraction_is_linear_in_hostile_text(piece):
     response = (piece * (1_000_000 // len(piece) + 1))[:1_000_000]
-    start = time.perf_counter()
+    start = time.process_time()
     extract(response)
-    assert time.perf_counter() - start < 8
+    assert time.process_time() - start < 8
 
 
 @settings(max_examples=200, deadline=None)

@@ -68,9 +68,9 @@ def test_letters_beyond_the_choices_are_no_answer(text, num_choices, letter):
 
 @pytest.mark.parametrize("piece", ["Answer: ", "answer is (", "A ", "Answer:\n", " ", "x"])
 def test_extraction_is_linear(piece):
-    start = time.perf_counter()
+    start = time.process_time()
     extract_letter((piece * 1_000_000)[:1_000_000], 10)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_the_prompt_has_the_official_text():

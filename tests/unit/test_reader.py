@@ -101,10 +101,10 @@ def test_what_notation_does_not_mean(a, b):
     "answer", ["9^{9^{9^{9}}}", "10^{10^{10}}", "1000000000!", r"e^{10^{10}}", "9!!!!", r"\sin(10^{10^{10}})", "(1+10^{-9})^{10^{30}}"]
 )
 def test_a_tower_of_exponents_is_refused_before_it_is_computed(answer):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(TooLarge):
         expression_value(answer)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize(
@@ -116,12 +116,12 @@ def test_a_tower_of_exponents_is_refused_before_it_is_computed(answer):
     ],
 )  # fmt: skip
 def test_hostile_text_is_read_or_refused_at_once(text):
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         read(text)
     except (Refused, TooLarge):
         pass
-    assert time.perf_counter() - start < 4
+    assert time.process_time() - start < 4
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)

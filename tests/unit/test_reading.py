@@ -93,6 +93,6 @@ def test_an_answer_that_names_no_choice(answer):
 @pytest.mark.parametrize("piece", [r"\{", "(1,", r"\pm ", "1,", r"\begin{array}", "x_{", r"\cup ", "'", "and ", r"\text{ m}", "|"])
 def test_taking_an_answer_apart_is_quick_whatever_it_is(piece):
     text = normalise((piece * 500)[:900])
-    start = time.perf_counter()
+    start = time.process_time()
     outline(text), signs(text), trimmed(text), latex(text), plain(text)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
