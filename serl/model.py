@@ -80,28 +80,40 @@ def save_model(
 
 
 class TokenLogProbs(nn.Module):
-    """A causal language model as a function from rows to the log-probabilities of their response tokens, at one temperature.
-
-    Logits exist for response tokens only, and for at most MAX_LOGIT_BYTES of them at once; the backward pass computes them again.
-    """
+    """A causal language model as a function from rows to the log-probabilities of their response tokens, at one temperature."""
 
     def __init__(self, lm: PreTrainedModel, temperature: float = 1.0):
         super().__init__()
         self.lm = lm
-        self.temperature = temperature
+        self.head = Head(lm.get_output_embeddings(), temperature)
 
     def forward(self, rows: Rows) -> Tensor:
         """logp_T in float32."""
         hidden_BLD = self.lm.base_model(input_ids=rows.token_BL, position_ids=rows.position_BL, use_cache=False).last_hidden_state
-        hidden_TD = hidden_BLD.flatten(0, 1).index_select(0, rows.where_T)
-        chunk = max(1, MAX_LOGIT_BYTES // (4 * self.lm.config.vocab_size))
+        return self.head(hidden_BLD.flatten(0, 1).index_select(0, rows.where_T), rows.target_T)
+
+
+class Head(nn.Module):
+    """The model's output layer: from hidden states to the log-probabilities of their targets.
+
+    Logits exist for at most MAX_LOGIT_BYTES of tokens at once; the backward pass computes them again. The layer's weights are registered here,
+    so that ZeRO-3 gathers them once for all chunks: of those ranks have different numbers, and a collective for each would meet none of its peers.
+    """
+
+    def __init__(self, layer: nn.Linear, temperature: float):
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+        self.temperature = temperature
+
+    def forward(self, hidden_TD: Tensor, target_T: Tensor) -> Tensor:
+        chunk = max(1, MAX_LOGIT_BYTES // (4 * len(self.weight)))
         if len(hidden_TD) <= chunk:
-            return self._logp(hidden_TD, rows.target_T)
-        pairs = zip(hidden_TD.split(chunk), rows.target_T.split(chunk))
+            return self._logp(hidden_TD, target_T)
+        pairs = zip(hidden_TD.split(chunk), target_T.split(chunk))
         return torch.cat([checkpoint(self._logp, hidden_CD, target_C, use_reentrant=False) for hidden_CD, target_C in pairs])
 
     def _logp(self, hidden_CD: Tensor, target_C: Tensor) -> Tensor:
-        logit_CV = self.lm.get_output_embeddings()(hidden_CD).float()
+        logit_CV = nn.functional.linear(hidden_CD, self.weight, self.bias).float()
         if self.temperature != 1.0:
             logit_CV = logit_CV / self.temperature
         return -nn.functional.cross_entropy(logit_CV, target_C, reduction="none")

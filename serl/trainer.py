@@ -245,7 +245,7 @@ def _engine(module: TokenLogProbs, settings: Training, stage: int, dtype: torch.
         "allgather_bucket_size": min(num_weights, 2**28),
         "overlap_comm": ranks.device.type == "cuda",
         "stage3_prefetch_bucket_size": min(num_weights, 2**26),
-        "stage3_param_persistence_threshold": min(num_weights // 10, 100_000),
+        "stage3_param_persistence_threshold": min(num_weights // 100, 100_000),
     }
     if settings.optimizer.offload:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": ranks.device.type == "cuda"}
