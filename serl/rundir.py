@@ -205,9 +205,9 @@ class Run:
     def path(self, manifest: Manifest, file: DataFile) -> Path:
         return self.stage_dir(manifest.shard.round, manifest.shard.stage) / file.name
 
-    def read(self, manifest: Manifest) -> bytes:
-        """The content of a shard's file, its first where it has others beside it, checked against its digest."""
-        file = manifest.files[0]
+    def read(self, manifest: Manifest, file: DataFile | None = None) -> bytes:
+        """The content of a shard's file, its first where none is named, checked against its digest."""
+        file = file or manifest.files[0]
         path = self.path(manifest, file)
         remedy = (
             f"remove {self.stage_dir(manifest.shard.round, manifest.shard.stage) / manifest.shard.name}.json and resume to redo the shard"

@@ -82,6 +82,10 @@ class Train(Training):
     reference: Literal["base", "previous"] = Field(default="base", description="whose log-probabilities the KL is measured against")
     importance_cap: float | None = Field(default=None, gt=0.0, description="truncate pi_trainer/pi_vllm at this value; null: no correction")
 
+    def max_groups(self, answers: int) -> int | None:
+        """How many groups of so many answers `max_steps` steps learn from, each whole, so that baselines and normalisation see what is trained on."""
+        return None if self.max_steps is None else max(1, self.max_steps * self.batch_samples // (self.epochs * answers))
+
     @field_validator("agreement")
     @classmethod
     def _band(cls, agreement: tuple[float, float]) -> tuple[float, float]:

@@ -24,19 +24,20 @@ from serl.rundir import Attempt, Manifest, Run
 from serl.stages import Work, corpus_dir, policy_dir
 from serl.stages.corpus import DOCUMENTS, TOKENIZER
 from serl.stages.guard import check
-from serl.stages.respond import round_groups, trainable
+from serl.stages.respond import round_groups, trainable, write_kept
 from serl.trainer import StepStats, Trainer, compute_dtype, frozen_logprobs
 from serl.training import Pretrain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
-    """What is learned: samples in optimizer batches, the loss on them, and the counts for the manifest."""
+    """What is learned: samples in optimizer batches, the loss on them, and the counts for the manifest; `kept` are the groups of the difficulty band."""
 
     samples: Sequence[batch.Sample]
     batches: Sequence[Sequence[int]]
     loss: Loss
     counts: dict[str, float]
+    kept: Sequence[Group] = ()
 
 
 def run(work: Work) -> Manifest:
@@ -100,7 +101,8 @@ def _reinforce(work: Work, ranks: Ranks) -> None:
     groups = round_groups(work.run, round, completions=True)
     _look_first(work, ranks, groups)
     kept, fates = trainable(work.run, groups)
-    samples = [_sample(g, i) for g in kept for i in range(len(g.completions))]
+    taught = kept[: settings.max_groups(config.respond.samples)]
+    samples = [_sample(g, i) for g in taught for i in range(len(g.completions))]
     batches = [
         b
         for epoch in range(settings.epochs)
@@ -114,16 +116,20 @@ def _reinforce(work: Work, ranks: Ranks) -> None:
     counts: dict[str, float] = {f"groups_{name}": n for name, n in fates.items()} | {"samples": len(samples)}
     if samples:
         work.phase("log-probabilities")
-        logp = _log_probabilities(work, ranks, attempt, trainer, samples, kept)
+        logp = _log_probabilities(work, ranks, attempt, trainer, samples, taught)
         gap = mismatch(logp.old_T, logp.behaviour_T)
-        reward_GN = torch.tensor([g.rewards for g in kept])
+        reward_GN = torch.tensor([g.rewards for g in taught])
         columns = algorithms.columns(settings.objective, reward_GN, logp, settings.loss_mean, settings.importance_cap)
         lesson = Lesson(
-            samples=batch.attach(samples, columns), batches=batches, loss=algorithms.policy_loss(settings.objective), counts=counts | gap
+            samples=batch.attach(samples, columns),
+            batches=batches,
+            loss=algorithms.policy_loss(settings.objective),
+            counts=counts | gap,
+            kept=kept,
         )
         _teach(work, ranks, attempt, trainer, lesson, checkpoint_every=settings.checkpoint_every)
     else:
-        lesson = Lesson(samples=[], batches=[], loss=algorithms.policy_loss(settings.objective), counts=counts)
+        lesson = Lesson(samples=[], batches=[], loss=algorithms.policy_loss(settings.objective), counts=counts, kept=kept)
     _publish(work, ranks, attempt, trainer, tokenizer, lesson)
 
 
@@ -146,7 +152,7 @@ def _sample(group: Group, i: int) -> batch.Sample:
 
 
 def _log_probabilities(
-    work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, samples: Sequence[batch.Sample], kept: Sequence[Group]
+    work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, samples: Sequence[batch.Sample], taught: Sequence[Group]
 ) -> algorithms.LogProbs:
     """Of every response token under the round's first weights and the reference; computed once and kept as a part, so a resume is exact."""
     saved = ranks.from_first(attempt.part(0) if ranks.first else None)
@@ -160,7 +166,7 @@ def _log_probabilities(
         saved = ranks.from_first(saved)
         work.events.add("phase", name="log-probabilities", seconds=round(time.monotonic() - start, 3))
     old_T, ref_T = torch.from_numpy(np.load(io.BytesIO(saved), allow_pickle=False))
-    behaviour_T = torch.tensor([x for g in kept for c in g.completions for x in c.logprobs], dtype=torch.float32)
+    behaviour_T = torch.tensor([x for g in taught for c in g.completions for x in c.logprobs], dtype=torch.float32)
     return algorithms.LogProbs(old_T=old_T, ref_T=ref_T, behaviour_T=behaviour_T, length_S=torch.tensor([s.num_response for s in samples]))
 
 
@@ -247,4 +253,6 @@ def _publish(work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, token
     work.phase("export")
     trainer.export(folder, tokenizer)
     if ranks.first:
+        if work.shard.round:
+            write_kept(folder, lesson.kept)
         attempt.publish_folder(folder, "policy", lesson.counts | {"steps": trainer.step_index, "ranks": ranks.size})

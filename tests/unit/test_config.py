@@ -127,3 +127,13 @@ def test_what_the_sampler_would_refuse_is_refused_before_a_model_loads(small_tre
     small_tree["propose"]["sampling"] |= sampling
     with pytest.raises(ValidationError):
         config(small_tree)
+
+
+@pytest.mark.parametrize(
+    ("changes", "groups"),
+    [({}, None), ({"max_steps": 10}, 40), ({"max_steps": 10, "epochs": 3}, 13), ({"max_steps": 1, "batch_samples": 1}, 1)],
+)
+def test_a_limit_of_steps_is_one_of_whole_groups(small_tree, changes, groups):
+    """It used to cut the shuffled answers: baselines and normalisation then saw answers, about half of most groups, that nobody was trained on."""
+    small_tree["train"] |= changes
+    assert config(small_tree).train.max_groups(4) == groups
