@@ -222,7 +222,7 @@ def _recorder(work: Work, ranks: Ranks, step: int) -> Callable[[StepStats], None
         return lambda stats: None
     before = _steps_before(work.run, work.shard.round)
     folder = work.run.root / "tensorboard" / ("base" if work.shard.round == 0 else "train")
-    board = SummaryWriter(str(folder), purge_step=before + step + 1 if step else None)
+    board = SummaryWriter(str(folder), purge_step=before + step + 1)
     clock = time.monotonic()
 
     def record(stats: StepStats) -> None:
