@@ -15,6 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -303,26 +304,35 @@ class Attempt:
         A folder that stands there without a manifest is adopted if it is whole and of our inputs: a rival put it there, or we did and were
         killed. Any other is moved out of the way.
         """
+        if self.overtaken():
+            return self._settle()
         folder = self.stage_dir / name
         files = _contents(built)
         write_atomic(built / ORIGIN, json.dumps({"key": self.key, "inputs": self.inputs, "files": files}, indent=1).encode())
         fsync_tree(built)
-        if not rename_if_absent(built, folder):
-            try:
-                origin = json.loads((folder / ORIGIN).read_bytes())
-            except (FileNotFoundError, json.JSONDecodeError):
-                origin = {}
-            standing = _contents(folder)
-            if origin.get("key") == self.key and origin["files"] == standing:
-                files = standing
-            else:
-                os.rename(folder, self.folder / f"stale.{self.id}")
-                rename_if_absent(built, folder)
+        while not rename_if_absent(built, folder):
+            with suppress(FileNotFoundError):  # a rival moved it out of the way, too
+                identity = folder.stat().st_ino
+                if standing := self._adoptable(folder):
+                    files = standing
+                    break
+                if self.overtaken():
+                    return self._settle()
+                if folder.stat().st_ino == identity:  # else a rival has put its own there while we read
+                    os.rename(folder, self.folder / f"stale.{identity}")
         named = [DataFile(name=f"{name}/{n}", bytes=size, sha256=digest, rows=0) for n, (size, digest) in files.items()]
         return self.publish(named, counts)
 
+    def _adoptable(self, folder: Path) -> dict[str, list] | None:
+        """The files of a standing folder that is whole and of our inputs."""
+        try:
+            origin = json.loads((folder / ORIGIN).read_bytes())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        return origin["files"] if origin.get("key") == self.key and origin["files"] == _contents(folder) else None
+
     def publish(self, files: Sequence[DataFile], counts: Mapping[str, float]) -> Manifest:
-        """Name durable files in the manifest, unless another attempt has; then remove what the winner does not name."""
+        """Name durable files in the manifest, unless another attempt has."""
         now = time.time()
         manifest = Manifest(
             shard=self.shard, files=tuple(files), inputs=self.inputs, config=self.stamp, code=self.run.code, attempt=self.id,
@@ -330,6 +340,10 @@ class Attempt:
         )  # fmt: skip
         text = json.dumps(dataclasses.asdict(manifest), indent=1)
         write_if_absent(self.stage_dir / f"{self.shard.name}.json", text.encode(), scratch=self.folder)
+        return self._settle()
+
+    def _settle(self) -> Manifest:
+        """The shard's manifest, whoever won; what it does not name is removed."""
         winner = self.run.manifest(self.shard)
         assert winner is not None, f"{self.shard}: a manifest that was written cannot be read"
         self._clean(winner)
@@ -337,7 +351,11 @@ class Attempt:
 
     def _clean(self, winner: Manifest) -> None:
         kept = {f.name.partition("/")[2] for f in winner.files if f.name.startswith(self.shard.name + "/")}
-        for entry in list(os.scandir(self.folder)):
+        try:
+            entries = list(os.scandir(self.folder))
+        except FileNotFoundError:  # the winner's own cleaning took it
+            return
+        for entry in entries:
             if entry.name in kept:
                 continue
             if entry.is_dir(follow_symlinks=False):
