@@ -9,7 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import is_flash_attn_2_available
 from transformers.utils.logging import disable_progress_bar
 
@@ -73,10 +81,20 @@ def save_model(
     buffers = dict(lm.named_buffers())
     persistent = {name: buffers[name].cpu() for name in lm.state_dict() if name in buffers}
     lm.config.dtype = dtype
+    lm.generation_config = _storable(lm.generation_config)
     lm.save_pretrained(folder, state_dict=weights | persistent)
     tokenizer.save_pretrained(folder)
     for path in folder.glob("*.safetensors"):  # written for the owner alone, whatever the umask; others read published policies too
         path.chmod((folder / "config.json").stat().st_mode)
+
+
+def _storable(defaults: GenerationConfig) -> GenerationConfig:
+    """Generation defaults that transformers agrees to write: of published ones that it reads but would refuse to write, the token ids alone."""
+    try:
+        defaults.validate(strict=True)
+    except ValueError:
+        return GenerationConfig(bos_token_id=defaults.bos_token_id, eos_token_id=defaults.eos_token_id, pad_token_id=defaults.pad_token_id)
+    return defaults
 
 
 class TokenLogProbs(nn.Module):
