@@ -82,7 +82,7 @@ class Trainer:
             self._set_masters(weights)
 
     def step(self, batch: Sequence[Sample], loss: Loss) -> StepStats:
-        """One optimizer step on the whole batch; raises FloatingPointError before the weights take a number that is not finite."""
+        """One optimizer step on the whole batch; raises FloatingPointError before a number that is not finite can reach a checkpoint."""
         lr = learning_rate(self.step_index, self.horizon, self.settings.optimizer)
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr

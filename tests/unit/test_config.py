@@ -90,6 +90,7 @@ def test_a_configuration_cannot_be_changed():
             {"stages": [*SMALL["stages"], "score"], "score": {"shards": 1, "benchmarks": ["x", "y"], "validation": ["y"], "max_tokens": 8}},
             "score: y named twice; a benchmark is either reported",
         ),
+        ({"train": SMALL["train"] | {"reference": "previous"}}, r"the KL in their reward \(reinforce_pp\) would always be 0"),
         ({"engine": {"max_model_len": 64}}, "propose.sampling.max_tokens 64: engine.max_model_len 64 leaves no room"),
         ({"base": SCRATCH, "engine": {"max_model_len": 1024}}, "the base model has 512 positions"),
         ({"respond": SMALL["respond"] | {"sampling": {"temperature": 0.0, "max_tokens": 8}}}, "equal answers make no vote"),
@@ -105,6 +106,8 @@ def test_what_does_not_fit_together_is_said_in_a_sentence(small_tree, change, me
     [
         {"base": SCRATCH, "seeds": {"kind": "corpus"}, "respond": SMALL["respond"] | {"anchors": 3}},
         {"rounds": 0},
+        {"train": SMALL["train"] | {"reference": "previous", "objective": {"kind": "grpo"}}},
+        {"train": SMALL["train"] | {"reference": "previous", "objective": {"kind": "rloo", "kl": 0}}},
         {"stages": ["respond", "train"], "propose": None, "curate": None, "respond": SMALL["respond"] | {"problems": PROBLEMS}},
         {
             "rounds": 0,
