@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from serl import algorithms, batch
+from serl.attempt import Attempt
 from serl.checkup import refusal
 from serl.config import Scratch
 from serl.model import load_model, load_tokenizer, scratch_llama
@@ -20,7 +21,7 @@ from serl.objective import ImitationLoss, Loss, mismatch
 from serl.preempt import Preempted
 from serl.ranks import Ranks, join_ranks
 from serl.records import Group
-from serl.rundir import Attempt, Manifest, Run
+from serl.rundir import Manifest, Run
 from serl.stages import Work, corpus_dir, policy_dir
 from serl.stages.corpus import DOCUMENTS, TOKENIZER
 from serl.stages.guard import check

@@ -3,8 +3,9 @@
 import pytest
 from report_run import group, make_run
 
+from serl.attempt import Attempt
 from serl.files import write_atomic
-from serl.rundir import Attempt, Run, RunError
+from serl.rundir import Run, RunError
 from serl.stages.respond import KEPT, kept_questions, write_kept
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from serl import rundir
+from serl import attempt as attempts
+from serl.attempt import Attempt
 from serl.config import RunConfig
-from serl.rundir import Attempt, Manifest, Run, RunError, Shard
+from serl.rundir import Manifest, Run, RunError, Shard
 
 SHARD = Shard(round=1, stage="propose", index=0, count=2)
 CURATE = Shard(round=1, stage="curate", index=0, count=1)
@@ -165,7 +166,7 @@ def test_a_rival_that_publishes_while_a_stale_folder_is_judged_keeps_its_folder(
     publish_policy(run, "old", "old", policy="another")
     kill_before_manifest(run)
     fast, slow = attempt(run, "fast", TRAIN), attempt(run, "slow", TRAIN)
-    built, judge, judged = build(fast, "fast"), rundir._contents, []
+    built, judge, judged = build(fast, "fast"), attempts._contents, []
 
     def contents(folder: Path) -> dict[str, list]:
         found = judge(folder)
@@ -174,7 +175,7 @@ def test_a_rival_that_publishes_while_a_stale_folder_is_judged_keeps_its_folder(
             fast.publish_folder(built, "policy", {})
         return found
 
-    monkeypatch.setattr(rundir, "_contents", contents)
+    monkeypatch.setattr(attempts, "_contents", contents)
     origin = run.stage_dir(1, "train") / "policy/origin.json"
     origin.write_text(
         origin.read_text().replace(json.loads(origin.read_text())["key"], slow.key)
