@@ -204,13 +204,20 @@ class Trainer:
             piece.value_N.copy_(weights[piece.name].reshape(-1)[piece.start : piece.start + len(piece.value_N)])
 
 
-def frozen_logprobs(folder: Path, samples: Sequence[Sample], settings: Training, *, ranks: Ranks, temperature: float = 1.0) -> list[Tensor]:
-    """Log-probabilities of the samples' responses under the model at `folder`, which every rank loads, reads in its share, and frees."""
+def frozen_logprobs(
+    folder: Path, settings: Training, *, ranks: Ranks, temperature: float = 1.0
+) -> Callable[[Sequence[Sample]], list[Tensor]]:
+    """The model at `folder` as a function from samples to their log-probabilities: every rank loads it, and reads its share of the samples in it."""
     dtype = compute_dtype(settings)
     lm = load_model(folder, dtype, dtype).to(ranks.device).eval()
     packed = lm.config._attn_implementation == "flash_attention_2"
-    plan = plan_micro_batches([len(s.token_L) for s in samples], ranks.size, settings.microbatch_tokens, packed)[ranks.rank]
-    return _gather_logprobs(TokenLogProbs(lm, temperature), samples, plan, packed, ranks)
+    forward = TokenLogProbs(lm, temperature)
+
+    def logprobs(samples: Sequence[Sample]) -> list[Tensor]:
+        plan = plan_micro_batches([len(s.token_L) for s in samples], ranks.size, settings.microbatch_tokens, packed)[ranks.rank]
+        return _gather_logprobs(forward, samples, plan, packed, ranks)
+
+    return logprobs
 
 
 @torch.no_grad()

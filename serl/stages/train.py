@@ -29,6 +29,9 @@ from serl.stages.respond import round_groups, trainable, write_kept
 from serl.trainer import StepStats, Trainer, compute_dtype, frozen_logprobs
 from serl.training import Pretrain
 
+PART_SAMPLES = 4096  # whose log-probabilities are committed together
+Forward = Callable[[Sequence[batch.Sample]], list[Tensor]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
@@ -155,30 +158,39 @@ def _sample(group: Group, i: int) -> batch.Sample:
 def _log_probabilities(
     work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, samples: Sequence[batch.Sample], taught: Sequence[Group]
 ) -> algorithms.LogProbs:
-    """Of every response token under the round's first weights and the reference; computed once and kept as a part, so a resume is exact."""
-    saved = ranks.from_first(attempt.part(0) if ranks.first else None)
-    if saved is None:
-        start = time.monotonic()
-        old = torch.cat(trainer.logprobs(samples))
-        reference = _reference(work, ranks, samples)
-        both = np.stack([old.numpy(), old.numpy() if reference is None else reference.numpy()])
-        if ranks.first:
-            saved = attempt.commit(0, _npy(both))
-        saved = ranks.from_first(saved)
-        work.events.add("phase", name="log-probabilities", seconds=round(time.monotonic() - start, 3))
-    old_T, ref_T = torch.from_numpy(np.load(io.BytesIO(saved), allow_pickle=False))
+    """Of every response token under the round's first weights and the reference; computed once and kept in parts, so a resume is exact."""
+    parts: list[np.ndarray] = []
+    reference: Forward | None = None
+    spent_s = longest_s = 0.0
+    for number, begin in enumerate(range(0, len(samples), PART_SAMPLES)):
+        saved = ranks.from_first(attempt.part(number) if ranks.first else None)
+        if saved is None:
+            if ranks.any(work.stop.due(longest_s)):
+                raise Preempted
+            work.phase(f"log-probabilities {number + 1}")
+            begun, mine = time.monotonic(), samples[begin : begin + PART_SAMPLES]
+            reference = reference or _reference(work, ranks)
+            old_T = torch.cat(trainer.logprobs(mine))
+            both = np.stack([old_T.numpy(), torch.cat(reference(mine)).numpy() if reference else old_T.numpy()])
+            saved = ranks.from_first(attempt.commit(number, _npy(both)) if ranks.first else None)
+            longest_s = max(longest_s, time.monotonic() - begun)
+            spent_s += time.monotonic() - begun
+        parts.append(np.load(io.BytesIO(saved), allow_pickle=False))
+    if spent_s:
+        work.events.add("phase", name="log-probabilities", seconds=round(spent_s, 3))
+    old_T, ref_T = torch.from_numpy(np.concatenate(parts, axis=1))
     behaviour_T = torch.tensor([x for g in taught for c in g.completions for x in c.logprobs], dtype=torch.float32)
     return algorithms.LogProbs(old_T=old_T, ref_T=ref_T, behaviour_T=behaviour_T, length_S=torch.tensor([s.num_response for s in samples]))
 
 
-def _reference(work: Work, ranks: Ranks, samples: Sequence[batch.Sample]) -> Tensor | None:
-    """Log-probabilities under the KL's reference; None where that is the policy that training starts from."""
+def _reference(work: Work, ranks: Ranks) -> Forward | None:
+    """The KL's reference; None where that is the policy that training starts from."""
     config = work.run.config
     assert config.train is not None and config.respond is not None
     if config.train.reference == "previous" or work.shard.round == 1:
         return None
     folder, _ = policy_dir(work.run, 0)
-    return torch.cat(frozen_logprobs(folder, samples, config.train, ranks=ranks, temperature=config.respond.sampling.temperature))
+    return frozen_logprobs(folder, config.train, ranks=ranks, temperature=config.respond.sampling.temperature)
 
 
 def _npy(array: np.ndarray) -> bytes:

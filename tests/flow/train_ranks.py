@@ -64,7 +64,7 @@ def run_stage(zero: int, base: Path, out: Path, ranks, **changes: str | int | bo
             trainer.export(out / f"saved_{zero}", load_tokenizer(base))
     after = torch.cat(trainer.logprobs(samples))
     trainer.export(out / f"export_{zero}", load_tokenizer(base))
-    reloaded = torch.cat(frozen_logprobs(out / f"export_{zero}", samples, settings(zero, **changes), ranks=ranks))
+    reloaded = torch.cat(frozen_logprobs(out / f"export_{zero}", settings(zero, **changes), ranks=ranks)(samples))
     seen |= {"after": after.tolist(), "export_gap": (after - reloaded).abs().max().item()}
 
     again = resume(zero, base, root, out / f"again_{zero}", ranks, **changes)
