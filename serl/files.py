@@ -4,13 +4,11 @@ On a shared file system the rename and the link are the atomic acts, and fsync i
 """
 
 import hashlib
-import itertools
 import json
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
-
-_counter = itertools.count()
 
 
 def fsync_dir(folder: Path) -> None:
@@ -22,7 +20,7 @@ def fsync_dir(folder: Path) -> None:
 
 
 def _write_temporary(folder: Path, name: str, data: bytes) -> Path:
-    temporary = folder / f".{name}.{os.getpid()}-{next(_counter)}.tmp"
+    temporary = folder / f".{name}.{uuid.uuid4().hex[:12]}.tmp"  # process numbers repeat, between machines and between containers
     with open(temporary, "wb") as f:
         f.write(data)
         f.flush()

@@ -9,7 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import is_flash_attn_2_available
 from transformers.utils.logging import disable_progress_bar
 
@@ -73,35 +81,57 @@ def save_model(
     buffers = dict(lm.named_buffers())
     persistent = {name: buffers[name].cpu() for name in lm.state_dict() if name in buffers}
     lm.config.dtype = dtype
+    lm.generation_config = _storable(lm.generation_config)
     lm.save_pretrained(folder, state_dict=weights | persistent)
     tokenizer.save_pretrained(folder)
     for path in folder.glob("*.safetensors"):  # written for the owner alone, whatever the umask; others read published policies too
         path.chmod((folder / "config.json").stat().st_mode)
 
 
-class TokenLogProbs(nn.Module):
-    """A causal language model as a function from rows to the log-probabilities of their response tokens, at one temperature.
+def _storable(defaults: GenerationConfig) -> GenerationConfig:
+    """Generation defaults that transformers agrees to write: of published ones that it reads but would refuse to write, the token ids alone."""
+    try:
+        defaults.validate(strict=True)
+    except ValueError:
+        return GenerationConfig(bos_token_id=defaults.bos_token_id, eos_token_id=defaults.eos_token_id, pad_token_id=defaults.pad_token_id)
+    return defaults
 
-    Logits exist for response tokens only, and for at most MAX_LOGIT_BYTES of them at once; the backward pass computes them again.
-    """
+
+class TokenLogProbs(nn.Module):
+    """A causal language model as a function from rows to the log-probabilities of their response tokens, at one temperature."""
 
     def __init__(self, lm: PreTrainedModel, temperature: float = 1.0):
         super().__init__()
         self.lm = lm
-        self.temperature = temperature
+        self.head = Head(lm.get_output_embeddings(), temperature)
 
     def forward(self, rows: Rows) -> Tensor:
         """logp_T in float32."""
         hidden_BLD = self.lm.base_model(input_ids=rows.token_BL, position_ids=rows.position_BL, use_cache=False).last_hidden_state
-        hidden_TD = hidden_BLD.flatten(0, 1).index_select(0, rows.where_T)
-        chunk = max(1, MAX_LOGIT_BYTES // (4 * self.lm.config.vocab_size))
+        return self.head(hidden_BLD.flatten(0, 1).index_select(0, rows.where_T), rows.target_T)
+
+
+class Head(nn.Module):
+    """The model's output layer: from hidden states to the log-probabilities of their targets.
+
+    Logits exist for at most MAX_LOGIT_BYTES of tokens at once; the backward pass computes them again. The layer's weights are registered here,
+    so that ZeRO-3 gathers them once for all chunks: of those ranks have different numbers, and a collective for each would meet none of its peers.
+    """
+
+    def __init__(self, layer: nn.Linear, temperature: float):
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+        self.temperature = temperature
+
+    def forward(self, hidden_TD: Tensor, target_T: Tensor) -> Tensor:
+        chunk = max(1, MAX_LOGIT_BYTES // (4 * len(self.weight)))
         if len(hidden_TD) <= chunk:
-            return self._logp(hidden_TD, rows.target_T)
-        pairs = zip(hidden_TD.split(chunk), rows.target_T.split(chunk))
+            return self._logp(hidden_TD, target_T)
+        pairs = zip(hidden_TD.split(chunk), target_T.split(chunk))
         return torch.cat([checkpoint(self._logp, hidden_CD, target_C, use_reentrant=False) for hidden_CD, target_C in pairs])
 
     def _logp(self, hidden_CD: Tensor, target_C: Tensor) -> Tensor:
-        logit_CV = self.lm.get_output_embeddings()(hidden_CD).float()
+        logit_CV = nn.functional.linear(hidden_CD, self.weight, self.bias).float()
         if self.temperature != 1.0:
             logit_CV = logit_CV / self.temperature
         return -nn.functional.cross_entropy(logit_CV, target_C, reduction="none")

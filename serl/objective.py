@@ -43,7 +43,7 @@ class PolicyLoss:
             sums = {
                 "ratio": ratio_T.sum(),
                 "clip_fraction": (held_T < free_T).sum(),
-                "approx_kl": k3(logp_T, column["old_logp"]).sum(),
+                "approx_kl": k3(column["old_logp"], logp_T).sum(),
                 "entropy": -logp_T.sum(),
             }
         if self.kl > 0:

@@ -32,7 +32,7 @@ def load_problems(source: JsonlProblems | HubProblems | GeneratedProblems, *, da
             return _problems(_dataset(source), source.question, source.gold, f"dataset {source.name}")
 
 
-def fingerprint(problems: Iterable[Problem]) -> str:
+def fingerprint(problems: Iterable[object]) -> str:
     """Tells whether two stages saw the same problems: a source outside the run may be edited while the run goes on."""
     return hashlib.sha256(to_jsonl(problems)).hexdigest()[:16]
 

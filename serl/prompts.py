@@ -1,9 +1,12 @@
 """From questions and shots to the exact text or chat turns that a model is asked with."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import date
 from typing import Protocol
 
 from serl.config import Prompts
+
+TODAY = date(2024, 7, 26)  # for chat templates that state the date: Llama's own, where it knows no clock
 
 
 class Tokenizer(Protocol):
@@ -13,15 +16,20 @@ class Tokenizer(Protocol):
 
     def __call__(self, text: str) -> dict: ...
 
-    def apply_chat_template(self, conversation: list[dict], *, add_generation_prompt: bool, return_dict: bool) -> list[int]: ...
+    def apply_chat_template(
+        self, conversation: list[dict], *, add_generation_prompt: bool, return_dict: bool, strftime_now: Callable[[str], str]
+    ) -> list[int]: ...
 
 
 def encode(tokenizer: Tokenizer, *, system: str | None, user: str, plain: str) -> list[int]:
-    """Token ids of the chat turns where the tokenizer has a chat template, else of the plain text (with the tokenizer's own BOS)."""
+    """Token ids of the chat turns where the tokenizer has a chat template, else of the plain text (with the tokenizer's own BOS).
+
+    Llama's templates tell the model what day it is; here that is always the same day, or a prompt would depend on when it was asked.
+    """
     if tokenizer.chat_template is None:
         return list(tokenizer(plain)["input_ids"])
     turns = ([{"role": "system", "content": system}] if system else []) + [{"role": "user", "content": user}]
-    return list(tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False))
+    return list(tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False, strftime_now=TODAY.strftime))
 
 
 def question_prompt(tokenizer: Tokenizer, prompts: Prompts, question: str) -> list[int]:

@@ -82,7 +82,7 @@ class Trainer:
             self._set_masters(weights)
 
     def step(self, batch: Sequence[Sample], loss: Loss) -> StepStats:
-        """One optimizer step on the whole batch; raises FloatingPointError before the weights take a number that is not finite."""
+        """One optimizer step on the whole batch; raises FloatingPointError before a number that is not finite can reach a checkpoint."""
         lr = learning_rate(self.step_index, self.horizon, self.settings.optimizer)
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
@@ -204,13 +204,20 @@ class Trainer:
             piece.value_N.copy_(weights[piece.name].reshape(-1)[piece.start : piece.start + len(piece.value_N)])
 
 
-def frozen_logprobs(folder: Path, samples: Sequence[Sample], settings: Training, *, ranks: Ranks, temperature: float = 1.0) -> list[Tensor]:
-    """Log-probabilities of the samples' responses under the model at `folder`, which every rank loads, reads in its share, and frees."""
+def frozen_logprobs(
+    folder: Path, settings: Training, *, ranks: Ranks, temperature: float = 1.0
+) -> Callable[[Sequence[Sample]], list[Tensor]]:
+    """The model at `folder` as a function from samples to their log-probabilities: every rank loads it, and reads its share of the samples in it."""
     dtype = compute_dtype(settings)
     lm = load_model(folder, dtype, dtype).to(ranks.device).eval()
     packed = lm.config._attn_implementation == "flash_attention_2"
-    plan = plan_micro_batches([len(s.token_L) for s in samples], ranks.size, settings.microbatch_tokens, packed)[ranks.rank]
-    return _gather_logprobs(TokenLogProbs(lm, temperature), samples, plan, packed, ranks)
+    forward = TokenLogProbs(lm, temperature)
+
+    def logprobs(samples: Sequence[Sample]) -> list[Tensor]:
+        plan = plan_micro_batches([len(s.token_L) for s in samples], ranks.size, settings.microbatch_tokens, packed)[ranks.rank]
+        return _gather_logprobs(forward, samples, plan, packed, ranks)
+
+    return logprobs
 
 
 @torch.no_grad()
@@ -245,7 +252,7 @@ def _engine(module: TokenLogProbs, settings: Training, stage: int, dtype: torch.
         "allgather_bucket_size": min(num_weights, 2**28),
         "overlap_comm": ranks.device.type == "cuda",
         "stage3_prefetch_bucket_size": min(num_weights, 2**26),
-        "stage3_param_persistence_threshold": min(num_weights // 10, 100_000),
+        "stage3_param_persistence_threshold": min(num_weights // 100, 100_000),
     }
     if settings.optimizer.offload:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": ranks.device.type == "cuda"}

@@ -1,8 +1,8 @@
 """How weights are updated, as configuration: objectives, the optimizer, and the two kinds of training."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from serl.schema import Count, Fraction, Positive, Section
 
@@ -81,6 +81,19 @@ class Train(Training):
     loss_mean: Literal["token", "sequence"] = "token"
     reference: Literal["base", "previous"] = Field(default="base", description="whose log-probabilities the KL is measured against")
     importance_cap: float | None = Field(default=None, gt=0.0, description="truncate pi_trainer/pi_vllm at this value; null: no correction")
+
+    def max_groups(self, answers: int) -> int | None:
+        """How many groups of so many answers `max_steps` steps learn from, each whole, so that baselines and normalisation see what is trained on."""
+        return None if self.max_steps is None else max(1, self.max_steps * self.batch_samples // (self.epochs * answers))
+
+    @model_validator(mode="after")
+    def _some_kl(self) -> Self:
+        if self.reference == "previous" and self.objective.kind != "grpo" and self.objective.kl > 0:
+            raise ValueError(
+                f"reference previous: a round's answers come from the policy before it, so that the KL in their reward ({self.objective.kind}) "
+                "would always be 0; use reference: base, objective.kl: 0, or grpo, whose KL is in the loss"
+            )
+        return self
 
     @field_validator("agreement")
     @classmethod

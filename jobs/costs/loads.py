@@ -130,13 +130,14 @@ class Planner:
         kept = self.known.share("train", round, "kept", "groups") or Measure(1.0, 0.0)
         length = self.length("respond", round)
         samples = (self.items("respond", round) - respond.anchors) * kept.value * respond.samples
-        steps = max(1, math.ceil(samples / train.batch_samples)) * train.epochs
-        limited = min(steps, train.max_steps or steps)
+        most = train.max_groups(respond.samples)
+        learned = samples if most is None else min(samples, most * respond.samples)
+        steps = max(1, math.ceil(learned / train.batch_samples)) * train.epochs
         return (
-            limited,
-            samples * train.epochs / steps * length.value,
-            samples * length.value,
-            math.hypot(kept.sigma * (limited == steps), length.sigma),
+            min(steps, train.max_steps or steps),
+            learned * train.epochs / steps * length.value,
+            learned * length.value,
+            math.hypot(kept.sigma * (learned == samples), length.sigma),
         )
 
     def items(self, stage: StageName, round: int) -> float:

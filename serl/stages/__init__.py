@@ -5,11 +5,12 @@ import importlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from serl.attempt import Attempt, Overtaken
 from serl.config import Checkpoint
 from serl.events import Events
 from serl.hf_folder import model_folder
 from serl.preempt import Stop
-from serl.rundir import Attempt, Manifest, Overtaken, Run, RunError, Shard
+from serl.rundir import Manifest, Run, RunError, Shard
 from serl.watchdog import Watchdog
 
 

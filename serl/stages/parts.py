@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from serl import generator
-from serl.rundir import Attempt, Overtaken
+from serl.attempt import Attempt, Overtaken
 from serl.stages import Work
 
 T = TypeVar("T")

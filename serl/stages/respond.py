@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from evaluation.answers import extract
 from evaluation.verifier import Verifier
@@ -9,12 +10,14 @@ from serl import generator
 from serl.problems import fingerprint, load_problems
 from serl.prompts import question_prompt
 from serl.randomness import rng_of, seed_of
-from serl.records import Completion, Group, Problem, from_jsonl, groups_from_parquet, groups_to_parquet, share
+from serl.records import Completion, Group, Problem, from_jsonl, groups_from_parquet, groups_to_parquet, share, to_jsonl
 from serl.reward import rewards
 from serl.rundir import Manifest, Run
 from serl.stages import Work, corpus_dir, policy_dir
 from serl.stages.parts import in_parts
 from serl.vote import fate, vote
+
+KEPT = "kept.jsonl"  # inside a published policy
 
 
 def run(work: Work) -> Manifest:
@@ -144,12 +147,18 @@ def trainable(run: Run, groups: Sequence[Group]) -> tuple[list[Group], Counter[s
     return [g for g, f in zip(own, fates) if f == "kept"], Counter(fates)
 
 
+def write_kept(policy: Path, kept: Sequence[Group]) -> None:
+    """Put the round's instructions that passed the difficulty filter beside its policy: later rounds propose from them, in many shards each."""
+    (policy / KEPT).write_bytes(to_jsonl(Problem(id=g.id, question=g.question) for g in kept))
+
+
 def kept_questions(run: Run, *, before: int) -> tuple[list[str], dict[str, str]]:
-    """Instructions of earlier rounds that passed the difficulty filter, and the digests of the groups that say so."""
+    """Instructions of earlier rounds that passed the difficulty filter, and the digests of the files that say so."""
     questions: dict[str, None] = {}
     inputs: dict[str, str] = {}
     for round in range(1, before):
-        inputs |= {f"respond/round_{round:03d}/{m.shard.index:05d}": m.digest for m in run.complete(round, "respond")}
-        kept, _ = trainable(run, round_groups(run, round, completions=False))
-        questions |= dict.fromkeys(g.question for g in kept)
+        (trained,) = run.complete(round, "train")
+        (file,) = (f for f in trained.files if f.name == f"policy/{KEPT}")
+        inputs[f"kept/round_{round:03d}"] = file.sha256[:16]
+        questions |= dict.fromkeys(row["question"] for row in from_jsonl(run.read(trained, file)))
     return list(questions), inputs

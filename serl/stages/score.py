@@ -12,6 +12,7 @@ from evaluation.stored import Grade, Mode, Response
 from evaluation.verifier import Verifier
 from serl import generator
 from serl.config import Sampling, Score
+from serl.problems import fingerprint
 from serl.prompts import encode, question_prompt
 from serl.randomness import seed_of
 from serl.records import Completion, from_jsonl, to_jsonl
@@ -35,8 +36,9 @@ def run(work: Work) -> Manifest:
     section = config.score
     assert section is not None, "a score shard is planned only for runs that score"
     policy, digest = policy_dir(work.run, work.shard.round)
-    attempt = work.attempt({"policy": digest})
     asked = [item for name in section.asked for item in items(name, work.run)]
+    texts = dict.fromkeys(p for item in asked for p in (item.problem, *item.shots))
+    attempt = work.attempt({"policy": digest, "problems": fingerprint(texts)})
     mine = [asked[i] for i in balance.shards([item.work for item in asked], work.shard.count)[work.shard.index]]
     with Verifier(workers=work.cores, limit_s=section.limit_s) as verifier:
 

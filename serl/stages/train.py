@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from serl import algorithms, batch
+from serl.attempt import Attempt
 from serl.checkup import refusal
 from serl.config import Scratch
 from serl.model import load_model, load_tokenizer, scratch_llama
@@ -20,23 +21,27 @@ from serl.objective import ImitationLoss, Loss, mismatch
 from serl.preempt import Preempted
 from serl.ranks import Ranks, join_ranks
 from serl.records import Group
-from serl.rundir import Attempt, Manifest, Run
+from serl.rundir import Manifest, Run
 from serl.stages import Work, corpus_dir, policy_dir
 from serl.stages.corpus import DOCUMENTS, TOKENIZER
 from serl.stages.guard import check
-from serl.stages.respond import round_groups, trainable
+from serl.stages.respond import round_groups, trainable, write_kept
 from serl.trainer import StepStats, Trainer, compute_dtype, frozen_logprobs
 from serl.training import Pretrain
+
+PART_SAMPLES = 4096  # whose log-probabilities are committed together
+Forward = Callable[[Sequence[batch.Sample]], list[Tensor]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
-    """What is learned: samples in optimizer batches, the loss on them, and the counts for the manifest."""
+    """What is learned: samples in optimizer batches, the loss on them, and the counts for the manifest; `kept` are the groups of the difficulty band."""
 
     samples: Sequence[batch.Sample]
     batches: Sequence[Sequence[int]]
     loss: Loss
     counts: dict[str, float]
+    kept: Sequence[Group] = ()
 
 
 def run(work: Work) -> Manifest:
@@ -100,7 +105,8 @@ def _reinforce(work: Work, ranks: Ranks) -> None:
     groups = round_groups(work.run, round, completions=True)
     _look_first(work, ranks, groups)
     kept, fates = trainable(work.run, groups)
-    samples = [_sample(g, i) for g in kept for i in range(len(g.completions))]
+    taught = kept[: settings.max_groups(config.respond.samples)]
+    samples = [_sample(g, i) for g in taught for i in range(len(g.completions))]
     batches = [
         b
         for epoch in range(settings.epochs)
@@ -114,16 +120,20 @@ def _reinforce(work: Work, ranks: Ranks) -> None:
     counts: dict[str, float] = {f"groups_{name}": n for name, n in fates.items()} | {"samples": len(samples)}
     if samples:
         work.phase("log-probabilities")
-        logp = _log_probabilities(work, ranks, attempt, trainer, samples, kept)
+        logp = _log_probabilities(work, ranks, attempt, trainer, samples, taught)
         gap = mismatch(logp.old_T, logp.behaviour_T)
-        reward_GN = torch.tensor([g.rewards for g in kept])
+        reward_GN = torch.tensor([g.rewards for g in taught])
         columns = algorithms.columns(settings.objective, reward_GN, logp, settings.loss_mean, settings.importance_cap)
         lesson = Lesson(
-            samples=batch.attach(samples, columns), batches=batches, loss=algorithms.policy_loss(settings.objective), counts=counts | gap
+            samples=batch.attach(samples, columns),
+            batches=batches,
+            loss=algorithms.policy_loss(settings.objective),
+            counts=counts | gap,
+            kept=kept,
         )
         _teach(work, ranks, attempt, trainer, lesson, checkpoint_every=settings.checkpoint_every)
     else:
-        lesson = Lesson(samples=[], batches=[], loss=algorithms.policy_loss(settings.objective), counts=counts)
+        lesson = Lesson(samples=[], batches=[], loss=algorithms.policy_loss(settings.objective), counts=counts, kept=kept)
     _publish(work, ranks, attempt, trainer, tokenizer, lesson)
 
 
@@ -146,32 +156,41 @@ def _sample(group: Group, i: int) -> batch.Sample:
 
 
 def _log_probabilities(
-    work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, samples: Sequence[batch.Sample], kept: Sequence[Group]
+    work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, samples: Sequence[batch.Sample], taught: Sequence[Group]
 ) -> algorithms.LogProbs:
-    """Of every response token under the round's first weights and the reference; computed once and kept as a part, so a resume is exact."""
-    saved = ranks.from_first(attempt.part(0) if ranks.first else None)
-    if saved is None:
-        start = time.monotonic()
-        old = torch.cat(trainer.logprobs(samples))
-        reference = _reference(work, ranks, samples)
-        both = np.stack([old.numpy(), old.numpy() if reference is None else reference.numpy()])
-        if ranks.first:
-            saved = attempt.commit(0, _npy(both))
-        saved = ranks.from_first(saved)
-        work.events.add("phase", name="log-probabilities", seconds=round(time.monotonic() - start, 3))
-    old_T, ref_T = torch.from_numpy(np.load(io.BytesIO(saved), allow_pickle=False))
-    behaviour_T = torch.tensor([x for g in kept for c in g.completions for x in c.logprobs], dtype=torch.float32)
+    """Of every response token under the round's first weights and the reference; computed once and kept in parts, so a resume is exact."""
+    parts: list[np.ndarray] = []
+    reference: Forward | None = None
+    spent_s = longest_s = 0.0
+    for number, begin in enumerate(range(0, len(samples), PART_SAMPLES)):
+        saved = ranks.from_first(attempt.part(number) if ranks.first else None)
+        if saved is None:
+            if ranks.any(work.stop.due(longest_s)):
+                raise Preempted
+            work.phase(f"log-probabilities {number + 1}")
+            begun, mine = time.monotonic(), samples[begin : begin + PART_SAMPLES]
+            reference = reference or _reference(work, ranks)
+            old_T = torch.cat(trainer.logprobs(mine))
+            both = np.stack([old_T.numpy(), torch.cat(reference(mine)).numpy() if reference else old_T.numpy()])
+            saved = ranks.from_first(attempt.commit(number, _npy(both)) if ranks.first else None)
+            longest_s = max(longest_s, time.monotonic() - begun)
+            spent_s += time.monotonic() - begun
+        parts.append(np.load(io.BytesIO(saved), allow_pickle=False))
+    if spent_s:
+        work.events.add("phase", name="log-probabilities", seconds=round(spent_s, 3))
+    old_T, ref_T = torch.from_numpy(np.concatenate(parts, axis=1))
+    behaviour_T = torch.tensor([x for g in taught for c in g.completions for x in c.logprobs], dtype=torch.float32)
     return algorithms.LogProbs(old_T=old_T, ref_T=ref_T, behaviour_T=behaviour_T, length_S=torch.tensor([s.num_response for s in samples]))
 
 
-def _reference(work: Work, ranks: Ranks, samples: Sequence[batch.Sample]) -> Tensor | None:
-    """Log-probabilities under the KL's reference; None where that is the policy that training starts from."""
+def _reference(work: Work, ranks: Ranks) -> Forward | None:
+    """The KL's reference; None where that is the policy that training starts from."""
     config = work.run.config
     assert config.train is not None and config.respond is not None
     if config.train.reference == "previous" or work.shard.round == 1:
         return None
     folder, _ = policy_dir(work.run, 0)
-    return torch.cat(frozen_logprobs(folder, samples, config.train, ranks=ranks, temperature=config.respond.sampling.temperature))
+    return frozen_logprobs(folder, config.train, ranks=ranks, temperature=config.respond.sampling.temperature)
 
 
 def _npy(array: np.ndarray) -> bytes:
@@ -216,7 +235,7 @@ def _recorder(work: Work, ranks: Ranks, step: int) -> Callable[[StepStats], None
         return lambda stats: None
     before = _steps_before(work.run, work.shard.round)
     folder = work.run.root / "tensorboard" / ("base" if work.shard.round == 0 else "train")
-    board = SummaryWriter(str(folder), purge_step=before + step + 1 if step else None)
+    board = SummaryWriter(str(folder), purge_step=before + step + 1)
     clock = time.monotonic()
 
     def record(stats: StepStats) -> None:
@@ -247,4 +266,6 @@ def _publish(work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, token
     work.phase("export")
     trainer.export(folder, tokenizer)
     if ranks.first:
+        if work.shard.round:
+            write_kept(folder, lesson.kept)
         attempt.publish_folder(folder, "policy", lesson.counts | {"steps": trainer.step_index, "ranks": ranks.size})

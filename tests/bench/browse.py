@@ -20,9 +20,10 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from jobs.browse import Server, Site
+from serl.attempt import Attempt
 from serl.config import RunConfig
 from serl.records import GROUP_SCHEMA, ROW_GROUP
-from serl.rundir import Attempt, Run
+from serl.rundir import Run
 from tests.conftest import SMALL
 
 SAMPLES, SHARDS, WORDS = (

@@ -145,6 +145,7 @@ def train(work: Work) -> Manifest:
     (built / "extra").mkdir(parents=True)
     for name, content in (("config.json", "{}"), ("weights.bin", digest + repr([g.rewards for g in kept])), ("extra/vocabulary", "abc")):
         (built / name).write_text(content)
+    respond.write_kept(built, kept)
     return attempt.publish_folder(built, "policy", dict(fates))
 
 

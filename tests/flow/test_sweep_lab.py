@@ -199,8 +199,8 @@ def publish_rows(run: Run, shard, rows: list[dict]) -> None:
     from dataclasses import fields
 
     from evaluation.stored import Grade
+    from serl.attempt import Attempt
     from serl.records import to_jsonl
-    from serl.rundir import Attempt
 
     empty = {f.name: None for f in fields(Grade)}
     Attempt(run, shard, id="a", inputs={}).publish_bytes(".jsonl", to_jsonl([empty | r for r in rows]), len(rows))

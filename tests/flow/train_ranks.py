@@ -64,7 +64,7 @@ def run_stage(zero: int, base: Path, out: Path, ranks, **changes: str | int | bo
             trainer.export(out / f"saved_{zero}", load_tokenizer(base))
     after = torch.cat(trainer.logprobs(samples))
     trainer.export(out / f"export_{zero}", load_tokenizer(base))
-    reloaded = torch.cat(frozen_logprobs(out / f"export_{zero}", samples, settings(zero, **changes), ranks=ranks))
+    reloaded = torch.cat(frozen_logprobs(out / f"export_{zero}", settings(zero, **changes), ranks=ranks)(samples))
     seen |= {"after": after.tolist(), "export_gap": (after - reloaded).abs().max().item()}
 
     again = resume(zero, base, root, out / f"again_{zero}", ranks, **changes)
@@ -141,9 +141,12 @@ def train_at_every_stage(base: Path, out: Path, ranks) -> dict:
 def main(base: Path, out: Path, saved: Path | None = None) -> None:
     """Train, or with `saved` go on from what another run of this script left there."""
     torch.set_num_threads(1)
+    from serl import model
     from serl.ranks import join_ranks
 
     ranks = join_ranks(timeout_s=120)
+    if ranks.size > 1:  # logits a few at a time, as with a real vocabulary; ranks need different numbers of such chunks
+        model.MAX_LOGIT_BYTES = 10 * 4 * 259
     seen = train_at_every_stage(base, out, ranks) if saved is None else resume_what_others_saved(base, out, saved, ranks)
     (out / f"rank_{ranks.rank}.json").write_text(json.dumps(seen))
     ranks.leave()

@@ -1,6 +1,7 @@
 """Log-probabilities and gradients do not depend on how samples are gathered into passes, chunks or ranks."""
 
 import itertools
+import json
 
 import pytest
 import torch
@@ -93,3 +94,20 @@ def test_scratch_model_is_a_function_of_its_seed_and_leaves_the_random_state_alo
     assert torch.equal(before, torch.get_rng_state())
     assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
     assert made[0].shape == (50, 32)
+
+
+def test_a_model_with_generation_defaults_that_transformers_reads_but_will_not_write_is_written(llama, tmp_path):
+    """Some published ones are such; the round's whole training used to be lost on every attempt, at its last line."""
+
+    class Tokenizer:
+        def save_pretrained(self, folder):
+            (folder / "tokenizer.json").write_text("{}")
+
+    def saved() -> dict:
+        model.save_model(llama, Tokenizer(), dict(llama.named_parameters()), torch.float32, tmp_path)
+        return json.loads((tmp_path / "generation_config.json").read_text())
+
+    llama.generation_config.update(do_sample=True, temperature=0.6, eos_token_id=[2, 3])
+    assert saved()["temperature"] == 0.6
+    llama.generation_config.do_sample = False
+    assert saved()["eos_token_id"] == [2, 3] and "temperature" not in saved()

@@ -82,3 +82,10 @@ def test_mismatch_is_zero_for_equal_engines_and_never_negative():
     logp_T = -torch.rand(100)
     assert mismatch(logp_T, logp_T) == {"mismatch_kl": 0.0, "mismatch_mean": 0.0, "mismatch_max": 0.0}
     assert mismatch(logp_T, logp_T - 0.1)["mismatch_kl"] > 0
+
+
+def test_approx_kl_is_the_divergence_from_the_policy_that_sampled():
+    """Of ten tokens drawn from p_old exactly in proportion, the estimate is KL(p_old || p_new) itself."""
+    old_V, new_V, drawn = torch.tensor([0.7, 0.2, 0.1]), torch.tensor([0.4, 0.35, 0.25]), [0] * 7 + [1] * 2 + [2]
+    _, sums = PolicyLoss(clip=0.2)(new_V.log()[drawn], columns([1.0] * 10, old_V.log()[drawn].tolist()))
+    assert sums["approx_kl"].item() / 10 == pytest.approx((old_V * (old_V / new_V).log()).sum().item(), rel=1e-5)

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from evaluation.stored import Grade
+from serl.attempt import Attempt
 from serl.config import RunConfig, StageName
 from serl.events import Events
 from serl.records import Candidate, Completion, Group, Problem, groups_to_parquet, share, to_jsonl
-from serl.rundir import Attempt, Run
+from serl.rundir import Run
 from serl.vote import vote
 
 SAMPLES = 8

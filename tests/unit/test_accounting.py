@@ -10,7 +10,8 @@ from jobs.costs import sacct
 from jobs.costs.accounting import Account, account
 from jobs.costs.sacct import Record
 from jobs.queue import Journal, Submission
-from serl.rundir import Attempt, Run
+from serl.attempt import Attempt
+from serl.rundir import Run
 
 
 def attempt(run: Run, stage: str, index: int, id: str, *events: tuple, start: float, rank: int = 0, **first: object) -> Path:

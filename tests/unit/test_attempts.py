@@ -9,8 +9,8 @@ from jobs.attempts import attempts
 from jobs.logs import body
 from jobs.queue import Journal, Submission
 from jobs.task import record_failure
+from serl.attempt import Attempt
 from serl.events import Events
-from serl.rundir import Attempt
 
 DAY = "2026-03-04"
 

@@ -18,7 +18,8 @@ from jobs.queue import Journal, Queued, Submission, at_work
 from jobs.runs import freeze_code
 from jobs.slurm import submit_missing
 from jobs.spares import late
-from serl.rundir import Attempt, Run
+from serl.attempt import Attempt
+from serl.rundir import Run
 from tests.conftest import ROOT
 from tests.unit.test_submission import cluster, fake, scripts  # noqa: F401  (fixtures)
 

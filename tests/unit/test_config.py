@@ -90,6 +90,7 @@ def test_a_configuration_cannot_be_changed():
             {"stages": [*SMALL["stages"], "score"], "score": {"shards": 1, "benchmarks": ["x", "y"], "validation": ["y"], "max_tokens": 8}},
             "score: y named twice; a benchmark is either reported",
         ),
+        ({"train": SMALL["train"] | {"reference": "previous"}}, r"the KL in their reward \(reinforce_pp\) would always be 0"),
         ({"engine": {"max_model_len": 64}}, "propose.sampling.max_tokens 64: engine.max_model_len 64 leaves no room"),
         ({"base": SCRATCH, "engine": {"max_model_len": 1024}}, "the base model has 512 positions"),
         ({"respond": SMALL["respond"] | {"sampling": {"temperature": 0.0, "max_tokens": 8}}}, "equal answers make no vote"),
@@ -105,6 +106,8 @@ def test_what_does_not_fit_together_is_said_in_a_sentence(small_tree, change, me
     [
         {"base": SCRATCH, "seeds": {"kind": "corpus"}, "respond": SMALL["respond"] | {"anchors": 3}},
         {"rounds": 0},
+        {"train": SMALL["train"] | {"reference": "previous", "objective": {"kind": "grpo"}}},
+        {"train": SMALL["train"] | {"reference": "previous", "objective": {"kind": "rloo", "kl": 0}}},
         {"stages": ["respond", "train"], "propose": None, "curate": None, "respond": SMALL["respond"] | {"problems": PROBLEMS}},
         {
             "rounds": 0,
@@ -127,3 +130,13 @@ def test_what_the_sampler_would_refuse_is_refused_before_a_model_loads(small_tre
     small_tree["propose"]["sampling"] |= sampling
     with pytest.raises(ValidationError):
         config(small_tree)
+
+
+@pytest.mark.parametrize(
+    ("changes", "groups"),
+    [({}, None), ({"max_steps": 10}, 40), ({"max_steps": 10, "epochs": 3}, 13), ({"max_steps": 1, "batch_samples": 1}, 1)],
+)
+def test_a_limit_of_steps_is_one_of_whole_groups(small_tree, changes, groups):
+    """It used to cut the shuffled answers: baselines and normalisation then saw answers, about half of most groups, that nobody was trained on."""
+    small_tree["train"] |= changes
+    assert config(small_tree).train.max_groups(4) == groups

@@ -85,3 +85,11 @@ def test_no_file_is_forgotten(path):
 def _parents(path) -> list[str]:
     parents = parse_yaml(path.read_text(), str(path)).get("extends", [])
     return [parents] if isinstance(parents, str) else parents
+
+
+@pytest.mark.parametrize("path", [p for p in RUNS if p.parent.name == "serl"], ids=label)
+def test_a_template_scores_what_was_published_as_it_was_asked(path):
+    """They used to leave MMLU-Pro 1,024 tokens for a prompt, five examples for a quarter of its problems, and to miss four of the paper's five sets."""
+    config = load(RunConfig, path)
+    assert set(config.score.benchmarks) == {"math_500", "math_hard", "asdiv", "college_math", "tabmwp", "mmlu_pro"}
+    assert config.engine.max_model_len - config.score.max_tokens >= 2048, "the official script's limit of a prompt"

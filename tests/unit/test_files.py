@@ -1,5 +1,6 @@
 """Atomic writes, links and renames under rivals."""
 
+import multiprocessing
 import os
 import threading
 from collections.abc import Callable
@@ -34,6 +35,27 @@ def test_the_first_of_many_writers_wins_and_no_temporary_file_stays(tmp_path):
         assert sum(won) == 1
         assert path.read_bytes() == b"%d" % won.index(True)
         assert os.listdir(path.parent) == ["file"]
+
+
+def _write(path: Path, content: bytes, gate) -> None:
+    os.getpid = lambda: 1  # as in a container of its own
+    gate.wait()
+    write_if_absent(path, content)
+
+
+def test_writers_with_the_same_process_number_on_two_machines_do_not_share_a_temporary_file(tmp_path):
+    """The second used to empty the file that the first was about to name, or had named."""
+    fork = multiprocessing.get_context("fork")
+    contents = [b"a" * 2_000_000, b"b" * 2_000_000]
+    for attempt in range(5):
+        gate = fork.Barrier(2)
+        rivals = [fork.Process(target=_write, args=(tmp_path / str(attempt), content, gate)) for content in contents]
+        for p in rivals:
+            p.start()
+        for p in rivals:
+            p.join()
+        assert [p.exitcode for p in rivals] == [0, 0]
+        assert (tmp_path / str(attempt)).read_bytes() in contents
 
 
 def test_readers_of_a_file_that_is_replaced_see_old_or_new_content_whole(tmp_path):

@@ -10,7 +10,8 @@ import pytest
 from jobs import gc
 from jobs.queue import Journal, SlurmError, Submission
 from jobs.runs import claim
-from serl.rundir import Attempt, Run
+from serl.attempt import Attempt
+from serl.rundir import Run
 
 OLD = time.time() - 10 * 3600
 

@@ -20,8 +20,9 @@ from jobs.sweeps.relay import hand_over
 from jobs.sweeps.relay import main as relay_main
 from jobs.sweeps.schema import Gpus, Lanes, SweepConfig, Tasks
 from jobs.sweeps.trials import Sweep, save_sweep, sweep_dir, trials_of
+from serl.attempt import Attempt
 from serl.config import RunConfig
-from serl.rundir import Attempt, Run
+from serl.rundir import Run
 from tests.conftest import SMALL
 
 FAKES = {

@@ -34,7 +34,10 @@ LAYERS: list[tuple[str, set[str]]] = [
         | {"serl.arithmetic", "serl.arithmetic_solver", "serl.hf_folder"},
     ),
     ("pure torch", {"serl.advantage", "serl.objective", "serl.algorithms", "serl.batch", "serl.schedule"}),
-    ("bytes and signals", {"serl.files", "serl.staging", "serl.rundir", "serl.checkup", "serl.events", "serl.preempt", "serl.watchdog"}),
+    (
+        "bytes and signals",
+        {"serl.files", "serl.staging", "serl.rundir", "serl.attempt", "serl.checkup", "serl.events", "serl.preempt", "serl.watchdog"},
+    ),
     ("engines", {"serl.generator", "serl.model", "serl.tokenizer", "serl.ranks", "serl.checkpoint", "serl.pieces", "serl.trainer"}),
     ("stages", {"serl.stages"}),
     ("what runs where", {"jobs"}),

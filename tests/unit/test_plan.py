@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from jobs.cluster import Local, load_cluster, this_machine
 from jobs.plan import estimate, plan, steps
+from serl.attempt import Attempt
 from serl.config import RunConfig
 from serl.configfile import load
-from serl.rundir import Attempt, Run, Shard
+from serl.rundir import Run, Shard
 from tests.conftest import ROOT, SMALL
 
 QUICKSTART = load(RunConfig, ROOT / "configs/quickstart.yaml")

@@ -1,7 +1,10 @@
 """The exact text that a model is asked with, for plain tokenizers and chat templates."""
 
+import pytest
+
 from serl.config import Prompts
 from serl.prompts import one_line, propose_prompt, question_prompt
+from serl.tokenizer import build_tokenizer
 
 PROMPTS = Prompts(
     propose_system="Write.",
@@ -22,7 +25,7 @@ class Plain:
 class Chat(Plain):
     chat_template = "template"
 
-    def apply_chat_template(self, conversation: list[dict], *, add_generation_prompt: bool, return_dict: bool) -> list[int]:
+    def apply_chat_template(self, conversation: list[dict], *, add_generation_prompt: bool, return_dict: bool, strftime_now) -> list[int]:
         assert add_generation_prompt and not return_dict
         return [ord(c) for turn in conversation for c in f"<{turn['role']}>{turn['content']}"]
 
@@ -38,6 +41,18 @@ def test_a_question_is_put_in_literally():
 
 def test_no_system_turn_without_a_system_prompt():
     assert text(question_prompt(Chat(), PROMPTS.model_copy(update={"respond_system": None}), "1+1?")) == "<user>1+1?\nAnswer in {braces}."
+
+
+def test_a_template_that_states_the_date_gives_the_same_prompt_on_every_day(tmp_path):
+    """That of Llama 3.2 does; a shard resumed after midnight used to ask other prompts than its first half, and than its siblings."""
+    transformers = pytest.importorskip("transformers")
+    build_tokenizer(["Today Date: 26 Jul 2024"], 300, tmp_path)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.chat_template = (
+        "{% if not date_string is defined %}{% if strftime_now is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}{% endif %}"
+        "Today Date: {{ date_string }} {{ messages[-1]['content'] }}"
+    )
+    assert tokenizer.decode(question_prompt(tokenizer, PROMPTS, "1+1?")) == "Today Date: 26 Jul 2024 1+1?\nAnswer in {braces}."
 
 
 def test_a_propose_prompt_is_a_list_that_stops_where_the_next_item_begins():

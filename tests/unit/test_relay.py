@@ -18,7 +18,8 @@ from jobs.slurm import submit_missing
 from jobs.task import BLOCKED, failures, record_failure
 from jobs.turn import turn
 from jobs.window import RELAY, Relay, Room, full, middle
-from serl.rundir import Attempt, Run
+from serl.attempt import Attempt
+from serl.rundir import Run
 
 # A queue of lines `ID TOKEN STATE`, one for each element; beyond $FAKE/most of them sbatch refuses.
 SBATCH = """#!/bin/bash

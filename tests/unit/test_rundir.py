@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from serl import attempt as attempts
+from serl.attempt import Attempt
 from serl.config import RunConfig
-from serl.rundir import Attempt, Run, RunError, Shard
+from serl.rundir import Manifest, Run, RunError, Shard
 
 SHARD = Shard(round=1, stage="propose", index=0, count=2)
 CURATE = Shard(round=1, stage="curate", index=0, count=1)
@@ -145,6 +147,59 @@ def test_a_folder_that_was_damaged_or_made_from_other_inputs_gives_way(run):
     assert publish_policy(run, "next", "second") == "second"
     kill_before_manifest(run)
     assert publish_policy(run, "last", "third", policy="another") == "third"
+
+
+def build(own: Attempt, weights: str) -> Path:
+    folder = own.folder / f"policy.{own.id}"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub" / "weights").write_text(weights)
+    return folder
+
+
+def assert_manifest_is_of_what_stands(run: Run, manifest: Manifest) -> None:
+    content = (run.stage_dir(1, "train") / "policy/sub/weights").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == manifest.files[0].sha256
+
+
+def test_a_rival_that_publishes_while_a_stale_folder_is_judged_keeps_its_folder(run, monkeypatch):
+    """Its manifest used to name a folder that the slower attempt had moved away and replaced by its own."""
+    publish_policy(run, "old", "old", policy="another")
+    kill_before_manifest(run)
+    fast, slow = attempt(run, "fast", TRAIN), attempt(run, "slow", TRAIN)
+    built, judge, judged = build(fast, "fast"), attempts._contents, []
+
+    def contents(folder: Path) -> dict[str, list]:
+        found = judge(folder)
+        if folder.name == "policy" and not judged:
+            judged.append(folder)
+            fast.publish_folder(built, "policy", {})
+        return found
+
+    monkeypatch.setattr(attempts, "_contents", contents)
+    origin = run.stage_dir(1, "train") / "policy/origin.json"
+    origin.write_text(
+        origin.read_text().replace(json.loads(origin.read_text())["key"], slow.key)
+    )  # ours but torn, so that it is read to its end
+    (run.stage_dir(1, "train") / "policy/sub/weights").write_text("torn")
+    manifest = slow.publish_folder(build(slow, "slow"), "policy", {})
+    assert judged and manifest.attempt == "fast"
+    assert_manifest_is_of_what_stands(run, manifest)
+
+
+@pytest.mark.parametrize("swept", [True, False])
+def test_who_comes_after_the_winner_leaves_its_folder_alone(run, monkeypatch, swept):
+    """One made from other inputs used to replace the published folder; one whose own was swept with the rest died of that."""
+    winner, late = attempt(run, "winner", TRAIN), attempt(run, "late", TRAIN, policy="another")
+    built, ours = build(winner, "winner"), build(late, "late")
+    with monkeypatch.context() as patch:
+        if not swept:
+            patch.setattr(winner, "_clean", lambda _: None)
+        winner.publish_folder(built, "policy", {})
+    assert ours.is_dir() != swept
+    manifest = late.publish_folder(ours, "policy", {})
+    assert manifest.attempt == "winner"
+    assert_manifest_is_of_what_stands(run, manifest)
+    assert files_below(late.stage_dir) == ["policy/origin.json", "policy/sub/weights", "shard_00000.json"]
 
 
 def test_a_digest_depends_on_content_alone(run, tmp_path, small_tree):

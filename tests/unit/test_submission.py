@@ -21,9 +21,10 @@ from jobs.plan import plan
 from jobs.queue import Journal, Queued, Submission, _parse_queue, at_work, max_array_size
 from jobs.slurm import cancel, live, sort_queue, submit_missing
 from jobs.task import EXIT_REQUEUE, Gate, Task, failure, fruitless, record_failure, tries_path
+from serl.attempt import Attempt
 from serl.config import RunConfig
 from serl.preempt import Stop
-from serl.rundir import Attempt, Run
+from serl.rundir import Run
 from tests.conftest import ROOT
 
 GOLDEN = Path(__file__).with_name("sbatch.golden")

@@ -97,4 +97,5 @@ def _teach(work: Work, ranks: Ranks) -> None:
         built.mkdir()
         (built / "config.json").write_text("{}")
         (built / "weights").write_text(state["digest"])
+        respond.write_kept(built, kept)
         attempt.publish_folder(built, "policy", dict(fates) | {"steps": STEPS})

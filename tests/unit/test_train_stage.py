@@ -1,0 +1,61 @@
+"""What attempts at a training leave to each other: curves without repeated steps, and log-probabilities."""
+
+from types import SimpleNamespace
+
+import pytest
+from report_run import group
+
+from serl.events import Events
+from serl.preempt import Preempted, Stop
+from serl.rundir import Run
+from serl.stages import Work
+
+accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+torch = pytest.importorskip("torch")
+train = pytest.importorskip("serl.stages.train")
+
+
+def draw(run: Run, attempt: str, begun_at: int, *, until: int) -> None:
+    """What an attempt records that goes on after step `begun_at`."""
+    (shard,) = run.shards(1, "train")
+    events = Events(run.root / "events", attempt)
+    work = Work(run=run, shard=shard, attempt_id=attempt, device="cpu", cores=1, events=events, stop=Stop())
+    record = train._recorder(work, SimpleNamespace(first=True), begun_at)
+    for step in range(begun_at + 1, until + 1):
+        record(train.StepStats(step=step, lr=0.1, loss=float(step), grad_norm=1.0, samples=1, tokens=1, means={}))
+
+
+@pytest.mark.parametrize(("killed_at", "saved_at"), [(7, 5), (3, 0)])
+def test_no_step_is_drawn_twice_by_attempts_that_follow_each_other(run, killed_at, saved_at):
+    """One that was killed before its first checkpoint used to leave its steps in the curves for good."""
+    draw(run, "first", 0, until=killed_at)
+    draw(run, "second", saved_at, until=9)
+    curves = accumulator.EventAccumulator(str(run.root / "tensorboard" / "train")).Reload()
+    assert [e.step for e in curves.Scalars("loss")] == list(range(1, 10))
+
+
+def test_log_probabilities_are_kept_part_by_part_and_none_is_computed_twice(run, monkeypatch):
+    """A preemption used to wait for, or to lose, all of them: the longest phase of a round with many answers."""
+    monkeypatch.setattr(train, "PART_SAMPLES", 4)
+    groups = [group(str(i), [0, 0, 1]) for i in range(3)]
+    samples = [train._sample(g, i) for g in groups for i in range(3)]
+    alone = SimpleNamespace(first=True, any=bool, from_first=lambda value: value)
+    seen: list[int] = []
+
+    def attempt(id: str, leave_after: int) -> object:
+        (shard,) = run.shards(1, "train")
+        events = Events(run.root / "events", id)
+        work = Work(run=run, shard=shard, attempt_id=id, device="cpu", cores=1, events=events, stop=Stop())
+
+        def logprobs(mine: list) -> list[torch.Tensor]:
+            seen.append(len(mine))
+            work.stop.requested = len(seen) >= leave_after
+            return [torch.full((s.num_response,), float(len(seen))) for s in mine]
+
+        return train._log_probabilities(work, alone, work.attempt({}), SimpleNamespace(logprobs=logprobs), samples, groups)
+
+    with pytest.raises(Preempted):
+        attempt("first", leave_after=2)
+    logp = attempt("second", leave_after=9)
+    assert seen == [4, 4, 1]
+    assert logp.old_T.tolist() == logp.ref_T.tolist() == [1.0] * 8 + [2.0] * 8 + [3.0] * 2
