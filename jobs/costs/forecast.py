@@ -13,7 +13,8 @@ from pathlib import Path
 from jobs.cluster import Local, Slurm
 from jobs.costs.calibration import Calibration, learn, load_calibration, model_label
 from jobs.costs.loads import Planner, Site, site_of
-from jobs.costs.simulate import Study, World, study
+from jobs.costs.simulate import Study, study
+from jobs.costs.weather import World
 from jobs.plan import Estimate, Job, estimate
 from jobs.preflight import num_parameters
 from serl.config import RunConfig, StageName
@@ -64,6 +65,7 @@ class Forecast:
     seconds: Interval | None = None
     task_s: Interval | None = None
     gpu_hours: Interval | None = None
+    taken: str = ""  # how often nodes are taken away, where that was seen
 
     def sentence(self) -> str:
         if self.seconds is None or self.task_s is None or self.gpu_hours is None:
@@ -73,7 +75,7 @@ class Forecast:
                 "the report of the first run measures it"
             )
         gpus = f", {_told(self.gpu_hours, 'GPU-hours')}" if self.gpu_hours.high else ""
-        return f"done in {span(self.seconds)}{gpus} (median [90 % interval], from {self.runs} run{'s' * (self.runs > 1)} of {self.model} on {self.cluster})"
+        return f"done in {span(self.seconds)}{gpus} (median [90 % interval], from {self.runs} run{'s' * (self.runs > 1)} of {self.model} on {self.cluster}{self.taken})"
 
 
 # ------------------------------------------------------------------------------------------------ forecasts
@@ -86,7 +88,7 @@ def forecast(
     world: World | None = None,
     known: Calibration | None = None,
 ) -> Forecast:
-    """Of the jobs of a plan that have something missing. `world` says what may happen to them; by default nothing but spread."""
+    """Of the jobs of a plan that have something missing. `world` says what may happen to them; by default what was learned."""
     site = site_of(cluster, config)
     known = known or load_calibration(data, site.label, model_label(config, data))
     todo = [job for job in jobs if job.missing]
@@ -95,7 +97,8 @@ def forecast(
         return Forecast(cluster=known.cluster, model=known.model, runs=len(known.runs), unknown=unknown)
     planner = Planner(config=config, known=known, site=site)
     loads = [planner.load(job) for job in todo]
-    histories = study(loads, world or world_of(site, known))
+    world = world or world_of(site, known)
+    histories = study(loads, world)
     hours = {job.name: sum(t.seconds for t in load.tasks) * site.gpus[job.stage] / 3600 for job, load in zip(todo, loads)}
     shown = tuple(
         JobForecast(
@@ -109,12 +112,17 @@ def forecast(
     gpu_hours = Interval(*(total * x / plain for x in (used.low, used.median, used.high)))
     return Forecast(
         cluster=known.cluster, model=known.model, runs=len(known.runs), unknown=(), jobs=shown, seconds=Interval.of(histories, "makespan_s"),
-        task_s=used, gpu_hours=gpu_hours,
+        task_s=used, gpu_hours=gpu_hours, taken=f"; nodes taken away {rate}" if (rate := world.learned) and rate.taken else "",
     )  # fmt: skip
 
 
 def world_of(site: Site, known: Calibration) -> World:
-    return World(slots=site.slots, array_limit=site.array_limit, doubt=known.doubt)
+    """What may happen to jobs there: as much as happened to the runs before."""
+    rate = known.weather.rate
+    return World(
+        slots=site.slots, array_limit=site.array_limit, doubt=known.doubt, preempt_per_hour=rate.mean if rate else 0.0, learned=rate,
+        requeue_s=known.requeue_s,
+    )  # fmt: skip
 
 
 def bounds(config: RunConfig, jobs: Sequence[Job], data: Path) -> list[Estimate]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from jobs.cluster import Local, Slurm, this_machine
 from jobs.costs.calibration import Calibration, Measure, cluster_label
-from jobs.costs.simulate import JobLoad, TaskLoad
+from jobs.costs.tasks import JobLoad, TaskLoad
 from jobs.plan import Job, estimate
 from serl.config import RunConfig, Scratch, StageName
 from serl.rundir import Shard
