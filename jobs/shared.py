@@ -15,6 +15,7 @@ from pathlib import Path
 
 from evaluation.benchmark import load_benchmark
 from jobs.cluster import Local, Slurm
+from jobs.costs.loads import site_of
 from jobs.plan import after_of, job_name, stage_of, steps
 from jobs.runs import ROOT, list_runs
 from serl.config import Checkpoint, HubProblems, JsonlProblems, RunConfig, Scratch, StageName
@@ -153,12 +154,15 @@ def users(data: Path) -> dict[str, list[str]]:
 # ------------------------------------------------------------------------------------------------ savings
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saving:
-    """A stage that several trials want: how many do, in how many different versions, and what its not being computed by each is worth."""
+    """A stage that several trials want: how many do, in how many different versions, and what its not being computed by each is worth.
+
+    `hours` are the cluster's (`Site.unit`); None where nobody knows: nothing was measured, and no time limit bounds it.
+    """
 
     stage: str
     wanted: int
     computed: int
-    gpu_hours: float
+    hours: float | None
 
     @property
     def spared(self) -> int:
@@ -168,19 +172,29 @@ class Saving:
 def savings(
     configs: Sequence[RunConfig], keys: Sequence[Mapping[str, str]], cluster: Local | Slurm, measured: Mapping[str, float] | None = None
 ) -> list[Saving]:
-    """By stage. GPU-hours are as measured of a stage once, or else what it could take at most; 0 where the cluster file has no time limits."""
+    """By stage, with the hours that were measured of it once, or else those that it could take at most."""
     wanted: Counter[str] = Counter(name for own in keys for name in own)
     versions: dict[str, dict[str, RunConfig]] = {}
     for config, own in zip(configs, keys, strict=True):
         for name, key in own.items():
             versions.setdefault(name, {}).setdefault(key, config)
-    hours = {name: _hours(next(iter(by_key.values())), name, cluster) for name, by_key in versions.items()} | dict(measured or {})
+    hours = {name: most_hours(next(iter(by_key.values())), name, cluster) for name, by_key in versions.items()} | dict(measured or {})
     return [
-        Saving(stage=name, wanted=n, computed=len(versions[name]), gpu_hours=(n - len(versions[name])) * hours[name])
+        Saving(
+            stage=name,
+            wanted=n,
+            computed=len(versions[name]),
+            hours=None if hours[name] is None else (n - len(versions[name])) * hours[name],
+        )
         for name, n in sorted(wanted.items(), key=lambda item: list(versions).index(item[0]))
     ]
 
 
-def _hours(config: RunConfig, name: str, cluster: Local | Slurm) -> float:
+def most_hours(config: RunConfig, name: str, cluster: Local | Slurm) -> float | None:
+    """Of a job of which every task uses its whole time limit."""
     _, stage = stage_of(name)
-    return cluster.resources(stage).gpu_hours * num_shards(config, stage) if isinstance(cluster, Slurm) else 0.0
+    match cluster:
+        case Local():
+            return None
+        case Slurm():
+            return cluster.resources(stage).time_min / 60 * site_of(cluster, config).paid[stage] * num_shards(config, stage)

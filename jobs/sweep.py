@@ -5,7 +5,8 @@ any point, and from another machine. On Slurm the trials are handed over in lane
 
 JSON: of a launch and of status `sweep folder states shared trials`: `states` counts trials by state; of shared stages `stage key done users`;
 of trials `id run overrides state fraction rounds ended failures`, `ended` being why a trial was stopped early. Of --dry-run `sweep trials shared
-gpu_hours_saved`; of cancel `sweep cancelled_jobs stopped_here`; of report `sweep paths`.
+hours_saved unit` (GPU-hours, or core-hours where there are no GPUs; null where nobody knows); of cancel `sweep cancelled_jobs stopped_here`; of
+report `sweep paths`.
 """
 
 from collections.abc import Sequence
@@ -62,13 +63,13 @@ def _launch(draft: Draft, cluster: Local | Slurm, console: Console) -> Answer:
     folder.mkdir(parents=True, exist_ok=True)
     claim(folder, watch="sweep status {}", stop="sweep cancel {}")
     try:
-        runs = prepare(draft)
+        num_lanes = lanes.count(draft.config.cap, draft.configs, cluster) if isinstance(cluster, Slurm) else 1
+        runs = prepare(draft, at_once=num_lanes)
         match cluster:
             case Local():
                 failed = run_here(draft, runs, cluster, console)
                 _report(draft.data, draft.config.name, console)
             case Slurm():
-                num_lanes = lanes.count(draft.config.cap, [run.config for run in runs], cluster)
                 new = hand_over(folder, runs, num_lanes, cluster, code_of(draft))
                 failed = 0
                 rest = "; Slurm has no room for more now, and a relay goes on with the rest" if new and new[-1].job == RELAY else ""

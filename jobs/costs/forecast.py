@@ -51,6 +51,7 @@ class JobForecast:
     tokens: int
     files: int
     bytes: int
+    hours: float = 0.0  # of GPUs, or of cores where nobody has GPUs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +105,7 @@ def forecast(
         JobForecast(
             name=job.name, tasks=len(job.missing), seconds=Interval(*(histories.span(load, q) for q in (LOW, 0.5, HIGH))), gpu_hours=hours[job.name],
             tokens=planner.tokens(job), files=planner.files(job), bytes=planner.bytes(job),
+            hours=sum(t.seconds for t in load.tasks) * site.paid[job.stage] / 3600,
         )
         for job, load in zip(todo, loads)
     )  # fmt: skip

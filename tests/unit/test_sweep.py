@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from jobs.cluster import Local, load_cluster
+from jobs.cluster import Local, Slurm, load_cluster
 from jobs.local import ShardFailed
-from jobs.plan import plan
+from jobs.plan import estimate, plan
 from jobs.runs import claim, launcher_of, release
 from jobs.shared import Outside, savings, shared_keys, users_of
 from jobs.sweeps.early import verdict
@@ -25,7 +25,7 @@ from jobs.sweeps.status import show_plan
 from jobs.sweeps.trials import load_sweep, trials_of
 from serl.config import RunConfig
 from serl.preempt import Stop
-from serl.rundir import Run, RunError, end_after
+from serl.rundir import Attempt, Run, RunError, end_after
 from tests.conftest import ROOT, SMALL
 
 GRID = {"kind": "grid", "over": {"train.objective": [{"kind": "grpo"}, {"kind": "rloo"}], "train.optimizer.lr": [1.0e-4, 2.0e-4]}}
@@ -118,6 +118,23 @@ def test_more_random_trials_of_a_seed_begin_with_the_fewer(few, more, seed):
             {"space": {"kind": "grid", "over": {"train.optimiser": [1]}}},
             r"trial train\.optimiser=1: train\.optimiser: unknown key .*did you mean 'optimizer'",
         ),
+        (
+            {"space": {"kind": "list", "trials": [{}, {"rounds": 2}]}},
+            r"trial rounds=2, seed=0 is the same run as trial seed=0: .*take one out",
+        ),
+        (
+            {"space": {"kind": "grid", "over": {"train.agreement": [[0, 1], [0.0, 1.0]]}}},
+            r"is the same run as trial train\.agreement=\[0, 1\]",
+        ),
+        (
+            {
+                "space": {
+                    "kind": "grid",
+                    "over": {"train.objective.kl": [0.1, 0.2], "train.objective": [{"kind": "grpo"}, {"kind": "rloo"}]},
+                }
+            },
+            r"is the same run as trial .*kl=0\.1",
+        ),
         ({"overrides": {"rounds": "many"}}, r"overrides: rounds: rounds: 'many'"),
         ({"early_stop": {"after_round": 1}}, r"early_stop: trial .* has no score section"),
     ],
@@ -204,7 +221,7 @@ def test_the_base_model_made_on_the_spot_is_shared_by_the_trials_of_a_seed(data)
     assert [(s.stage, s.wanted, s.computed) for s in saved] == [
         (name, 9, 3) for name in ("r000-corpus", "r000-train", "r000-score", "r001-propose", "r001-curate", "r001-respond")
     ]
-    assert all(s.gpu_hours > 0 for s in saved if s.stage not in ("r000-corpus", "r001-curate"))
+    assert all(s.hours > 0 for s in saved if s.stage not in ("r000-corpus", "r001-curate"))
 
 
 def test_users_of_a_shared_result_are_the_runs_that_name_it(tmp_path, data):
@@ -227,6 +244,45 @@ def test_a_second_launch_adds_trials_and_keeps_the_others(tmp_path, data):
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert len(load_sweep(data, "mine").trials) == 12 and len(second) == 8
     assert load_sweep(data, "mine").trials[:8] == tuple(draft_sweep(write(tmp_path), data).trials)
+
+
+def test_trials_of_overrides_that_the_file_no_longer_has_are_told_from_those_of_the_new_ones(tmp_path, data):
+    """Else a report would take them for the same setting, and of two trials of a seed count the later."""
+    prepare(draft_sweep(write(tmp_path, overrides={"rounds": 1}), data))
+    for rounds in (3, 4):
+        prepare(draft_sweep(write(tmp_path, overrides={"rounds": rounds}), data))
+    trials = load_sweep(data, "mine").trials
+    assert len(trials) == 24 and len({t.setting("seed") for t in trials}) == 12
+    assert [t.overrides.get("rounds") for t in trials] == [1] * 8 + [3] * 8 + [None] * 8
+    moved = {"kind": "grid", "over": GRID["over"] | {"rounds": [1]}}
+    assert [t.id for t in draft_sweep(write(tmp_path, space=moved), data).trials] == [t.id for t in trials[:8]]
+
+
+def test_a_launch_asks_for_the_space_of_what_is_left_and_of_trials_at_once(tmp_path, data, monkeypatch):
+    asked: list[int] = []
+    monkeypatch.setattr("jobs.sweeps.launching.check_space", lambda data, needed: asked.append(needed))
+    with open(data / "models/base/model.safetensors", "wb") as f:
+        f.truncate(2 * 10**9)
+    draft = draft_sweep(write(tmp_path), data)
+    runs = prepare(draft)
+    prepare(draft, at_once=3)
+    weights, shared = 10**9, {key: name for keys in draft.keys for name, key in keys.items()}
+    one = sum(
+        e.bytes
+        for j in plan(runs[0].config, lambda s: False)
+        if (e := estimate(runs[0].config, j, weights)) and j.name not in runs[0].shared
+    )
+    once = sum(
+        estimate(runs[0].config, j, weights).bytes for j in plan(runs[0].config, lambda s: False) for n in shared.values() if n == j.name
+    )
+    passing = max(estimate(runs[0].config, j, weights).temporary_bytes for j in plan(runs[0].config, lambda s: False))
+    assert asked == [8 * one + once + passing, 8 * one + once + 3 * passing]
+    for run in runs:
+        for job in plan(run.config, run.done):
+            for shard in job.missing:
+                Attempt(run, shard, id="a", inputs={}).publish_bytes(".jsonl", b"", 0)
+    prepare(draft)
+    assert asked[-1] == 0, "everything is done"
 
 
 def test_a_launcher_that_dies_between_any_two_runs_is_made_good(tmp_path, data, monkeypatch):
@@ -281,10 +337,12 @@ def test_here_a_failed_trial_does_not_keep_the_others_from_running(tmp_path, dat
         ran.append(run.root.name)
         if len(ran) == 2:
             raise ShardFailed("the loss is not finite")
+        if len(ran) == 3:
+            raise RunError("process 7 on another machine is running it")
         return 0
 
     monkeypatch.setattr("jobs.sweeps.launching.run_one_here", one)
-    assert run_here(draft, runs, Local(), Console(file=io.StringIO())) == 1
+    assert run_here(draft, runs, Local(), Console(file=io.StringIO())) == 2
     assert ran == [t.run for t in draft.trials]
 
 
@@ -305,6 +363,22 @@ def test_a_thousand_trials_are_planned_in_five_seconds_of_processor_time(tmp_pat
         print(f"\n1,000 trials resolved, checked, keyed and planned in {seconds:.2f} s")
     assert len(facts["trials"]) == 1000 and seconds < 5
     assert sum(s["wanted"] - s["computed"] for s in facts["shared"]) == 6 * 996
+
+
+def test_what_sharing_saves_is_told_in_what_the_cluster_pays_with(tmp_path, data):
+    draft = draft_sweep(write(tmp_path), data)
+    cpus = Slurm(data="d", gpus_per_node=0, cpus_per_task=4, time_min=60)
+    for cluster, unit, wanted in (
+        (cpus, "core-hours", 6 * 4.0 * (2 + 1 + 3)),
+        (load_cluster("example"), "GPU-hours", None),
+        (Local(gpus=0), "core-hours", None),
+    ):
+        console = Console(file=io.StringIO(), width=200)
+        facts = show_plan(draft, cluster, console)
+        text = console.file.getvalue()
+        assert facts["unit"] == unit and f"{unit} saved" in text
+        assert wanted is None or facts["hours_saved"] == wanted
+        assert (facts["hours_saved"] is None) == isinstance(cluster, Local) and ("saved by sharing" in text) == isinstance(cluster, Slurm)
 
 
 def test_a_dry_run_prints_trials_sharing_and_savings_and_writes_nothing(tmp_path, data):
