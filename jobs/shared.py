@@ -1,9 +1,10 @@
 """What trials have in common: the keys of shared stages, and who uses them.
 
-A key is a digest of everything that a stage's result depends on: the configuration's sections that the stage reads, the keys of the stages
-before it, the content of inputs from outside (seeds, benchmarks, the base checkpoint), and the code of serl/ and evaluation/. Two trials with
-the same key would compute the same bytes, so whichever comes first does, into `<data>/shared/<key>`. Shared are the stages up to the first RL
-training, which is where the trials of a sweep part.
+A key is a digest of everything that a stage's result depends on: what the stage reads of the configuration, the keys of the stages before it,
+the content of inputs from outside (seeds, benchmarks, the base checkpoint), the code of serl/ and evaluation/, and the locked versions of the
+packages. Two trials with the same key would compute the same, so whichever comes first does, into `<data>/shared/<key>`. Shared are the stages
+up to the first RL training, which is where the trials of a sweep part. Where a stage runs is in no key, as it is in no run's digest: a trial
+that goes on elsewhere takes what is there, as a run that is resumed elsewhere does.
 """
 
 import hashlib
@@ -23,9 +24,10 @@ from serl.files import sha256
 from serl.hf_folder import model_folder
 from serl.problems import GENERATED_BENCHMARKS
 from serl.rundir import Run, num_shards
+from serl.schema import Section
 
-CODE = ("serl", "evaluation")
-CODE_ENDINGS = (".py", ".yaml", ".json")
+CODE = {"serl": (".py",), "evaluation": (".py", ".yaml", ".json"), "slurm": (".lock",)}
+WEIGHTS = (".safetensors", ".bin")
 SMALL_BYTES = 16 * 2**20
 SAMPLES, SAMPLE_BYTES = 64, 2**16
 
@@ -39,7 +41,7 @@ class Outside:
     _seen: dict[Path, str] = field(default_factory=dict)
 
     def of(self, path: Path) -> str:
-        """Of a file, or of a folder's files. Large files by their size and blocks spread over them: weights that were trained differ everywhere."""
+        """Of a file, or of a folder's files. Large weights by their size and blocks spread over them: those that were trained differ everywhere."""
         if path not in self._seen:
             files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
             self._seen[path] = _digest([[str(p.relative_to(path)), _fingerprint(p)] for p in files])
@@ -73,18 +75,23 @@ def _sections(c: RunConfig, round: int, stage: StageName) -> dict:
             own = {"base": c.base}
             seed = {"seed": c.seed if c.base.seed is None else c.base.seed}
         case "score":
-            own = {"base": c.base, "score": c.score, "prompts": c.prompts, "engine": c.engine}
+            own = {"base": c.base, "score": c.score, "prompts": _prompts(c, "respond"), "engine": c.engine}
             seed = seed if c.score and c.score.samples else {}  # greedy answers have none
         case "propose":
-            own = {"base": c.base, "propose": c.propose, "seeds": c.seeds, "prompts": c.prompts, "engine": c.engine}
+            own = {"base": c.base, "propose": c.propose, "seeds": c.seeds, "prompts": _prompts(c, "propose"), "engine": c.engine}
         case "curate":
             own, seed = {"curate": c.curate, "seeds": c.seeds}, {}
         case "respond":
             own = {"base": c.base, "respond": c.respond, "seeds": c.seeds if c.respond and c.respond.anchors else None}
-            own |= {"prompts": c.prompts, "engine": c.engine}
+            own |= {"prompts": _prompts(c, "respond"), "engine": c.engine}
     if round and isinstance(c.base, Scratch):
         own.pop("base", None)  # the keys before speak for it
-    return seed | {k: None if v is None else v if isinstance(v, int) else v.model_dump(mode="json") for k, v in own.items()}
+    return seed | {k: v.model_dump(mode="json") if isinstance(v, Section) else v for k, v in own.items()}
+
+
+def _prompts(c: RunConfig, what: str) -> dict[str, str | None]:
+    """Those by which instructions are asked for, or those by which a question is, in rounds and benchmarks alike."""
+    return {k: v for k, v in c.prompts.model_dump(mode="json").items() if k.startswith(what)}
 
 
 def _reads(c: RunConfig, round: int, stage: StageName, outside: Outside) -> dict[str, str]:
@@ -113,7 +120,7 @@ def _reads(c: RunConfig, round: int, stage: StageName, outside: Outside) -> dict
 
 
 def code_digest() -> str:
-    files = sorted(p for package in CODE for p in (ROOT / package).rglob("*") if p.suffix in CODE_ENDINGS)
+    files = sorted(p for package, endings in CODE.items() for p in (ROOT / package).rglob("*") if p.suffix in endings)
     return _digest([[str(p.relative_to(ROOT)), sha256(p)] for p in files])
 
 
@@ -124,7 +131,7 @@ def _digest(content: object) -> str:
 def _fingerprint(path: Path) -> list[int | str]:
     try:
         size = path.stat().st_size
-        if size <= SMALL_BYTES:
+        if size <= SMALL_BYTES or path.suffix not in WEIGHTS:
             return [size, sha256(path)]
         content = hashlib.sha256()
         with open(path, "rb") as f:
