@@ -89,6 +89,9 @@ class Estimate:
 BYTES_PER_SAMPLED_TOKEN = 12  # int32 id, float32 log-probability, about four characters; before compression
 BYTES_PER_DOCUMENT = 400
 POLICY_BYTES = 4  # per parameter: published in float32
+POLICY_MORE = 2**20, 0.02  # tokenizer and configuration, and what a count from the architecture leaves out
+POLICY_FILE_BYTES = 4 * 10**9  # transformers begins a new file before 5 GB
+FILES: dict[StageName, int] = {"corpus": 12, "train": 16}  # of a published folder, its manifest included; 3 of other shards
 CHECKPOINT_BYTES = 14  # per parameter: float32 master and two Adam moments, and a 16-bit copy
 
 
@@ -97,9 +100,8 @@ def estimate(config: RunConfig, job: Job, num_parameters: int) -> Estimate:
     tokens = int(_tokens(config, job.stage) * share)
     lasting, temporary = _bytes(config, job, num_parameters)
     sampled = tokens * BYTES_PER_SAMPLED_TOKEN
-    return Estimate(
-        tokens=tokens, files=3 * len(job.missing), bytes=int(sampled + lasting * share), temporary_bytes=int(sampled + temporary * share)
-    )
+    files = FILES.get(job.stage, 3) * len(job.missing) + (int(lasting * share) // POLICY_FILE_BYTES if job.stage == "train" else 0)
+    return Estimate(tokens=tokens, files=files, bytes=int(sampled + lasting * share), temporary_bytes=int(sampled + temporary * share))
 
 
 def bytes_needed(estimates: Sequence[Estimate]) -> int:
@@ -136,9 +138,14 @@ def _bytes(config: RunConfig, job: Job, num_parameters: int) -> tuple[int, int]:
     match job.stage:
         case "corpus" if isinstance(config.base, Scratch):
             return config.base.corpus.documents * BYTES_PER_DOCUMENT, 0
+        case "curate":  # every candidate's fate, and the text of those that stay
+            return _tokens(config, "propose") * BYTES_PER_SAMPLED_TOKEN, 0
         case "train":
             settings = config.base.train if job.round == 0 and isinstance(config.base, Scratch) else config.train
             assert settings is not None, "a train job is planned only for runs that train"
-            return num_parameters * POLICY_BYTES, num_parameters * CHECKPOINT_BYTES * (settings.keep_checkpoints + 1)
+            more, share = POLICY_MORE
+            return int(more + (1 + share) * num_parameters * POLICY_BYTES), num_parameters * CHECKPOINT_BYTES * (
+                settings.keep_checkpoints + 1
+            )
         case _:
             return 0, 0

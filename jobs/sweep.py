@@ -16,6 +16,7 @@ from rich.console import Console
 
 from jobs.cluster import Local, Slurm, load_cluster
 from jobs.command import EXIT_FAILED, Answer, data_root, main, parser
+from jobs.costs.forecast import learn_from_trials
 from jobs.local import GRACE_S, end_leftovers
 from jobs.queue import Journal
 from jobs.runs import claim, end_launcher, release, what_was_cancelled
@@ -103,7 +104,9 @@ def _cancel(data: Path, name: str) -> Answer:
 def _report(data: Path, name: str, console: Console) -> Answer:
     from jobs.reporting.sweep_report import write_sweep_report
 
-    paths, summary = write_sweep_report(load_sweep(data, name), data)
+    sweep = load_sweep(data, name)
+    learn_from_trials(data / "runs" / t.run for t in reversed(sweep.trials))
+    paths, summary = write_sweep_report(sweep, data)
     console.print(summary)
     console.print(f"report: {paths[0]}", markup=False, highlight=False, soft_wrap=True)
     return Answer(fields={"sweep": name, "paths": [str(p) for p in paths]})

@@ -6,20 +6,21 @@ first job, so that planned and actual can be compared honestly afterwards.
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 from jobs.cluster import Local, Slurm
-from jobs.costs.calibration import Calibration, learn, load_calibration, model_label
+from jobs.costs.calibration import MAX_RUNS, Calibration, learn, load_calibration, model_label
 from jobs.costs.loads import Planner, Site, site_of
 from jobs.costs.simulate import Study, study
 from jobs.costs.weather import World
-from jobs.plan import Estimate, Job, estimate
+from jobs.plan import Estimate, Job, estimate, plan
 from jobs.preflight import num_parameters
 from serl.config import RunConfig, StageName
 from serl.files import write_if_absent
-from serl.rundir import Run
+from serl.rundir import Run, RunError
 
 LOW, HIGH = 0.05, 0.95
 
@@ -162,6 +163,22 @@ def learn_from(run: Run) -> None:
     """Let what a run measured serve the next plan; nothing of a run whose cluster nobody wrote down."""
     if kept := frozen(run):
         learn(run, kept[1].cluster)
+
+
+def learn_from_trials(roots: Iterable[Path]) -> None:
+    """The same of a sweep's trials: of as many that are done as are remembered, each once, since their own reports may be written too."""
+    for run in islice(filter(None, map(_whole, roots)), MAX_RUNS):
+        kept = frozen(run)
+        if kept and run.root.name not in load_calibration(run.data_root, kept[1].cluster, model_label(run.config, run.data_root)).runs:
+            learn(run, kept[1].cluster)
+
+
+def _whole(root: Path) -> Run | None:
+    try:
+        run = Run.open(root)
+        return None if any(job.missing for job in plan(run.config, run.survey())) else run
+    except RunError:  # not created yet, or damaged, which the report says
+        return None
 
 
 def span(seconds: Interval) -> str:

@@ -8,7 +8,7 @@ from made_up_world import LOGP_TOKEN_S, SAVE_S, STEP_TOKEN_S, TOKEN_S, WAIT_S, M
 
 from jobs.cluster import Local, Slurm
 from jobs.costs.calibration import UNKNOWN, Calibration, fit, learn, load_calibration
-from jobs.costs.forecast import FROZEN, forecast, freeze_forecast, frozen, learn_from
+from jobs.costs.forecast import FROZEN, forecast, freeze_forecast, frozen, learn_from, learn_from_trials
 from jobs.costs.ledger import cost_blocks, facts, ledger
 from jobs.costs.measured import rows
 from jobs.costs.weather import World
@@ -228,6 +228,22 @@ def test_a_plan_is_frozen_once_and_held_against_what_came(tmp_path, small_tree):
     texts = [getattr(b, "text", "") for b in cost_blocks(run)]
     assert any("Planned to take" in t for t in texts)
     assert facts(book)["plan"]["planned_s"][1] == told.seconds.median
+
+
+def test_the_trials_of_a_sweep_teach_once_each_as_far_as_they_are_done(tmp_path, small_tree):
+    world = MadeUpWorld(1)
+    roots = [tmp_path / "runs" / name for name in ("whole", "half", "damaged", "unmade")]
+    for root in roots[:3]:
+        world.play(root, configuration(small_tree, root.name, rounds=1), RANKS)
+        freeze_forecast(Run.open(root), MACHINE, plan(Run.open(root).config, lambda s: False))
+    (roots[1] / "round_001/train/shard_00000.json").unlink()
+    (roots[2] / "run.json").write_text("{")
+    learn_from_trials(roots)
+    (path,) = (tmp_path / "calibration").glob("*/*.json")
+    assert load_calibration(tmp_path, "local-cpu4", "base").runs == ["whole"]
+    before = path.stat().st_mtime_ns
+    learn_from_trials(roots)
+    assert path.stat().st_mtime_ns == before
 
 
 def test_a_run_without_a_frozen_plan_still_has_its_account(tmp_path, small_tree):
