@@ -11,6 +11,7 @@ from jobs.costs.calibration import Calibration, load_calibration, model_label
 from jobs.costs.loads import Planner, site_of
 from jobs.costs.tasks import JobLoad
 from jobs.plan import Job, plan
+from jobs.preflight import rows_of_files
 from jobs.sweeps import lanes
 from jobs.sweeps.launching import draft_sweep
 from serl.config import RunConfig
@@ -59,7 +60,7 @@ def _planner(config: RunConfig, cluster: Local | Slurm, data: Path, calibrations
     if model not in calibrations:
         calibrations[model] = load_calibration(data, site.label, model)
     _check_known(config, calibrations[model])
-    return Planner(config=config, known=calibrations[model], site=site)
+    return Planner(config=config, known=calibrations[model], site=site, rows=rows_of_files(config, data))
 
 
 def _check_known(config: RunConfig, known: Calibration) -> None:

@@ -11,9 +11,10 @@ from rich.table import Table
 
 from jobs.batch import sbatch_text
 from jobs.cluster import Local, Slurm, this_machine
-from jobs.costs.forecast import Forecast, bounds, forecast, span
+from jobs.costs.forecast import Forecast, forecast, span
 from jobs.costs.loads import site_of
 from jobs.plan import Job
+from jobs.preflight import bounds
 from serl.config import RunConfig
 
 

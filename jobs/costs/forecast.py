@@ -16,8 +16,8 @@ from jobs.costs.calibration import MAX_RUNS, Calibration, learn, load_calibratio
 from jobs.costs.loads import Planner, Site, site_of
 from jobs.costs.simulate import Study, study
 from jobs.costs.weather import World
-from jobs.plan import Estimate, Job, estimate, plan
-from jobs.preflight import num_parameters
+from jobs.plan import Job, plan
+from jobs.preflight import bounds, rows_of_files
 from serl.config import RunConfig, StageName
 from serl.files import write_if_absent
 from serl.rundir import Run, RunError
@@ -97,7 +97,7 @@ def forecast(
     unknown = tuple(dict.fromkeys(job.stage for job in todo if not known.knows(job.stage, job.round)))
     if unknown:
         return Forecast(cluster=known.cluster, model=known.model, runs=len(known.runs), unknown=unknown)
-    planner = Planner(config=config, known=known, site=site)
+    planner = Planner(config=config, known=known, site=site, rows=rows_of_files(config, data))
     loads = [planner.load(job) for job in todo]
     world = world or world_of(site, known)
     histories = study(loads, world)
@@ -126,11 +126,6 @@ def world_of(site: Site, known: Calibration) -> World:
         slots=site.slots, array_limit=site.array_limit, doubt=known.doubt, preempt_per_hour=rate.mean if rate else 0.0, learned=rate,
         requeue_s=known.requeue_s,
     )  # fmt: skip
-
-
-def bounds(config: RunConfig, jobs: Sequence[Job], data: Path) -> list[Estimate]:
-    parameters = num_parameters(config, data)
-    return [estimate(config, job, parameters) for job in jobs]
 
 
 # ------------------------------------------------------------------------------------------------ the frozen plan

@@ -8,9 +8,8 @@ from typing import Literal
 from jobs.cluster import Local, Slurm, this_machine
 from jobs.costs.calibration import Calibration, Measure, cluster_label
 from jobs.costs.tasks import JobLoad, TaskLoad
-from jobs.plan import Job, estimate
+from jobs.plan import Job, num_problems
 from serl.config import RunConfig, Scratch, StageName
-from serl.rundir import Shard
 
 NOTHING = Measure(0.0, 0.0)
 
@@ -65,11 +64,12 @@ def site_of(cluster: Local | Slurm, config: RunConfig) -> Site:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planner:
-    """Turns jobs of a plan into loads for the simulator, by what is known of their stages."""
+    """Turns jobs of a plan into loads for the simulator, by what is known of their stages; `rows` as for `jobs.plan.num_problems`."""
 
     config: RunConfig
     known: Calibration
     site: Site
+    rows: Mapping[str, int]
 
     def load(self, job: Job, **changes: int) -> JobLoad:
         """`changes`, for what-if: `shards` of a generating stage, its `part` size, or `checkpoint_every` of a training."""
@@ -166,9 +166,7 @@ class Planner:
                 own = c.respond.problems.per_round if c.respond.problems else self.kept_instructions(round)
                 return own + c.respond.anchors
             case _:
-                whole = Job(round=round, stage=stage, missing=(Shard(round=round, stage=stage, index=0, count=1),), num_shards=1, after=())
-                bound = estimate(c, whole, 0).tokens
-                return bound / (self.samples_per_item(stage) * c.score.max_tokens) if c.score else 0.0
+                return num_problems(c, self.rows)
 
     def candidates(self, round: int) -> float:
         accepted = self.known.share("propose", round, "accepted", "samples") or Measure(1.0, 0.0)

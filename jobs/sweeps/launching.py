@@ -15,7 +15,7 @@ from jobs.cluster import Local
 from jobs.drive import run_here as run_one_here
 from jobs.local import ShardFailed, Stopped
 from jobs.plan import estimate, plan
-from jobs.preflight import check_space, num_parameters, preflight
+from jobs.preflight import check_space, num_parameters, preflight, rows_of_files
 from jobs.runs import code_version, freeze_code, frozen_digest
 from jobs.shared import Outside, shared_keys
 from jobs.sweeps.schema import SweepConfig, load_sweep_file
@@ -93,6 +93,7 @@ def _preflight(draft: Draft, at_once: int) -> None:
     """Each different set of inputs once, and the space for all that is not done: what trials share once, what goes again for those at work."""
     seen: set[str] = set()
     done: set[str] = set()
+    sizes: dict[str, tuple[int, Mapping[str, int]]] = {}
     lasting: list[int] = []
     passing: list[int] = []
     for trial, config, keys in zip(draft.trials, draft.configs, draft.keys, strict=True):
@@ -104,8 +105,10 @@ def _preflight(draft: Draft, at_once: int) -> None:
         if jobs and own not in seen:
             seen.add(own)
             preflight(config, draft.data, root, ())
-        parameters = num_parameters(config, draft.data) if jobs else 0
-        estimates = [estimate(config, job, parameters) for job in jobs]
+        size = json.dumps(config.model_dump(mode="json", include={"base", "score"}))
+        if jobs and size not in sizes:
+            sizes[size] = num_parameters(config, draft.data), rows_of_files(config, draft.data)
+        estimates = [estimate(config, job, *sizes[size]) for job in jobs]
         lasting.append(sum(e.bytes for e in estimates))
         passing.append(max((e.temporary_bytes for e in estimates), default=0))
         done |= set(keys.values())
