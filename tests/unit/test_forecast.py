@@ -230,6 +230,24 @@ def test_a_plan_is_frozen_once_and_held_against_what_came(tmp_path, small_tree):
     assert facts(book)["plan"]["planned_s"][1] == told.seconds.median
 
 
+def test_a_trial_that_waited_for_its_lane_is_compared_by_the_jobs_that_did_not(tmp_path, small_tree):
+    """Else the report of the last trial of a lane would call its plan far too short."""
+    world, _ = learned(tmp_path, small_tree, seed=5)
+    config = configuration(small_tree, "second", rounds=2)
+    world.play(tmp_path / "runs/second", config, RANKS)
+    root = tmp_path / "runs/second"
+    (root / "run.json").write_text(json.dumps(json.loads((root / "run.json").read_text()) | {"sweep": "s"}))
+    Journal(root).add(Submission(token="t", job="r001-propose", shards=(0,), id="a"))
+    freeze_forecast(Run.open(root), MACHINE, plan(config, lambda s: False))
+    content = json.loads((root / FROZEN).read_text())
+    (root / FROZEN).write_text(json.dumps(content | {"made": world.clock - 50_000.0}))
+    book = ledger(Run.open(root))
+    assert book.error() is None and "wait for its turn in the sweep" in book.sentence()
+    seconds = {line.name: line.seconds for line in book.lines}
+    assert seconds["r000-score"] is None is seconds["r001-propose"]
+    assert all(s < 1000.0 for name, s in seconds.items() if name not in ("r000-score", "r001-propose"))
+
+
 def test_the_trials_of_a_sweep_teach_once_each_as_far_as_they_are_done(tmp_path, small_tree):
     world = MadeUpWorld(1)
     roots = [tmp_path / "runs" / name for name in ("whole", "half", "damaged", "unmade")]
