@@ -123,11 +123,6 @@ class Resources(Section):
     def device(self) -> Device:
         return "cuda" if self.gpus_per_node else "cpu"
 
-    @property
-    def gpu_hours(self) -> float:
-        """Of one task of an array that uses its whole time limit."""
-        return self.nodes * self.gpus_per_node * self.time_min / 60
-
 
 class Machine(Section):
     """What `Local` amounts to here: resolved numbers."""

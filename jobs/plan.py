@@ -1,7 +1,8 @@
 """The whole chain before anything runs: configuration and what is done, to jobs and their order. Pure."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import get_args
 
 from evaluation.benchmark import load_benchmark
@@ -86,20 +87,24 @@ class Estimate:
     temporary_bytes: int = 0
 
 
+NO_ROWS: Mapping[str, int] = MappingProxyType({})
 BYTES_PER_SAMPLED_TOKEN = 12  # int32 id, float32 log-probability, about four characters; before compression
 BYTES_PER_DOCUMENT = 400
 POLICY_BYTES = 4  # per parameter: published in float32
+POLICY_MORE = 2**20, 0.02  # tokenizer and configuration, and what a count from the architecture leaves out
+POLICY_FILE_BYTES = 4 * 10**9  # transformers begins a new file before 5 GB
+FILES: dict[StageName, int] = {"corpus": 12, "train": 16}  # of a published folder, its manifest included; 3 of other shards
 CHECKPOINT_BYTES = 14  # per parameter: float32 master and two Adam moments, and a 16-bit copy
 
 
-def estimate(config: RunConfig, job: Job, num_parameters: int) -> Estimate:
+def estimate(config: RunConfig, job: Job, num_parameters: int, rows: Mapping[str, int] = NO_ROWS) -> Estimate:
+    """`rows` are those of benchmarks whose description does not tell, by name."""
     share = len(job.missing) / job.num_shards
-    tokens = int(_tokens(config, job.stage) * share)
+    tokens = int(_tokens(config, job.stage, rows) * share)
     lasting, temporary = _bytes(config, job, num_parameters)
     sampled = tokens * BYTES_PER_SAMPLED_TOKEN
-    return Estimate(
-        tokens=tokens, files=3 * len(job.missing), bytes=int(sampled + lasting * share), temporary_bytes=int(sampled + temporary * share)
-    )
+    files = FILES.get(job.stage, 3) * len(job.missing) + (int(lasting * share) // POLICY_FILE_BYTES if job.stage == "train" else 0)
+    return Estimate(tokens=tokens, files=files, bytes=int(sampled + lasting * share), temporary_bytes=int(sampled + temporary * share))
 
 
 def bytes_needed(estimates: Sequence[Estimate]) -> int:
@@ -107,7 +112,7 @@ def bytes_needed(estimates: Sequence[Estimate]) -> int:
     return sum(e.bytes for e in estimates) + max((e.temporary_bytes for e in estimates), default=0)
 
 
-def _tokens(config: RunConfig, stage: StageName) -> int:
+def _tokens(config: RunConfig, stage: StageName, rows: Mapping[str, int] = NO_ROWS) -> int:
     """Tokens that a whole stage samples."""
     match stage:
         case "propose" if config.propose:
@@ -118,17 +123,17 @@ def _tokens(config: RunConfig, stage: StageName) -> int:
             )
             return (questions + config.respond.anchors) * config.respond.samples * config.respond.sampling.max_tokens
         case "score" if config.score:
-            problems = sum(_num_problems(config, name) for name in config.score.asked)
-            return problems * (1 + config.score.samples) * config.score.max_tokens
+            return num_problems(config, rows) * (1 + config.score.samples) * config.score.max_tokens
         case _:
             return 0
 
 
-def _num_problems(config: RunConfig, name: str) -> int:
-    """As the benchmark's description says; a generated one has what the corpus was told to make."""
-    benchmark = load_benchmark(name)
-    rows = benchmark.num_rows or (generated_rows(config.base.corpus).get(benchmark.file, 0) if isinstance(config.base, Scratch) else 0)
-    return min(rows, config.score.max_problems or rows) if config.score else 0
+def num_problems(config: RunConfig, rows: Mapping[str, int] = NO_ROWS) -> int:
+    """Of all that a policy is asked: as the benchmarks' descriptions say; a generated one has what the corpus was told to make."""
+    made = generated_rows(config.base.corpus) if isinstance(config.base, Scratch) else {}
+    asked = config.score.asked if config.score else ()
+    counts = [(b := load_benchmark(name)).num_rows or made.get(b.file) or rows.get(name, 0) for name in asked]
+    return sum(min(n, config.score.max_problems or n) for n in counts if config.score)
 
 
 def _bytes(config: RunConfig, job: Job, num_parameters: int) -> tuple[int, int]:
@@ -136,9 +141,14 @@ def _bytes(config: RunConfig, job: Job, num_parameters: int) -> tuple[int, int]:
     match job.stage:
         case "corpus" if isinstance(config.base, Scratch):
             return config.base.corpus.documents * BYTES_PER_DOCUMENT, 0
+        case "curate":  # every candidate's fate, and the text of those that stay
+            return _tokens(config, "propose") * BYTES_PER_SAMPLED_TOKEN, 0
         case "train":
             settings = config.base.train if job.round == 0 and isinstance(config.base, Scratch) else config.train
             assert settings is not None, "a train job is planned only for runs that train"
-            return num_parameters * POLICY_BYTES, num_parameters * CHECKPOINT_BYTES * (settings.keep_checkpoints + 1)
+            more, share = POLICY_MORE
+            return int(more + (1 + share) * num_parameters * POLICY_BYTES), num_parameters * CHECKPOINT_BYTES * (
+                settings.keep_checkpoints + 1
+            )
         case _:
             return 0, 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evaluation.benchmark import load_benchmark
 from evaluation.benchmark import load_problems as load_benchmark_problems
-from jobs.plan import Job, bytes_needed, estimate
+from jobs.plan import Estimate, Job, bytes_needed, estimate
 from serl.config import Checkpoint, RunConfig, Scratch
 from serl.hf_folder import model_folder, validate_model_folder
 from serl.problems import GENERATED_BENCHMARKS, load_problems
@@ -19,7 +19,7 @@ def preflight(config: RunConfig, data: Path, root: Path, jobs: Sequence[Job]) ->
     """Raises ValueError for the first thing a user has to mend before `jobs` can run."""
     if isinstance(config.base, Checkpoint):
         validate_model_folder(model_folder(config.base.path, data))
-    check_space(data, bytes_needed([estimate(config, job, num_parameters(config, data)) for job in jobs]))
+    check_space(data, bytes_needed(bounds(config, jobs, data)))
     sources = [config.seeds, config.respond.problems.source if config.respond and config.respond.problems else None]
     for source in sources:
         if source and source.kind != "corpus":
@@ -28,6 +28,22 @@ def preflight(config: RunConfig, data: Path, root: Path, jobs: Sequence[Job]) ->
         benchmark = load_benchmark(name)
         if not (benchmark.file in GENERATED_BENCHMARKS and config.base.kind == "scratch"):
             load_benchmark_problems(benchmark, [data / "benchmarks"])
+
+
+def bounds(config: RunConfig, jobs: Sequence[Job], data: Path) -> list[Estimate]:
+    """What each of `jobs` writes at most."""
+    parameters, rows = num_parameters(config, data), rows_of_files(config, data)
+    return [estimate(config, job, parameters, rows) for job in jobs]
+
+
+def rows_of_files(config: RunConfig, data: Path) -> dict[str, int]:
+    """How many problems the benchmarks have whose description does not tell; those that the run makes itself, or whose file is not there, are left out."""
+    rows = {}
+    for name in config.score.asked if config.score and not isinstance(config.base, Scratch) else ():
+        benchmark = load_benchmark(name)
+        if benchmark.num_rows is None and (data / "benchmarks" / benchmark.file).is_file():
+            rows[name] = len(load_benchmark_problems(benchmark, [data / "benchmarks"]))
+    return rows
 
 
 def num_parameters(config: RunConfig, data: Path) -> int:

@@ -11,8 +11,10 @@ from rich.table import Table
 
 from jobs.batch import sbatch_text
 from jobs.cluster import Local, Slurm, this_machine
-from jobs.costs.forecast import Forecast, bounds, forecast, span
+from jobs.costs.forecast import Forecast, forecast, span
+from jobs.costs.loads import site_of
 from jobs.plan import Job
+from jobs.preflight import bounds
 from serl.config import RunConfig
 
 
@@ -27,8 +29,9 @@ def show_plan(config: RunConfig, jobs: Sequence[Job], cluster: Local | Slurm, da
             slots = f"{len(machine.gpus)} GPUs" if machine.gpus else f"{machine.cores} cores"
             console.print(f"runs on this machine: {slots}, {machine.slots} shards at once", highlight=False)
         case Slurm():
-            hours = sum(cluster.resources(job.stage).gpu_hours * len(job.missing) for job in jobs)
-            console.print(f"at most {hours:,.1f} GPU-hours, if every task used its whole time limit", highlight=False)
+            site = site_of(cluster, config)
+            hours = sum(cluster.resources(job.stage).time_min / 60 * site.paid[job.stage] * len(job.missing) for job in jobs)
+            console.print(f"at most {hours:,.1f} {site.unit}, if every task used its whole time limit", highlight=False)
             for job in jobs:
                 console.print(
                     f"\n# {job.name}\n{sbatch_text(root, config.digest(), cluster, job)}", markup=False, highlight=False, soft_wrap=True

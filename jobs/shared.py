@@ -1,9 +1,10 @@
 """What trials have in common: the keys of shared stages, and who uses them.
 
-A key is a digest of everything that a stage's result depends on: the configuration's sections that the stage reads, the keys of the stages
-before it, the content of inputs from outside (seeds, benchmarks, the base checkpoint), and the code of serl/ and evaluation/. Two trials with
-the same key would compute the same bytes, so whichever comes first does, into `<data>/shared/<key>`. Shared are the stages up to the first RL
-training, which is where the trials of a sweep part.
+A key is a digest of everything that a stage's result depends on: what the stage reads of the configuration, the keys of the stages before it,
+the content of inputs from outside (seeds, benchmarks, the base checkpoint), the code of serl/ and evaluation/, and the locked versions of the
+packages. Two trials with the same key would compute the same, so whichever comes first does, into `<data>/shared/<key>`. Shared are the stages
+up to the first RL training, which is where the trials of a sweep part. Where a stage runs is in no key, as it is in no run's digest: a trial
+that goes on elsewhere takes what is there, as a run that is resumed elsewhere does.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from evaluation.benchmark import load_benchmark
 from jobs.cluster import Local, Slurm
+from jobs.costs.loads import site_of
 from jobs.plan import after_of, job_name, stage_of, steps
 from jobs.runs import ROOT, list_runs
 from serl.config import Checkpoint, HubProblems, JsonlProblems, RunConfig, Scratch, StageName
@@ -22,9 +24,10 @@ from serl.files import sha256
 from serl.hf_folder import model_folder
 from serl.problems import GENERATED_BENCHMARKS
 from serl.rundir import Run, num_shards
+from serl.schema import Section
 
-CODE = ("serl", "evaluation")
-CODE_ENDINGS = (".py", ".yaml", ".json")
+CODE = {"serl": (".py",), "evaluation": (".py", ".yaml", ".json"), "slurm": (".lock",)}
+WEIGHTS = (".safetensors", ".bin")
 SMALL_BYTES = 16 * 2**20
 SAMPLES, SAMPLE_BYTES = 64, 2**16
 
@@ -38,7 +41,7 @@ class Outside:
     _seen: dict[Path, str] = field(default_factory=dict)
 
     def of(self, path: Path) -> str:
-        """Of a file, or of a folder's files. Large files by their size and blocks spread over them: weights that were trained differ everywhere."""
+        """Of a file, or of a folder's files. Large weights by their size and blocks spread over them: those that were trained differ everywhere."""
         if path not in self._seen:
             files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
             self._seen[path] = _digest([[str(p.relative_to(path)), _fingerprint(p)] for p in files])
@@ -72,18 +75,23 @@ def _sections(c: RunConfig, round: int, stage: StageName) -> dict:
             own = {"base": c.base}
             seed = {"seed": c.seed if c.base.seed is None else c.base.seed}
         case "score":
-            own = {"base": c.base, "score": c.score, "prompts": c.prompts, "engine": c.engine}
+            own = {"base": c.base, "score": c.score, "prompts": _prompts(c, "respond"), "engine": c.engine}
             seed = seed if c.score and c.score.samples else {}  # greedy answers have none
         case "propose":
-            own = {"base": c.base, "propose": c.propose, "seeds": c.seeds, "prompts": c.prompts, "engine": c.engine}
+            own = {"base": c.base, "propose": c.propose, "seeds": c.seeds, "prompts": _prompts(c, "propose"), "engine": c.engine}
         case "curate":
             own, seed = {"curate": c.curate, "seeds": c.seeds}, {}
         case "respond":
             own = {"base": c.base, "respond": c.respond, "seeds": c.seeds if c.respond and c.respond.anchors else None}
-            own |= {"prompts": c.prompts, "engine": c.engine}
+            own |= {"prompts": _prompts(c, "respond"), "engine": c.engine}
     if round and isinstance(c.base, Scratch):
         own.pop("base", None)  # the keys before speak for it
-    return seed | {k: None if v is None else v if isinstance(v, int) else v.model_dump(mode="json") for k, v in own.items()}
+    return seed | {k: v.model_dump(mode="json") if isinstance(v, Section) else v for k, v in own.items()}
+
+
+def _prompts(c: RunConfig, what: str) -> dict[str, str | None]:
+    """Those by which instructions are asked for, or those by which a question is, in rounds and benchmarks alike."""
+    return {k: v for k, v in c.prompts.model_dump(mode="json").items() if k.startswith(what)}
 
 
 def _reads(c: RunConfig, round: int, stage: StageName, outside: Outside) -> dict[str, str]:
@@ -112,7 +120,7 @@ def _reads(c: RunConfig, round: int, stage: StageName, outside: Outside) -> dict
 
 
 def code_digest() -> str:
-    files = sorted(p for package in CODE for p in (ROOT / package).rglob("*") if p.suffix in CODE_ENDINGS)
+    files = sorted(p for package, endings in CODE.items() for p in (ROOT / package).rglob("*") if p.suffix in endings)
     return _digest([[str(p.relative_to(ROOT)), sha256(p)] for p in files])
 
 
@@ -123,7 +131,7 @@ def _digest(content: object) -> str:
 def _fingerprint(path: Path) -> list[int | str]:
     try:
         size = path.stat().st_size
-        if size <= SMALL_BYTES:
+        if size <= SMALL_BYTES or path.suffix not in WEIGHTS:
             return [size, sha256(path)]
         content = hashlib.sha256()
         with open(path, "rb") as f:
@@ -153,12 +161,15 @@ def users(data: Path) -> dict[str, list[str]]:
 # ------------------------------------------------------------------------------------------------ savings
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saving:
-    """A stage that several trials want: how many do, in how many different versions, and what its not being computed by each is worth."""
+    """A stage that several trials want: how many do, in how many different versions, and what its not being computed by each is worth.
+
+    `hours` are the cluster's (`Site.unit`); None where nobody knows: nothing was measured, and no time limit bounds it.
+    """
 
     stage: str
     wanted: int
     computed: int
-    gpu_hours: float
+    hours: float | None
 
     @property
     def spared(self) -> int:
@@ -168,19 +179,29 @@ class Saving:
 def savings(
     configs: Sequence[RunConfig], keys: Sequence[Mapping[str, str]], cluster: Local | Slurm, measured: Mapping[str, float] | None = None
 ) -> list[Saving]:
-    """By stage. GPU-hours are as measured of a stage once, or else what it could take at most; 0 where the cluster file has no time limits."""
+    """By stage, with the hours that were measured of it once, or else those that it could take at most."""
     wanted: Counter[str] = Counter(name for own in keys for name in own)
     versions: dict[str, dict[str, RunConfig]] = {}
     for config, own in zip(configs, keys, strict=True):
         for name, key in own.items():
             versions.setdefault(name, {}).setdefault(key, config)
-    hours = {name: _hours(next(iter(by_key.values())), name, cluster) for name, by_key in versions.items()} | dict(measured or {})
+    hours = {name: most_hours(next(iter(by_key.values())), name, cluster) for name, by_key in versions.items()} | dict(measured or {})
     return [
-        Saving(stage=name, wanted=n, computed=len(versions[name]), gpu_hours=(n - len(versions[name])) * hours[name])
+        Saving(
+            stage=name,
+            wanted=n,
+            computed=len(versions[name]),
+            hours=None if hours[name] is None else (n - len(versions[name])) * hours[name],
+        )
         for name, n in sorted(wanted.items(), key=lambda item: list(versions).index(item[0]))
     ]
 
 
-def _hours(config: RunConfig, name: str, cluster: Local | Slurm) -> float:
+def most_hours(config: RunConfig, name: str, cluster: Local | Slurm) -> float | None:
+    """Of a job of which every task uses its whole time limit."""
     _, stage = stage_of(name)
-    return cluster.resources(stage).gpu_hours * num_shards(config, stage) if isinstance(cluster, Slurm) else 0.0
+    match cluster:
+        case Local():
+            return None
+        case Slurm():
+            return cluster.resources(stage).time_min / 60 * site_of(cluster, config).paid[stage] * num_shards(config, stage)

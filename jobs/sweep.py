@@ -5,7 +5,8 @@ any point, and from another machine. On Slurm the trials are handed over in lane
 
 JSON: of a launch and of status `sweep folder states shared trials`: `states` counts trials by state; of shared stages `stage key done users`;
 of trials `id run overrides state fraction rounds ended failures`, `ended` being why a trial was stopped early. Of --dry-run `sweep trials shared
-gpu_hours_saved`; of cancel `sweep cancelled_jobs stopped_here`; of report `sweep paths`.
+hours_saved unit` (GPU-hours, or core-hours where there are no GPUs; null where nobody knows); of cancel `sweep cancelled_jobs stopped_here`; of
+report `sweep paths`.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from jobs.cluster import Local, Slurm, load_cluster
 from jobs.command import EXIT_FAILED, Answer, data_root, main, parser
+from jobs.costs.forecast import learn_from_trials
 from jobs.local import GRACE_S, end_leftovers
 from jobs.queue import Journal
 from jobs.runs import claim, end_launcher, release, what_was_cancelled
@@ -62,13 +64,13 @@ def _launch(draft: Draft, cluster: Local | Slurm, console: Console) -> Answer:
     folder.mkdir(parents=True, exist_ok=True)
     claim(folder, watch="sweep status {}", stop="sweep cancel {}")
     try:
-        runs = prepare(draft)
+        num_lanes = lanes.count(draft.config.cap, draft.configs, cluster) if isinstance(cluster, Slurm) else 1
+        runs = prepare(draft, at_once=num_lanes)
         match cluster:
             case Local():
                 failed = run_here(draft, runs, cluster, console)
                 _report(draft.data, draft.config.name, console)
             case Slurm():
-                num_lanes = lanes.count(draft.config.cap, [run.config for run in runs], cluster)
                 new = hand_over(folder, runs, num_lanes, cluster, code_of(draft))
                 failed = 0
                 rest = "; Slurm has no room for more now, and a relay goes on with the rest" if new and new[-1].job == RELAY else ""
@@ -102,7 +104,9 @@ def _cancel(data: Path, name: str) -> Answer:
 def _report(data: Path, name: str, console: Console) -> Answer:
     from jobs.reporting.sweep_report import write_sweep_report
 
-    paths, summary = write_sweep_report(load_sweep(data, name), data)
+    sweep = load_sweep(data, name)
+    learn_from_trials(data / "runs" / t.run for t in reversed(sweep.trials))
+    paths, summary = write_sweep_report(sweep, data)
     console.print(summary)
     console.print(f"report: {paths[0]}", markup=False, highlight=False, soft_wrap=True)
     return Answer(fields={"sweep": name, "paths": [str(p) for p in paths]})

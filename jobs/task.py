@@ -189,7 +189,8 @@ class Task:
 def _place(job: submitit.JobEnvironment, gpus: int, until: float | None) -> dict[str, str | float]:
     """What accounting asks of an attempt: where it runs, how much of the machine it holds, and its time: since when, and until when at most."""
     boot_s = time.time() - psutil.Process().create_time()
-    where: dict[str, str | float] = {"host": socket.gethostname(), "gpus": gpus, "ranks": job.num_tasks, "boot_s": round(boot_s, 3)}
+    where: dict[str, str | float] = {"host": socket.gethostname(), "gpus": gpus, "ranks": job.num_tasks, "nodes": job.num_nodes}
+    where |= {"boot_s": round(boot_s, 3)}
     return where if until is None else where | {"until": until}
 
 

@@ -7,7 +7,7 @@ what interval between checkpoints would use least, and what they cost now. Nothi
 A node is as much as the widest task takes of one: --nodes 4 means that four single-node tasks, or one four-node training, run at once. On this
 machine it means its cores or GPUs.
 
-JSON: `plan`, `refused` (why, by number of nodes), `worlds`: a list of `nodes array_limit median_s high_s used_s lost_s repeated_s preemptions gpu_hours`, `shards`: of a stage and count
+JSON: `plan`, `refused` (why, by number of nodes), `preempt_per_hour` (the mean), `worlds`: a list of `nodes array_limit median_s high_s used_s lost_s repeated_s preemptions gpu_hours`, `shards`: of a stage and count
 `stage round shards seconds used_s wasted_s now`, `parts`: `stage round part seconds wasted_s now`, `checkpoints`: `round every_steps minutes
 wasted_s now`.
 """
@@ -18,38 +18,23 @@ import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
-from jobs.cluster import Local, Slurm, load_cluster
+from jobs.chains import Chain, chain_of
+from jobs.cluster import load_cluster
 from jobs.command import Answer, data_root, main, parser
 from jobs.costs.accounting import duration
-from jobs.costs.calibration import Calibration, load_calibration, model_label
 from jobs.costs.forecast import world_of
-from jobs.costs.loads import Planner, Site, site_of
-from jobs.costs.simulate import JobLoad, Study, World, check, daly_interval_s, expected_s, study
-from jobs.plan import Job, plan
-from jobs.sweeps import lanes
-from jobs.sweeps.launching import draft_sweep
-from serl.config import RunConfig
-from serl.configfile import load
+from jobs.costs.loads import Site
+from jobs.costs.simulate import Study, check, study
+from jobs.costs.tasks import JobLoad, daly_interval_s, expected_s
+from jobs.costs.weather import World
 
 HIGH = 0.9
 SHARDS = (1, 2, 4, 8, 16, 32, 64, 128)
 INTERVALS = (0.25, 0.5, 1.0, 2.0, 4.0)
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
-    """What is to be played: the loads of one run or of all trials; one trial's own jobs stand for all in the tables of shards and checkpoints."""
-
-    name: str
-    config: RunConfig
-    jobs: tuple[Job, ...]
-    loads: tuple[JobLoad, ...]
-    planner: Planner
-    gpus: Mapping[str, int]
+REQUEUE_S = 120.0
 
 
 def body(argv: Sequence[str]) -> Answer:
@@ -60,19 +45,20 @@ def body(argv: Sequence[str]) -> Answer:
         "--nodes", type=_counts, default=(None,), help="nodes to try, like 2,4,8 (default: all that the plan can use; here, this machine)"
     )
     p.add_argument("--array-limit", type=_counts, default=(None,), help="running tasks of one array to try (default: the cluster file's)")
-    p.add_argument("--preempt-per-hour", type=_rate, default=0.0, help="how often a running node is taken away (default: 0)")
+    p.add_argument(
+        "--preempt-per-hour", type=_rate, help="how often a running node is taken away (default: as the runs on this cluster have seen it)"
+    )
     p.add_argument("--grace-s", type=_rate, default=0.0, help="seconds that a preempted task has to reach a safe point (default: 0)")
-    p.add_argument("--requeue-s", type=_rate, default=120.0, help="seconds from a preemption until the task may start again (default: 120)")
+    p.add_argument(
+        "--requeue-s", type=_rate, help=f"seconds from a preemption until the task may start again (default: as seen; else {REQUEUE_S:.0f})"
+    )
     p.add_argument("--queue-wait-s", type=_rate, default=0.0, help="mean wait in the queue before each start (default: 0)")
     p.add_argument("--stragglers", type=_rate, default=0.0, help="log-normal sigma of a task's pace, beyond what was measured (default: 0)")
     p.add_argument("--histories", type=int, default=100, help="how often each line is played (default: 100)")
     args = p.parse_intermixed_args(argv)
-    chain, data = _chain(args), data_root(args)
-    site = chain.planner.site
-    base = dataclasses.replace(
-        world_of(site, chain.planner.known), preempt_per_hour=args.preempt_per_hour, grace_s=args.grace_s, requeue_s=args.requeue_s,
-        queue_wait_s=args.queue_wait_s, straggle=args.stragglers,
-    )  # fmt: skip
+    data = data_root(args)
+    chain = chain_of(args.what, args.override, load_cluster(args.cluster), data)
+    base = _world(chain, args)
     worlds = [
         dataclasses.replace(base, slots=nodes or base.slots, array_limit=limit or base.array_limit)
         for nodes, limit in itertools.product(args.nodes, args.array_limit)
@@ -81,13 +67,25 @@ def body(argv: Sequence[str]) -> Answer:
     found = {
         "plan": chain.name,
         "refused": refused,
+        "preempt_per_hour": round(base.preempt_per_hour, 4),
         "worlds": [_played(chain, world, args.histories) for world in worlds],
         "shards": _shards(chain, worlds[0], args.histories),
         "parts": _parts(chain, worlds[0]),
         "checkpoints": _checkpoints(chain, worlds[0]),
     }
-    _show(found, chain, Console(), data)
+    _show(found, chain, base, Console())
     return Answer(fields=found)
+
+
+def _world(chain: Chain, args: argparse.Namespace) -> World:
+    """As it was seen, but for what the options say."""
+    seen = world_of(chain.planner.site, chain.planner.known)
+    said = {"preempt_per_hour": args.preempt_per_hour, "learned": None} if args.preempt_per_hour is not None else {}
+    was_taken = seen.learned is not None and seen.learned.taken
+    requeue_s = args.requeue_s if args.requeue_s is not None else seen.requeue_s if was_taken else REQUEUE_S
+    return dataclasses.replace(
+        seen, grace_s=args.grace_s, requeue_s=requeue_s, queue_wait_s=args.queue_wait_s, straggle=args.stragglers, **said
+    )
 
 
 def _possible(chain: Chain, worlds: Sequence[World]) -> tuple[list[World], dict[str, str]]:
@@ -123,79 +121,6 @@ def _rate(text: str) -> float:
     if not 0.0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text}: give a number of at least 0")
     return value
-
-
-# ------------------------------------------------------------------------------------------------ what is played
-def _chain(args: argparse.Namespace) -> Chain:
-    cluster, data = load_cluster(args.cluster), data_root(args)
-    if _is_sweep(args.what):
-        if args.override:
-            raise ValueError(f"{args.what}: overrides are for run files; a sweep file has its own `overrides`")
-        return _sweep_chain(args.what, cluster, data)
-    config = load(RunConfig, args.what, args.override)
-    planner = _planner(config, cluster, data)
-    jobs = tuple(plan(config, lambda shard: False))
-    loads = tuple(planner.load(job) for job in jobs)
-    return Chain(
-        name=config.name, config=config, jobs=jobs, loads=loads, planner=planner, gpus={j.name: planner.site.gpus[j.stage] for j in jobs}
-    )
-
-
-def _is_sweep(path: Path) -> bool:
-    """A sweep file has a space; `load` says what is wrong with a file that cannot be read."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return False
-    return isinstance(content, dict) and "space" in content
-
-
-def _planner(config: RunConfig, cluster: Local | Slurm, data: Path) -> Planner:
-    site = site_of(cluster, config)
-    known = load_calibration(data, site.label, model_label(config, data))
-    _check_known(config, known)
-    return Planner(config=config, known=known, site=site)
-
-
-def _check_known(config: RunConfig, known: Calibration) -> None:
-    unknown = dict.fromkeys(job.stage for job in plan(config, lambda shard: False) if not known.knows(job.stage, job.round))
-    if unknown:
-        raise ValueError(
-            f"{', '.join(unknown)}: never measured with {known.model} on {known.cluster}, so there is nothing to play; launch a small run there "
-            "(like rounds=1) and write its report: `python -m jobs.report RUN`"
-        )
-
-
-def _sweep_chain(path: Path, cluster: Local | Slurm, data: Path) -> Chain:
-    """All trials, each lane's one after another; a stage that several share is played once."""
-    draft = draft_sweep(path, data)
-    num_lanes = lanes.count(draft.config.cap, draft.configs, cluster) if isinstance(cluster, Slurm) else 1
-    planners: dict[str, Planner] = {}
-    loads: dict[str, JobLoad] = {}
-    gpus: dict[str, int] = {}
-    tails: dict[int, tuple[str, ...]] = {}
-    first: tuple[Planner, tuple[Job, ...]] | None = None
-    for number, (config, keys) in enumerate(zip(draft.configs, draft.keys, strict=True)):
-        label = model_label(config, data)
-        known = planners.setdefault(label, _planner(config, cluster, data))
-        planner = dataclasses.replace(known, config=config)
-        jobs = tuple(plan(config, lambda shard: False))
-        first = first or (planner, jobs)
-        names = {job.name: keys.get(job.name) or f"{config.name}/{number}/{job.name}" for job in jobs}
-        lane, scored = number % num_lanes, lanes.waits_in_lane(config) if isinstance(cluster, Slurm) else {}
-        for job in jobs:
-            if names[job.name] not in loads:
-                before = (*job.after, scored[job.name]) if job.name in scored else job.after
-                turn = () if job.name in keys or any(n not in keys for n in before) else tails.get(lane, ())
-                loads[names[job.name]] = dataclasses.replace(
-                    planner.load(job), name=names[job.name], after=(*(names[n] for n in before), *turn)
-                )
-                gpus[names[job.name]] = planner.site.gpus[job.stage]
-        own = {n for job in jobs for n in (names[a] for a in job.after)}
-        tails[lane] = tuple(n for n in names.values() if n not in own)
-    assert first is not None, "a sweep has a trial"
-    planner, jobs = first
-    return Chain(name=draft.config.name, config=planner.config, jobs=jobs, loads=tuple(loads.values()), planner=planner, gpus=gpus)
 
 
 # ------------------------------------------------------------------------------------------------ the tables
@@ -272,12 +197,15 @@ def _rounded(x: float) -> float:
     return round(x, 1)
 
 
-def _show(found: Mapping[str, list], chain: Chain, console: Console, data: Path) -> None:
+def _show(found: Mapping[str, list], chain: Chain, base: World, console: Console) -> None:
     site: Site = chain.planner.site
     known = chain.planner.known
     console.print(
         f"{chain.name} on {site.label}, as {known.model} was measured there in {len(known.runs)} runs", highlight=False, markup=False
     )
+    if base.learned:
+        seen = f"{base.learned.taken} times in {base.learned.node_hours:.1f} node-hours"
+        console.print(f"nodes are taken away {base.learned}, as was seen there: {seen}", highlight=False, markup=False, soft_wrap=True)
     table = _table("nodes", "array", "done after", "90 % by", "tasks use", "lost", "restarts", "taken", "GPU-h")
     for w in found["worlds"]:
         times = [duration(w[k], 1) for k in ("median_s", "high_s", "used_s", "lost_s", "repeated_s")]

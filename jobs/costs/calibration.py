@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from jobs.cluster import Local, Slurm, this_machine
 from jobs.costs.measured import Row, rows
+from jobs.costs.taken import Weather, learn_weather, load_weather
 from serl.config import RunConfig, Scratch, StageName
 from serl.files import write_atomic
 from serl.hf_folder import model_folder
@@ -51,11 +52,12 @@ class Pace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """All that is known of one model on one cluster."""
+    """All that is known of one model on one cluster; `weather` of the cluster alone."""
 
     cluster: str
     model: str
     rows: tuple[Row, ...] = ()
+    weather: Weather = field(default_factory=Weather)
     _found: dict[tuple, "Pace | Measure | None"] = field(
         default_factory=dict, compare=False, repr=False
     )  # rows never change, so neither do these
@@ -95,7 +97,16 @@ class Calibration:
     def waited(self, stage: StageName, round: int) -> Measure:
         """Seconds from the end of what a stage waits for until its processes are there."""
         known = [r.wait_s for r in self.of(stage, round) if r.wait_s is not None]
-        return self._once(("waited", stage, round == 0), lambda: _measure(known or [r.wait_s for r in self.rows if r.wait_s is not None]))
+        return self._once(("waited", stage, round == 0), lambda: _measure(known or self._waits))
+
+    @property
+    def _waits(self) -> list[float]:
+        return [r.wait_s for r in self.rows if r.wait_s is not None]
+
+    @property
+    def requeue_s(self) -> float:
+        """Seconds from a node's being taken away until its task may start again, beyond what every start waits."""
+        return max(0.0, self.weather.away_s - _measure(self._waits).value)
 
     def started(self, stage: StageName, round: int) -> Measure:
         """Seconds from a process's birth to its first piece."""
@@ -235,7 +246,7 @@ def load_calibration(data: Path, cluster: str, model: str) -> Calibration:
         rows = tuple(Row(**row | {"pieces": tuple((float(x), float(y)) for x, y in row["pieces"])}) for row in content["rows"])
     except (OSError, ValueError, KeyError, TypeError):
         rows = ()
-    return Calibration(cluster=cluster, model=model, rows=rows)
+    return Calibration(cluster=cluster, model=model, rows=rows, weather=load_weather(data, cluster))
 
 
 def learn(run: Run, cluster: str) -> Calibration:
@@ -245,7 +256,9 @@ def learn(run: Run, cluster: str) -> Calibration:
     mine = tuple(rows(run))
     others = [r for r in before.rows if r.run != run.root.name]
     kept = list(dict.fromkeys(r.run for r in others))[-(MAX_RUNS - 1) :]
-    after = Calibration(cluster=cluster, model=model, rows=tuple(r for r in others if r.run in kept) + mine)
+    learn_weather(run, cluster)
+    weather = load_weather(run.data_root, cluster)
+    after = Calibration(cluster=cluster, model=model, rows=tuple(r for r in others if r.run in kept) + mine, weather=weather)
     if mine:
         path = _path(run.data_root, cluster, model)
         path.parent.mkdir(parents=True, exist_ok=True)

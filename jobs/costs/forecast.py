@@ -6,19 +6,21 @@ first job, so that planned and actual can be compared honestly afterwards.
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 from jobs.cluster import Local, Slurm
-from jobs.costs.calibration import Calibration, learn, load_calibration, model_label
+from jobs.costs.calibration import MAX_RUNS, Calibration, learn, load_calibration, model_label
 from jobs.costs.loads import Planner, Site, site_of
-from jobs.costs.simulate import Study, World, study
-from jobs.plan import Estimate, Job, estimate
-from jobs.preflight import num_parameters
+from jobs.costs.simulate import Study, study
+from jobs.costs.weather import World
+from jobs.plan import Job, plan
+from jobs.preflight import bounds, rows_of_files
 from serl.config import RunConfig, StageName
 from serl.files import write_if_absent
-from serl.rundir import Run
+from serl.rundir import Run, RunError
 
 LOW, HIGH = 0.05, 0.95
 
@@ -50,6 +52,7 @@ class JobForecast:
     tokens: int
     files: int
     bytes: int
+    hours: float = 0.0  # of GPUs, or of cores where nobody has GPUs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,7 @@ class Forecast:
     seconds: Interval | None = None
     task_s: Interval | None = None
     gpu_hours: Interval | None = None
+    taken: str = ""  # how often nodes are taken away, where that was seen
 
     def sentence(self) -> str:
         if self.seconds is None or self.task_s is None or self.gpu_hours is None:
@@ -73,7 +77,7 @@ class Forecast:
                 "the report of the first run measures it"
             )
         gpus = f", {_told(self.gpu_hours, 'GPU-hours')}" if self.gpu_hours.high else ""
-        return f"done in {span(self.seconds)}{gpus} (median [90 % interval], from {self.runs} run{'s' * (self.runs > 1)} of {self.model} on {self.cluster})"
+        return f"done in {span(self.seconds)}{gpus} (median [90 % interval], from {self.runs} run{'s' * (self.runs > 1)} of {self.model} on {self.cluster}{self.taken})"
 
 
 # ------------------------------------------------------------------------------------------------ forecasts
@@ -86,21 +90,23 @@ def forecast(
     world: World | None = None,
     known: Calibration | None = None,
 ) -> Forecast:
-    """Of the jobs of a plan that have something missing. `world` says what may happen to them; by default nothing but spread."""
+    """Of the jobs of a plan that have something missing. `world` says what may happen to them; by default what was learned."""
     site = site_of(cluster, config)
     known = known or load_calibration(data, site.label, model_label(config, data))
     todo = [job for job in jobs if job.missing]
     unknown = tuple(dict.fromkeys(job.stage for job in todo if not known.knows(job.stage, job.round)))
     if unknown:
         return Forecast(cluster=known.cluster, model=known.model, runs=len(known.runs), unknown=unknown)
-    planner = Planner(config=config, known=known, site=site)
+    planner = Planner(config=config, known=known, site=site, rows=rows_of_files(config, data))
     loads = [planner.load(job) for job in todo]
-    histories = study(loads, world or world_of(site, known))
+    world = world or world_of(site, known)
+    histories = study(loads, world)
     hours = {job.name: sum(t.seconds for t in load.tasks) * site.gpus[job.stage] / 3600 for job, load in zip(todo, loads)}
     shown = tuple(
         JobForecast(
             name=job.name, tasks=len(job.missing), seconds=Interval(*(histories.span(load, q) for q in (LOW, 0.5, HIGH))), gpu_hours=hours[job.name],
             tokens=planner.tokens(job), files=planner.files(job), bytes=planner.bytes(job),
+            hours=sum(t.seconds for t in load.tasks) * site.paid[job.stage] / 3600,
         )
         for job, load in zip(todo, loads)
     )  # fmt: skip
@@ -109,17 +115,17 @@ def forecast(
     gpu_hours = Interval(*(total * x / plain for x in (used.low, used.median, used.high)))
     return Forecast(
         cluster=known.cluster, model=known.model, runs=len(known.runs), unknown=(), jobs=shown, seconds=Interval.of(histories, "makespan_s"),
-        task_s=used, gpu_hours=gpu_hours,
+        task_s=used, gpu_hours=gpu_hours, taken=f"; nodes taken away {rate}" if (rate := world.learned) and rate.taken else "",
     )  # fmt: skip
 
 
 def world_of(site: Site, known: Calibration) -> World:
-    return World(slots=site.slots, array_limit=site.array_limit, doubt=known.doubt)
-
-
-def bounds(config: RunConfig, jobs: Sequence[Job], data: Path) -> list[Estimate]:
-    parameters = num_parameters(config, data)
-    return [estimate(config, job, parameters) for job in jobs]
+    """What may happen to jobs there: as much as happened to the runs before."""
+    rate = known.weather.rate
+    return World(
+        slots=site.slots, array_limit=site.array_limit, doubt=known.doubt, preempt_per_hour=rate.mean if rate else 0.0, learned=rate,
+        requeue_s=known.requeue_s,
+    )  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------ the frozen plan
@@ -152,6 +158,22 @@ def learn_from(run: Run) -> None:
     """Let what a run measured serve the next plan; nothing of a run whose cluster nobody wrote down."""
     if kept := frozen(run):
         learn(run, kept[1].cluster)
+
+
+def learn_from_trials(roots: Iterable[Path]) -> None:
+    """The same of a sweep's trials: of as many that are done as are remembered, each once, since their own reports may be written too."""
+    for run in islice(filter(None, map(_whole, roots)), MAX_RUNS):
+        kept = frozen(run)
+        if kept and run.root.name not in load_calibration(run.data_root, kept[1].cluster, model_label(run.config, run.data_root)).runs:
+            learn(run, kept[1].cluster)
+
+
+def _whole(root: Path) -> Run | None:
+    try:
+        run = Run.open(root)
+        return None if any(job.missing for job in plan(run.config, run.survey())) else run
+    except RunError:  # not created yet, or damaged, which the report says
+        return None
 
 
 def span(seconds: Interval) -> str:

@@ -1,6 +1,7 @@
 """Planned against actual against lost, for the report: the forecast that was frozen at launch beside what the run's attempts say.
 
-Times of a job count from the end of the last job that it waited for, planned and actual alike.
+Times of a job count from the end of the last job that it waited for, planned and actual alike. A sweep's trial on Slurm waits for its turn too,
+and for stages that other trials compute: of it, the jobs that wait for its own alone are compared.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,7 @@ from jobs.costs.accounting import Account, Cost, account, duration
 from jobs.costs.forecast import Forecast, JobForecast, frozen, span
 from jobs.costs.sacct import ask_sacct
 from jobs.plan import after_of, job_name, steps
+from jobs.queue import Journal
 from jobs.reporting.render import Block, Paragraph, Table
 from serl.config import StageName
 from serl.rundir import Run, RunError
@@ -27,12 +29,13 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """A run's plan and what became of it. `seconds` is from launch to the last manifest, None while something is missing."""
+    """A run's plan and what became of it. `seconds` is from launch to the last manifest, None while something is missing, or in lanes (`laned`)."""
 
     forecast: Forecast | None
     lines: tuple[Line, ...]
     seconds: float | None
     account: Account
+    laned: bool
 
     def error(self) -> float | None:
         """By what share the planned median missed the actual time."""
@@ -46,6 +49,8 @@ class Ledger:
             return "No plan was frozen when this run was launched."
         if planned is None:
             return "This run was launched without measurements to plan it from; the next one on this cluster has them."
+        if self.laned:
+            return f"Planned to take {span(planned)} alone; it had to wait for its turn in the sweep, so only its jobs are held against the plan."
         if self.seconds is None:
             return f"Planned to take {span(planned)}; not done yet."
         error = self.error() or 0.0
@@ -62,8 +67,13 @@ def ledger(run: Run, *, live: bool = False) -> Ledger:
     ends = {job_name(*key): end for key in steps(run.config) if (end := _end(run, *key)) is not None}
     planned = {j.name: j for j in forecast.jobs} if forecast else {}
     lines = tuple(_line(run, round, stage, ends, planned, made, costs) for round, stage in steps(run.config))
-    whole = len(ends) == len(lines) and ends and made is not None
-    return Ledger(forecast=forecast, lines=lines, seconds=max(ends.values()) - made if whole and made is not None else None, account=costs)
+    laned = _laned(run)
+    seconds = max(ends.values()) - made if len(ends) == len(lines) and ends and made is not None and not laned else None
+    return Ledger(forecast=forecast, lines=lines, seconds=seconds, account=costs, laned=laned)
+
+
+def _laned(run: Run) -> bool:
+    return bool(run.sweep and Journal(run.root))
 
 
 def _line(
@@ -76,8 +86,11 @@ def _line(
     costs: Account,
 ) -> Line:
     name = job_name(round, stage)
-    before = [ends[n] for n in after_of(run.config, round, stage) if n in ends]
+    after = after_of(run.config, round, stage)
+    before = [ends[n] for n in after if n in ends]
     ready = max([*before, *([made] if made else [])], default=None)
+    if _laned(run) and not set(after) - run.shared.keys():
+        ready = None
     seconds = max(0.0, ends[name] - ready) if name in ends and ready is not None else None
     return Line(name=name, planned=planned.get(name), seconds=seconds, cost=costs.costs.get((round, stage), Cost()))
 

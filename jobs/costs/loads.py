@@ -3,20 +3,23 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from jobs.cluster import Local, Slurm, this_machine
 from jobs.costs.calibration import Calibration, Measure, cluster_label
-from jobs.costs.simulate import JobLoad, TaskLoad
-from jobs.plan import Job, estimate
+from jobs.costs.tasks import JobLoad, TaskLoad
+from jobs.plan import Job, num_problems
 from serl.config import RunConfig, Scratch, StageName
-from serl.rundir import Shard
 
 NOTHING = Measure(0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """What a cluster file means to the simulator. A slot is a core or GPU of this machine, or a node: as much as the widest task takes of one."""
+    """What a cluster file means to the simulator. A slot is a core or GPU of this machine, or a node: as much as the widest task takes of one.
+
+    `paid` is what a task holds of what is paid for: GPUs, or cores where no stage has any (`unit`).
+    """
 
     label: str
     slots: int | None
@@ -24,6 +27,11 @@ class Site:
     widths: Mapping[StageName, int]
     ranks: int
     gpus: Mapping[StageName, int]
+    paid: Mapping[StageName, int]
+
+    @property
+    def unit(self) -> Literal["GPU-hours", "core-hours"]:
+        return "GPU-hours" if any(self.gpus.values()) else "core-hours"
 
 
 def site_of(cluster: Local | Slurm, config: RunConfig) -> Site:
@@ -35,24 +43,33 @@ def site_of(cluster: Local | Slurm, config: RunConfig) -> Site:
             widths = {s: wide.get(s, min(config.engine.tensor_parallel, machine.slots)) for s in stages}
             gpus = widths if machine.gpus else dict.fromkeys(stages, 0)
             return Site(
-                label=cluster_label(cluster), slots=machine.slots, array_limit=None, widths=widths, ranks=machine.train_ranks, gpus=gpus
+                label=cluster_label(cluster),
+                slots=machine.slots,
+                array_limit=None,
+                widths=widths,
+                ranks=machine.train_ranks,
+                gpus=gpus,
+                paid=widths,
             )
         case Slurm():
             own = {s: cluster.resources(s) for s in stages}
             widths = {s: r.nodes for s, r in own.items()}
             gpus = {s: r.nodes * r.gpus_per_node for s, r in own.items()}
+            cores = {s: r.nodes * r.tasks_per_node * r.cpus_per_task for s, r in own.items()}
             return Site(
                 label=cluster_label(cluster), slots=None, array_limit=cluster.array_limit, widths=widths, ranks=own["train"].ranks, gpus=gpus,
+                paid=gpus if any(gpus.values()) else cores,
             )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planner:
-    """Turns jobs of a plan into loads for the simulator, by what is known of their stages."""
+    """Turns jobs of a plan into loads for the simulator, by what is known of their stages; `rows` as for `jobs.plan.num_problems`."""
 
     config: RunConfig
     known: Calibration
     site: Site
+    rows: Mapping[str, int]
 
     def load(self, job: Job, **changes: int) -> JobLoad:
         """`changes`, for what-if: `shards` of a generating stage, its `part` size, or `checkpoint_every` of a training."""
@@ -150,9 +167,7 @@ class Planner:
                 own = c.respond.problems.per_round if c.respond.problems else self.kept_instructions(round)
                 return own + c.respond.anchors
             case _:
-                whole = Job(round=round, stage=stage, missing=(Shard(round=round, stage=stage, index=0, count=1),), num_shards=1, after=())
-                bound = estimate(c, whole, 0).tokens
-                return bound / (self.samples_per_item(stage) * c.score.max_tokens) if c.score else 0.0
+                return num_problems(c, self.rows)
 
     def candidates(self, round: int) -> float:
         accepted = self.known.share("propose", round, "accepted", "samples") or Measure(1.0, 0.0)

@@ -1,12 +1,15 @@
 """What the published shards of a run took, read from its manifests and events: the raw material of `jobs.costs.calibration`."""
 
 import statistics
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 
-from jobs.costs.tries import read_rank
+from jobs.costs.tries import attempt_files, read_rank
 from jobs.plan import after_of, job_name, steps
+from jobs.queue import Journal
 from serl.config import RunConfig, Scratch, StageName
 from serl.rundir import Manifest, Run, RunError
 
@@ -31,40 +34,70 @@ class Row:
     files: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """A published shard: what the attempt that published it said, and when the first of all its attempts was there.
+
+    `parts` are of all attempts, each part once: a shard that was taken away was done by several.
+    """
+
+    manifest: Manifest
+    events: Sequence[dict]
+    first: float
+    parts: Sequence[dict]
+
+
 def rows(run: Run) -> Iterator[Row]:
     """One for each shard that this run has published itself, and told of."""
-    found: dict[tuple[int, StageName], list[tuple[Manifest, list[dict]]]] = {}
+    files: dict[tuple[str, int, int], dict[str, Path]] = defaultdict(dict)
+    for (stage, round, index, id), path in attempt_files(run.root / "events").items():
+        files[stage, round, index][id] = path
+    found: dict[tuple[int, StageName], list[_Told]] = {}
     for round, stage in steps(run.config):
         for shard in run.shards(round, stage):
             try:
                 manifest = run.manifest(shard)
             except RunError:  # a damaged shard teaches nothing; the report says so
                 continue
-            path = run.root / "events" / f"{stage}-r{round:03d}-{shard.index:05d}-{manifest.attempt}-0.jsonl" if manifest else None
-            if manifest and path and path.exists() and (events := read_rank(path)) and events[0]["kind"] == "start":
-                found.setdefault((round, stage), []).append((manifest, events))
+            mine = files.get((stage, round, shard.index), {})
+            if manifest and manifest.attempt in mine and (told := _told(manifest, {id: read_rank(path) for id, path in mine.items()})):
+                found.setdefault((round, stage), []).append(told)
     waits = _waits(run, found)
     for key, shards in found.items():
-        yield from (_row(run, manifest, events, waits.get(key)) for manifest, events in shards)
+        yield from (_row(run, told, waits.get(key)) for told in shards)
 
 
-def _waits(run: Run, found: Mapping[tuple[int, StageName], Sequence[tuple[Manifest, list[dict]]]]) -> dict[tuple[int, StageName], float]:
+def _told(manifest: Manifest, attempts: Mapping[str, list[dict]]) -> _Told | None:
+    begun = {id: events for id, events in attempts.items() if events and events[0]["kind"] == "start"}
+    if manifest.attempt not in begun:
+        return None
+    first = min(e[0]["time"] - e[0].get("boot_s", 0.0) for e in begun.values())
+    parts = {e["name"]: e for events in begun.values() for e in events if _is_part(e)}
+    return _Told(manifest=manifest, events=begun[manifest.attempt], first=first, parts=tuple(parts.values()))
+
+
+def _is_part(event: Mapping[str, object]) -> bool:
+    return event["kind"] == "phase" and " part " in str(event["name"]) and "tokens" in event
+
+
+def _waits(run: Run, found: Mapping[tuple[int, StageName], Sequence[_Told]]) -> dict[tuple[int, StageName], float]:
     """Seconds from the end of the last job that a stage waits for to its first process. Here, from when something made room for it, if later."""
-    ends = {job_name(*key): max(m.created for m, _ in shards) for key, shards in found.items()}
-    every = [m.created for shards in found.values() for m, _ in shards]
-    here = not (run.root / "slurm.jsonl").exists()
+    ends = {job_name(*key): max(t.manifest.created for t in shards) for key, shards in found.items()}
+    every = [t.manifest.created for shards in found.values() for t in shards]
+    here = not Journal(run.root)
     waits = {}
     for (round, stage), shards in found.items():
         before = after_of(run.config, round, stage)
         if before and all(name in ends for name in before):
-            first = min(e[0]["time"] - e[0].get("boot_s", 0.0) for _, e in shards)
+            first = min(t.first for t in shards)
             ready = max(ends[name] for name in before)
             room = max((end for end in every if ready < end <= first), default=ready) if here else ready
             waits[round, stage] = max(0.0, first - room)
     return waits
 
 
-def _row(run: Run, manifest: Manifest, events: Sequence[dict], wait_s: float | None) -> Row:
+def _row(run: Run, told: _Told, wait_s: float | None) -> Row:
+    manifest, events = told.manifest, told.events
     shard, first = manifest.shard, events[0]
     ranks = first.get("ranks", 1)
     begin, end = first["time"], next((e["time"] for e in events if e["kind"] == "done"), manifest.created)
@@ -81,7 +114,7 @@ def _row(run: Run, manifest: Manifest, events: Sequence[dict], wait_s: float | N
         run=run.root.name, stage=shard.stage, round=shard.round, index=shard.index, ranks=ranks, wait_s=wait_s, boot_s=first.get("boot_s", 0.0),
         start_s=round(max(0.0, (work or end) - begin - logp_s), 3), end_s=round(max(0.0, end - last), 3) if last else 0.0,
         save_s=round(save_s, 4), pieces=pieces,
-        yields=_yields(run.config, manifest, events) | _logp(run.config, manifest, pieces, ranks, logp_s),
+        yields=_yields(run.config, manifest, told.parts) | _logp(run.config, manifest, pieces, ranks, logp_s),
         bytes=sum(f.bytes for f in manifest.files), files=len(manifest.files) + 1,
     )  # fmt: skip
 
@@ -101,7 +134,7 @@ def _parts(events: Sequence[dict]) -> tuple[float | None, float | None, float, t
     for e in events:
         if e["kind"] == "phase" and e["name"].endswith("load"):
             load_s = e["seconds"]
-        elif e["kind"] == "phase" and " part " in e["name"] and "tokens" in e:
+        elif _is_part(e):
             seconds, load_s, last = e["seconds"] - load_s, 0.0, e["time"]
             begun = begun or e["time"] - seconds
             pieces.append((float(e["tokens"]), round(seconds, 3)))
@@ -134,10 +167,9 @@ def _digits(x: float) -> float:
     return float(f"{x:.6g}")
 
 
-def _yields(config: RunConfig, manifest: Manifest, events: Sequence[dict]) -> dict[str, float]:
+def _yields(config: RunConfig, manifest: Manifest, parts: Sequence[dict]) -> dict[str, float]:
     """Counts whose ratios the next plan needs."""
     counts = manifest.counts
-    parts = [e for e in events if e["kind"] == "phase" and " part " in e["name"] and "tokens" in e]
     items, tokens = float(sum(e["items"] for e in parts)), float(sum(e["tokens"] for e in parts))
     size = sum(f.bytes for f in manifest.files)
     match manifest.shard.stage:

@@ -11,61 +11,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-HOUR_S = 3600.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskLoad:
-    """One task as it goes undisturbed. `units` may end in a fraction: a last part that is smaller. `save_s` is paid each time work is kept."""
-
-    start_s: float
-    unit_s: float
-    units: float
-    keep_every: int = 1
-    save_s: float = 0.0
-    end_s: float = 0.0
-
-    @property
-    def seconds(self) -> float:
-        """From start to end without a disturbance."""
-        return self.start_s + self.units * self.unit_s + _num_saves(self, self.units) * self.save_s + self.end_s
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobLoad:
-    """The tasks of one stage and round, the jobs they wait for, how long each waits in the queue then, and the slots that each holds.
-
-    Log-normal sigmas say how sure that is: of the pace of all tasks together (`spread`) and of each (`straggle`), of the start-ups and of the waits.
-    """
-
-    name: str
-    tasks: tuple[TaskLoad, ...]
-    after: tuple[str, ...] = ()
-    width: int = 1
-    wait_s: float = 0.0
-    spread: float = 0.0
-    straggle: float = 0.0
-    start_spread: float = 0.0
-    wait_spread: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """Where the jobs run. None: no bound. `grace_s` is how long a preempted task may go on, to reach a safe point and keep what it has.
-
-    After `requeue_s` a preempted task may start again; so may a job that was let in when its predecessor was requeued, looked too early and went
-    back to the queue. `queue_wait_s` is the mean of an exponential wait before each start, `straggle` the log-normal sigma of one attempt's pace, and `doubt`
-    that of a factor common to everything, for what the figures themselves may be wrong by.
-    """
-
-    slots: int | None = None
-    array_limit: int | None = None
-    preempt_per_hour: float = 0.0
-    grace_s: float = 0.0
-    requeue_s: float = 0.0
-    queue_wait_s: float = 0.0
-    straggle: float = 0.0
-    doubt: float = 0.0
+from jobs.costs.tasks import JobLoad, TaskLoad, bearable_per_hour, num_saves
+from jobs.costs.weather import HOUR_S, World
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,11 +53,16 @@ def simulate(jobs: Sequence[JobLoad], world: World, rng: random.Random) -> Outco
 
 
 def check(jobs: Sequence[JobLoad], world: World) -> None:
-    """Raises ValueError for a chain that could never run."""
+    """Raises ValueError for a chain that could never run, or would hardly ever be done."""
     for job in jobs:
         if world.slots is not None and job.width > world.slots:
             raise ValueError(
                 f"{job.name}: one task needs {job.width} slots, and there are {world.slots}; give it more nodes, or fewer to the task"
+            )
+        if world.preempt_per_hour and world.learned is None and world.preempt_per_hour > (most := bearable_per_hour([job])):
+            raise ValueError(
+                f"{job.name}: a node taken away {world.preempt_per_hour:g} times an hour would hardly ever be done with a stretch of its work; "
+                f"at most {most:.3g} times can be borne: keep work more often, by smaller parts or a smaller checkpoint interval"
             )
 
 
@@ -118,7 +70,8 @@ class _History:
     """One history while it is played: who waits for what, who is ready, who runs, and what will end when."""
 
     def __init__(self, jobs: Sequence[JobLoad], world: World, rng: random.Random):
-        self.jobs, self.world, self.rng = jobs, world, rng
+        self.jobs, self.rng = jobs, rng
+        self.world = world if world.learned is None else world.of_one_history(rng, most=bearable_per_hour(jobs))
         common = _factor(rng, world.doubt)
         self.paces = [(common * _factor(rng, job.spread), common * _factor(rng, job.start_spread)) for job in jobs]
         self.waits = [job.wait_s * _factor(rng, job.wait_spread) for job in jobs]
@@ -221,7 +174,7 @@ def attempt_of(
     unit_s, start_s = max(1e-9, load.unit_s * pace), load.start_s * start_pace
     chunk_s = load.keep_every * unit_s + load.save_s
     left = max(0.0, load.units - kept)
-    whole_s = start_s + left * unit_s + _num_saves(load, left) * load.save_s + load.end_s
+    whole_s = start_s + left * unit_s + num_saves(load, left) * load.save_s + load.end_s
     rate = world.preempt_per_hour / HOUR_S * width
     ends_s = rng.expovariate(rate) if rate else math.inf
     if ends_s >= whole_s:
@@ -229,7 +182,7 @@ def attempt_of(
     worked_s = ends_s - start_s
     if worked_s <= 0.0:
         return _Attempt(seconds=ends_s, kept=kept, done=False, lost_s=0.0, repeated_s=ends_s)
-    chunks = min(int(worked_s / chunk_s), _num_saves(load, left))
+    chunks = min(int(worked_s / chunk_s), num_saves(load, left))
     kept += chunks * load.keep_every
     since_s = worked_s - chunks * chunk_s
     units = min(math.ceil(since_s / unit_s), load.keep_every, load.units - kept)
@@ -240,36 +193,8 @@ def attempt_of(
     return _Attempt(seconds=ends_s, kept=kept, done=False, lost_s=since_s, repeated_s=start_s)
 
 
-def _num_saves(load: TaskLoad, units: float) -> int:
-    """Work is kept after every few units but the last, after which it is published."""
-    return max(0, math.ceil(units / load.keep_every - 1e-9) - 1)
-
-
 def _factor(rng: random.Random, sigma: float) -> float:
     return math.exp(rng.gauss(0.0, sigma)) if sigma else 1.0
-
-
-# ------------------------------------------------------------------------------------------------ what is known without playing it
-def expected_s(load: TaskLoad, preempt_per_hour: float) -> float:
-    """Mean seconds that the attempts of one task take together, without grace: each stretch between saves is a race against a Poisson process.
-
-    A stretch c that follows a kept one takes e^(ls) (e^(lc) - 1) / l on average, where l is the rate and s the start-up that each failure costs
-    (Daly 2006); the first start-up takes (e^(ls) - 1) / l.
-    """
-    rate = preempt_per_hour / HOUR_S
-    if not rate:
-        return load.seconds
-    saves = _num_saves(load, load.units)
-    stretch_s = load.keep_every * load.unit_s + load.save_s
-    last_s = (load.units - saves * load.keep_every) * load.unit_s + load.end_s
-    restart = math.exp(min(700.0, rate * load.start_s))
-    grown = saves * math.expm1(min(700.0, rate * stretch_s)) + math.expm1(min(700.0, rate * last_s))
-    return (restart - 1) / rate + restart * grown / rate
-
-
-def daly_interval_s(save_s: float, preempt_per_hour: float) -> float:
-    """Seconds of work between two saves that cost least, to first order (Young 1974): sqrt(2 x save x mean time between preemptions)."""
-    return math.sqrt(2 * save_s * HOUR_S / preempt_per_hour)
 
 
 # ------------------------------------------------------------------------------------------------ many histories

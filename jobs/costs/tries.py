@@ -36,6 +36,7 @@ class Try:
     ended: End
     ranks: int
     gpus: int
+    nodes: int = 1
     startup_s: float
     kept_s: float
     wait_s: float = 0.0
@@ -58,6 +59,7 @@ class Told:
     ended: End | None
     ranks: int
     gpus: int
+    nodes: int
     wait_s: float
     exact: bool
     events: Sequence[dict]
@@ -103,7 +105,7 @@ def tell(id: str, events: Sequence[dict], record: Record | None, beat: float | N
         begin, end = min(begin, record.start), max(record.end, end or 0.0) if record.end is not None else end
     return Told(
         id=id, begin=begin, end=end, last=last, ended=_how(last_word, record, first.get("until"), end or last, scheduled=scheduled),
-        ranks=first.get("ranks", 1), gpus=first.get("gpus", 0), events=events, exact=record is not None,
+        ranks=first.get("ranks", 1), gpus=first.get("gpus", 0), nodes=first.get("nodes", 1), events=events, exact=record is not None,
         wait_s=max(0.0, record.start - record.submit) if record is not None else 0.0,
     )  # fmt: skip
 
@@ -151,7 +153,7 @@ def judge(shard: Shard, told: Sequence[Told], done: Manifest | None, *, live: bo
             kept_s = end - t.begin - (_undone(t, work) if won else 0.0)
         tries.append(
             Try(
-                round=shard.round, stage=shard.stage, index=shard.index, id=t.id, begin=t.begin, end=max(end, t.begin), ended=ended, ranks=t.ranks, gpus=t.gpus,
+                round=shard.round, stage=shard.stage, index=shard.index, id=t.id, begin=t.begin, end=max(end, t.begin), ended=ended, ranks=t.ranks, gpus=t.gpus, nodes=t.nodes,
                 startup_s=_startup_s(t, end) if not work else startup_s, kept_s=min(kept_s, max(end, t.begin) - t.begin), wait_s=t.wait_s, repeated=not won,
                 exact=t.exact,
             )

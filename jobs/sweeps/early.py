@@ -1,8 +1,8 @@
 """Early stop of a sweep's trials, by a paired comparison; off unless the sweep file asks for it.
 
 Once a trial has scored the round that the sweep names, every job of its later rounds first looks at the trials of the same replicate that have
-scored that round too. If this trial is significantly worse than the best of them it is ended there, with the reason in `ended.json`. Nobody
-watches from outside. The verdict depends on which trials have come that far, so early stop trades repeatability of *which* trials go on for
+scored that round too. If this trial is significantly worse than the best of them it is ended there, with the reason in `ended.json`: after the
+last round that is whole, for a rival may come to that round when this trial is far beyond it. Nobody watches from outside. The verdict depends on which trials have come that far, so early stop trades repeatability of *which* trials go on for
 their cost; no trial's data depends on it.
 """
 
@@ -18,7 +18,7 @@ from jobs.sweeps.trials import Sweep, load_sweep
 from serl.rundir import Run, RunError, Shard, end_after
 
 Answers = Mapping[str, float]  # by problem: the share of correct answers
-WHERE = ("propose", "curate", "respond", "score")  # a training's ranks must not each decide for themselves
+WHERE = ("propose", "curate", "respond")  # a training's ranks must not each decide for themselves, and what was trained is scored
 
 
 def ends_here(run: Run, shard: Shard) -> bool:
@@ -31,7 +31,7 @@ def ends_here(run: Run, shard: Shard) -> bool:
         return False
     reason = verdict(run.root.name, {run.root.name: mine} | _rivals(sweep, run, rule.after_round), rule.alpha)
     if reason:
-        end_after(run.root, rule.after_round, reason)
+        end_after(run.root, shard.round - 1, f"by the scores of round {rule.after_round} {reason}")
     return bool(reason)
 
 

@@ -14,8 +14,8 @@ from rich.console import Console
 from jobs.cluster import Local
 from jobs.drive import run_here as run_one_here
 from jobs.local import ShardFailed, Stopped
-from jobs.plan import bytes_needed, estimate, plan
-from jobs.preflight import check_space, num_parameters, preflight
+from jobs.plan import estimate, plan
+from jobs.preflight import check_space, num_parameters, preflight, rows_of_files
 from jobs.runs import code_version, freeze_code, frozen_digest
 from jobs.shared import Outside, shared_keys
 from jobs.sweeps.schema import SweepConfig, load_sweep_file
@@ -56,7 +56,10 @@ def draft_sweep(path: Path, data: Path) -> Draft:
 
 def _incoherence(draft: Draft) -> str:
     rule = draft.config.early_stop
+    seen: dict[str, Trial] = {}
     for trial, config in zip(draft.trials, draft.configs, strict=True):
+        if (twin := seen.setdefault(json.dumps(config.model_dump(mode="json", exclude={"name"})), trial)) is not trial:
+            return f"trial {trial} is the same run as trial {twin}: their configurations are equal; take one out"
         if rule and config.score is None:
             return f"early_stop: trial {trial} has no score section to compare by"
         if rule and rule.after_round >= config.rounds:
@@ -64,12 +67,15 @@ def _incoherence(draft: Draft) -> str:
     return ""
 
 
-def prepare(draft: Draft) -> list[Run]:
-    """Check inputs and space, write the sweep's record, and create the runs that are not there; in an order that a crash cannot spoil."""
-    _preflight(draft)
+def prepare(draft: Draft, *, at_once: int = 1) -> list[Run]:
+    """Check inputs and space, write the sweep's record, and create the runs that are not there; in an order that a crash cannot spoil.
+
+    `at_once` is how many trials will be at work at a time.
+    """
     for trial, config in zip(draft.trials, draft.configs, strict=True):
         if (draft.root(trial) / "run.json").is_file():
             _check_same(draft, trial, config)
+    _preflight(draft, at_once)
     _record(draft)
     code = code_of(draft)
     code.parent.mkdir(exist_ok=True)
@@ -83,22 +89,30 @@ def code_of(draft: Draft) -> Path:
     return sweep_dir(draft.data, draft.config.name) / "code" / frozen_digest()
 
 
-def _preflight(draft: Draft) -> None:
-    """Each different set of inputs once; the space for all that is not begun."""
+def _preflight(draft: Draft, at_once: int) -> None:
+    """Each different set of inputs once, and the space for all that is not done: what trials share once, what goes again for those at work."""
     seen: set[str] = set()
-    needed = 0
-    sizes: dict[str, int] = {}
-    for trial, config in zip(draft.trials, draft.configs, strict=True):
+    done: set[str] = set()
+    sizes: dict[str, tuple[int, Mapping[str, int]]] = {}
+    lasting: list[int] = []
+    passing: list[int] = []
+    for trial, config, keys in zip(draft.trials, draft.configs, draft.keys, strict=True):
+        root = draft.root(trial)
+        run = Run.open(root) if (root / "run.json").is_file() else None
+        chain = plan(run.config, run.survey()) if run else plan(config, lambda shard: False)
+        jobs = [job for job in chain if job.missing and keys.get(job.name) not in done]
         own = json.dumps(config.model_dump(mode="json", include=INPUTS))
-        if own not in seen:
+        if jobs and own not in seen:
             seen.add(own)
-            preflight(config, draft.data, draft.root(trial), plan(config, lambda shard: False))
-        size = json.dumps(config.model_dump(mode="json", exclude={"name", "seed", "prompts"}))
-        if size not in sizes:
-            parameters = num_parameters(config, draft.data)
-            sizes[size] = bytes_needed([estimate(config, job, parameters) for job in plan(config, lambda shard: False)])
-        needed += 0 if draft.root(trial).exists() else sizes[size]
-    check_space(draft.data, needed)
+            preflight(config, draft.data, root, ())
+        size = json.dumps(config.model_dump(mode="json", include={"base", "score"}))
+        if jobs and size not in sizes:
+            sizes[size] = num_parameters(config, draft.data), rows_of_files(config, draft.data)
+        estimates = [estimate(config, job, *sizes[size]) for job in jobs]
+        lasting.append(sum(e.bytes for e in estimates))
+        passing.append(max((e.temporary_bytes for e in estimates), default=0))
+        done |= set(keys.values())
+    check_space(draft.data, sum(lasting) + sum(sorted(passing)[-at_once:]))
 
 
 def _check_same(draft: Draft, trial: Trial, config: RunConfig) -> None:
@@ -115,13 +129,13 @@ def _check_same(draft: Draft, trial: Trial, config: RunConfig) -> None:
 
 
 def _record(draft: Draft) -> None:
-    """Trials that the file no longer names stay in the record, and are left as they are."""
+    """Trials that the file no longer names stay in the record, whole, and are left as they are."""
     trials = {t.id: t for t in draft.trials}
     try:
-        earlier = load_sweep(draft.data, draft.config.name).trials
+        earlier = load_sweep(draft.data, draft.config.name)
     except RunError:
-        earlier = ()  # the first launch, or a record of another version, which is written anew
-    kept = [trials.pop(t.id, t) for t in earlier]
+        earlier = None  # the first launch, or a record of another version, which is written anew
+    kept = [trials.pop(t.id, None) or t.whole(earlier.config.overrides) for t in earlier.trials] if earlier else []
     save_sweep(draft.data, Sweep(name=draft.config.name, config=draft.config, trials=(*kept, *trials.values())))
 
 
@@ -152,7 +166,7 @@ def run_here(draft: Draft, runs: Sequence[Run], cluster: Local, console: Console
         )
         try:
             run_one_here(run, cluster, stop)
-        except ShardFailed as e:
+        except (ShardFailed, RunError) as e:  # also: damaged, or being run by somebody else
             console.print(str(e), style="red", markup=False, highlight=False, soft_wrap=True)
             failed += 1
         if stop.requested:

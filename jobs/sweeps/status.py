@@ -10,13 +10,13 @@ from rich.table import Table
 
 from jobs.cluster import Local, Slurm
 from jobs.costs.forecast import forecast
+from jobs.costs.loads import site_of
 from jobs.plan import plan
-from jobs.shared import Saving, savings
+from jobs.shared import Saving, most_hours, savings
 from jobs.state import Looks, State
 from jobs.sweeps import lanes
 from jobs.sweeps.launching import Draft
 from jobs.sweeps.trials import Sweep, Trial, sweep_dir
-from serl.config import RunConfig
 from serl.rundir import Run, ending
 
 SHOWN = 40  # rows of a table that people read
@@ -142,36 +142,26 @@ def facts(seen: Glance) -> dict[str, object]:
 def show_plan(draft: Draft, cluster: Local | Slurm, console: Console) -> dict[str, object]:
     """Trials, what they share and what that saves; returns the same as JSON."""
     first = draft.configs[0]
-    told = forecast(first, plan(first, lambda shard: False), cluster, draft.data)
-    saved = savings(draft.configs, draft.keys, cluster, {j.name: j.gpu_hours for j in told.jobs})
+    told, unit = forecast(first, plan(first, lambda shard: False), cluster, draft.data), site_of(cluster, first).unit
+    saved = savings(draft.configs, draft.keys, cluster, {j.name: j.hours for j in told.jobs})
     left = [_left(draft, i) for i in range(len(draft.trials))]
     console.print(_trials_table(draft, left))
     if len(draft.trials) > SHOWN:
         console.print(f"... and {len(draft.trials) - SHOWN} more; --json lists all", highlight=False)
     if saved:
-        console.print(_shared_table(saved))
-    hours = sum(s.gpu_hours for s in saved)
+        console.print(_shared_table(saved, unit))
+    hours = None if any(s.hours is None for s in saved) else sum(s.hours for s in saved)
     spared = sum(s.spared for s in saved)
     settings = len({t.setting(draft.config.replicate) for t in draft.trials})
     console.print(
         f"{draft.config.name}: {len(draft.trials)} trials of {settings} settings; {spared} stages need not be computed again",
         highlight=False,
     )
+    if saved and hours is not None:
+        how = f"as measured in {told.runs} runs of {told.model} on {told.cluster}" if told.jobs else _at_most(draft, cluster, unit)
+        console.print(f"{hours:,.1f} {unit} saved by sharing, {how}", highlight=False, soft_wrap=True)
     match cluster:
         case Slurm():
-            if told.gpu_hours:
-                console.print(
-                    f"{hours:,.1f} GPU-hours saved by sharing, as measured in {told.runs} runs of {told.model} on {told.cluster}",
-                    highlight=False,
-                )
-            elif hours:
-                asked = sum(_gpu_hours(c, cluster) for c in draft.configs)
-                how = "if every task used its whole time limit; nothing was measured here yet"
-                console.print(
-                    f"at most {asked - hours:,.1f} GPU-hours, {hours:,.1f} of {asked:,.1f} saved by sharing, {how}",
-                    highlight=False,
-                    soft_wrap=True,
-                )
             n = lanes.count(draft.config.cap, draft.configs, cluster)
             console.print(
                 f"{n} lanes: that many trials at once; `python -m jobs.whatif` says when they would be done",
@@ -181,8 +171,8 @@ def show_plan(draft: Draft, cluster: Local | Slurm, console: Console) -> dict[st
         case Local():
             console.print("runs on this machine, one trial after another", highlight=False)
     trials = [{"id": t.id, "run": t.run, "overrides": dict(t.overrides), "shards_left": n} for t, n in zip(draft.trials, left, strict=True)]
-    shared = [{"stage": s.stage, "wanted": s.wanted, "computed": s.computed, "gpu_hours_saved": round(s.gpu_hours, 3)} for s in saved]
-    return {"sweep": draft.config.name, "trials": trials, "shared": shared, "gpu_hours_saved": round(hours, 3)}
+    shared = [{"stage": s.stage, "wanted": s.wanted, "computed": s.computed, "hours_saved": _digits(s.hours)} for s in saved]
+    return {"sweep": draft.config.name, "trials": trials, "shared": shared, "hours_saved": _digits(hours), "unit": unit}
 
 
 def _left(draft: Draft, number: int) -> int:
@@ -203,14 +193,19 @@ def _trials_table(draft: Draft, left: Sequence[int]) -> Table:
     return table
 
 
-def _shared_table(saved: Sequence[Saving]) -> Table:
+def _at_most(draft: Draft, cluster: Local | Slurm, unit: str) -> str:
+    asked = sum(most_hours(c, job.name, cluster) or 0.0 for c in draft.configs for job in plan(c, lambda shard: False))
+    return f"of at most {asked:,.1f} {unit} if every task used its whole time limit; nothing was measured here yet"
+
+
+def _digits(hours: float | None) -> float | None:
+    return None if hours is None else round(hours, 4)
+
+
+def _shared_table(saved: Sequence[Saving], unit: str) -> Table:
     table = Table(title="shared before the first RL training", title_justify="left", box=None, pad_edge=False)
-    for column in ("stage", "trials that want it", "times computed", "GPU-hours saved"):
+    for column in ("stage", "trials that want it", "times computed", f"{unit} saved"):
         table.add_column(column, justify="left" if column == "stage" else "right")
     for s in saved:
-        table.add_row(s.stage, str(s.wanted), str(s.computed), f"{s.gpu_hours:,.1f}")
+        table.add_row(s.stage, str(s.wanted), str(s.computed), "?" if s.hours is None else f"{s.hours:,.2f}")
     return table
-
-
-def _gpu_hours(config: RunConfig, cluster: Slurm) -> float:
-    return sum(cluster.resources(job.stage).gpu_hours * job.num_shards for job in plan(config, lambda shard: False))

@@ -10,7 +10,7 @@ import json
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -35,6 +35,10 @@ class Trial:
     def setting(self, replicate: str) -> str:
         """What trials have in common that only repeat each other."""
         return json.dumps({k: v for k, v in self.overrides.items() if k != replicate}, sort_keys=True)
+
+    def whole(self, overrides: Mapping[str, JsonValue]) -> "Trial":
+        """With all that its id is the digest of, so that it is told from others when its sweep's own `overrides` have changed."""
+        return self if _digest(self.overrides) == self.id else replace(self, overrides={**overrides, **self.overrides})
 
     def __str__(self) -> str:
         return ", ".join(f"{key}={_told(value)}" for key, value in self.overrides.items()) or "the base as it is"

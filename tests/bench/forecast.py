@@ -27,7 +27,7 @@ from jobs.costs.forecast import Interval, forecast, world_of
 from jobs.costs.ledger import ledger
 from jobs.costs.loads import site_of
 from jobs.costs.sacct import ask_sacct
-from jobs.costs.simulate import World
+from jobs.costs.weather import World
 from jobs.plan import plan
 from serl.rundir import Run
 

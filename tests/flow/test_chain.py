@@ -9,6 +9,10 @@ import sys
 import pytest
 from chain import TINY, event_seen, kill, left_behind, manifests, open_run, run_verb, tasks_of, verb, wait_for
 
+from jobs.costs.measured import rows
+from jobs.plan import estimate, plan
+from jobs.preflight import num_parameters
+
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -31,6 +35,17 @@ def test_a_launch_leaves_a_whole_run_and_its_report(undisturbed):
         assert (undisturbed.root / name).stat().st_size > 500
     assert left_behind(undisturbed) == []
     assert found["1/train/0"].counts["ranks"] == min(2, len(os.sched_getaffinity(0)))
+
+
+def test_no_stage_leaves_more_than_the_plan_allows(undisturbed):
+    config, parameters = undisturbed.config, num_parameters(undisturbed.config, undisturbed.data_root)
+    sampled = {(r.round, r.stage, r.index): r.yields.get("tokens", 0) for r in rows(undisturbed)}
+    for job in plan(config, lambda shard: False):
+        most, found = estimate(config, job, parameters), [undisturbed.manifest(s) for s in job.missing]
+        tokens = sum(sampled[job.round, job.stage, s.index] for s in job.missing) if job.stage in ("propose", "respond", "score") else 0
+        assert tokens <= most.tokens, job.name
+        assert sum(len(m.files) + 1 for m in found) <= most.files, job.name
+        assert sum(f.bytes for m in found for f in m.files) <= most.bytes, job.name
 
 
 def test_the_trainer_and_vllm_agree_on_log_probabilities(undisturbed):

@@ -1,4 +1,4 @@
-"""Sweeps whole: on a real Slurm with the launcher killed in the middle, and here under every sharing; engines are the quick stand-ins."""
+"""Sweeps whole: on a real Slurm with the launcher killed in the middle, and here with early stop and sharing; engines are the quick stand-ins."""
 
 import sys
 import types
@@ -70,6 +70,37 @@ def test_three_algorithms_and_three_seeds_in_lanes_with_the_launcher_killed_in_t
         print(
             f"\nlauncher killed with {submitted} of 9 trials submitted: 9 results, 0 shards twice, {needed} stages computed in place of {unshared}"
         )
+
+
+RIGHT = """
+    if prompt.startswith("Right: How many are"):
+        return f"\\\\boxed{{{2 * int(prompt.split()[-1].rstrip('?'))}}}"
+"""
+
+
+def test_a_worse_trial_ends_early_in_its_own_processes_and_the_report_says_so(tmp_path, monkeypatch):
+    """Two ways to ask, one of which the engine knows to answer; on this machine, so the second meets the finished first."""
+    for setting in QUICK.split():
+        monkeypatch.setenv(*setting.split("="))
+    questions = {"per_round": 4, "source": {"kind": "jsonl", "path": "seeds.jsonl", "gold": "answer"}}
+    labelled = {"stages": ["respond", "train", "score"], "propose": None, "curate": None, "respond.shards": 1, "score.shards": 1}
+    ways = [{"prompts.respond_plain": way} for way in ("Right: {question}", "Q: {question}")]
+    tree = Tree(
+        tmp_path, space={"kind": "list", "trials": ways}, replicates=[0], early_stop={"after_round": 1},
+        overrides=labelled | {"respond.problems": questions},
+    )  # fmt: skip
+    engine = tree.folder / "serl/deterministic.py"
+    head, call, rest = engine.read_text().partition("def _answer(prompt: str, rng: random.Random) -> str:\n")
+    engine.write_text(head + call + RIGHT.lstrip("\n") + rest)
+    cluster = tree.write("cluster.yaml", {"kind": "local", "cores": 1})  # one after another: scores come first
+    said = tree.json(str(tree.sweep), "--cluster", str(cluster))
+    assert said["states"] == {"done": 1, "ended early": 1}, said
+    good, bad = said["trials"]
+    assert good["ended"] is None and f"by the scores of round 1 significantly worse than {good['run']}" in bad["ended"]
+    assert [t["rounds"] for t in said["trials"]] == [2, 1]
+    run = Run.open(tree.data / "runs" / bad["run"])
+    assert run.config.rounds == 1 and not (run.root / "round_002/train").exists(), "its second round was not trained"
+    assert "1 done, 1 ended early" in (tree.data / "sweeps/algos/report.md").read_text()
 
 
 # ------------------------------------------------------------------------------------------------ in this process
@@ -163,15 +194,16 @@ def test_a_shared_stage_reads_no_section_that_its_key_leaves_out(engines, data, 
                 assert watched.seen <= keyed, f"{stage} reads {watched.seen - keyed}"
 
 
-def test_a_trial_that_is_clearly_worse_ends_at_its_next_job_and_its_reason_is_kept(engines, data):
-    """Scores are written by hand: the stand-in engines know nothing."""
+@pytest.mark.parametrize("at", [2, 3])
+def test_a_trial_that_is_clearly_worse_ends_at_its_next_job_and_its_reason_is_kept(engines, data, at):
+    """Scores are written by hand: the stand-in engines know nothing. What is whole by then stays, if the rivals came late."""
     rule = {"after_round": 1, "alpha": 0.05}
     sweep = SweepConfig.model_validate(
         {"name": "s", "base": "x", "space": {"kind": "grid", "over": {"rounds": [2, 3, 4]}}, "early_stop": rule}, strict=False
     )
     trials = trials_of(sweep)
     save_sweep(data, Sweep(name="s", config=sweep, trials=tuple(trials)))
-    scored = {"stages": [*CONFIG["stages"], "score"], "score": {"shards": 1, "benchmarks": ["math_500"], "max_tokens": 60}}
+    scored = {"rounds": 3, "stages": [*CONFIG["stages"], "score"], "score": {"shards": 1, "benchmarks": ["math_500"], "max_tokens": 60}}
     runs = [new_run(data, t.run, share=False, **scored) for t in trials]
     for run, right in zip(runs, (90, 85, 40), strict=True):
         (shard,) = run.shards(1, "score")
@@ -188,10 +220,11 @@ def test_a_trial_that_is_clearly_worse_ends_at_its_next_job_and_its_reason_is_ke
             for i in range(100)
         ]
         publish_rows(run, shard, rows)
-    (second_round,) = [s for s in runs[2].shards(2, "propose")]
-    assert [ends_here(run, second_round) for run in runs] == [False, False, True]
-    assert "significantly worse than" in Run.open(runs[2].root).root.joinpath("ended.json").read_text()
-    assert Run.open(runs[2].root).config.rounds == 1 and Run.open(runs[1].root).config.rounds == 2
+    (next_round,) = runs[2].shards(at, "propose")
+    assert not ends_here(runs[2], runs[2].shards(at, "score")[0]), "what was trained is scored"
+    assert [ends_here(run, next_round) for run in runs] == [False, False, True]
+    assert "by the scores of round 1 significantly worse than" in runs[2].root.joinpath("ended.json").read_text()
+    assert [Run.open(run.root).config.rounds for run in runs] == [3, 3, at - 1]
     assert not ends_here(runs[2], runs[2].shards(1, "propose")[0]), "what comes before the comparison is not stopped by it"
 
 

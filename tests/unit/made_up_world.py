@@ -69,12 +69,14 @@ class MadeUpWorld:
         """Attempts until it is done; returns when that was."""
         own, kept, attempt = pace * self._near(1.0), 0, 0
         units, yields = self._work(run.config, job, shard, ranks)
+        width = ranks if job.stage == "train" else 1
         while True:
             attempt += 1
-            lines, now = [], at + self._near(WAIT_S) + BOOT_S
-            rate = self.preempt_per_hour / 3600 * (ranks if job.stage == "train" else 1)
-            dies = at + self.rng.expovariate(rate) if rate else math.inf
-            first = {"attempt": f"a-{attempt}", "boot_s": BOOT_S, "ranks": ranks if job.stage == "train" else 1, "gpus": 0, "device": "cpu"}
+            lines, now = [], at + self._near(WAIT_S)
+            rate = self.preempt_per_hour / 3600 * width
+            dies = now + self.rng.expovariate(rate) if rate else math.inf
+            now += BOOT_S
+            first = {"attempt": f"a-{attempt}", "boot_s": BOOT_S, "ranks": width, "nodes": width, "gpus": 0, "device": "cpu"}
             lines.append((now, "start", first))
             start_s = self._near(START_S[job.stage] * starting)
             now += start_s
@@ -109,7 +111,7 @@ class MadeUpWorld:
                 kept = max(
                     [kept, *(int(more["name"].split()[-1]) + 1 for t, kind, more in lines if t <= dies and "part" in more.get("name", ""))]
                 )
-            self._write(run, shard, attempt, [line for line in lines if line[0] <= dies])
+            self._write(run, shard, attempt, [lines[0], *(line for line in lines[1:] if line[0] <= dies), (dies, "beat", {})])
             at = dies
 
     def _work(self, c: RunConfig, job: Job, shard: Shard, ranks: int) -> tuple[list[tuple[float, int, int]], dict[str, float]]:

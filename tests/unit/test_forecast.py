@@ -4,15 +4,16 @@ import json
 import statistics
 
 import pytest
-from made_up_world import LOGP_TOKEN_S, SAVE_S, STEP_TOKEN_S, TOKEN_S, MadeUpWorld, kept_share, length
+from made_up_world import LOGP_TOKEN_S, SAVE_S, STEP_TOKEN_S, TOKEN_S, WAIT_S, MadeUpWorld, kept_share, length
 
-from jobs.cluster import Local
-from jobs.costs.calibration import UNKNOWN, fit, learn, load_calibration
-from jobs.costs.forecast import FROZEN, forecast, freeze_forecast, frozen, learn_from
+from jobs.cluster import Local, Slurm
+from jobs.costs.calibration import UNKNOWN, Calibration, fit, learn, load_calibration
+from jobs.costs.forecast import FROZEN, forecast, freeze_forecast, frozen, learn_from, learn_from_trials
 from jobs.costs.ledger import cost_blocks, facts, ledger
 from jobs.costs.measured import rows
-from jobs.costs.simulate import World
+from jobs.costs.weather import World
 from jobs.plan import plan
+from jobs.queue import Journal, Submission
 from serl.config import RunConfig
 from serl.rundir import Run
 
@@ -100,6 +101,60 @@ def test_learning_recovers_what_the_world_is_made_of(tmp_path, small_tree):
     assert 0.0 < known.pace("respond", 1).job_sigma < 0.12 and known.runs == ["first-0", "first-1", "first-2"]
 
 
+PREEMPTIBLE = Slurm(data="data", partition="low", gpus_per_node=0, stages={"train": {"nodes": RANKS}})
+
+
+def learned_on_slurm(folder, tree: dict, seed: int, per_hour: float) -> tuple[MadeUpWorld, Calibration]:
+    """A world whose nodes are taken away so often, and what three runs on it taught."""
+    world = MadeUpWorld(seed, slots=8, preempt_per_hour=per_hour)
+    for n in range(3):
+        config = configuration(tree, f"first-{n}", rounds=2)
+        world.play(folder / "runs" / config.name, config, RANKS)
+        Journal(folder / "runs" / config.name).add(Submission(token="t", job="r001-propose", shards=(0,), id="a"))
+        known = learn(Run.open(folder / "runs" / config.name), "slurm-low-cpu")
+    return world, known
+
+
+def test_how_often_nodes_are_taken_away_is_learned_and_planned_with(tmp_path, small_tree):
+    errors, blind, held, rates = [], [], [], []
+    for seed in range(3):
+        folder = tmp_path / str(seed)
+        world, known = learned_on_slurm(folder, small_tree, seed, per_hour=8.0)
+        rates.append(known.weather.rate)
+        assert known.requeue_s < 1.0, "here the next attempt starts as soon as any"
+        config = configuration(small_tree, "second", rounds=3, shards=4)
+        jobs = plan(config, lambda s: False)
+        told, calm = (forecast(config, jobs, PREEMPTIBLE, folder, world=world) for world in (None, World(doubt=known.doubt)))
+        times = [world.play(folder / "runs" / f"second-{n}", config, RANKS) for n in range(REPEATS)]
+        errors.append(told.seconds.median / statistics.median(times) - 1)
+        blind.append(calm.seconds.median / statistics.median(times) - 1)
+        held += [actual in told.seconds for actual in times]
+        assert "nodes taken away" in told.sentence()
+    print(f"errors {[f'{e:+.1%}' for e in errors]}, without what was learned {[f'{e:+.1%}' for e in blind]}, held {sum(held)}/{len(held)}")
+    assert sum(r.taken for r in rates) / sum(r.node_hours for r in rates) == pytest.approx(8.0, rel=0.25)
+    assert max(map(abs, errors)) <= 0.15 and statistics.mean(blind) < -0.1
+    assert sum(held) >= 0.75 * len(held)
+
+
+def test_where_no_node_was_taken_away_a_plan_hardly_changes_and_here_nobody_takes_any(tmp_path, small_tree):
+    _, known = learned_on_slurm(tmp_path, small_tree, seed=0, per_hour=0.0)
+    config = configuration(small_tree, "second", rounds=2)
+    told, calm = (forecast(config, plan(config, lambda s: False), PREEMPTIBLE, tmp_path, world=w) for w in (None, World(doubt=known.doubt)))
+    assert told.seconds.median == pytest.approx(calm.seconds.median, rel=0.02)
+    assert calm.seconds.high <= told.seconds.high < 1.15 * calm.seconds.high, "nobody knows that none ever will be"
+    _, label = learned(tmp_path / "here", small_tree, seed=0)
+    assert load_calibration(tmp_path / "here", label, "base").weather.rate is None
+
+
+def test_a_run_that_was_disturbed_teaches_the_same_yields_and_waits(tmp_path, small_tree):
+    """What the last attempt of a shard did is not all that was done for it, nor its start the first."""
+    (_, calm), (rough, known) = (learned_on_slurm(tmp_path / str(rate), small_tree, seed=0, per_hour=rate) for rate in (0.0, 40.0))
+    assert rough.seen["preemptions"] > 50
+    for stage, top, bottom in (("propose", "accepted", "samples"), ("respond", "bytes", "tokens"), ("score", "tokens", "samples")):
+        assert known.share(stage, 1, top, bottom).value == pytest.approx(calm.share(stage, 1, top, bottom).value, rel=0.03)
+    assert known.waited("respond", 1).value == pytest.approx(WAIT_S, abs=1.0)
+
+
 def test_a_round_that_nobody_has_seen_is_as_the_last_one_and_less_sure(tmp_path, small_tree):
     _, label = learned(tmp_path, small_tree, seed=1)
     known = load_calibration(tmp_path, label, "base")
@@ -173,6 +228,40 @@ def test_a_plan_is_frozen_once_and_held_against_what_came(tmp_path, small_tree):
     texts = [getattr(b, "text", "") for b in cost_blocks(run)]
     assert any("Planned to take" in t for t in texts)
     assert facts(book)["plan"]["planned_s"][1] == told.seconds.median
+
+
+def test_a_trial_that_waited_for_its_lane_is_compared_by_the_jobs_that_did_not(tmp_path, small_tree):
+    """Else the report of the last trial of a lane would call its plan far too short."""
+    world, _ = learned(tmp_path, small_tree, seed=5)
+    config = configuration(small_tree, "second", rounds=2)
+    world.play(tmp_path / "runs/second", config, RANKS)
+    root = tmp_path / "runs/second"
+    (root / "run.json").write_text(json.dumps(json.loads((root / "run.json").read_text()) | {"sweep": "s"}))
+    Journal(root).add(Submission(token="t", job="r001-propose", shards=(0,), id="a"))
+    freeze_forecast(Run.open(root), MACHINE, plan(config, lambda s: False))
+    content = json.loads((root / FROZEN).read_text())
+    (root / FROZEN).write_text(json.dumps(content | {"made": world.clock - 50_000.0}))
+    book = ledger(Run.open(root))
+    assert book.error() is None and "wait for its turn in the sweep" in book.sentence()
+    seconds = {line.name: line.seconds for line in book.lines}
+    assert seconds["r000-score"] is None is seconds["r001-propose"]
+    assert all(s < 1000.0 for name, s in seconds.items() if name not in ("r000-score", "r001-propose"))
+
+
+def test_the_trials_of_a_sweep_teach_once_each_as_far_as_they_are_done(tmp_path, small_tree):
+    world = MadeUpWorld(1)
+    roots = [tmp_path / "runs" / name for name in ("whole", "half", "damaged", "unmade")]
+    for root in roots[:3]:
+        world.play(root, configuration(small_tree, root.name, rounds=1), RANKS)
+        freeze_forecast(Run.open(root), MACHINE, plan(Run.open(root).config, lambda s: False))
+    (roots[1] / "round_001/train/shard_00000.json").unlink()
+    (roots[2] / "run.json").write_text("{")
+    learn_from_trials(roots)
+    (path,) = (tmp_path / "calibration").glob("*/*.json")
+    assert load_calibration(tmp_path, "local-cpu4", "base").runs == ["whole"]
+    before = path.stat().st_mtime_ns
+    learn_from_trials(roots)
+    assert path.stat().st_mtime_ns == before
 
 
 def test_a_run_without_a_frozen_plan_still_has_its_account(tmp_path, small_tree):

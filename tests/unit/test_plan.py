@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.cluster import Local, load_cluster, this_machine
-from jobs.plan import estimate, plan, steps
+from jobs.plan import estimate, num_problems, plan, steps
+from jobs.preflight import bounds, rows_of_files
 from serl.attempt import Attempt
 from serl.config import RunConfig
 from serl.configfile import load
@@ -114,6 +115,24 @@ def test_the_estimate_shrinks_with_what_is_done():
     half = [estimate(c, job, 1000) for job in plan(c, lambda s: s.index == 0)]
     assert half[0].tokens == whole[0].tokens // 2
     assert half[1].tokens == half[1].files == 0
+
+
+def test_a_benchmark_whose_description_does_not_tell_its_rows_is_counted_in_its_file(tmp_path):
+    score = {"shards": 1, "benchmarks": ["arithmetic", "math_500"], "max_tokens": 10}
+    c = config(stages=["propose", "curate", "respond", "train", "score"], score=score, rounds=1)
+    assert num_problems(c, rows_of_files(c, tmp_path)) == 500, "nothing is known of a file that is not there"
+    (tmp_path / "benchmarks").mkdir()
+    rows = [{"id": str(i), "question": "1 + 1?", "answer": "2", "kind": "x"} for i in range(30)]
+    (tmp_path / "benchmarks/arithmetic.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    assert rows_of_files(c, tmp_path) == {"arithmetic": 30}
+    scored = [e for job, e in zip(plan(c, nothing), bounds(c, plan(c, nothing), tmp_path), strict=True) if job.stage == "score"]
+    assert [e.tokens for e in scored] == [5300, 5300]
+
+
+def test_what_people_read_beside_the_data_is_in_the_bounds():
+    c = config(rounds=1)
+    curate, train = (next(estimate(c, job, 10**9) for job in plan(c, nothing) if job.stage == stage) for stage in ("curate", "train"))
+    assert curate.bytes > 0 and train.bytes > 4 * 10**9 and train.files > 6
 
 
 def test_steps_are_the_plan_without_shards():

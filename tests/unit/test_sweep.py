@@ -14,18 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from jobs.cluster import Local, load_cluster
+from jobs.cluster import Local, Slurm, load_cluster
 from jobs.local import ShardFailed
-from jobs.plan import plan
+from jobs.plan import estimate, plan
 from jobs.runs import claim, launcher_of, release
-from jobs.shared import Outside, savings, shared_keys, users_of
+from jobs.shared import Outside, code_digest, savings, shared_keys, users_of
 from jobs.sweeps.early import verdict
 from jobs.sweeps.launching import draft_sweep, prepare, run_here
 from jobs.sweeps.status import show_plan
 from jobs.sweeps.trials import load_sweep, trials_of
-from serl.config import RunConfig
+from serl.config import Prompts, RunConfig
 from serl.preempt import Stop
-from serl.rundir import Run, RunError, end_after
+from serl.rundir import Attempt, Run, RunError, end_after
 from tests.conftest import ROOT, SMALL
 
 GRID = {"kind": "grid", "over": {"train.objective": [{"kind": "grpo"}, {"kind": "rloo"}], "train.optimizer.lr": [1.0e-4, 2.0e-4]}}
@@ -118,6 +118,14 @@ def test_more_random_trials_of_a_seed_begin_with_the_fewer(few, more, seed):
             {"space": {"kind": "grid", "over": {"train.optimiser": [1]}}},
             r"trial train\.optimiser=1: train\.optimiser: unknown key .*did you mean 'optimizer'",
         ),
+        (
+            {"space": {"kind": "list", "trials": [{}, {"rounds": 2}]}},
+            r"trial rounds=2, seed=0 is the same run as trial seed=0: .*take one out",
+        ),
+        (
+            {"space": {"kind": "grid", "over": {"train.agreement": [[0, 1], [0.0, 1.0]]}}},
+            r"is the same run as trial train\.agreement=\[0, 1\]",
+        ),
         ({"overrides": {"rounds": "many"}}, r"overrides: rounds: rounds: 'many'"),
         ({"early_stop": {"after_round": 1}}, r"early_stop: trial .* has no score section"),
     ],
@@ -156,6 +164,8 @@ def keys(data: Path, **changes) -> dict[str, str]:
         ({"respond__samples": 8}, {"r001-respond"}),
         ({"propose__prompts": 9}, {"r001-propose", "r001-curate", "r001-respond"}),
         ({"seed": 2}, {"r001-propose", "r001-curate", "r001-respond"}),  # greedy scores have no seed
+        ({"prompts__propose_opening": "More:"}, {"r001-propose", "r001-curate", "r001-respond"}),
+        ({"prompts__respond_plain": "{question}"}, {"r000-score", "r001-respond"}),
         ({"engine__max_model_len": 300}, {"r000-score", "r001-propose", "r001-curate", "r001-respond"}),
     ],
 )
@@ -163,6 +173,10 @@ def test_trials_part_where_their_configurations_make_a_difference_and_no_earlier
     one, other = keys(data), keys(data, **change)
     assert list(one) == ["r000-score", "r001-propose", "r001-curate", "r001-respond"]
     assert {name for name in one if one[name] != other[name]} == parts
+
+
+def test_every_prompt_is_in_the_key_of_who_asks_it():
+    assert all(name.startswith(("propose_", "respond_")) for name in Prompts.model_fields)
 
 
 def test_sampled_scores_depend_on_the_seed(data):
@@ -177,6 +191,29 @@ def test_keys_follow_what_lies_outside(data):
     assert {n for n in before if before[n] != seeds[n]} == {"r001-propose", "r001-curate", "r001-respond"}
     (data / "models/base/model.safetensors").write_text("trained further")
     assert all(seeds[n] != keys(data)[n] for n in seeds)
+
+
+def test_keys_follow_the_code_and_the_locked_packages(tmp_path, monkeypatch):
+    for name in ("serl/a.py", "evaluation/b.yaml", "slurm/requirements-cpu.lock"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1")
+    monkeypatch.setattr("jobs.shared.ROOT", tmp_path)
+    found = [code_digest()]
+    for name in ("serl/a.py", "evaluation/b.yaml", "slurm/requirements-cpu.lock"):
+        (tmp_path / name).write_text("2")
+        found.append(code_digest())
+    (tmp_path / "slurm/README.md").write_text("anything")
+    assert len(set(found)) == 4 and code_digest() == found[-1]
+
+
+def test_a_large_file_of_problems_is_told_by_all_of_it(data, monkeypatch):
+    monkeypatch.setattr("jobs.shared.SMALL_BYTES", 2**16)
+    lines = [json.dumps({"question": f"What is {i:06d}?", "answer": 1}) for i in range(200_000)]
+    (data / "seeds/seeds.jsonl").write_text("\n".join(lines))
+    one = Outside(data).of(data / "seeds/seeds.jsonl")
+    lines[777] = lines[777].replace("What", "That")
+    (data / "seeds/seeds.jsonl").write_text("\n".join(lines))
+    assert Outside(data).of(data / "seeds/seeds.jsonl") != one
 
 
 def test_large_weights_are_told_by_blocks_spread_over_them(data, monkeypatch):
@@ -204,7 +241,7 @@ def test_the_base_model_made_on_the_spot_is_shared_by_the_trials_of_a_seed(data)
     assert [(s.stage, s.wanted, s.computed) for s in saved] == [
         (name, 9, 3) for name in ("r000-corpus", "r000-train", "r000-score", "r001-propose", "r001-curate", "r001-respond")
     ]
-    assert all(s.gpu_hours > 0 for s in saved if s.stage not in ("r000-corpus", "r001-curate"))
+    assert all(s.hours > 0 for s in saved if s.stage not in ("r000-corpus", "r001-curate"))
 
 
 def test_users_of_a_shared_result_are_the_runs_that_name_it(tmp_path, data):
@@ -227,6 +264,45 @@ def test_a_second_launch_adds_trials_and_keeps_the_others(tmp_path, data):
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert len(load_sweep(data, "mine").trials) == 12 and len(second) == 8
     assert load_sweep(data, "mine").trials[:8] == tuple(draft_sweep(write(tmp_path), data).trials)
+
+
+def test_trials_of_overrides_that_the_file_no_longer_has_are_told_from_those_of_the_new_ones(tmp_path, data):
+    """Else a report would take them for the same setting, and of two trials of a seed count the later."""
+    prepare(draft_sweep(write(tmp_path, overrides={"rounds": 1}), data))
+    for rounds in (3, 4):
+        prepare(draft_sweep(write(tmp_path, overrides={"rounds": rounds}), data))
+    trials = load_sweep(data, "mine").trials
+    assert len(trials) == 24 and len({t.setting("seed") for t in trials}) == 12
+    assert [t.overrides.get("rounds") for t in trials] == [1] * 8 + [3] * 8 + [None] * 8
+    moved = {"kind": "grid", "over": GRID["over"] | {"rounds": [1]}}
+    assert [t.id for t in draft_sweep(write(tmp_path, space=moved), data).trials] == [t.id for t in trials[:8]]
+
+
+def test_a_launch_asks_for_the_space_of_what_is_left_and_of_trials_at_once(tmp_path, data, monkeypatch):
+    asked: list[int] = []
+    monkeypatch.setattr("jobs.sweeps.launching.check_space", lambda data, needed: asked.append(needed))
+    with open(data / "models/base/model.safetensors", "wb") as f:
+        f.truncate(2 * 10**9)
+    draft = draft_sweep(write(tmp_path), data)
+    runs = prepare(draft)
+    prepare(draft, at_once=3)
+    weights, shared = 10**9, {key: name for keys in draft.keys for name, key in keys.items()}
+    one = sum(
+        e.bytes
+        for j in plan(runs[0].config, lambda s: False)
+        if (e := estimate(runs[0].config, j, weights)) and j.name not in runs[0].shared
+    )
+    once = sum(
+        estimate(runs[0].config, j, weights).bytes for j in plan(runs[0].config, lambda s: False) for n in shared.values() if n == j.name
+    )
+    passing = max(estimate(runs[0].config, j, weights).temporary_bytes for j in plan(runs[0].config, lambda s: False))
+    assert asked == [8 * one + once + passing, 8 * one + once + 3 * passing]
+    for run in runs:
+        for job in plan(run.config, run.done):
+            for shard in job.missing:
+                Attempt(run, shard, id="a", inputs={}).publish_bytes(".jsonl", b"", 0)
+    prepare(draft)
+    assert asked[-1] == 0, "everything is done"
 
 
 def test_a_launcher_that_dies_between_any_two_runs_is_made_good(tmp_path, data, monkeypatch):
@@ -260,6 +336,13 @@ def test_a_base_that_changed_under_launched_trials_is_refused(tmp_path, data):
         prepare(draft_sweep(write(tmp_path, SMALL | {"rounds": 3}), data))
 
 
+def test_a_trial_that_was_ended_early_stays_so_when_the_sweep_is_launched_again(tmp_path, data):
+    path = write(tmp_path)
+    (first, *_) = prepare(draft_sweep(path, data))
+    end_after(first.root, 1, "worse")
+    assert [r.config.rounds for r in prepare(draft_sweep(path, data))] == [1] + 7 * [2]
+
+
 def test_a_sweep_is_launched_by_one_process_at_a_time(tmp_path):
     claim(tmp_path, watch="sweep status {}", stop="sweep cancel {}")
     assert launcher_of(tmp_path) is not None
@@ -281,10 +364,12 @@ def test_here_a_failed_trial_does_not_keep_the_others_from_running(tmp_path, dat
         ran.append(run.root.name)
         if len(ran) == 2:
             raise ShardFailed("the loss is not finite")
+        if len(ran) == 3:
+            raise RunError("process 7 on another machine is running it")
         return 0
 
     monkeypatch.setattr("jobs.sweeps.launching.run_one_here", one)
-    assert run_here(draft, runs, Local(), Console(file=io.StringIO())) == 1
+    assert run_here(draft, runs, Local(), Console(file=io.StringIO())) == 2
     assert ran == [t.run for t in draft.trials]
 
 
@@ -305,6 +390,22 @@ def test_a_thousand_trials_are_planned_in_five_seconds_of_processor_time(tmp_pat
         print(f"\n1,000 trials resolved, checked, keyed and planned in {seconds:.2f} s")
     assert len(facts["trials"]) == 1000 and seconds < 5
     assert sum(s["wanted"] - s["computed"] for s in facts["shared"]) == 6 * 996
+
+
+def test_what_sharing_saves_is_told_in_what_the_cluster_pays_with(tmp_path, data):
+    draft = draft_sweep(write(tmp_path), data)
+    cpus = Slurm(data="d", gpus_per_node=0, cpus_per_task=4, time_min=60)
+    for cluster, unit, wanted in (
+        (cpus, "core-hours", 6 * 4.0 * (2 + 1 + 3)),
+        (load_cluster("example"), "GPU-hours", None),
+        (Local(gpus=0), "core-hours", None),
+    ):
+        console = Console(file=io.StringIO(), width=200)
+        facts = show_plan(draft, cluster, console)
+        text = console.file.getvalue()
+        assert facts["unit"] == unit and f"{unit} saved" in text
+        assert wanted is None or facts["hours_saved"] == wanted
+        assert (facts["hours_saved"] is None) == isinstance(cluster, Local) and ("saved by sharing" in text) == isinstance(cluster, Slurm)
 
 
 def test_a_dry_run_prints_trials_sharing_and_savings_and_writes_nothing(tmp_path, data):

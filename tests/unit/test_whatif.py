@@ -1,6 +1,7 @@
 """What-if, on measurements of a made-up world: its tables agree with what can be reasoned out, and a sweep's trials share and take turns."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,10 @@ from made_up_world import SAVE_S, STEP_TOKEN_S, MadeUpWorld
 from test_forecast import RANKS, configuration
 
 from jobs import whatif
+from jobs.chains import chain_of
+from jobs.cluster import load_cluster
 from jobs.costs.calibration import learn
-from jobs.costs.simulate import daly_interval_s
+from jobs.costs.tasks import daly_interval_s
 from jobs.plan import plan
 from serl.rundir import Run
 from tests.conftest import ROOT
@@ -65,6 +68,17 @@ def test_preemption_costs_time_and_says_what_of_it_was_lost(site):
     assert rough["used_s"] - calm["used_s"] == pytest.approx(rough["lost_s"] + rough["repeated_s"], rel=0.25)
 
 
+def test_preemption_is_by_default_as_the_runs_there_have_seen_it(site, tmp_path, capsys):
+    shutil.copytree(site, tmp_path, dirs_exist_ok=True)
+    assert asked(tmp_path, "run")["preempt_per_hour"] == 0.0, "no run was on Slurm"
+    seen = [{"run": f"r{n}", "taken": 6, "node_s": 3600.0, "away_s": 50.0} for n in range(5)]
+    (tmp_path / "calibration/slurm-low-gpu2.json").write_text(json.dumps(seen))
+    found = asked(tmp_path, "run")
+    assert found["preempt_per_hour"] == pytest.approx(6.0, rel=0.02) and found["worlds"][0]["preemptions"] > 0
+    assert "30 times in 5.0 node-hours" in capsys.readouterr().out
+    assert asked(tmp_path, "run", "--preempt-per-hour", "0")["worlds"][0]["preemptions"] == 0.0
+
+
 def test_more_shards_are_faster_and_waste_more_start_ups(site):
     lines = [s for s in asked(site, "run", "--nodes", "8")["shards"] if s["stage"] == "respond"]
     assert [s["shards"] for s in lines] == [1, 2, 4, 8] and [s["now"] for s in lines].count(True) == 1
@@ -95,7 +109,7 @@ def test_a_sweep_plays_shared_stages_once_and_its_lanes_one_trial_after_another(
     config = configuration(json.loads((site / "runs/first/run.json").read_text())["config"], "x", rounds=2)
     shared = 1 + 3  # the base model's score, and the first round's questions and answers
     assert len(plan(config, lambda s: False)) == 11
-    chain = whatif._sweep_chain(site / "sweep.yaml", whatif.load_cluster(str(site / "cluster.yaml")), site)
+    chain = chain_of(site / "sweep.yaml", (), load_cluster(str(site / "cluster.yaml")), site)
     assert len(chain.loads) == shared + 3 * (11 - shared)
     assert 2 * one["used_s"] < three["used_s"] < 3 * one["used_s"]
     assert three["median_s"] > 1.5 * one["median_s"], "three trials in two lanes"
