@@ -23,9 +23,10 @@ from jobs.sweeps.early import verdict
 from jobs.sweeps.launching import draft_sweep, prepare, run_here
 from jobs.sweeps.status import show_plan
 from jobs.sweeps.trials import load_sweep, trials_of
+from serl.attempt import Attempt
 from serl.config import Prompts, RunConfig
 from serl.preempt import Stop
-from serl.rundir import Attempt, Run, RunError, end_after
+from serl.rundir import Run, RunError, end_after
 from tests.conftest import ROOT, SMALL
 
 GRID = {"kind": "grid", "over": {"train.objective": [{"kind": "grpo"}, {"kind": "rloo"}], "train.optimizer.lr": [1.0e-4, 2.0e-4]}}
