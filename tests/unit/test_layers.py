@@ -3,7 +3,6 @@
 import ast
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -167,19 +166,12 @@ def test_no_star_imports_no_eval_and_no_bare_except():
 
 
 @pytest.mark.parametrize("verb", [v for v in VERBS if (ROOT / "jobs" / f"{v}.py").exists()])
-def test_a_verb_loads_on_a_login_node(verb):
-    code = f"import sys, jobs.{verb}; print(*[m for m in {HEAVY!r} if m in sys.modules])"
-    start = time.monotonic()
+def test_a_verb_loads_on_a_login_node_in_two_seconds_of_processor_time(verb):
+    code = f"import sys, time, jobs.{verb}; print(time.process_time(), *[m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT, capture_output=True, text=True)
-    seconds = time.monotonic() - start
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == ""
-    assert seconds < 10.0, "far beyond the budget of the next test even on a crowded machine"
-
-
-def test_the_launcher_imports_in_two_seconds_of_processor_time():
-    code = "import time; import jobs.launch; print(time.process_time())"
-    assert float(subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout) < 2.0
+    seconds, *heavy = done.stdout.split()
+    assert (heavy, float(seconds) < 2.0) == ([], True), done.stdout
 
 
 def test_a_dry_run_prints_the_plan_without_torch(tmp_path):
