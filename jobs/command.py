@@ -26,6 +26,7 @@ from rich.console import Console
 
 from jobs.cluster import load_cluster
 from jobs.local import ShardFailed, Stopped
+from jobs.reporting.visible import visible_lines
 from serl.checkup import Unsafe
 from serl.rundir import RunError
 
@@ -111,5 +112,5 @@ def _attempt(body: Callable[[Sequence[str]], int], argv: Sequence[str]) -> Answe
 
 
 def _complain(message: str, code: int) -> Answer:
-    Console(stderr=True, soft_wrap=True).print(message, style="red", markup=False, highlight=False)
+    Console(stderr=True, soft_wrap=True).print(visible_lines(message), style="red", markup=False, highlight=False)
     return Answer(code=code, fields={"error": message})

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from jobs.browser.index import Index
 from jobs.browser.style import CSS, KEYS
-from jobs.reporting.render import visible
+from jobs.reporting.visible import visible
 
 PAGE = 50
 MAX_LINE = 240

@@ -11,7 +11,8 @@ from jobs.costs.ledger import cost_blocks
 from jobs.reporting.figures import Picture
 from jobs.reporting.findings import SIGNIFICANCE, Benchmark, Comparison, Findings, RoundFindings
 from jobs.reporting.harvest import Example
-from jobs.reporting.render import Block, Code, Heading, Paragraph, Table, visible
+from jobs.reporting.render import Block, Code, Heading, Paragraph, Table
+from jobs.reporting.visible import visible
 from jobs.reporting.vitals import vital_blocks
 
 MAX_CLASSES = 6

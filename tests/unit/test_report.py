@@ -18,7 +18,8 @@ from rich.console import Console
 from jobs.report import write_report
 from jobs.reporting import pages, scalars
 from jobs.reporting.findings import gather
-from jobs.reporting.render import Code, Heading, Paragraph, Table, to_html, to_markdown, visible
+from jobs.reporting.render import Code, Heading, Paragraph, Table, to_html, to_markdown
+from jobs.reporting.visible import visible
 from serl.config import RunConfig
 from serl.rundir import Run
 

@@ -1,13 +1,15 @@
 """What state a run is said to be in, and how long it will take, whoever is at work on it."""
 
 import os
+import sys
 
 import pytest
 from report_run import do_score, make_run
 from rich.console import Console
 
+from jobs import command, status
 from jobs import state as states
-from jobs import status
+from jobs.local import ShardFailed
 from jobs.progress import Going, Look, StageState, run_eta_s, span, told
 from jobs.queue import Journal, Queued, SlurmError, Submission
 from jobs.runs import claim
@@ -70,6 +72,24 @@ def test_a_silent_controller_hides_the_queue_and_nothing_else(submitted, monkeyp
     assert states.facts_now(submitted)["queue_unknown"] == "squeue: no answer"
     assert status.body(["small", "--data", str(submitted.data_root)]) == 0
     assert "the queue is unknown: squeue: no answer" in capsys.readouterr().out
+
+
+def test_no_reason_log_or_message_can_write_to_the_terminal_by_itself(run, capsys, monkeypatch):
+    """An exception may quote what a model wrote: colours, a window's title, a screen wiped, text turned around."""
+    evil = "ValueError: \x1b[2J\x1b]0;title\x07 [bold]x[/bold] \u202e\nsecond line"
+    record_failure(run, run.shards(1, "propose")[0], "1-0", evil, "")
+    assert status.body(["small", "--data", str(run.data_root)]) == 0
+    monkeypatch.setattr(sys, "argv", ["jobs/verb.py"])
+
+    def fail(argv):
+        raise ShardFailed(evil)
+
+    with pytest.raises(SystemExit):
+        command.main(fail)
+    said = capsys.readouterr()
+    for text in (said.out, said.err):
+        assert "ValueError: \\x1b[2J\\x1b]0;title\\x07 [bold]x[/bold] \\u202e\nsecond line" in text
+        assert not set(text) & set("\x1b\x07\u202e")
 
 
 def stage(name: str, done: int, total: int, seconds: float = 0.0, *going: Going) -> StageState:
