@@ -27,6 +27,7 @@ from serl.rundir import Run, RunError, Shard
 
 FOLLOW_S = 2.0
 MAX_LINE = 2000
+BEGAN = "%Y-%m-%d %H:%M:%S"
 
 
 def body(argv: Sequence[str]) -> int:
@@ -90,10 +91,14 @@ def _short(shard: Shard) -> str:
 
 
 def _heading(a: Attempt, *, live: bool = False) -> str:
-    began, ended = (datetime.fromtimestamp(t).strftime("%Y-%m-%d %H:%M:%S") for t in (a.began, a.ended))
+    began, ended = (datetime.fromtimestamp(t).astimezone() for t in (a.began, a.ended))
     ranks = f", {len(a.ranks)} ranks" if len(a.ranks) > 1 else ""
-    how = f"from {began}" if live and a.how == SILENT else f"{began} to {ended[11:]} ({span(a.ended - a.began)}): {a.how}"
-    return visible(f"== {_short(a.shard)}, attempt {a.id} on {', '.join(a.hosts) or 'an unknown node'}{ranks}, {how}", MAX_LINE)
+    until = (
+        f"from {began:{BEGAN} %Z}"
+        if live and a.how == SILENT
+        else f"{began:{BEGAN}} to {ended:%H:%M:%S %Z} ({span(a.ended - a.began)}): {a.how}"
+    )
+    return visible(f"== {_short(a.shard)}, attempt {a.id} on {', '.join(a.hosts) or 'an unknown node'}{ranks}, {until}", MAX_LINE)
 
 
 def _print(lines: Sequence[Line], attempt: Attempt, console: Console) -> None:

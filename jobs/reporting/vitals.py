@@ -14,10 +14,11 @@ from serl.checkup import Checkup, accepted, checkups, halted, message
 from serl.rundir import Run
 
 HEADER = (
-    "round", "anchors right", "conviction", "anchors agree", "agreement", "margin", "entropy", "monotony", "no vote", "length", "kept",
-    "duplicates", "verdict",
+    "round", "verdict", "anchors right", "conviction", "anchors agree", "agreement", "margin", "entropy", "monotony", "no vote", "length", "kept",
+    "duplicates",
 )  # fmt: skip
 ON_A_TERMINAL = ("round", "anchors right", "conviction", "agreement", "no vote", "length", "verdict")
+VERDICT = HEADER.index("verdict")
 NOTE = (
     "Measured on the answers that a round's training starts from, so round r is about policy r-1 and round 1 about the base model. Anchors right: "
     "the share whose majority is right, a vote without a winner counted as wrong. Conviction: the mean lead of their majorities, negative where they "
@@ -38,12 +39,12 @@ def _row(run: Run, checkup: Checkup) -> list[str]:
     figures = [f"{x:.3f}" for x in (v.agreement, v.margin, v.entropy, v.monotony, v.silent)]
     lead = f"{v.conviction:+.3f}" if v.conviction is not None else ""
     agree = f"{v.anchor_agreement:.3f}" if v.leads else ""
-    return [str(v.round), accuracy, lead, agree, *figures, f"{v.length:.1f}", f"{v.kept:.3f}", known, _verdict(run, checkup)]
+    return [str(v.round), _verdict(run, checkup), accuracy, lead, agree, *figures, f"{v.length:.1f}", f"{v.kept:.3f}", known]
 
 
 def _verdict(run: Run, checkup: Checkup) -> str:
     if not checkup.alarms:
-        return ""
+        return "go"
     rules = ", ".join(f"{a.rule}: {a.action}" for a in checkup.alarms)
     return f"{rules}, accepted" if checkup.verdict != "go" and accepted(run, checkup.vitals.round) else rules
 
@@ -70,7 +71,7 @@ def vital_blocks(run: Run) -> list[Block]:
     if not found:
         return []
     alarms: list[Block] = [Paragraph(sentence) for sentence in alarm_sentences(run, found)]
-    table = Table(header=HEADER, rows=vital_rows(run, found), numeric=frozenset(range(len(HEADER) - 1)))
+    table = Table(header=HEADER, rows=vital_rows(run, found), numeric=frozenset(range(len(HEADER))) - {VERDICT})
     return [Heading("Self-play safety"), *(alarms or [Paragraph("No rule fired.")]), table, Paragraph(NOTE, "note")]
 
 

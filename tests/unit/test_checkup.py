@@ -107,7 +107,10 @@ def test_a_run_says_in_its_report_what_fired(run):
         look(run, r)
     blocks = vital_blocks(run)
     assert "stopped by safety before round 3 trains" in blocks[1].text
-    assert [row[0] for row in blocks[2].rows] == ["1", "2", "3"] and blocks[2].rows[2][1] == f"0.200 ({NUM_ANCHORS})"
+    assert [row[0] for row in blocks[2].rows] == ["1", "2", "3"] and blocks[2].rows[2][1:3] == [
+        "accuracy: stop, conviction: stop",
+        f"0.200 ({NUM_ANCHORS})",
+    ]
 
 
 def halt(run, tmp_path, verdict: str, **changes):
