@@ -4,6 +4,7 @@
 With --json: {run or models, html, markdown, csv, headline}, and of one run `trackers`, a sentence for each.
 """
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from jobs.reporting import figures, pages, render, scalars, side_by_side_page
 from jobs.reporting.findings import Findings, gather
 from jobs.reporting.side_by_side import SideBySide, side_by_side
 from jobs.runs import find_run
+from jobs.slurm import LAUNCHED, frozen_cluster
 from jobs.trackers import mirror
 from serl.files import write_atomic
 from serl.rundir import Run, RunError
@@ -83,7 +85,11 @@ def body(argv: Sequence[str]) -> int:
         "run", nargs="+", help="a run's name, or its folder; beside others also RUN:ROUND, or RUN:best for the best round on validation"
     )
     p.add_argument(
-        "--tracker", action="append", choices=get_args(Tracker), default=[], help="mirror the finished rounds of a run there too"
+        "--tracker",
+        action="append",
+        choices=get_args(Tracker),
+        default=[],
+        help="mirror the finished rounds of a run there too, beside where its cluster file says",
     )
     args = p.parse_intermixed_args(argv)
     data = data_root(args)
@@ -91,7 +97,7 @@ def body(argv: Sequence[str]) -> int:
     if len(args.run) == 1:
         run = find_run(args.run[0], data)
         paths, summary = write_report(run)
-        told: dict[str, object] = {"run": run.root.name, "trackers": mirror(run, [*load_cluster(args.cluster).trackers, *args.tracker])}
+        told: dict[str, object] = {"run": run.root.name, "trackers": mirror(run, _trackers(run, args))}
     else:
         found = side_by_side(args.run, data)
         paths = write_side_by_side(found, data)
@@ -103,6 +109,12 @@ def body(argv: Sequence[str]) -> int:
     return Answer(
         fields=told | {"html": str(paths.html), "markdown": str(paths.markdown), "csv": str(paths.csv), "headline": str(summary.caption)}
     )
+
+
+def _trackers(run: Run, args: argparse.Namespace) -> list[Tracker]:
+    """Of the cluster file that is named here, of the one that the run was launched with where that was on Slurm, and those asked for."""
+    launched = frozen_cluster(run).trackers if (run.root / LAUNCHED).exists() else ()
+    return [*load_cluster(args.cluster).trackers, *launched, *args.tracker]
 
 
 if __name__ == "__main__":
