@@ -232,6 +232,15 @@ def test_bash_completes_verbs_runs_files_stages_keys_and_values(shell, made):
     assert {"lab", "local"} <= set(clusters) and (sweeps, options, after) == (["wide"], ["--keep-checkpoints"], ["made-up"])
 
 
+def test_zsh_whose_words_hold_the_equals_sign_completes_values_too(shell, made):
+    whole, all_values, nothing = complete(
+        shell, made.data_root, "python|-m|jobs.launch|x.yaml|train.objective.kind=g", "python|-m|jobs.launch|x.yaml|seed=1|base.kind=", "python|-m|jobs.launch|x.yaml|seed=1",
+    )  # fmt: skip
+    assert (whole, nothing) == (["train.objective.kind=grpo"], []) and "base.kind=scratch" in all_values
+    script = completion.script("zsh")
+    assert "complete -o nospace -o default -F _serl_spaced" in script and "complete -o bashdefault" not in script
+
+
 def test_other_python_commands_are_left_to_the_shell(shell, tmp_path):
     assert complete(shell, tmp_path, "python|script.py|END", "python|-m|http.server|END") == [[], []]
 
