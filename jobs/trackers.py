@@ -115,6 +115,7 @@ def _mlflow(run: Run, done: Sequence[Round], over: bool) -> str:
     import mlflow
     from mlflow.entities import Metric, Param
 
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # its own 7 keep a verb waiting for minutes where a server is away
     uri = None if mlflow.tracking.is_tracking_uri_set() else _own_store(run.data_root)
     try:
         client = mlflow.MlflowClient(tracking_uri=uri)
