@@ -4,7 +4,6 @@ Slurm appends the output of a requeued job to the same file, so a log is cut whe
 its own has that of the line before. Times in logs are taken to be of this machine's time zone. Text of logs is shown, never believed.
 """
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from jobs.plan import job_name
 from jobs.queue import Submission, recorded
 from jobs.task import EXIT_REQUEUE, failure
 from serl.config import StageName
+from serl.events import parsed
 from serl.rundir import Run, RunError, Shard
 
 _START = re.compile(
@@ -120,9 +120,7 @@ def _event_files(root: Path) -> dict[tuple[int, str, int], list[tuple[Path, str,
 
 def _add_events(attempt: Attempt, path: Path, rank: int) -> None:
     for number, text in enumerate(path.read_text(encoding="ascii", errors="replace").splitlines(keepends=True)):
-        try:
-            event = json.loads(text)
-        except json.JSONDecodeError:  # torn by a crash
+        if not (event := parsed(text)):
             continue
         attempt.ranks.add(rank)
         attempt.lines.append(Line(time=event["time"], rank=rank, source=path.name, number=number, text=f"* {_told(event)}"))

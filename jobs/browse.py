@@ -29,6 +29,7 @@ from rich.console import Console
 
 from jobs.browser import pages
 from jobs.browser.index import Index, Wish, group_index, instruction_index, open_group, response_index
+from jobs.browser.parts import PAGE, Frame
 from jobs.command import Answer, data_root, main, parser
 from jobs.plan import steps
 from jobs.runs import find_run
@@ -111,14 +112,12 @@ class Site:
             case _:
                 return None
         shown = {"group": "groups", "response": "responses"}.get(name, name)
-        return pages.Frame(run=self.run.root.name, rounds=self.rounds, round=round, page=shown).wrap(
-            f"{self.run.root.name} {name}", body, nonce
-        )
+        return Frame(run=self.run.root.name, rounds=self.rounds, round=round, page=shown).wrap(f"{self.run.root.name} {name}", body, nonce)
 
     def _list(self, name: str, round: int, query: Mapping[str, str], nonce: str) -> str:
         index, found = self.library.find(name, round, wish(query))
-        number = min(_whole(query, "page"), max(0, len(found) - 1) // pages.PAGE)
-        rows = index.rows([int(i) for i in found[number * pages.PAGE :][: pages.PAGE]])
+        number = min(_whole(query, "page"), max(0, len(found) - 1) // PAGE)
+        rows = index.rows([int(i) for i in found[number * PAGE :][:PAGE]])
         match name:
             case "groups":
                 return pages.groups_page(index, rows, query, number, len(found), nonce)

@@ -8,14 +8,16 @@ A verb is a module with `body(argv) -> int`, an `Answer` where it has fields, ru
     130  stopped by Ctrl-C or jobs.cancel, at safe points; nothing that was committed is lost
 
 With --json a verb prints one JSON object to stdout, whatever happens, and all that is meant for people to stderr: `verb`, `exit` (the exit
-code), `error` (the message, where there is one), and the fields that the verb's own docstring lists.
+code), `error` (the message, where there is one), and the fields that the verb's own docstring lists. A figure that is no number is null.
 """
 
 import argparse
 import contextlib
 import json
+import math
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -24,6 +26,7 @@ from rich.console import Console
 
 from jobs.cluster import load_cluster
 from jobs.local import ShardFailed, Stopped
+from jobs.reporting.visible import visible_lines
 from serl.checkup import Unsafe
 from serl.rundir import RunError
 
@@ -45,7 +48,7 @@ class Answer(int):
 
 
 def parser(verb: str, description: str) -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog=f"python -m jobs.{verb}", description=description, epilog=EXIT_CODES)
+    p = argparse.ArgumentParser(prog=f"python -m jobs.{verb}", description=description, epilog=EXIT_CODES, allow_abbrev=False)
     p.add_argument("--cluster", default="local", help="a file of configs/clusters, by name or path (default: local)")
     p.add_argument("--data", type=Path, help="data root (default: $SERL_DATA, then the cluster file's)")
     p.add_argument("--json", action="store_true", help="one JSON object on stdout; what is for people goes to stderr")
@@ -59,12 +62,33 @@ def data_root(args: argparse.Namespace) -> Path:
 def main(body: Callable[[Sequence[str]], int]) -> None:
     """Run a verb; mistakes of the user are one readable message, never a traceback."""
     argv = sys.argv[1:]
+    for stream in (sys.stdout, sys.stderr):
+        if stream:  # None where a shell has closed it
+            stream.reconfigure(errors="replace")  # a terminal that lacks a character must not end a verb
     if "--json" not in argv:
         sys.exit(int(_attempt(body, argv)))
     with contextlib.redirect_stdout(sys.stderr):
-        answer = _attempt(body, argv)
-    print(json.dumps({"verb": Path(sys.argv[0]).stem, "exit": int(answer), **answer.fields}), flush=True)
-    sys.exit(int(answer))
+        try:
+            answer = _attempt(body, argv)
+        except Exception as e:  # noqa: BLE001  (a defect of ours: its traceback is for people, but a program gets its object all the same)
+            traceback.print_exc()
+            answer = Answer(code=EXIT_FAILED, fields={"error": f"{type(e).__name__}: {e}"})
+    told = json.dumps(_strict({"verb": Path(sys.argv[0]).stem, "exit": int(answer), **answer.fields}))
+    said = _attempt(lambda _: print(told, flush=True) or 0, argv)
+    sys.exit(int(said) or int(answer))
+
+
+def _strict(value: object) -> object:
+    """JSON has no NaN and no infinity, though Python writes them."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {k: _strict(v) for k, v in value.items()}
+        case list() | tuple():
+            return [_strict(v) for v in value]
+        case _:
+            return value
 
 
 def _attempt(body: Callable[[Sequence[str]], int], argv: Sequence[str]) -> Answer:
@@ -88,5 +112,5 @@ def _attempt(body: Callable[[Sequence[str]], int], argv: Sequence[str]) -> Answe
 
 
 def _complain(message: str, code: int) -> Answer:
-    Console(stderr=True, soft_wrap=True).print(message, style="red", markup=False, highlight=False)
+    Console(stderr=True, soft_wrap=True).print(visible_lines(message), style="red", markup=False, highlight=False)
     return Answer(code=code, fields={"error": message})

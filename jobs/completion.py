@@ -29,7 +29,6 @@ KINDS = {
     "what": "sweepfile",
     "name": "sweep",
 }
-SHELLS = ("bash", "zsh")
 SCRIPT = r"""
 _serl_words() { local IFS=$' \t\n'; COMPREPLY=($(compgen -W "$1" -- "$cur")); }
 _serl_names() { # of the folders in a folder of the data root
@@ -39,9 +38,10 @@ _serl_names() { # of the folders in a folder of the data root
   [ -d "$data/$1" ] && names=$(ls -1 "$data/$1" 2> /dev/null)
   _serl_words "$names"
 }
-_serl_files() {
-  type compopt > /dev/null 2>&1 && compopt -o filenames
-  local IFS=$'\n'; COMPREPLY=($(compgen -f -X '!*.y*ml' -- "$cur") $(compgen -d -- "$cur"))
+_serl_paths() { # files that fit the pattern, and folders to look in
+  local IFS=$'\n' slash=
+  if type compopt > /dev/null 2>&1; then compopt -o filenames; else slash=/; fi
+  COMPREPLY=($(compgen -f -X "!$1" -- "$cur") $(compgen -S "$slash" -d -- "$cur"))
 }
 _serl_value() { # of the key in $1
   case $1 in
@@ -53,8 +53,8 @@ _serl_kind() {
   case $1 in
     run) _serl_names runs ;;
     sweep) _serl_names sweeps ;;
-    sweepfile) _serl_files; COMPREPLY+=($(compgen -W "status cancel report" -- "$cur")) ;;
-    file) _serl_files ;;
+    sweepfile) _serl_paths '*.y*ml'; COMPREPLY+=($(compgen -W "status cancel report" -- "$cur")) ;;
+    file) _serl_paths '*.y*ml' ;;
     stage) _serl_words "@STAGES@" ;;
     key) COMPREPLY=($(compgen -S = -W "@KEYS@" -- "$cur")); type compopt > /dev/null 2>&1 && compopt -o nospace ;;
     *) COMPREPLY=() ;;
@@ -74,11 +74,14 @@ _serl() {
   if [ "$cur" = = ]; then cur=; _serl_value "$prev"; return; fi
   if [ "$prev" = = ]; then _serl_value "${COMP_WORDS[COMP_CWORD - 2]}"; return; fi
   case $prev in
-    --cluster) _serl_files; COMPREPLY+=($(compgen -W "@CLUSTERS@" -- "$cur")); return ;;
-    --data) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+    --cluster) _serl_paths '*.y*ml'; COMPREPLY+=($(compgen -W "@CLUSTERS@" -- "$cur")); return ;;
+    --data) _serl_paths '*/'; return ;;
   esac
   case " $valued " in *" $prev "*) return ;; esac
-  case $cur in -*) _serl_words "$options"; return ;; esac
+  case $cur in
+    -*) _serl_words "$options"; return ;;
+    *=*) kind=${cur%%=*}=; cur=${cur#*=}; _serl_value "${kind%=}"; COMPREPLY=($(compgen -P "$kind" -W "${COMPREPLY[*]}")); return ;; # zsh, where = parts no words
+  esac
   for ((i = first; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in -*) case " $valued " in *" ${COMP_WORDS[i]} "*) i=$((i + 1)) ;; esac ;; =) i=$((i + 1)) ;; *) seen=$((seen + 1)) ;; esac
   done
@@ -88,8 +91,19 @@ _serl() {
   [ $seen -gt 0 ] && [ "$kind" = "${1-}" ] && return
   _serl_kind "$kind"
 }
-complete -o bashdefault -o default -F _serl python python3 slurm/python
 """
+START = {
+    "bash": "complete -o bashdefault -o default -F _serl python python3 slurm/python\n",
+    "zsh": r"""
+_serl_spaced() { # with a space after what is whole, since zsh is told once and for all to add none
+  local i; _serl
+  for ((i = 0; i < ${#COMPREPLY[@]}; i++)); do case ${COMPREPLY[i]} in *[=/]) ;; *) COMPREPLY[i]="${COMPREPLY[i]} " ;; esac; done
+}
+whence compdef > /dev/null || { autoload -Uz compinit && compinit; }
+autoload -U +X bashcompinit && bashcompinit
+complete -o nospace -o default -F _serl_spaced python python3 slurm/python
+""",
+}
 
 
 def verbs() -> dict[str, tuple[list[str], list[str]]]:
@@ -165,7 +179,7 @@ def script(shell: str) -> str:
     text = SCRIPT
     for name, value in parts.items():
         text = text.replace(f"@{name}@", value)
-    return ("autoload -U +X bashcompinit && bashcompinit\n" if shell == "zsh" else "") + text
+    return text + START[shell]
 
 
 def _case(options: list[str], kinds: list[str]) -> str:
@@ -178,5 +192,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         prog="python -m jobs.completion", description="Print a shell's completions: source <(python -m jobs.completion bash)."
     )
-    parser.add_argument("shell", choices=SHELLS)
+    parser.add_argument("shell", choices=sorted(START))
     print(script(parser.parse_args().shell))

@@ -20,13 +20,14 @@ from jobs.attempts import SILENT, Attempt, Line, attempts
 from jobs.command import Answer, data_root, main, parser
 from jobs.plan import job_name, steps
 from jobs.progress import span
-from jobs.reporting.render import visible
+from jobs.reporting.visible import visible
 from jobs.runs import find_run
 from jobs.state import activities
 from serl.rundir import Run, RunError, Shard
 
 FOLLOW_S = 2.0
 MAX_LINE = 2000
+BEGAN = "%Y-%m-%d %H:%M:%S"
 
 
 def body(argv: Sequence[str]) -> int:
@@ -81,7 +82,7 @@ def _overview(found: Sequence[Attempt]) -> Table:
     for a in found:
         began = datetime.fromtimestamp(a.began).strftime("%m-%d %H:%M:%S")
         how = Text(visible(a.how), style="green" if a.how == "done" else "")
-        table.add_row(_short(a.shard), Text(a.id), Text(", ".join(a.hosts)), began, span(a.ended - a.began), how)
+        table.add_row(_short(a.shard), Text(visible(a.id)), Text(visible(", ".join(a.hosts))), began, span(a.ended - a.began), how)
     return table
 
 
@@ -90,10 +91,14 @@ def _short(shard: Shard) -> str:
 
 
 def _heading(a: Attempt, *, live: bool = False) -> str:
-    began, ended = (datetime.fromtimestamp(t).strftime("%Y-%m-%d %H:%M:%S") for t in (a.began, a.ended))
+    began, ended = (datetime.fromtimestamp(t).astimezone() for t in (a.began, a.ended))
     ranks = f", {len(a.ranks)} ranks" if len(a.ranks) > 1 else ""
-    how = f"from {began}" if live and a.how == SILENT else f"{began} to {ended[11:]} ({span(a.ended - a.began)}): {visible(a.how)}"
-    return f"== {_short(a.shard)}, attempt {a.id} on {', '.join(a.hosts) or 'an unknown node'}{ranks}, {how}"
+    until = (
+        f"from {began:{BEGAN} %Z}"
+        if live and a.how == SILENT
+        else f"{began:{BEGAN}} to {ended:%H:%M:%S %Z} ({span(a.ended - a.began)}): {a.how}"
+    )
+    return visible(f"== {_short(a.shard)}, attempt {a.id} on {', '.join(a.hosts) or 'an unknown node'}{ranks}, {until}", MAX_LINE)
 
 
 def _print(lines: Sequence[Line], attempt: Attempt, console: Console) -> None:

@@ -1,6 +1,5 @@
 """How far a run is: manifests say what is done, events how the rest is going. One look serves the live table and `jobs.status`."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,13 +7,17 @@ from pathlib import Path
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
+from rich.text import Text
 
 from jobs.plan import job_name, steps
+from serl.events import parsed
 from serl.rundir import Manifest, Run, Shard
 
 LOOK_S = 1.0
 TAIL_BYTES = 8192
-MIN_WIDTHS = {"job": 13, "shards": 7, "": 20}  # what a narrow terminal must not cut
+ENDS = ("done", "stopped", "failed", "halted")  # kinds of a last event
+COLUMNS = (("job", "left"), ("shards", "right"), ("", "left"), ("rate", "right"), ("took, left", "right"))
+BAR = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +66,12 @@ class Look:
 
     def __call__(self, *, live: bool = True) -> list[StageState]:
         """`live`: somebody runs it; else a shard without an end is not at work but interrupted."""
-        names = self._event_files() if live else {}
+        files = self._event_files() if live else {}
         states = []
         for round, stage in steps(self.run.config):
             shards = self.run.shards(round, stage)
             done = [m for s in shards if (m := self._manifest(s))]
-            going = [g for s in shards if s not in self._seen and (g := _going(names.get((round, stage, s.index))))]
+            going = [g for s in shards if s not in self._seen and (g := _going(files.get((round, stage, s.index), ())))]
             counts: dict[str, float] = {}
             for m in done:
                 counts |= {k: counts.get(k, 0) + v for k, v in m.counts.items()}
@@ -85,34 +88,31 @@ class Look:
             self._seen[shard] = manifest
         return self._seen.get(shard)
 
-    def _event_files(self) -> dict[tuple[int, str, int], Path]:
-        """The newest event file of rank 0 for each shard not yet done."""
-        newest: dict[tuple[int, str, int], Path] = {}
-        for path in sorted((self.run.root / "events").iterdir(), key=lambda p: p.stat().st_mtime):
+    def _event_files(self) -> dict[tuple[int, str, int], list[Path]]:
+        """The event files of rank 0 for each shard, one to an attempt."""
+        found: dict[tuple[int, str, int], list[Path]] = {}
+        for path in (self.run.root / "events").iterdir():
             stage, round, index, *attempt = path.stem.split("-")
             if attempt[-1] == "0":
-                newest[int(round[1:]), stage, int(index)] = path
-        return newest
+                found.setdefault((int(round[1:]), stage, int(index)), []).append(path)
+        return found
 
 
-def _going(path: Path | None) -> Going | None:
-    """The last progress event of an attempt that has not ended."""
-    if path is None:
+def _going(files: Sequence[Path]) -> Going | None:
+    """What the newest attempt last said of its progress, unless it has ended."""
+    if not files:
         return None
+    path = max(files, key=lambda p: p.stat().st_mtime)
     with open(path, "rb") as f:
-        head = f.readline()
+        first = parsed(f.readline())
         f.seek(max(0, path.stat().st_size - TAIL_BYTES))
-        tail = [line for line in f.read().splitlines(keepends=True) if line.endswith(b"\n") and line.startswith(b"{")]
-    if not head.endswith(b"\n") or not tail:
+        tail = [event for line in f.read().splitlines(keepends=True) if line.endswith(b"\n") and (event := parsed(line))]
+    if not first or not tail or tail[-1]["kind"] in ENDS:
         return None
-    started = json.loads(head)["time"]
-    if json.loads(tail[-1])["kind"] in ("done", "stopped", "failed", "halted"):
-        return None
-    for line in reversed(tail):
-        event = json.loads(line)
+    for event in reversed(tail):
         if event["kind"] == "progress":
-            return Going(done=event["done"], total=event["total"], unit=event["unit"], started=started, last=event["time"])
-    return Going(done=0, total=0, unit="", started=started, last=started)
+            return Going(done=event["done"], total=event["total"], unit=event["unit"], started=first["time"], last=event["time"])
+    return Going(done=0, total=0, unit="", started=first["time"], last=first["time"])
 
 
 def run_eta_s(states: Sequence[StageState], now: float) -> float | None:
@@ -160,35 +160,35 @@ class Board:
 
 
 def status_table(states: list[StageState], now: float) -> Table:
-    table = Table(box=None, pad_edge=False, expand=True)  # the results get what the others leave
-    for column, justify in (
-        ("job", "left"),
-        ("shards", "right"),
-        ("", "left"),
-        ("at work", "left"),
-        ("rate", "right"),
-        ("ETA", "right"),
-        ("result", "left"),
-    ):
-        table.add_column(
-            column,
-            justify=justify,
-            no_wrap=True,
-            overflow="ellipsis",
-            min_width=MIN_WIDTHS.get(column),
-            ratio=1 if column == "result" else None,
-        )
+    """One line for each stage. What is said of it at the end gets what the other columns leave, and is all that a narrow terminal cuts."""
+    table = Table(box=None, pad_edge=False, expand=True)
+    for column, justify in COLUMNS:
+        table.add_column(column, justify=justify, no_wrap=True)
+    table.add_column(_one_line("at work, or done"), ratio=1)
     for state in states:
-        bar = "#" * round(20 * state.fraction)
-        work = ", ".join(f"{g.done}/{g.total} {g.unit}" if g.total else "starting" for g in state.going)
         rate = sum(g.done / (g.last - g.started) for g in state.going if g.done and g.last > g.started)
-        eta = state.eta_s(now)
         table.add_row(
-            state.name, f"{state.shards_done}/{state.num_shards}", f"{bar:<20}", work, f"{rate:.1f}/s" if rate else "",
-            span(state.seconds) if state.done else span(eta), told(state.counts) if state.done else "",
+            state.name, f"{state.shards_done}/{state.num_shards}", f"{'#' * round(BAR * state.fraction):<{BAR}}", f"{rate:.1f}/s" if rate else "",
+            span(state.seconds if state.done else state.eta_s(now)), _one_line(told(state.counts) if state.done else _at_work(state.going)),
             style="green" if state.done else "bold" if state.going else "dim",
         )  # fmt: skip
     return table
+
+
+def _one_line(text: str) -> Text:
+    return Text(text, no_wrap=True, overflow="ellipsis")
+
+
+def _at_work(going: Sequence[Going]) -> str:
+    """All shards at work together: a stage may have hundreds."""
+    shards: dict[str, list[Going]] = {}
+    for g in going:
+        shards.setdefault(g.unit if g.total else "", []).append(g)
+    return ", ".join(
+        (f"{sum(g.done for g in some)}/{sum(g.total for g in some)} {unit}" if unit else "starting")
+        + (f" in {len(some)} shards" if len(some) > 1 else "")
+        for unit, some in shards.items()
+    )
 
 
 def span(seconds: float | None) -> str:
@@ -202,4 +202,8 @@ def span(seconds: float | None) -> str:
 
 def told(counts: Mapping[str, float], limit: int = 5) -> str:
     """The first few counts of a stage, as a phrase."""
-    return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in list(counts.items())[:limit])
+    return ", ".join(f"{name.replace('_', ' ')} {_figure(value)}" for name, value in list(counts.items())[:limit])
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value % 1 == 0 else f"{value:.3g}"

@@ -1,9 +1,11 @@
 """The report of a run, at any point of it: `python -m jobs.report RUN` writes report.html, report.md and report.csv into its folder.
 
 `python -m jobs.report RUN[:ROUND] RUN[:ROUND] ...` sets several models side by side, in `<data root>/reports/<their names>/`.
-With --json: {run or models, html, markdown, csv, headline}, and of one run `trackers`, a sentence for each.
+With --json: {run or models, html, markdown, csv, headline}, and of one run `halted`
+(a sentence, or null) and `trackers` (a sentence for each).
 """
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,9 @@ from jobs.costs.forecast import learn_from
 from jobs.reporting import figures, pages, render, scalars, side_by_side_page
 from jobs.reporting.findings import Findings, gather
 from jobs.reporting.side_by_side import SideBySide, side_by_side
+from jobs.reporting.vitals import halt
 from jobs.runs import find_run
+from jobs.slurm import LAUNCHED, frozen_cluster
 from jobs.trackers import mirror
 from serl.files import write_atomic
 from serl.rundir import Run, RunError
@@ -83,7 +87,11 @@ def body(argv: Sequence[str]) -> int:
         "run", nargs="+", help="a run's name, or its folder; beside others also RUN:ROUND, or RUN:best for the best round on validation"
     )
     p.add_argument(
-        "--tracker", action="append", choices=get_args(Tracker), default=[], help="mirror the finished rounds of a run there too"
+        "--tracker",
+        action="append",
+        choices=get_args(Tracker),
+        default=[],
+        help="mirror the finished rounds of a run there too, beside where its cluster file says",
     )
     args = p.parse_intermixed_args(argv)
     data = data_root(args)
@@ -91,18 +99,30 @@ def body(argv: Sequence[str]) -> int:
     if len(args.run) == 1:
         run = find_run(args.run[0], data)
         paths, summary = write_report(run)
-        told: dict[str, object] = {"run": run.root.name, "trackers": mirror(run, [*load_cluster(args.cluster).trackers, *args.tracker])}
+        told: dict[str, object] = {
+            "run": run.root.name,
+            "halted": next(iter(halt(run)), None),
+            "trackers": mirror(run, _trackers(run, args)),
+        }
     else:
         found = side_by_side(args.run, data)
         paths = write_side_by_side(found, data)
         summary = render.to_terminal(side_by_side_page.summary_table(found), " ".join(side_by_side_page.headlines(found)))
         told = {"models": [m.name for m in found.models]}
     console.print(summary)
+    if told.get("halted"):
+        console.print(told["halted"], markup=False, highlight=False, soft_wrap=True, style="red")
     for line in [f"report: {paths.html}", *told.get("trackers", [])]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return Answer(
         fields=told | {"html": str(paths.html), "markdown": str(paths.markdown), "csv": str(paths.csv), "headline": str(summary.caption)}
     )
+
+
+def _trackers(run: Run, args: argparse.Namespace) -> list[Tracker]:
+    """Of the cluster file that is named here, of the one that the run was launched with where that was on Slurm, and those asked for."""
+    launched = frozen_cluster(run).trackers if (run.root / LAUNCHED).exists() else ()
+    return [*load_cluster(args.cluster).trackers, *launched, *args.tracker]
 
 
 if __name__ == "__main__":

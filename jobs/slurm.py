@@ -23,6 +23,7 @@ from serl.files import write_atomic
 from serl.rundir import Run, Shard, shared_dir
 
 SETTLE_S = 60.0
+LAUNCHED = "launched.json"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -213,15 +214,15 @@ def _give_up(run: Run, shards: Sequence[Shard], after: Sequence[str]) -> None:
 def freeze_cluster(run: Run, cluster: Slurm) -> None:
     """What a relay has to know of a launch: where to submit to, and which submissions came before it."""
     known = {"before": [s.token for s in recorded(run)], "cluster": cluster.model_dump(mode="json")}
-    write_atomic(run.root / "launched.json", json.dumps(known).encode())
+    write_atomic(run.root / LAUNCHED, json.dumps(known).encode())
 
 
 def frozen_cluster(run: Run) -> Slurm:
-    return Slurm.model_validate_json(json.dumps(json.loads((run.root / "launched.json").read_bytes())["cluster"]))
+    return Slurm.model_validate_json(json.dumps(json.loads((run.root / LAUNCHED).read_bytes())["cluster"]))
 
 
 def since_launch(run: Run, known: Sequence[Submission]) -> list[Submission]:
-    before = set(json.loads((run.root / "launched.json").read_bytes())["before"])
+    before = set(json.loads((run.root / LAUNCHED).read_bytes())["before"])
     return [s for s in known if s.token not in before]
 
 

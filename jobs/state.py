@@ -12,6 +12,7 @@ from typing import Literal
 
 from jobs.progress import Look, StageState, run_eta_s
 from jobs.queue import Queued, SlurmError, look_at_queue, recorded
+from jobs.reporting.visible import visible_lines
 from jobs.reporting.vitals import vital_facts
 from jobs.runs import Process, launcher_of
 from jobs.task import BLOCKED, failures
@@ -66,11 +67,12 @@ class State:
         return run_eta_s(self.stages, now) if self.word == "running" else None
 
     def causes(self) -> list[str]:
-        """What went wrong, without all that only waited for it, if anything did."""
+        """What went wrong, without all that only waited for it, if anything did; fit for a terminal, since an exception may quote a model."""
         own = [f for f in self.failed if not str(f["reason"]).startswith(BLOCKED)] or list(self.failed)
         blocked = [f"{len(self.failed) - len(own)} shards that need them gave up waiting"] if len(own) < len(self.failed) else []
         said = [f"{f['shard']}: {f['reason']}" for f in own] + blocked
-        return said if not self.halt or any(self.halt in line for line in said) else [*said, self.halt]
+        told = said if not self.halt or any(self.halt in line for line in said) else [*said, self.halt]
+        return [visible_lines(line) for line in told]
 
 
 class Looks:

@@ -91,9 +91,8 @@ def _page(state: State, *, watched: bool) -> list[RenderableType]:
     lines += [Text(f"job {q.id} will not start: {q.where}; jobs.resume replaces it") for q in queued if q.held]
     if state.activity.silence:
         lines.append(Text(f"the queue is unknown: {state.activity.silence}", style="red"))
-    causes = state.causes()
-    lines += status_lines(state.run, " ".join(causes))
-    lines += [Text(line, style="red") for line in causes]
+    lines += status_lines(state.run)
+    lines += [Text(line, style="red") for line in state.causes()]
     costs = account(
         state.run, live=bool(state.activity), slurm=None if watched else ask_sacct
     )  # sacct asks a database: once, not in a loop

@@ -1,12 +1,14 @@
 """Weights & Biases and MLflow, where somebody wants them beside TensorBoard: the figures of every finished round, with the round as step.
 
-Named in the cluster file (`trackers: [wandb, mlflow]`) or for once (`jobs.report RUN --tracker wandb`), outside the run's digest. Both packages
-are optional and imported here only. A run is one run there, found again by its digest; a round is sent once, when all its stages are done, so a
-resume or a second report doubles nothing. Where they send to is their own environment variables' business; without any, W&B writes offline
-into the run's folder and MLflow into `mlruns` in the data root.
+Named in the cluster file (`trackers: [wandb, mlflow]`) or for once (`jobs.report RUN --tracker wandb`), outside the run's digest. They are fed
+where a report is written: at the end of a chain on one machine, and by `jobs.report` of a run on Slurm, whose jobs hold GPUs and seldom reach a
+service. Both packages are optional and imported here only. A run is one run there, found again by its digest and code; a round is sent once,
+when all its stages are done, so a resume or a second report doubles nothing. Where they send to is their own environment variables' business;
+without any, W&B writes offline into the run's folder and MLflow into `mlruns` in the data root.
 """
 
 import contextlib
+import hashlib
 import importlib.util
 import json
 import math
@@ -17,7 +19,7 @@ from pathlib import Path
 
 from jobs.cluster import Tracker
 from jobs.reporting.findings import Findings, gather
-from jobs.reporting.scalars import rows
+from jobs.reporting.scalars import BEST, rows
 from serl.files import write_atomic
 from serl.rundir import Run
 
@@ -55,10 +57,15 @@ def mirror(run: Run, names: Sequence[Tracker]) -> list[str]:
     return [_TRACKERS[name](run, done, over) for name in dict.fromkeys(names)]
 
 
+def identity(run: Run) -> str:
+    """Of a run among all that a service has: the same configuration with other code is another run, and its figures are its own."""
+    return hashlib.sha256(f"{run.digest} {run.code}".encode()).hexdigest()[:16]
+
+
 def _finished(findings: Findings) -> list[Round]:
     figures: dict[int, dict[str, float]] = {}
     for row in rows(findings):
-        if math.isfinite(row.value):
+        if math.isfinite(row.value) and row.metric != BEST:  # which round is the best may change after it was sent
             figures.setdefault(row.round, {})[row.tag] = row.value
     return [
         Round(round=r.round, ended=max(s.ended for s in r.stages), figures=figures.get(r.round, {}))
@@ -82,7 +89,7 @@ def _wandb(run: Run, done: Sequence[Round], over: bool) -> str:
     quiet = wandb.Settings(console="off", silent=True, x_disable_stats=True)
     try:
         with contextlib.closing(_Ending(wandb.init(
-            project=PROJECT, id=run.digest, name=run.root.name, config=run.config.model_dump(mode="json"), resume="allow", mode=mode, dir=str(folder), settings=quiet,
+            project=PROJECT, id=identity(run), name=run.root.name, config=run.config.model_dump(mode="json"), resume="allow", mode=mode, dir=str(folder), settings=quiet,
         ))) as there:  # fmt: skip
             for r in fresh:
                 there.run.log(dict(r.figures), step=r.round)
@@ -108,16 +115,19 @@ def _mlflow(run: Run, done: Sequence[Round], over: bool) -> str:
     import mlflow
     from mlflow.entities import Metric, Param
 
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # its own 7 keep a verb waiting for minutes where a server is away
     uri = None if mlflow.tracking.is_tracking_uri_set() else _own_store(run.data_root)
     try:
         client = mlflow.MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(PROJECT)
         experiment = found.experiment_id if found else client.create_experiment(PROJECT)
-        known = client.search_runs([experiment], filter_string=f"tags.serl_digest = '{run.digest}'", max_results=1)
+        known = client.search_runs([experiment], filter_string=f"tags.serl_identity = '{identity(run)}'", max_results=1)
         there = (
             known[0]
             if known
-            else client.create_run(experiment, run_name=run.root.name, tags={"serl_digest": run.digest, "serl_code": run.code})
+            else client.create_run(
+                experiment, run_name=run.root.name, tags={"serl_identity": identity(run), "serl_digest": run.digest, "serl_code": run.code}
+            )
         )
         id = there.info.run_id
         if not known:

@@ -25,8 +25,14 @@ def read_events(folder: Path) -> Iterator[dict]:
     """Every event of a run, file by file; a last line torn by a crash is left out."""
     for path in sorted(folder.glob("*.jsonl")):
         for line in path.read_text(encoding="ascii", errors="replace").splitlines(keepends=True):
-            if line.endswith("\n"):
-                try:
-                    yield json.loads(line)
-                except json.JSONDecodeError:  # an append after a torn line: both are unreadable, neither is load-bearing
-                    continue
+            if line.endswith("\n") and (event := parsed(line)):
+                yield event
+
+
+def parsed(line: str | bytes) -> dict | None:
+    """The event on a line; None where it is torn, or an append after a torn one: neither is load-bearing."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None

@@ -6,6 +6,7 @@ Nothing is checked against its digest here: to read a page must not cost the rea
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -98,7 +99,8 @@ class Index:
 def group_index(run: Run, round: int) -> Index:
     """One row per question that was answered."""
     files, complete = done_files(run, round, "respond")
-    tables = [pq.read_table(path, columns=LIGHT, memory_map=True) for path in files]
+    with ThreadPoolExecutor() as pool:
+        tables = list(pool.map(_light, files))
     table = (
         pa.concat_tables(tables) if tables else pa.table({n: pa.array([], GROUP_SCHEMA.field(n).type) for n in LIGHT})
     ).combine_chunks()
@@ -107,6 +109,11 @@ def group_index(run: Run, round: int) -> Index:
     words = {"fate": fates(table, reward, run.config), "role": _objects(table["role"])}
     sizes = tuple((path, t.num_rows) for path, t in zip(files, tables))
     return Index(table=table, words=words, numbers=numbers, texts=("id", "question", "gold", "answers"), files=sizes, complete=complete)
+
+
+def _light(path: Path) -> pa.Table:
+    """With one thread to a file: its row groups are so many and small that to share them out costs more than to read them."""
+    return pq.ParquetFile(path, memory_map=True).read(LIGHT, use_threads=False)
 
 
 def fates(table: pa.Table, reward: NDArray[np.float64], config: RunConfig) -> NDArray[np.object_]:
@@ -233,10 +240,8 @@ def _storable(value: str | int | None) -> str | int | None:
 
 def _list_means(column: pa.ChunkedArray) -> NDArray[np.float64]:
     lists = column.combine_chunks()
-    values, ends = lists.flatten().to_numpy(), np.cumsum(pc.list_value_length(lists).to_numpy())
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    starts = np.concatenate([[0], ends[:-1]]).astype(int)
-    return (sums[ends.astype(int)] - sums[starts]) / np.maximum(1, ends - starts) if len(lists) else np.zeros(0)
+    sums = np.bincount(pc.list_parent_indices(lists).to_numpy(), lists.flatten().to_numpy(), minlength=len(lists))
+    return sums / np.maximum(1, pc.list_value_length(lists).to_numpy())
 
 
 def _objects(column: pa.ChunkedArray) -> NDArray[np.object_]:

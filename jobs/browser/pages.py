@@ -1,21 +1,11 @@
-"""Pages of `jobs.browse` as HTML. Every text of a run goes through `h` or `block`, which escape it; the rest is literal.
+"""Pages of `jobs.browse` as HTML, of what the index found; a text of a run goes through `h`, `caption` or `block`, the rest is literal."""
 
-Addresses are relative to the page's folder, so that the secret part of the address stands in no page.
-"""
-
-import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
-from urllib.parse import urlencode
 
 from jobs.browser.index import Index
-from jobs.browser.style import CSS, KEYS
-from jobs.reporting.render import visible
+from jobs.browser.parts import PAGE, Query, block, caption, chips, h, link, nothing, pager, search, walk
 
-PAGE = 50
-MAX_LINE = 240
-MAX_BLOCK = 50_000
 NUM_COLOURS = 8
 ANSWERED = "answered"  # in the overview: what curate let through
 REASONS = {
@@ -35,89 +25,6 @@ DROPS = {
     "not_curated_yet": "waits for curate",
     "not_answered_yet": "waits for its answers",
 }
-Query = Mapping[str, str]
-
-
-def h(text: object, limit: int = MAX_LINE) -> str:
-    """One harmless line."""
-    return html.escape(visible(str(text), limit))
-
-
-def block(text: str) -> str:
-    """Several lines, as they were written."""
-    shown = "\n".join(html.escape(visible(line, MAX_BLOCK)) for line in text[:MAX_BLOCK].split("\n"))
-    return shown + (f"\n... ({len(text) - MAX_BLOCK:,} more characters)" if len(text) > MAX_BLOCK else "")
-
-
-def link(page: str, query: Query, label: str, *, rel: str = "", here: bool = False) -> str:
-    """`label` is HTML already."""
-    address = html.escape(f"{page}?{urlencode({k: v for k, v in query.items() if v != ''})}")
-    marks = (f' data-rel="{rel}"' if rel else "") + (' class="here"' if here else "")
-    return f'<a href="{address}"{marks}>{label}</a>'
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
-    """What stands around every page: the run, its rounds, which page this is."""
-
-    run: str
-    rounds: Sequence[int]
-    round: int
-    page: str
-
-    def wrap(self, title: str, body: str, nonce: str) -> bytes:
-        kinds = ("instructions", "groups", "responses")
-        nav = "".join(link(k, {"round": str(self.round)}, k, here=k == self.page) for k in kinds)
-        page = self.page if self.page in kinds else "groups"
-        rounds = "".join(link(page, {"round": str(r)}, str(r), here=r == self.round) for r in self.rounds)
-        keys = "j k next, previous &middot; u up &middot; / search &middot; o open all"
-        top = f'<header><b><a href="./">{h(self.run)}</a></b><nav>{nav}</nav><nav>round {rounds}</nav><span class="keys">{keys}</span></header>'
-        head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{h(title)}</title><style nonce="{nonce}">{CSS}</style>'
-        script = f'<script nonce="{nonce}">{KEYS}</script>'
-        return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{top}<main>{body}</main>{script}</body></html>\n'.encode()
-
-
-def chips(page: str, query: Query, name: str, counts: Mapping[str, int]) -> str:
-    """A row of words to choose among; choosing starts again at the first page."""
-    if len(counts) < 2:
-        return ""
-    base = {**query, "page": ""}
-    shown = [link(page, {**base, name: ""}, "all", here=not query.get(name))]
-    shown += [
-        link(page, {**base, name: word}, f"{h(word.replace('_', ' '))} {n:,}", here=query.get(name) == word) for word, n in counts.items()
-    ]
-    return f'<div class="chips"><span>{h(name)}</span>{"".join(shown)}</div>'
-
-
-def search(page: str, query: Query, sorts: Sequence[str], *, bounded: bool) -> str:
-    """The form; what the chips chose goes along."""
-    hidden = "".join(
-        f'<input type="hidden" name="{h(k)}" value="{h(v)}">'
-        for k, v in query.items()
-        if k not in ("q", "sort", "down", "low", "high", "page") and v
-    )
-    box = f'<input type="search" name="q" value="{h(query.get("q", ""))}" placeholder="text" aria-label="text">'
-    ends = (("low", "0"), ("high", "1")) if bounded else ()
-    limits = " to ".join(
-        f'<input type="number" name="{k}" min="0" max="1" step="any" value="{h(query.get(k) or v)}" aria-label="{k}">' for k, v in ends
-    )
-    bounds = f"<label>agreement {limits}</label>" if limits else ""
-    options = "".join(
-        f'<option value="{s}"{" selected" if query.get("sort") == s else ""}>{s or "the order of the round"}</option>' for s in ("", *sorts)
-    )
-    down = f'<label><input type="checkbox" name="down" value="1"{" checked" if query.get("down") else ""}> largest first</label>'
-    order = f'<label>sort by <select name="sort">{options}</select></label>{down}' if sorts else ""
-    return f'<form action="{page}">{hidden}{box}{bounds}{order}<button>show</button></form>'
-
-
-def pager(page: str, query: Query, number: int, total: int) -> str:
-    last = max(0, (total - 1) // PAGE)
-    parts = [f"{total:,} found"]
-    if last:
-        parts.append(f"page {number + 1:,} of {last + 1:,}")
-        parts += [link(page, {**query, "page": str(number - 1)}, "previous", rel="prev")] if number else []
-        parts += [link(page, {**query, "page": str(number + 1)}, "next", rel="next")] if number < last else []
-    return f'<div class="pager">{" ".join(f"<span>{p}</span>" for p in parts)}</div>'
 
 
 def votes_bar(labels: Sequence[int | None]) -> str:
@@ -161,14 +68,21 @@ def groups_page(index: Index, rows: Sequence[Mapping], query: Query, number: int
     lines = []
     for place, row in enumerate(rows):
         right = {True: "correct", False: "wrong", None: ""}[row["winner_correct"]]
-        opened = link("group", {**query, "at": str(number * PAGE + place)}, h(row["question"]))
-        cells = f"<td>{opened}</td><td class=tight>{fate_word(row['fate'])}</td><td class='{right}'><bdi>{h(majority(row) or '', 60)}</bdi></td><td>{h(row['gold'] or '', 60)}</td>"
+        opened = link("group", {**query, "at": str(number * PAGE + place)}, caption(row["question"]))
+        cells = f"<td class=text>{opened}</td><td class=tight>{fate_word(row['fate'])}</td><td class='{right}'><bdi>{h(majority(row) or '', 60)}</bdi></td><td>{h(row['gold'] or '', 60)}</td>"
         lines.append(f"<tr>{cells}<td class=tight>{votes_bar(row['labels'])}</td><td class=number>{row['agreement']:.3f}</td></tr>")
     num = max((len(row["labels"]) for row in rows), default=1)
     filters = chips("groups", query, "fate", index.counts["fate"]) + chips("groups", query, "role", index.counts["role"])
     form = search("groups", query, ("agreement", "margin", "reward"), bounded=True)
-    table = f"<table><tr>{head}</tr>{''.join(lines)}</table>" if lines else "<p>Nothing here fits what was asked.</p>"
-    return widths(num, nonce) + filters + form + pager("groups", query, number, total) + table + pager("groups", query, number, total)
+    table = f"<table><tr>{head}</tr>{''.join(lines)}</table>" if lines else nothing(index)
+    return (
+        widths(num, nonce)
+        + filters
+        + form
+        + pager("groups", query, index, number, total)
+        + table
+        + pager("groups", query, index, number, total)
+    )
 
 
 def group_page(row: Mapping, query: Query, at: int, total: int, band: tuple[float, float], nonce: str) -> str:
@@ -192,15 +106,6 @@ def group_page(row: Mapping, query: Query, at: int, total: int, band: tuple[floa
     answers = "".join(_answer(row, i, ranks, first=n == 0 or row["labels"][order[n - 1]] != row["labels"][i]) for n, i in enumerate(order))
     body = f'<div class="card"><h2>classes</h2>{_classes(row, ranks)}</div><div class="card"><h2>answers</h2>{answers}</div>'
     return widths(len(row["labels"]), nonce) + walk("group", "groups", query, at, total) + top + body
-
-
-def walk(page: str, up: str, query: Query, at: int, total: int) -> str:
-    """To the list, and to the neighbours within what is listed."""
-    back = {**query, "page": str(at // PAGE)}
-    parts = [link(up, back, "back to the list", rel="up"), f"{at + 1:,} of {total:,}"]
-    parts += [link(page, {**query, "at": str(at - 1)}, "previous", rel="prev")] if at else []
-    parts += [link(page, {**query, "at": str(at + 1)}, "next", rel="next")] if at + 1 < total else []
-    return f'<div class="pager">{" ".join(f"<span>{p}</span>" for p in parts)}</div>'
 
 
 def _classes(row: Mapping, ranks: Mapping[int | None, int]) -> str:
@@ -235,31 +140,29 @@ def _answer(row: Mapping, i: int, ranks: Mapping[int | None, int], *, first: boo
 def instructions_page(index: Index, rows: Sequence[Mapping], query: Query, number: int, total: int) -> str:
     lines = []
     for row in rows:
-        text = h(row["text"])
+        text = caption(row["text"])
         shown = link("group", {"round": query["round"], "at": str(row["group"])}, text) if row["group"] is not None else text
         like = f", ROUGE-L {row['rouge_l']:.2f}: {h(row['like'])}" if row["like"] else ""
         note = f'<br><span class="soft">{h(DROPS[row["fate"]])}{like}</span>' if row["fate"] in DROPS else ""
-        lines.append(f"<tr><td>{shown}{note}</td><td class=tight>{h(row['stage'])}</td><td class=tight>{fate_word(row['fate'])}</td></tr>")
+        lines.append(
+            f"<tr><td class=text>{shown}{note}</td><td class=tight>{h(row['stage'])}</td><td class=tight>{fate_word(row['fate'])}</td></tr>"
+        )
     filters = "".join(chips("instructions", query, name, index.counts[name]) for name in ("stage", "fate"))
-    table = (
-        f"<table><tr><th>instruction</th><th>decided by</th><th>fate</th></tr>{''.join(lines)}</table>"
-        if lines
-        else "<p>Nothing here fits what was asked.</p>"
-    )
-    ends = pager("instructions", query, number, total)
+    table = f"<table><tr><th>instruction</th><th>decided by</th><th>fate</th></tr>{''.join(lines)}</table>" if lines else nothing(index)
+    ends = pager("instructions", query, index, number, total)
     return filters + search("instructions", query, ("rouge_l",), bounded=False) + ends + table + ends
 
 
 def responses_page(index: Index, rows: Sequence[Mapping], query: Query, number: int, total: int) -> str:
     lines = []
     for place, row in enumerate(rows):
-        opened = link("response", {**query, "at": str(number * PAGE + place)}, h(row["response"] or "(empty)", 160))
-        cells = f"<td class=tight>{h(row['benchmark'], 40)}</td><td class=tight>{h(row['id'], 40)}</td><td>{opened}</td><td>{h(row['extracted'] or '', 60)}</td><td>{h(row['gold'], 60)}</td>"
+        opened = link("response", {**query, "at": str(number * PAGE + place)}, caption(row["response"], 160))
+        cells = f"<td class=tight>{h(row['benchmark'], 40)}</td><td class=tight>{h(row['id'], 40)}</td><td class=text>{opened}</td><td>{h(row['extracted'] or '', 60)}</td><td>{h(row['gold'], 60)}</td>"
         lines.append(f"<tr>{cells}<td class='tight {h(row['verdict'])}'>{h(row['verdict'])}</td></tr>")
     filters = "".join(chips("responses", query, name, index.counts[name]) for name in ("benchmark", "verdict", "mode"))
     head = "".join(f"<th>{t}</th>" for t in ("benchmark", "problem", "response", "answer", "gold", "verdict"))
-    table = f"<table><tr>{head}</tr>{''.join(lines)}</table>" if lines else "<p>Nothing here fits what was asked.</p>"
-    ends = pager("responses", query, number, total)
+    table = f"<table><tr>{head}</tr>{''.join(lines)}</table>" if lines else nothing(index)
+    ends = pager("responses", query, index, number, total)
     return filters + search("responses", query, (), bounded=False) + ends + table + ends
 
 
@@ -286,7 +189,7 @@ def overview_page(rounds: Sequence[tuple[int, Mapping[str, int], Mapping[str, in
             _tally("groups", query, answered),
             link("responses", query, f"{graded:,} responses") if graded else "",
         ]
-        lines.append(f"<tr><td class=number>{round}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>")
+        lines.append(f"<tr><td class=number>{round}</td>{''.join(f'<td class=text>{c}</td>' for c in cells)}</tr>")
     return f"<table><tr><th>round</th><th>instructions</th><th>groups of answers</th><th>graded</th></tr>{''.join(lines)}</table>"
 
 

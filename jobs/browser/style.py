@@ -20,7 +20,7 @@ input, select, button { font: inherit; color: inherit; background: var(--card); 
 input[type=search] { min-width: 18rem; } input[type=number] { width: 5rem; }
 table { width: 100%; border-collapse: collapse; background: var(--card); font-size: .9rem; }
 th, td { padding: .32rem .6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; overflow-wrap: anywhere; }
-th { color: var(--soft); font-weight: 600; white-space: nowrap; overflow-wrap: normal; } td.tight { white-space: nowrap; overflow-wrap: normal; }
+th { color: var(--soft); font-weight: 600; white-space: nowrap; overflow-wrap: normal; } td.tight { width: 1%; white-space: nowrap; overflow-wrap: normal; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 tr:hover td { background: color-mix(in srgb, var(--link) 5%, transparent); }
 .fate { white-space: nowrap; } .kept, .correct { color: var(--good); } .dropped, .wrong, .unparsed { color: var(--bad); } .soft, .undecided { color: var(--soft); }
@@ -36,6 +36,8 @@ details { border-top: 1px solid var(--line); padding: .35rem 0; } summary { curs
 details pre { margin: .4rem 0 .5rem 1.1rem; } .pager { display: flex; gap: 1rem; align-items: baseline; margin: .8rem 0; font-size: .9rem; } bdi { unicode-bidi: isolate; }
 .c0 { background: #4477aa; } .c1 { background: #cc8963; } .c2 { background: #55a868; } .c3 { background: #c44e52; } .c4 { background: #8172b3; } .c5 { background: #937860; }
 .c6 { background: #da8bc3; } .c7 { background: #7f8c3d; } .none { background: repeating-linear-gradient(45deg, var(--line) 0 3px, var(--card) 3px 6px); }
+@media (max-width: 46rem) { tr { display: flex; flex-wrap: wrap; border-bottom: 1px solid var(--line); } tr:has(th) { display: none; }
+  td { border: 0; padding: .15rem .6rem; } td.tight { width: auto; } td.text { flex: 1 0 100%; } input[type=search] { min-width: 0; width: 100%; } .keys { display: none; } }
 """
 
 KEYS = """

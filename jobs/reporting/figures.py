@@ -137,7 +137,7 @@ def agreement(findings: Findings) -> "Figure | None":
         )
     top = max(ax.get_ylim()[1] for ax in panels)
     for ax in panels:
-        ax.set_ylim(0, top)
+        ax.set_ylim(0, 1.05 * top)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 

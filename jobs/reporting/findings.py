@@ -232,12 +232,12 @@ def _funnel(run: Run, stages: Sequence[StageFindings], votes: Votes | None) -> l
 
 
 def _training(run: Run) -> tuple[dict[int, dict[int, dict[str, float]]], dict[int, dict[str, float]]]:
-    """Optimizer steps and phases of each round; of a step that two attempts report, the later one is part of the policy."""
+    """Optimizer steps of each round, and phases of its training; of a step that two attempts report, the later one is part of the policy."""
     latest: dict[tuple[int, int], float] = {}
     taught: dict[int, dict[int, dict[str, float]]] = {}
     phases: dict[int, dict[str, float]] = {}
     for event in read_events(run.root / "events"):
-        if event["kind"] == "phase":
+        if event["kind"] == "phase" and event["stage"] == "train":
             phases.setdefault(event["round"], {})[event["name"]] = event["seconds"]
         if event["kind"] == "step" and event["time"] >= latest.get((event["round"], event["step"]), 0.0):
             latest[event["round"], event["step"]] = event["time"]

@@ -11,8 +11,9 @@ from jobs.costs.ledger import cost_blocks
 from jobs.reporting.figures import Picture
 from jobs.reporting.findings import SIGNIFICANCE, Benchmark, Comparison, Findings, RoundFindings
 from jobs.reporting.harvest import Example
-from jobs.reporting.render import Block, Code, Heading, Paragraph, Table, visible
-from jobs.reporting.vitals import vital_blocks
+from jobs.reporting.render import Block, Code, Heading, Paragraph, Table
+from jobs.reporting.visible import visible
+from jobs.reporting.vitals import halt, vital_blocks
 
 MAX_CLASSES = 6
 MAX_EXAMPLE_ROUNDS = 12
@@ -23,7 +24,7 @@ def page(findings: Findings, pictures: Sequence[Picture]) -> list[Block]:
     """The whole report of a run."""
     plots = {p.name: p for p in pictures}
     blocks: list[Block] = [Paragraph(headline(findings), "lead")]
-    blocks += [Paragraph(w, "lead") for w in warnings(findings)]
+    blocks += [Paragraph(w, "lead") for w in (*halt(findings.run), *warnings(findings))]
     blocks += [Paragraph(f"Missing: {sentence}", "note") for sentence in findings.missing]
     for title, plot, tables in (
         ("Scores", ("score",), _score_tables(findings)),

@@ -1,12 +1,11 @@
 """Blocks of a page to HTML and Markdown. The only place where text becomes markup, so the only place where it is escaped, all of it.
 
-Text may come from a model: control characters, bidirectional marks and the like are shown as escapes, and long text is cut.
+Text may come from a model: what is not to be shown as it is goes through `visible` first.
 """
 
 import base64
 import html
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
@@ -15,10 +14,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from jobs.reporting.figures import Picture
+from jobs.reporting.visible import MAX_LONG, visible, visible_lines
 
-MAX_TEXT = 300
-MAX_CODE = 50_000
-MAX_ACCENTS = 2
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~$&!:@])")
 _WWW = re.compile(r"www\.", re.IGNORECASE)
 STYLE = """
@@ -61,35 +58,6 @@ class Code:
 Block = Heading | Paragraph | Table | Code | Picture
 
 
-def visible(text: str, limit: int = MAX_TEXT) -> str:
-    """One line of harmless characters: what would not show, or would move its surroundings, becomes an escape; long text is cut and says so."""
-    shown = "".join(_character(c) for c in _few_accents(text[:limit]))
-    return shown if len(text) <= limit else f"{shown} ... ({len(text) - limit:,} more characters)"
-
-
-def _character(c: str) -> str:
-    if c in "\n\t\r":
-        return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}[c]
-    if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
-        return c
-    return f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}" if ord(c) < 65536 else f"\\U{ord(c):08x}"
-
-
-def _few_accents(text: str) -> str:
-    """Without the combining marks beyond the second on one letter, which would climb over the lines above."""
-    kept, accents = [], 0
-    for c in text:
-        accents = accents + 1 if unicodedata.category(c) in ("Mn", "Me") else 0
-        if accents <= MAX_ACCENTS:
-            kept.append(c)
-    return "".join(kept)
-
-
-def _lines(text: str) -> str:
-    """Code keeps its line breaks, and nothing else that is not shown."""
-    return "\n".join(visible(line, MAX_CODE) for line in text[:MAX_CODE].split("\n"))
-
-
 def to_html(title: str, blocks: Sequence[Block]) -> str:
     """A page that needs nothing but itself and may run nothing: its policy forbids scripts and the network."""
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -100,7 +68,7 @@ def to_html(title: str, blocks: Sequence[Block]) -> str:
 
 
 def _h(text: str) -> str:
-    return html.escape(visible(text, MAX_CODE))
+    return html.escape(visible(text, MAX_LONG))
 
 
 def _html(block: Block) -> str:
@@ -112,7 +80,7 @@ def _html(block: Block) -> str:
         case Table():
             return _html_table(block)
         case Code(text):
-            return f"<pre>{html.escape(_lines(text))}</pre>"
+            return f"<pre>{html.escape(visible_lines(text))}</pre>"
         case Picture():
             data = base64.b64encode(block.svg).decode("ascii")
             image = f'<img alt="{_h(block.title)}" src="data:image/svg+xml;base64,{data}">'
@@ -131,7 +99,7 @@ def _html_table(table: Table) -> str:
 
 def to_terminal(table: Table, caption: str) -> RichTable:
     """A table for a terminal. Text objects throughout: nothing in a name or a figure is taken for markup."""
-    shown = RichTable(box=None, pad_edge=False, caption=Text(visible(caption, MAX_CODE)), caption_justify="left")
+    shown = RichTable(box=None, pad_edge=False, caption=Text(visible(caption, MAX_LONG)), caption_justify="left")
     for i, name in enumerate(table.header):
         shown.add_column(Text(visible(name)), justify="right" if i in table.numeric else "left")
     for cells in table.rows:
@@ -146,7 +114,7 @@ def to_markdown(title: str, blocks: Sequence[Block]) -> str:
 
 
 def _m(text: str) -> str:
-    return _WWW.sub(lambda m: m.group()[:3] + "\\.", _MARKDOWN.sub(r"\\\1", visible(text, MAX_CODE)))
+    return _WWW.sub(lambda m: m.group()[:3] + "\\.", _MARKDOWN.sub(r"\\\1", visible(text, MAX_LONG)))
 
 
 def _markdown(block: Block) -> str:
@@ -160,7 +128,7 @@ def _markdown(block: Block) -> str:
             lines = [[_m(c) for c in block.header], rule] + [[_m(c) for c in r] for r in block.rows]
             return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
         case Code(text):
-            shown = _lines(text)
+            shown = visible_lines(text)
             fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", shown)), default=0))
             return f"{fence}\n{shown}\n{fence}"
         case Picture():

@@ -17,6 +17,8 @@ from jobs.reporting.vitals import vital_facts
 from serl.files import write_atomic
 from serl.rundir import Run
 
+BEST = "best_on_validation"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -95,7 +97,7 @@ def _scores(r: RoundFindings) -> Iterator[Row]:
 def _hygiene(findings: Findings) -> Iterator[Row]:
     """The best round by validation, and overlaps: of seeds with round 0, of instructions with the last round that has any."""
     if findings.chosen:
-        yield Row(round=findings.chosen.round, benchmark="", metric="best_on_validation", value=1.0)
+        yield Row(round=findings.chosen.round, benchmark="", metric=BEST, value=1.0)
     last = max((r.round for r in findings.rounds if r.counts("curate")), default=0)
     for o in findings.overlap.overlaps:
         for kind, n in (("exact", o.shared.exact_ours), ("13_words", o.shared.runs_ours)):

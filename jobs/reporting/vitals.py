@@ -14,10 +14,11 @@ from serl.checkup import Checkup, accepted, checkups, halted, message
 from serl.rundir import Run
 
 HEADER = (
-    "round", "anchors right", "conviction", "anchors agree", "agreement", "margin", "entropy", "monotony", "no vote", "length", "kept",
-    "duplicates", "verdict",
+    "round", "verdict", "anchors right", "conviction", "anchors agree", "agreement", "margin", "entropy", "monotony", "no vote", "length", "kept",
+    "duplicates",
 )  # fmt: skip
 ON_A_TERMINAL = ("round", "anchors right", "conviction", "agreement", "no vote", "length", "verdict")
+VERDICT = HEADER.index("verdict")
 NOTE = (
     "Measured on the answers that a round's training starts from, so round r is about policy r-1 and round 1 about the base model. Anchors right: "
     "the share whose majority is right, a vote without a winner counted as wrong. Conviction: the mean lead of their majorities, negative where they "
@@ -38,26 +39,31 @@ def _row(run: Run, checkup: Checkup) -> list[str]:
     figures = [f"{x:.3f}" for x in (v.agreement, v.margin, v.entropy, v.monotony, v.silent)]
     lead = f"{v.conviction:+.3f}" if v.conviction is not None else ""
     agree = f"{v.anchor_agreement:.3f}" if v.leads else ""
-    return [str(v.round), accuracy, lead, agree, *figures, f"{v.length:.1f}", f"{v.kept:.3f}", known, _verdict(run, checkup)]
+    return [str(v.round), _verdict(run, checkup), accuracy, lead, agree, *figures, f"{v.length:.1f}", f"{v.kept:.3f}", known]
 
 
 def _verdict(run: Run, checkup: Checkup) -> str:
     if not checkup.alarms:
-        return ""
+        return "go"
     rules = ", ".join(f"{a.rule}: {a.action}" for a in checkup.alarms)
     return f"{rules}, accepted" if checkup.verdict != "go" and accepted(run, checkup.vitals.round) else rules
 
 
 def alarm_sentences(run: Run, found: Sequence[Checkup]) -> list[str]:
-    """What fired, in order; the last sentence says why the run is halted, if it is."""
+    """What fired, in order, but for what halts the run now, which `halt` tells."""
     waiting = halted(run, found)
-    said = [
+    return [
         f"round {c.vitals.round}, policy {c.vitals.round - 1}: {a.sentence} ({_fate(run, c, a.action)})"
         for c in found
-        if c is not waiting
         for a in c.alarms
+        if c is not waiting or a.action == "warn"
     ]
-    return said + ([f"{run.root.name} is {message(run, waiting)}"] if waiting else [])
+
+
+def halt(run: Run) -> list[str]:
+    """Why the run is halted and what a person can do, if it is: to be read before any figure."""
+    waiting = halted(run)
+    return [f"{run.root.name} is {message(run, waiting)}"] if waiting else []
 
 
 def _fate(run: Run, checkup: Checkup, action: str) -> str:
@@ -69,13 +75,13 @@ def vital_blocks(run: Run) -> list[Block]:
     found = checkups(run)
     if not found:
         return []
-    alarms: list[Block] = [Paragraph(sentence) for sentence in alarm_sentences(run, found)]
-    table = Table(header=HEADER, rows=vital_rows(run, found), numeric=frozenset(range(len(HEADER) - 1)))
+    alarms: list[Block] = [Paragraph(sentence) for sentence in (*alarm_sentences(run, found), *halt(run))]
+    table = Table(header=HEADER, rows=vital_rows(run, found), numeric=frozenset(range(len(HEADER))) - {VERDICT})
     return [Heading("Self-play safety"), *(alarms or [Paragraph("No rule fired.")]), table, Paragraph(NOTE, "note")]
 
 
-def status_lines(run: Run, told: str) -> list[RenderableType]:
-    """What status adds: a table of the vitals, and what fired unless it was `told` already."""
+def status_lines(run: Run) -> list[RenderableType]:
+    """What status adds: a table of the vitals, and what fired; why the run is halted it says itself."""
     found = checkups(run)
     if not found:
         return []
@@ -85,8 +91,7 @@ def status_lines(run: Run, told: str) -> list[RenderableType]:
         table.add_column(name, justify="left" if name == "verdict" else "right", no_wrap=name != "verdict")
     for row in vital_rows(run, found):
         table.add_row(*(row[i] for i in shown))
-    sentences = [s for s in alarm_sentences(run, found) if s.removeprefix(f"{run.root.name} is ") not in told]
-    return [table, *(Text(s, style="red") for s in sentences)]
+    return [table, *(Text(s, style="red") for s in alarm_sentences(run, found))]
 
 
 def vital_facts(run: Run) -> list[dict]:

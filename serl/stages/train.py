@@ -230,7 +230,7 @@ def _teach(work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, lesson:
 
 
 def _recorder(work: Work, ranks: Ranks, step: int) -> Callable[[StepStats], None]:
-    """Rank 0 writes each step to the events and TensorBoard; `purge_step` hides what an earlier attempt drew beyond its last checkpoint."""
+    """Rank 0 writes each step to the events and TensorBoard; `purge_step` hides what earlier attempts drew beyond the checkpoint, if any."""
     if not ranks.first:
         return lambda stats: None
     before = _steps_before(work.run, work.shard.round)

@@ -143,6 +143,15 @@ def test_pages_end_where_the_rows_do(server):
     assert "Nothing here fits" in get(server, "groups?round=1&q=nosuchtext")
 
 
+def test_an_empty_list_says_why_and_a_partial_one_that_more_comes(server, made):
+    assert "This round has none." in get(server, "groups?round=0")
+    assert "None is done yet." in get(server, "groups?round=2") and "None is done yet." in get(server, "responses?round=3")
+    publish(made, 2, "respond", 1, groups_to_parquet([group("only", [0] * 8, question=" \n ")]), {})
+    partial = get(server, "groups?round=2")
+    assert "1 found, and the round is not done yet" in partial and ">(blank)</a>" in partial, "a blank question can be opened too"
+    assert "not done yet" not in get(server, "groups?round=1")
+
+
 @pytest.mark.parametrize(
     "address", ["groups?round=99", "groups?round=x", "group?round=1&at=5000", "groups?low=much", "groups?page=-1", "group?at=1e3"]
 )

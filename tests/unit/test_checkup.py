@@ -1,11 +1,13 @@
 """The look before a round's training: what is recorded, when it halts a run, and how a person lets it go on."""
 
+import html
 import json
 from types import SimpleNamespace
 
 import pytest
 from report_run import do_curate, do_propose, do_respond, do_train, group, make_run
 
+from jobs import report, status
 from jobs.reporting.vitals import alarm_sentences, vital_blocks, vital_facts
 from jobs.task import EXIT_REQUEUE, Gate, Task, failures, wish_path
 from serl.checkup import Unsafe, accept, accepted, checkups, halted, read_checkup, refusal
@@ -101,13 +103,21 @@ def test_what_is_switched_off_or_only_warns_halts_nothing(tmp_path, small_tree):
     assert any("a warning" in s for s in alarm_sentences(quiet, checkups(quiet)))
 
 
-def test_a_run_says_in_its_report_what_fired(run):
+def test_a_run_says_in_its_report_what_fired(run, capsys):
     assert vital_blocks(run) == []
     for r in (1, 2, 3):
         look(run, r)
     blocks = vital_blocks(run)
     assert "stopped by safety before round 3 trains" in blocks[1].text
-    assert [row[0] for row in blocks[2].rows] == ["1", "2", "3"] and blocks[2].rows[2][1] == f"0.200 ({NUM_ANCHORS})"
+    told = report.body([str(run.root)]).fields["halted"]
+    assert told == blocks[1].text and capsys.readouterr().out.count(told) == 1
+    assert blocks[1].text in html.unescape((run.root / "report.html").read_text().partition("<h2>")[0]), "before any figure"
+    status.body([run.root.name, "--data", str(run.data_root)])
+    assert capsys.readouterr().out.count("stopped by safety") == 1
+    assert [row[0] for row in blocks[2].rows] == ["1", "2", "3"] and blocks[2].rows[2][1:3] == [
+        "accuracy: stop, conviction: stop",
+        f"0.200 ({NUM_ANCHORS})",
+    ]
 
 
 def halt(run, tmp_path, verdict: str, **changes):

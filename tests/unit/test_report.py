@@ -18,8 +18,10 @@ from rich.console import Console
 from jobs.report import write_report
 from jobs.reporting import pages, scalars
 from jobs.reporting.findings import gather
-from jobs.reporting.render import Code, Heading, Paragraph, Table, to_html, to_markdown, visible
+from jobs.reporting.render import Code, Heading, Paragraph, Table, to_html, to_markdown
+from jobs.reporting.visible import visible
 from serl.config import RunConfig
+from serl.events import Events
 from serl.rundir import Run
 
 REPO = Path(__file__).resolve().parents[2]
@@ -101,6 +103,9 @@ def test_a_finished_run_gets_a_page_that_needs_nothing_but_itself(run):
 def test_the_csv_is_tidy_and_holds_the_scores_with_their_intervals(run):
     do_round(run, 0)
     do_round(run, 1)
+    Events(run.root / "events", "respond-r001-00000-a-0", stage="respond", round=1, shard=0).add(
+        "phase", name="respond part 7", seconds=2.0
+    )
     paths, _ = write_report(run)
     rows = csv_rows(paths.csv)
     assert list(rows[0]) == ["round", "benchmark", "metric", "value", "stderr", "low", "high", "n"]
@@ -118,6 +123,9 @@ def test_the_csv_is_tidy_and_holds_the_scores_with_their_intervals(run):
         "mismatch_kl",
         "seconds/train",
     } <= metrics
+    assert {m for m in metrics if m.startswith("seconds/train/")} == {"seconds/train/steps"}, (
+        "the phases of training, and of no other stage"
+    )
 
 
 @pytest.mark.parametrize("done", range(4))

@@ -1,12 +1,16 @@
 """What state a run is said to be in, and how long it will take, whoever is at work on it."""
 
+import os
+import sys
+
 import pytest
 from report_run import do_score, make_run
 from rich.console import Console
 
+from jobs import command, status
 from jobs import state as states
-from jobs import status
-from jobs.progress import Going, StageState, run_eta_s, span
+from jobs.local import ShardFailed
+from jobs.progress import Going, Look, StageState, run_eta_s, span, told
 from jobs.queue import Journal, Queued, SlurmError, Submission
 from jobs.runs import claim
 from jobs.state import Looks, activities
@@ -70,6 +74,24 @@ def test_a_silent_controller_hides_the_queue_and_nothing_else(submitted, monkeyp
     assert "the queue is unknown: squeue: no answer" in capsys.readouterr().out
 
 
+def test_no_reason_log_or_message_can_write_to_the_terminal_by_itself(run, capsys, monkeypatch):
+    """An exception may quote what a model wrote: colours, a window's title, a screen wiped, text turned around."""
+    evil = "ValueError: \x1b[2J\x1b]0;title\x07 [bold]x[/bold] \u202e\nsecond line"
+    record_failure(run, run.shards(1, "propose")[0], "1-0", evil, "")
+    assert status.body(["small", "--data", str(run.data_root)]) == 0
+    monkeypatch.setattr(sys, "argv", ["jobs/verb.py"])
+
+    def fail(argv):
+        raise ShardFailed(evil)
+
+    with pytest.raises(SystemExit):
+        command.main(fail)
+    said = capsys.readouterr()
+    for text in (said.out, said.err):
+        assert "ValueError: \\x1b[2J\\x1b]0;title\\x07 [bold]x[/bold] \\u202e\nsecond line" in text
+        assert not set(text) & set("\x1b\x07\u202e")
+
+
 def stage(name: str, done: int, total: int, seconds: float = 0.0, *going: Going) -> StageState:
     return StageState(name=name, shards_done=done, num_shards=total, going=going, seconds=seconds, counts={})
 
@@ -86,10 +108,42 @@ def test_lengths_of_time_read_well():
     assert [span(s) for s in (None, 0.4, 59.6, 61, 3599.9, 7322)] == ["", "0 s", "1 min 00 s", "1 min 01 s", "1 h 00 min", "2 h 02 min"]
 
 
-def test_a_narrow_terminal_keeps_the_columns_that_matter(run, monkeypatch):
-    console = Console(width=80, record=True)
-    console.print(
-        status.status_table([stage("r001-respond", 12, 300, 0.0, Going(done=5, total=64, unit="questions", started=0.0, last=2.0))], 2.0)
+@pytest.mark.parametrize("width", [80, 200])
+def test_however_many_shards_are_at_work_no_column_of_figures_is_cut(width):
+    """Twelve of 128 shards at work, each told apart, once pushed shards, rate and time out of any terminal."""
+    many = [Going(done=5 + i, total=1400, unit="answers", started=0.0, last=2.0) for i in range(12)]
+    late = Going(done=0, total=0, unit="", started=0.0, last=0.0)
+    console = Console(width=width, record=True)
+    console.print(status.status_table([stage("r001-respond", 12, 128, 0.0, *many, late), stage("r001-train", 1, 1, 75.0)], 2.0))
+    header, first, second = console.export_text().splitlines()
+    assert header.split()[:5] == ["job", "shards", "rate", "took,", "left"]
+    assert first.split()[:3] == ["r001-respond", "12/128", "#"] and "63.0/s  9 min 18 s  126/16800 answers" in first
+    assert "starting" in first or width == 80
+    assert "1/1  ##########          1 min 15 s" in second
+
+
+def test_a_line_that_a_crash_tore_costs_no_more_than_itself(run):
+    """A full disk leaves half a line, and what is written after it stands on the same one."""
+    folder = run.root / "events"
+    whole = '{"time": %d, "kind": "progress", "done": %d, "total": 10, "unit": "answers"}\n'
+    (folder / "propose-r001-00000-1-0-0.jsonl").write_text(
+        "".join(whole % (n, n) for n in (1, 2)) + '{"time": 3, "ki' + whole % (3, 3) + "7\n"
     )
-    said = console.export_text()
-    assert "r001-respond" in said and "12/300" in said and "5/64 questions" in said and "2.5/s" in said
+    (going,) = Look(run)()[0].going
+    assert (going.done, going.started, going.last) == (2, 1, 2)
+
+
+def test_the_newest_attempt_is_the_one_that_is_shown(run):
+    folder = run.root / "events"
+    for age, (attempt, done) in enumerate({"1-1": 4, "1-0": 9}.items()):
+        path = folder / f"propose-r001-00000-{attempt}-0.jsonl"
+        path.write_text(f'{{"time": 1, "kind": "progress", "done": {done}, "total": 10, "unit": "answers"}}\n')
+        os.utime(path, (100 - age, 100 - age))
+    assert [g.done for g in Look(run)()[0].going] == [4] and Look(run)(live=False)[0].going == ()
+
+
+def test_counts_are_read_without_exponents():
+    assert (
+        told({"tokens": 1337520.0, "kept_share": 0.25, "mismatch_kl": 1.25e-5}) == "tokens 1,337,520, kept share 0.25, mismatch kl 1.25e-05"
+    )
+    assert told({"loss": float("nan"), "clip": float("inf")}) == "loss nan, clip inf"

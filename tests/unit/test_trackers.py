@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import pytest
 from report_run import do_round, do_score, make_run
 
-from jobs import trackers
+from jobs import report, trackers
+from jobs.cluster import Slurm
+from jobs.slurm import freeze_cluster
 from jobs.trackers import check, mirror
 from serl.rundir import Run
 
@@ -65,7 +67,20 @@ def test_a_round_is_sent_once_and_only_when_it_is_done(made, wandb):
     assert mirror(made, ["wandb"]) == ["wandb: nothing new"]
     assert [step for step, _ in wandb.logged] == [0] and wandb.logged[0][1]["score/sums/pass_at_1"] > 0
     (options,) = wandb.inits
-    assert (options["id"], options["mode"], options["resume"]) == (made.digest, "offline", "allow") and wandb.finished == 1
+    assert (options["id"], options["mode"], options["resume"]) == (trackers.identity(made), "offline", "allow") and wandb.finished == 1
+
+
+def test_the_same_configuration_with_other_code_is_another_run(made, tmp_path):
+    """Else a run that is launched again after a fix would be shown with the figures of the old one."""
+    again = Run.create(tmp_path / "again" / "runs" / "made-up", made.config, "another commit")
+    assert again.digest == made.digest and trackers.identity(again) != trackers.identity(made) == trackers.identity(Run.open(made.root))
+
+
+def test_a_run_on_slurm_is_mirrored_by_its_report_wherever_its_own_cluster_file_says(made, wandb, capsys):
+    """`jobs.report RUN` knows no cluster; the run does."""
+    freeze_cluster(made, Slurm(data="data", trackers=("wandb",)))
+    told = report.body([str(made.root)])
+    assert "1 rounds written" in told.fields["trackers"][0] and [step for step, _ in wandb.logged] == [0]
 
 
 def test_a_service_that_fails_fails_nothing_and_is_tried_again(made, wandb):

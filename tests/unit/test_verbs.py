@@ -2,7 +2,9 @@
 
 import copy
 import importlib
+import io
 import json
+import math
 import os
 import re
 import shutil
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from report_run import do_round, make_run
+from rich.console import Console
 
 from jobs import command, completion
 from jobs.command import Answer
@@ -129,6 +132,52 @@ def test_exit_codes_are_as_documented(outcome, code, flags, monkeypatch, capsys)
     assert f"\n    {code} " in command.__doc__
 
 
+def test_with_json_a_defect_of_ours_is_an_object_too_and_figures_that_are_none_are_null(monkeypatch, capsys):
+    def body(argv):
+        if argv[0] == "broken":
+            raise KeyError("a defect")
+        return Answer(fields={"kl": float("nan"), "stages": [{"z": (-math.inf, 0.5)}]})
+
+    for word, code in (("broken", 1), ("diverged", 0)):
+        monkeypatch.setattr(sys, "argv", ["jobs/verb.py", word, "--json"])
+        with pytest.raises(SystemExit) as e:
+            command.main(body)
+        said = capsys.readouterr()
+        told = json.loads(said.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+        assert told["exit"] == e.value.code == code
+        assert (
+            ("KeyError" in told["error"] and "Traceback" in said.err)
+            if code
+            else (told["kl"], told["stages"]) == (None, [{"z": [None, 0.5]}])
+        )
+
+
+def test_what_nobody_reads_or_can_be_written_ends_a_verb_without_a_traceback():
+    call = [sys.executable, "-c", "from jobs.command import Answer, main; main(lambda argv: Answer(fields={'a': 1}))", "--json"]
+    with open("/dev/full", "w", encoding="ascii") as full:
+        unwritten = subprocess.Popen(call, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    unread = subprocess.Popen(call, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    unread.stdout.close()
+    assert (unread.stderr.read(), unread.wait()) == ("", 1)
+    assert (unwritten.stderr.read(), unwritten.wait()) == ("input/output: No space left on device\n", 1)
+
+
+def test_a_character_that_the_terminal_lacks_ends_nothing(monkeypatch):
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    monkeypatch.setattr(sys, "argv", ["jobs/verb.py"])
+    with pytest.raises(SystemExit) as e:
+        command.main(lambda argv: Console().print("0.5±0.1") or 0)
+    narrow.flush()
+    assert (e.value.code, narrow.buffer.getvalue()) == (0, b"0.5?0.1\n")
+
+
+def test_a_shortened_option_is_refused(made, capsys, monkeypatch):
+    """--js once switched JSON on for the verb and not for what prints it, so that nothing was said at all."""
+    code, out, err = run_verb(capsys, monkeypatch, "status", "--js", "--data", str(made.data_root))
+    assert code == 2 and not out and "unrecognized arguments: --js" in err
+
+
 def test_help_says_the_exit_codes_and_what_json_is(capsys):
     with pytest.raises(SystemExit):
         command.parser("gc", "x").parse_args(["--help"])
@@ -181,6 +230,15 @@ def test_bash_completes_verbs_runs_files_stages_keys_and_values(shell, made):
     assert set(keys) == {"train.objective.kind=", "train.objective.kl=", "train.objective.clip="}
     assert (value, begun) == (["reinforce_pp", "rloo", "grpo"], ["scratch"])
     assert {"lab", "local"} <= set(clusters) and (sweeps, options, after) == (["wide"], ["--keep-checkpoints"], ["made-up"])
+
+
+def test_zsh_whose_words_hold_the_equals_sign_completes_values_too(shell, made):
+    whole, all_values, nothing = complete(
+        shell, made.data_root, "python|-m|jobs.launch|x.yaml|train.objective.kind=g", "python|-m|jobs.launch|x.yaml|seed=1|base.kind=", "python|-m|jobs.launch|x.yaml|seed=1",
+    )  # fmt: skip
+    assert (whole, nothing) == (["train.objective.kind=grpo"], []) and "base.kind=scratch" in all_values
+    script = completion.script("zsh")
+    assert "complete -o nospace -o default -F _serl_spaced" in script and "complete -o bashdefault" not in script
 
 
 def test_other_python_commands_are_left_to_the_shell(shell, tmp_path):
