@@ -44,6 +44,7 @@ class Chaos:
     trial: Trial
     lab: Lab
     rng: random.Random
+    others: tuple[str, ...]  # how those who take nodes away are charged: a window is ours alone
     seen: Counter[str] = field(default_factory=Counter)
     warned: set[Path] = field(default_factory=set)  # event files of attempts at work on a node that was taken away
     struck: set[Path] = field(default_factory=set)  # those of them that had not left yet when the next accident came
@@ -60,7 +61,7 @@ class Chaos:
             if node in nodes_of(other):
                 attempts = (self.trial.run.root / "events").glob(f"*-{other.id}-{_restarts(other.id)}-0.jsonl")
                 self.warned |= {events for events in attempts if not ended(events)}
-        preempt(node)
+        preempt(node, *self.others)
         return True
 
     def requeued(self) -> bool:
@@ -199,10 +200,11 @@ def main() -> None:
     try:
         if args.window:
             limit_jobs(args.window)
+        others = ("--account=others",) if args.window else ()
         calm, chaotic = new_trial(folder / "calm", config=CONFIG), new_trial(folder / "chaos", config=CONFIG, cluster=LIMITED, setup=SETUP)
         calm.submit()
         expected = calm.finish()
-        chaos = Chaos(chaotic, lab, random.Random(args.seed))
+        chaos = Chaos(chaotic, lab, random.Random(args.seed), others)
         begun = time.monotonic()
         chaotic.submit()
         disturb(chaos, args.events)
@@ -218,9 +220,10 @@ def main() -> None:
 
 def limit_jobs(number: int) -> None:
     me = slurm("id", "-un").strip()
-    slurm("sacctmgr", "-i", "add", "account", "serl")
-    slurm("sacctmgr", "-i", "add", "user", me, "account=serl")
-    slurm("sacctmgr", "-i", "modify", "user", me, "set", f"MaxSubmitJobs={number}")
+    for account in ("serl", "others"):  # the first one is the default
+        slurm("sacctmgr", "-i", "add", "account", account)
+        slurm("sacctmgr", "-i", "add", "user", me, f"account={account}")
+    slurm("sacctmgr", "-i", "modify", "user", me, "where", "account=serl", "set", f"MaxSubmitJobs={number}")
 
 
 def report(chaos: Chaos, calm: Trial, seconds: float) -> None:
