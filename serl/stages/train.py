@@ -113,6 +113,7 @@ def _reinforce(work: Work, ranks: Ranks) -> None:
     trainer = Trainer(lm, settings, ranks=ranks, horizon=max(1, len(batches)), seed=config.seed * 1000 + round, temperature=temperature)
     counts: dict[str, float] = {f"groups_{name}": n for name, n in fates.items()} | {"samples": len(samples)}
     if samples:
+        _safe_point(work, ranks)
         work.phase("log-probabilities")
         logp = _log_probabilities(work, ranks, attempt, trainer, samples, kept)
         gap = mismatch(logp.old_T, logp.behaviour_T)
@@ -183,6 +184,7 @@ def _npy(array: np.ndarray) -> bytes:
 def _teach(work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, lesson: Lesson, *, checkpoint_every: int) -> None:
     """Every optimizer step that no checkpoint holds yet; leaves at a step boundary, all ranks together, when any was asked to."""
     checkpoints = attempt.folder / f"checkpoints.{attempt.key}"
+    _safe_point(work, ranks)
     work.phase("resume")
     resumed = trainer.load(checkpoints)
     if resumed:
@@ -208,6 +210,12 @@ def _teach(work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, lesson:
         if ranks.first:
             work.progress(stats.step, len(lesson.batches), "steps")
     work.events.add("phase", name="steps", seconds=round(time.monotonic() - start, 3))
+
+
+def _safe_point(work: Work, ranks: Ranks) -> None:
+    """Between two long phases nothing is in flight: all ranks leave here together, if any was asked to."""
+    if ranks.any(work.stop.due()):
+        raise Preempted
 
 
 def _recorder(work: Work, ranks: Ranks, step: int) -> Callable[[StepStats], None]:
