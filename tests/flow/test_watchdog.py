@@ -22,7 +22,16 @@ HERE = socket.gethostname()
 def post_of(out: Path, rank: int, size: int, hang_s: float) -> Post:
     events = Events(out / "events", f"train-{rank}")
     return Post(
-        folder=out, suspects=out / "suspects", events=events, job="7_1", attempt="7_1-0", rank=rank, size=size, hang_s=hang_s, beat_s=0.2
+        folder=out,
+        suspects=out / "suspects",
+        events=events,
+        job="7_1",
+        attempt="7_1-0",
+        rank=rank,
+        size=size,
+        hang_s=hang_s,
+        host=HERE,
+        beat_s=0.2,
     )
 
 
