@@ -175,7 +175,7 @@ def check_charge(site: Site, asked: Resources, stages: str) -> Iterator[Check]:
     usable = [
         a
         for a in site.associations
-        if asked.account in (None, a.account) and a.partition in ("", asked.partition or site.default_partition)
+        if asked.account in (None, a.account) and a.partition in ("", *(asked.partition or site.default_partition or "").split(","))
     ]
     allowed = sorted({q for a in usable for q in a.qos})
     if asked.qos is not None and asked.qos not in allowed:

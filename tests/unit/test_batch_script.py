@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobs import queue, state
-from jobs.batch import outside_any_job
+from jobs.batch import by_the_script
 from jobs.cluster import Stragglers
 from jobs.plan import plan
 from jobs.queue import Journal, Queued, Submission, at_work
@@ -90,19 +90,21 @@ def test_what_a_job_submits_inherits_the_launchers_environment_and_not_the_jobs(
         deadline = time.monotonic() + 10
         while b"sleep" not in Path(f"/proc/{shell.pid}/cmdline").read_bytes():
             assert time.monotonic() < deadline
-        with outside_any_job():
+        with by_the_script():
             assert dict(os.environ) == {"SLURM_CONF": "/etc/lab.conf", "MINE": "1", "PATH": "/bin"}
         assert os.environ["VLLM_CACHE_ROOT"] == "/tmp/job-7"
         os.environ["SERL_SHELL"] = "0"
-        with outside_any_job():
+        with by_the_script():
             assert "SLURM_JOB_ID" not in os.environ and os.environ["SLURM_CONF"] == "/etc/lab.conf", "elsewhere than on the script's node"
     finally:
         shell.kill()
         shell.wait()
         os.environ.clear()
         os.environ.update(before)
-    with outside_any_job():
-        assert dict(os.environ) == before, "at the login node nothing changes"
+    os.environ |= {"SBATCH_PARTITION": "gpu", "SBATCH_NO_REQUEUE": "1"}
+    with by_the_script():
+        assert dict(os.environ) == before, "at the login node, only what would go over the script's own lines"
+    assert os.environ.pop("SBATCH_PARTITION") and os.environ.pop("SBATCH_NO_REQUEUE")
 
 
 def test_status_asks_slurm_once_for_one_run_and_once_for_all(run, cluster, fake, small_tree, monkeypatch):  # noqa: F811
@@ -132,7 +134,15 @@ def test_stragglers_are_what_is_beyond_the_median_of_enough_siblings():
 
 
 def test_elapsed_times_are_read_as_slurm_writes_them():
-    assert [queue._seconds(t) for t in ("0:05", "12:00", "1:00:01", "2-03:04:05", "3-00:00:00")] == [5, 720, 3601, 183845, 259200]
+    assert [queue.seconds(t) for t in ("0:05", "12:00", "1:00:01", "2-03:04:05", "3-00:00:00", "INVALID", "")] == [
+        5,
+        720,
+        3601,
+        183845,
+        259200,
+        0,
+        0,
+    ]
 
 
 def test_a_spare_counts_as_the_shards_job_only_where_the_first_is_gone(tmp_path):

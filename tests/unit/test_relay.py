@@ -4,6 +4,7 @@ import json
 import os
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -205,7 +206,9 @@ def test_the_relays_script_asks_for_little_and_comes_back_with_what_to_wait_for(
         "--requeue",
     ):
         assert f"#SBATCH {line}\n" in text, line
-    assert "gpus" not in text and "module load cuda" in text
+    assert "gpus" not in text and "module load cuda" in text and "#SBATCH --time=60\n" in text
+    short = cluster.model_copy(update={"time_min": 20})
+    assert "#SBATCH --time=20\n" in replace(relay, cluster=short).text("TOKEN", None), "a partition of 30 minutes would never start it"
     assert f"/env/bin/python -u -m jobs.relay '/data/my runs/small' {tmp_path}/logs/relay/TOKEN/after-$me\n" in text
     assert text.index("scontrol $how $me") < text.index(f"scontrol update JobId=$me $(cat {tmp_path}/logs/relay/TOKEN/after-$me)")
     assert json.loads(text.split("--comment='")[1].split("'")[0]) == {"run": "small", "stage": "relay", "token": "TOKEN"}

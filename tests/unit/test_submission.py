@@ -15,12 +15,12 @@ from submitit.core.job_environment import SignalHandler
 from submitit.core.utils import DelayedSubmission, JobPaths, UncompletedJobError
 from submitit.slurm.slurm import SlurmJobEnvironment, _make_sbatch_string
 
-from jobs.batch import sbatch_text
+from jobs.batch import PREVIEW, log_folder, sbatch_text
 from jobs.cluster import Slurm
 from jobs.plan import plan
-from jobs.queue import Journal, Queued, Submission, _parse_queue, at_work, max_array_size
+from jobs.queue import Journal, Queued, SlurmError, Submission, _parse_queue, ask_slurm, at_work, max_array_size
 from jobs.slurm import cancel, live, sort_queue, submit_missing
-from jobs.task import EXIT_REQUEUE, Gate, Task, failure, fruitless, record_failure, tries_path
+from jobs.task import EXIT_REQUEUE, Gate, Task, _node, failure, fruitless, record_failure, tries_path
 from serl.config import RunConfig
 from serl.preempt import Stop
 from serl.rundir import Attempt, Run
@@ -80,6 +80,7 @@ def test_the_queue_is_told_by_priority_and_token_not_by_words():
         "7\tPENDING\t42\t(Dependency)\tsome\twords",
         "8\tPENDING\t42\t(Priority)\t(null)",
         '9\tPENDING\t42\t(Priority)\t["token"]',
+        "of two lines\t1",
     ]
     held, running, *others = _parse_queue(rows)
     assert (held.id, held.position, held.held, held.token) == ("12_3", 3, True, "abc")
@@ -164,6 +165,43 @@ def test_arrays_are_split_at_the_clusters_limit(run, cluster, fake, monkeypatch)
     train = next(text for text in scripts(fake) if "r001-train" in text.split("job-name=")[1].split()[0])
     ids = [s.id for s in new if s.job == "r001-respond"]
     assert f"--dependency=afterany:{':'.join(sorted(ids))}" in train
+
+
+def test_gpus_are_asked_for_once_and_in_the_sites_own_words_where_it_has_some(run, cluster):
+    """Slurm refuses --gres=gpu:h100:4 beside --gpus-per-node=4."""
+    (job, *_) = plan(run.config, run.done)
+    for extra, lines in (
+        ({}, ["gpus-per-node=4"]),
+        ({"gres": "gpu:h100:4"}, ["gres=gpu:h100:4"]),
+        ({"gpus_per_node": "h100:4"}, ["gpus-per-node=h100:4"]),
+        ({"gres": "scratch:100"}, ["gpus-per-node=4", "gres=scratch:100"]),
+    ):
+        text = sbatch_text(run.root, "d", cluster.model_copy(update={"extra": extra}), job)
+        assert [line[10:] for line in text.splitlines() if line.startswith(("#SBATCH --g",))] == lines
+
+
+def test_a_data_root_that_slurm_would_read_otherwise_is_refused(run, cluster):
+    for name in ("100%", "a\\b"):
+        with pytest.raises(SlurmError, match="choose a data root without"):
+            sbatch_text(run.root / name, "d", cluster, plan(run.config, run.done)[0])
+
+
+def test_slurm_is_asked_the_same_whatever_its_user_likes_to_see(fake, monkeypatch):
+    """With SQUEUE_STATES=all, jobs that have ended would be taken for jobs at work, and never be submitted again."""
+    monkeypatch.setenv("SQUEUE_STATES", "all")
+    monkeypatch.setenv("SLURM_TIME_FORMAT", "relative")
+    (fake / "queue").write_text("")
+    assert not {"SQUEUE_STATES", "SLURM_TIME_FORMAT"} & set(ask_slurm(["env"]).replace("=", "\n").split())
+
+
+def test_a_refusal_for_want_of_nodes_tells_of_those_left_out_after_hangs(run, cluster, fake, monkeypatch):
+    monkeypatch.setenv("SLURMD_NODENAME", "n7")  # a machine may call itself n7.cluster.org, which Slurm does not know
+    for attempt in ("7-0", "7-1"):
+        (run.root / "suspects").mkdir(exist_ok=True)
+        (run.root / "suspects" / f"{attempt}.json").write_text(json.dumps({"hosts": [_node()]}))
+    (fake.parent / "bin/sbatch").write_text('#!/bin/bash\ngrep exclude "$1" >&2; exit 1\n')
+    with pytest.raises(SlurmError, match=r"(?s)--exclude=n13,n7.*without n7, where it hung; remove .*suspects"):
+        submit_missing(run, cluster)
 
 
 def test_a_thousand_shards_and_ten_rounds_take_one_sbatch_for_each_stage(tmp_path, small_tree, cluster, fake, capsys):
@@ -258,15 +296,14 @@ def test_the_script_asks_for_requeue_which_submitit_leaves_out(cluster, run):
     ],
 )
 def test_the_script_requeues_a_job_only_while_it_is_its_own(run, cluster, tmp_path, code, where, expected):
-    text = sbatch_text(run.root, "d", cluster, plan(run.config, run.done)[0])
-    lines = [
-        "#!/bin/bash",
-        *text.partition("# setup\n")[2].partition("export PYTHONPATH")[0].splitlines(),
-        f"(exit {code})",
-        text.partition("# teardown\n")[2],
-    ]
-    (tmp_path / "script").write_text("\n".join(lines))
+    """Whatever a site's lines tell the shell to do about errors, and whatever an earlier attempt, since released by hand, had wished for."""
+    job = plan(run.config, run.done)[0]
+    (tmp_path / "script").write_text(sbatch_text(run.root, "d", cluster.model_copy(update={"setup": ("set -euo pipefail",)}), job))
+    old = log_folder(run.root, job, PREVIEW) / "wish-7_3"
+    old.parent.mkdir(parents=True)
+    old.write_text("requeuehold")
     for name, body in (
+        ("srun", f"exit {code}"),
         ("squeue", f'case "$*" in *%e*) echo N/A ;; *) echo {where} ;; esac'),
         ("scontrol", f'echo "$@" >> {tmp_path}/asked'),
     ):
@@ -313,6 +350,21 @@ def test_attempts_count_as_fruitless_until_one_leaves_something(run):
     Attempt(run, shard, id="1", inputs={}).commit(0, b"part")
     assert [fruitless(run, shard) for _ in range(2)] == [1, 2]
     tries_path(run, shard).unlink()
+    assert fruitless(run, shard) == 1
+
+
+def test_what_an_attempt_leaves_that_dies_in_a_save_or_an_export_is_no_progress(run):
+    """It is named after the attempt: a training that runs out of memory there would be tried for ever, at a new name each time."""
+    (shard,) = run.shards(1, "train")
+    tries = []
+    for number in range(3):
+        tries.append(fruitless(run, shard))
+        for name in (f"policy.7-{number}/config.json", f"checkpoints.k/.step_000004.{number}.partial/rank_00000.safetensors"):
+            path = tries_path(run, shard).parent / name
+            path.parent.mkdir(parents=True)
+            path.write_text("{}")
+    assert tries == [1, 2, 3]
+    (path.parent.parent / "step_000004").mkdir()
     assert fruitless(run, shard) == 1
 
 
