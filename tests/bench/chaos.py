@@ -220,9 +220,10 @@ def main() -> None:
 
 def limit_jobs(number: int) -> None:
     me = slurm("id", "-un").strip()
-    for account in ("serl", "others"):  # the first one is the default
+    for account in ("serl", "others"):
         slurm("sacctmgr", "-i", "add", "account", account)
         slurm("sacctmgr", "-i", "add", "user", me, f"account={account}")
+    slurm("sacctmgr", "-i", "modify", "user", me, "set", "DefaultAccount=serl")
     slurm("sacctmgr", "-i", "modify", "user", me, "where", "account=serl", "set", f"MaxSubmitJobs={number}")
 
 
