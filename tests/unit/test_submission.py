@@ -167,6 +167,17 @@ def test_arrays_are_split_at_the_clusters_limit(run, cluster, fake, monkeypatch)
     assert f"--dependency=afterany:{':'.join(sorted(ids))}" in train
 
 
+def test_what_a_dry_run_prints_is_what_sbatch_gets(run, cluster, fake):
+    """But for what the submission makes up: its token, and the ids that it waits for."""
+    names, jobs = {}, {job.name: job for job in plan(run.config, run.done)}
+    for submission, script in zip(submit_missing(run, cluster), scripts(fake), strict=True):
+        job = jobs[submission.job]
+        after = ":".join(sorted(id for id, name in names.items() if name in job.after))
+        shown = sbatch_text(run.root, run.digest, cluster, job).replace(PREVIEW, submission.token)
+        assert script.strip() == shown.replace("afterany:" + ":".join(job.after), f"afterany:{after}").strip()
+        names[submission.id] = job.name
+
+
 def test_gpus_are_asked_for_once_and_in_the_sites_own_words_where_it_has_some(run, cluster):
     """Slurm refuses --gres=gpu:h100:4 beside --gpus-per-node=4."""
     (job, *_) = plan(run.config, run.done)
