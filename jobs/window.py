@@ -145,7 +145,7 @@ def one_turn(note: Path, submit: Callable[[], Sequence[Submission]]) -> int:
     note.unlink(missing_ok=True)
     try:
         new = submit()
-    except SlurmError as e:
+    except (SlurmError, OSError) as e:  # a file system may be away for a while, too
         print(f"{e}; another try in {SOON_S} s", file=sys.stderr)
         come_back(note, None, SOON_S)
         return EXIT_REQUEUE

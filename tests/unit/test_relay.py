@@ -12,13 +12,14 @@ from fake_slurm import install
 from test_submission import CLUSTER, FAKES
 
 from jobs import queue, sbatch, slurm, window
+from jobs.batch import EXIT_REQUEUE
 from jobs.cluster import Slurm
 from jobs.plan import plan
 from jobs.queue import Journal, SlurmError, _parse_queue, look_at_queue
 from jobs.slurm import submit_missing
 from jobs.task import BLOCKED, failures, record_failure
 from jobs.turn import turn
-from jobs.window import RELAY, Relay, Room, full, middle
+from jobs.window import RELAY, Relay, Room, full, middle, one_turn
 from serl.rundir import Attempt, Run
 
 # A queue of lines `ID TOKEN STATE`, one for each element; beyond $FAKE/most of them sbatch refuses.
@@ -226,6 +227,15 @@ def test_only_one_submits_at_a_time_and_a_dead_holder_is_not_waited_for(tmp_path
             renew()
             order.append(number)
     assert order == [0, 1, 2] and len(list((tmp_path / "turns").iterdir())) <= 4
+
+
+def test_a_relay_tries_again_when_slurm_or_the_file_system_is_away(tmp_path):
+    for trouble in (SlurmError("squeue: no answer"), OSError(116, "Stale file handle")):
+
+        def submit(trouble=trouble):
+            raise trouble
+
+        assert one_turn(tmp_path / "note", submit) == EXIT_REQUEUE and (tmp_path / "note").read_text() == "StartTime=now+60"
 
 
 def test_cancel_ends_the_relay_too(run, cluster, fake):
