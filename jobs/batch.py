@@ -116,6 +116,7 @@ def sbatch_parameters(root: Path, digest: str, cluster: Slurm, job: Job, token: 
     if special := sorted(SPECIAL & set(str(folder))):
         raise SlurmError(f"{root}: Slurm reads {' and '.join(special)} in the name of a log as its own; choose a data root without")
     own = cluster.resources(job.stage)
+    given = {k.replace("-", "_"): v for k, v in own.extra.items() if v is not False}  # submitit would write --exclusive=False
     chosen = {k: v for k in ("partition", "account", "qos", "constraint") if (v := getattr(own, k)) is not None}
     comment = json.dumps({"run": root.name, "stage": job.stage, "round": job.round, "plan": digest, "token": token}, separators=(",", ":"))
     first = [
@@ -136,7 +137,7 @@ def sbatch_parameters(root: Path, digest: str, cluster: Slurm, job: Job, token: 
         "setup": setup(root / "code", cluster, *first),
         "teardown": [*teardown(folder), *_spare_lines(root, cluster, job), "exit $code"],
         "srun_args": ["--kill-on-bad-exit=1", "--cpu-bind=none"],
-        "additional_parameters": {"requeue": True, "chdir": str(root / "code")} | gpus(own) | own.extra,
+        "additional_parameters": {"requeue": True, "chdir": str(root / "code")} | gpus(own) | given,
     } | ({"dependency": "afterany:" + ":".join(after)} if after else {})  # fmt: skip
 
 

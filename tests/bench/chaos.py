@@ -54,15 +54,18 @@ class Chaos:
         return self.rng.choice(running) if running else None
 
     def preempted(self) -> bool:
-        if (job := self.victim()) is None:
+        """A job that is at work, where there is one: one that is still starting has nothing to save."""
+        running = {job: self._events(job) for job in self.trial.queue("RUNNING")}
+        if not running:
             return False
-        node = self.rng.choice(nodes_of(job))
-        for other in self.trial.queue("RUNNING"):
-            if node in nodes_of(other):
-                attempts = (self.trial.run.root / "events").glob(f"*-{other.id}-{_restarts(other.id)}-0.jsonl")
-                self.warned |= {events for events in attempts if not ended(events)}
+        node = self.rng.choice(nodes_of(self.rng.choice([job for job, events in running.items() if events] or list(running))))
+        self.warned |= {e for job, events in running.items() if node in nodes_of(job) for e in events}
         preempt(node, *self.others)
         return True
+
+    def _events(self, job: Queued) -> set[Path]:
+        """Of its attempt, while that has not left."""
+        return {e for e in (self.trial.run.root / "events").glob(f"*-{job.id}-{_restarts(job.id)}-0.jsonl") if not ended(e)}
 
     def requeued(self) -> bool:
         return (job := self.victim()) is not None and _tried("scontrol", "requeue", job.id)

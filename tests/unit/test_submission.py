@@ -184,7 +184,7 @@ def test_gpus_are_asked_for_once_and_in_the_sites_own_words_where_it_has_some(ru
     for extra, lines in (
         ({}, ["gpus-per-node=4"]),
         ({"gres": "gpu:h100:4"}, ["gres=gpu:h100:4"]),
-        ({"gpus_per_node": "h100:4"}, ["gpus-per-node=h100:4"]),
+        ({"gpus-per-node": "h100:4", "get_user_env": False}, ["gpus-per-node=h100:4"]),
         ({"gres": "scratch:100"}, ["gpus-per-node=4", "gres=scratch:100"]),
     ):
         text = sbatch_text(run.root, "d", cluster.model_copy(update={"extra": extra}), job)
