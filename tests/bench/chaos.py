@@ -54,14 +54,17 @@ class Chaos:
         return self.rng.choice(running) if running else None
 
     def preempted(self) -> bool:
-        """A job that is at work, where there is one: one that is still starting has nothing to save."""
-        running = {job: self._events(job) for job in self.trial.queue("RUNNING")}
-        if not running:
+        """A job that is at work: one that is still starting has nothing to save."""
+        wait_until(lambda: bool(self._at_work()) or not self.trial.queue("RUNNING"), "an attempt to start", self.trial.explain)
+        if not (found := self._at_work()):
             return False
-        node = self.rng.choice(nodes_of(self.rng.choice([job for job, events in running.items() if events] or list(running))))
-        self.warned |= {e for job, events in running.items() if node in nodes_of(job) for e in events}
+        node = self.rng.choice(nodes_of(self.rng.choice(list(found))))
+        self.warned |= {e for job, events in found.items() if node in nodes_of(job) for e in events}
         preempt(node, *self.others)
         return True
+
+    def _at_work(self) -> dict[Queued, set[Path]]:
+        return {job: events for job in self.trial.queue("RUNNING") if (events := self._events(job))}
 
     def _events(self, job: Queued) -> set[Path]:
         """Of its attempt, while that has not left."""
