@@ -252,12 +252,7 @@ def report(chaos: Chaos, calm: Trial, seconds: float) -> None:
         f"work done again: {again['start']} parts of {PART_S} s and {again['step']} steps of {STEP_S} s = {lost_s:.0f} s; {seconds:.0f} s in all"
     )
     relays = sum(s.job == RELAY and s.id is not None for s in Journal(t.run.root).submissions())
-    print(f"arrays submitted {len(list(t.run.root.glob('logs/r*/*')))}, relays {relays}, left for a time limit {limited(t)}")
-
-
-def limited(t: Trial) -> int:
-    """Attempts that stopped although nobody asked them to."""
-    return sum(e["kind"] == "stopped" and not e.get("asked", True) for e in read_events(t.run.root / "events"))
+    print(f"arrays submitted {len(list(t.run.root.glob('logs/r*/*')))}, relays {relays}")
 
 
 if __name__ == "__main__":

@@ -116,7 +116,9 @@ def test_who_gives_no_sign_of_life_is_silent_but_not_who_is_leaving():
 
 
 def hang(out: Path, attempt: str, *hosts: str) -> None:
-    post = Post(folder=out, suspects=out / "suspects", events=Events(out, "e"), job="7", attempt=attempt, rank=0, size=1, hang_s=1.0)
+    post = Post(
+        folder=out, suspects=out / "suspects", events=Events(out, "e"), job="7", attempt=attempt, rank=0, size=1, hang_s=1.0, host="n3"
+    )
     record_hang(post, hosts, beat(0, 1))
 
 
