@@ -18,9 +18,9 @@ from submitit.slurm.slurm import SlurmJobEnvironment, _make_sbatch_string
 from jobs.batch import PREVIEW, log_folder, sbatch_text
 from jobs.cluster import Slurm
 from jobs.plan import plan
-from jobs.queue import Journal, Queued, SlurmError, Submission, _parse_queue, ask_slurm, at_work, max_array_size
+from jobs.queue import Journal, Queued, Submission, _parse_queue, at_work, max_array_size
 from jobs.slurm import cancel, live, sort_queue, submit_missing
-from jobs.task import EXIT_REQUEUE, Gate, Task, _node, failure, fruitless, record_failure, tries_path
+from jobs.task import EXIT_REQUEUE, Gate, Task, failure, fruitless, record_failure, tries_path
 from serl.config import RunConfig
 from serl.preempt import Stop
 from serl.rundir import Attempt, Run
@@ -165,54 +165,6 @@ def test_arrays_are_split_at_the_clusters_limit(run, cluster, fake, monkeypatch)
     train = next(text for text in scripts(fake) if "r001-train" in text.split("job-name=")[1].split()[0])
     ids = [s.id for s in new if s.job == "r001-respond"]
     assert f"--dependency=afterany:{':'.join(sorted(ids))}" in train
-
-
-def test_what_a_dry_run_prints_is_what_sbatch_gets(run, cluster, fake):
-    """But for what the submission makes up: its token, and the ids that it waits for."""
-    names, jobs = {}, {job.name: job for job in plan(run.config, run.done)}
-    for submission, script in zip(submit_missing(run, cluster), scripts(fake), strict=True):
-        job = jobs[submission.job]
-        after = ":".join(sorted(id for id, name in names.items() if name in job.after))
-        shown = sbatch_text(run.root, run.digest, cluster, job).replace(PREVIEW, submission.token)
-        assert script.strip() == shown.replace("afterany:" + ":".join(job.after), f"afterany:{after}").strip()
-        names[submission.id] = job.name
-
-
-def test_gpus_are_asked_for_once_and_in_the_sites_own_words_where_it_has_some(run, cluster):
-    """Slurm refuses --gres=gpu:h100:4 beside --gpus-per-node=4."""
-    (job, *_) = plan(run.config, run.done)
-    for extra, lines in (
-        ({}, ["gpus-per-node=4"]),
-        ({"gres": "gpu:h100:4"}, ["gres=gpu:h100:4"]),
-        ({"gpus-per-node": "h100:4", "get_user_env": False}, ["gpus-per-node=h100:4"]),
-        ({"gres": "scratch:100"}, ["gpus-per-node=4", "gres=scratch:100"]),
-    ):
-        text = sbatch_text(run.root, "d", cluster.model_copy(update={"extra": extra}), job)
-        assert [line[10:] for line in text.splitlines() if line.startswith(("#SBATCH --g",))] == lines
-
-
-def test_a_data_root_that_slurm_would_read_otherwise_is_refused(run, cluster):
-    for name in ("100%", "a\\b"):
-        with pytest.raises(SlurmError, match="choose a data root without"):
-            sbatch_text(run.root / name, "d", cluster, plan(run.config, run.done)[0])
-
-
-def test_slurm_is_asked_the_same_whatever_its_user_likes_to_see(fake, monkeypatch):
-    """With SQUEUE_STATES=all, jobs that have ended would be taken for jobs at work, and never be submitted again."""
-    monkeypatch.setenv("SQUEUE_STATES", "all")
-    monkeypatch.setenv("SLURM_TIME_FORMAT", "relative")
-    (fake / "queue").write_text("")
-    assert not {"SQUEUE_STATES", "SLURM_TIME_FORMAT"} & set(ask_slurm(["env"]).replace("=", "\n").split())
-
-
-def test_a_refusal_for_want_of_nodes_tells_of_those_left_out_after_hangs(run, cluster, fake, monkeypatch):
-    monkeypatch.setenv("SLURMD_NODENAME", "n7")  # a machine may call itself n7.cluster.org, which Slurm does not know
-    for attempt in ("7-0", "7-1"):
-        (run.root / "suspects").mkdir(exist_ok=True)
-        (run.root / "suspects" / f"{attempt}.json").write_text(json.dumps({"hosts": [_node()]}))
-    (fake.parent / "bin/sbatch").write_text('#!/bin/bash\ngrep exclude "$1" >&2; exit 1\n')
-    with pytest.raises(SlurmError, match=r"(?s)--exclude=n13,n7.*without n7, where it hung; remove .*suspects"):
-        submit_missing(run, cluster)
 
 
 def test_a_thousand_shards_and_ten_rounds_take_one_sbatch_for_each_stage(tmp_path, small_tree, cluster, fake, capsys):
