@@ -12,17 +12,26 @@ import submitit.slurm.slurm
 
 from jobs.cluster import Resources, Slurm
 from jobs.plan import Job
+from jobs.queue import SlurmError
 
 EXIT_REQUEUE = 75  # "this job has more to do"
+SPECIAL = {"%", "\\"}
 PREVIEW = "TOKEN"  # in a printed plan, stands for what a submission makes up
 
-# Signals are for python: the shell must outlive it. The last element of an array has the id of the whole array, so an element is asked for by
-# its index. Only newer versions of Slurm say by themselves when the time is over. SERL_SHELL knows the environment of before the set-up lines.
+# Signals are for python: the shell must outlive it. Slurm is asked as everybody asks it, not as this user likes it. The last element of an
+# array has the id of the whole array, so an element is asked for by its index. SERL_SHELL knows the environment of before the set-up lines.
 SETUP = (
     "trap : TERM USR2 CONT",
+    "unset ${!SQUEUE_@} SLURM_TIME_FORMAT",
     "me=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}; me=${me:-$SLURM_JOB_ID}",
-    "end=$(squeue --noheader --jobs=$me --format=%e)",
-    'export SLURM_JOB_END_TIME=$(date --date="${end:-unknown}" +%s 2> /dev/null) SERL_SHELL=$$',
+    "export SERL_SHELL=$$",
+)
+# After a site's lines, which may have said where squeue is, or that the shell is to give up at the first error: it must not, from here on.
+# Only newer versions of Slurm say by themselves when the time is over.
+SETTLED = (
+    "set +e",
+    "end=${SLURM_JOB_END_TIME:+@$SLURM_JOB_END_TIME}; end=${end:-$(squeue --noheader --jobs=$me --format=%e)}",
+    'export SLURM_JOB_END_TIME=$(date --date="${end:-unknown}" +%s 2> /dev/null)',
 )
 # The step's exit code decides; srun reports a task killed by signal N as 128 + N. A job that is completing while this shell still runs was
 # cancelled or requeued already: to requeue it would raise it from the dead. One that is at work elsewhere has left this node behind, cut off
@@ -46,8 +55,22 @@ TEARDOWN = (
     "    sleep $pause",
     "done",
 )
+# What an attempt wished for is not what the next one does, however soon that one ends.
+FORGET = "rm -f {folder}/wish-$me"
 EXCLUDE = "[ ! -s {folder}/exclude-$me ] || scontrol update JobId=$me ExcNodeList=$(cat {folder}/exclude-$me)"
-OURS = ("SLURM_", "SBATCH_", "SRUN_", "SUBMITIT_", "PMI_", "PMIX_", "SERL_SHELL")
+OURS = ("SLURM_", "SRUN_", "SUBMITIT_", "PMI_", "PMIX_", "SERL_SHELL")
+GOES_OVER = "SBATCH_"  # what sbatch takes from the environment goes over what a script says
+
+
+def directives(options: Mapping[str, str | int | bool | None]) -> list[str]:
+    """Lines for sbatch; an option that is True has no value, one that is None or False is not there."""
+    asked = sorted((k.replace("_", "-"), v) for k, v in options.items() if v is not None and v is not False)
+    return [f"#SBATCH --{k}" if v is True else f"#SBATCH --{k}={shlex.quote(str(v))}" for k, v in asked]
+
+
+def setup(code: Path, cluster: Slurm, *first: str) -> list[str]:
+    """What a script says before its command."""
+    return [*SETUP, f"export PYTHONPATH={shlex.quote(str(code))} PYTHONSAFEPATH=1", *first, *cluster.setup, *SETTLED]
 
 
 def teardown(folder: Path, *, then: str = EXCLUDE) -> list[str]:
@@ -56,13 +79,12 @@ def teardown(folder: Path, *, then: str = EXCLUDE) -> list[str]:
 
 
 @contextmanager
-def outside_any_job() -> Iterator[None]:
-    """As if at the login node: what is submitted here inherits neither this job's settings nor what its set-up lines exported."""
+def by_the_script() -> Iterator[None]:
+    """What is submitted here is as its script says, wherever this runs: SBATCH_PARTITION and the like would go over it, and from inside a job
+    it would inherit that job's settings and what its set-up lines exported."""
     inside = dict(os.environ)
-    if "SLURM_JOB_ID" not in inside:
-        yield
-        return
-    _become(without_job(_before_setup(inside)))
+    ours = without_job(_before_setup(inside)) if "SLURM_JOB_ID" in inside else inside
+    _become({k: v for k, v in ours.items() if not k.startswith(GOES_OVER)})
     try:
         yield
     finally:
@@ -91,10 +113,16 @@ def _become(environment: Mapping[str, str]) -> None:
 def sbatch_parameters(root: Path, digest: str, cluster: Slurm, job: Job, token: str, after: Sequence[str]) -> dict:
     """What submitit is told; a function of its arguments alone, so that a dry run shows the very text."""
     folder = log_folder(root, job, token)
+    if special := sorted(SPECIAL & set(str(folder))):
+        raise SlurmError(f"{root}: Slurm reads {' and '.join(special)} in the name of a log as its own; choose a data root without")
     own = cluster.resources(job.stage)
+    given = {k.replace("-", "_"): v for k, v in own.extra.items() if v is not False}  # submitit would write --exclusive=False
     chosen = {k: v for k in ("partition", "account", "qos", "constraint") if (v := getattr(own, k)) is not None}
     comment = json.dumps({"run": root.name, "stage": job.stage, "round": job.round, "plan": digest, "token": token}, separators=(",", ":"))
-    cpu = ("export OMP_NUM_THREADS=1 DS_ACCELERATOR=cpu",) if own.device == "cpu" else ()
+    first = [
+        FORGET.format(folder=shlex.quote(str(folder))),
+        *(["export OMP_NUM_THREADS=1 DS_ACCELERATOR=cpu"] if own.device == "cpu" else []),
+    ]
     return chosen | {
         "job_name": f"serl-{root.name}-{job.name}",
         "comment": comment,
@@ -106,10 +134,10 @@ def sbatch_parameters(root: Path, digest: str, cluster: Slurm, job: Job, token: 
         "array_parallelism": cluster.array_limit,
         "signal_delay_s": cluster.signal_s,
         "stderr_to_stdout": True,
-        "setup": [*SETUP, f"export PYTHONPATH={shlex.quote(str(root / 'code'))} PYTHONSAFEPATH=1", *cpu, *cluster.setup],
+        "setup": setup(root / "code", cluster, *first),
         "teardown": [*teardown(folder), *_spare_lines(root, cluster, job), "exit $code"],
         "srun_args": ["--kill-on-bad-exit=1", "--cpu-bind=none"],
-        "additional_parameters": {"requeue": True, "chdir": str(root / "code")} | _gpus(own) | own.extra,
+        "additional_parameters": {"requeue": True, "chdir": str(root / "code")} | gpus(own) | given,
     } | ({"dependency": "afterany:" + ":".join(after)} if after else {})  # fmt: skip
 
 
@@ -137,8 +165,10 @@ def log_folder(root: Path, job: Job, token: str) -> Path:
     return root / "logs" / job.name / token
 
 
-def _gpus(own: Resources) -> dict[str, int]:
-    return {"gpus_per_node": own.gpus_per_node} if own.gpus_per_node else {}
+def gpus(own: Resources) -> dict[str, int]:
+    """Unless a site's own way of asking for GPUs is among the extra parameters: Slurm refuses both at once where one names a type."""
+    told = any(key.startswith("gpus") or (key == "gres" and "gpu" in str(value)) for key, value in own.extra.items())
+    return {} if told or not own.gpus_per_node else {"gpus_per_node": own.gpus_per_node}
 
 
 def command_of_task(python: str, folder: Path) -> str:

@@ -22,6 +22,7 @@ from typing import get_args
 from rich.console import Console
 from rich.markup import escape
 
+from jobs.batch import by_the_script, directives, gpus, setup
 from jobs.cluster import Local, Resources, Slurm, load_cluster
 from jobs.command import EXIT_FAILED, Answer, data_root, main, parser
 from jobs.health.canary import ENGINES, from_json, measure
@@ -164,24 +165,23 @@ def kinds_of_node(cluster: Slurm) -> list[Resources]:
 def job_script(cluster: Slurm, asked: Resources, folder: Path, data: Path, modules: Sequence[str]) -> str:
     """The text for sbatch: the same setup and interpreter as a stage's job."""
     options = {
-        "job-name": "serl-doctor",
+        "job_name": "serl-doctor",
         "chdir": str(ROOT),  # a run's jobs start in its copy of the code
         "output": str(folder / "log"),
         "time": asked.time_min,
         "nodes": 1,
         "ntasks": 1,
-        "cpus-per-task": asked.cpus_per_task,
+        "cpus_per_task": asked.cpus_per_task,
         "mem": f"{asked.mem_gb}GB",
-        **{k: v for k in ("partition", "account", "qos", "constraint") if (v := getattr(asked, k))},
-        **({"gpus-per-node": asked.gpus_per_node} if asked.gpus_per_node else {}),
-        **{k.replace("_", "-"): v for k, v in asked.extra.items()},
+        **{k: getattr(asked, k) for k in ("partition", "account", "qos", "constraint")},
+        **gpus(asked),
+        **asked.extra,
     }
-    lines = [f"#SBATCH --{k}" if v is True else f"#SBATCH --{k}={v}" for k, v in options.items() if v is not False]
     python = cluster.python or shlex.quote(sys.executable)
     command = (
         f"srun {python} -m jobs.health.canary {shlex.quote(str(data))} {' '.join(modules)} --into {shlex.quote(str(folder / 'facts.json'))}"
     )
-    return "\n".join(["#!/bin/bash", *lines, "", *cluster.setup, f"export PYTHONPATH={shlex.quote(str(ROOT))}", command, ""])
+    return "\n".join(["#!/bin/bash", *directives(options), "", *setup(ROOT, cluster), command, ""])
 
 
 def check_node(cluster: Slurm, asked: Resources, data: Path, modules: Sequence[str], wait_s: int) -> Iterator[Check]:
@@ -192,7 +192,8 @@ def check_node(cluster: Slurm, asked: Resources, data: Path, modules: Sequence[s
     try:
         (folder / "script").write_text(job_script(cluster, asked, folder, data, modules))
         submitted = time.time()
-        job = ask(("sbatch", "--parsable", str(folder / "script"))).strip().partition(";")[0]
+        with by_the_script():
+            job = ask(("sbatch", "--parsable", str(folder / "script"))).strip().partition(";")[0]
         state = wait_for(job, folder / "facts.json", wait_s)
         if not (folder / "facts.json").exists():
             yield _no_answer(subject, job, state, folder / "log")

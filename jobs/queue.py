@@ -4,6 +4,7 @@ Job ids alone would not do: a launcher can die between sbatch and its record, an
 """
 
 import json
+import os
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ from serl.rundir import Run
 
 DEFAULT_MAX_ARRAY = 1001
 ANSWER_S = 120.0
+HABITS = ("SQUEUE_", "SACCT_", "SINFO_", "SLURM_TIME_FORMAT")
 
 
 class SlurmError(ValueError):
@@ -90,23 +92,25 @@ def look_at_queue() -> list[Queued]:
     return list(_parse_queue(ask_slurm(["squeue", "--me", "--noheader", "--array", "--format=%i\t%T\t%Q\t%R\t%k"]).splitlines()))
 
 
-def running_s() -> dict[str, float]:
+def running_s() -> dict[str, int]:
     """For how many seconds each of this user's running jobs has run, since it was last started."""
     lines = ask_slurm(["squeue", "--me", "--noheader", "--array", "--states=RUNNING", "--format=%i\t%M"]).splitlines()
-    return {id.strip(): _seconds(elapsed.strip()) for id, elapsed in (line.split("\t") for line in lines)}
+    return {id.strip(): seconds(elapsed.strip()) for id, elapsed in (line.split("\t") for line in lines)}
 
 
-def _seconds(elapsed: str) -> float:
-    """Of Slurm's [days-][[hours:]minutes:]seconds."""
-    days, _, rest = elapsed.rpartition("-")
-    clock = [int(part) for part in rest.split(":")]
+def seconds(text: str) -> int:
+    """Of Slurm's [days-][[hours:]minutes:]seconds; what is no number counts as nothing, as in the INVALID of a clock that was put back."""
+    days, _, rest = text.rpartition("-")
+    clock = [int(part) if part.isdigit() else 0 for part in rest.split(":")]
     return int(days or 0) * 86400 + sum(n * 60**i for i, n in enumerate(reversed(clock)))
 
 
 def _parse_queue(lines: Sequence[str]) -> Iterator[Queued]:
-    """Slurm has many words for "held", but always the priority 0."""
-    for line in lines:
-        id, state, priority, where, comment = line.split("\t", 4)
+    """Slurm has many words for "held", but always the priority 0. A comment of several lines is of no job of ours."""
+    for fields in (line.split("\t", 4) for line in lines):
+        if len(fields) < 5:
+            continue
+        id, state, priority, where, comment = fields
         yield Queued(id=id.strip(), state=state, held=state == "PENDING" and priority.strip() == "0", where=where, token=_token(comment))
 
 
@@ -128,8 +132,10 @@ def max_array_size() -> int:
 
 
 def ask_slurm(command: list[str]) -> str:
+    """The answer as the command alone asks for it: a user's own format of times, or SQUEUE_STATES=all, would be another question."""
+    plain = {k: v for k, v in os.environ.items() if not k.startswith(HABITS)}
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=ANSWER_S).stdout
+        return subprocess.run(command, env=plain, capture_output=True, text=True, errors="replace", check=True, timeout=ANSWER_S).stdout
     except FileNotFoundError:
         raise SlurmError(f"{command[0]}: not found; run this on a login node of the cluster, or use --cluster local") from None
     except subprocess.TimeoutExpired:

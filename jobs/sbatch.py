@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import submitit
 
-from jobs.batch import command_of_task, log_folder, outside_any_job, sbatch_parameters
+from jobs.batch import by_the_script, command_of_task, log_folder, sbatch_parameters
 from jobs.cluster import Slurm
 from jobs.plan import Job
 from jobs.queue import Journal, SlurmError, Submission
@@ -41,7 +41,8 @@ def submit_shards(
     intent = Submission(token=token, job=job.name, shards=tuple(s.index for s in shards), array=len(shards) > 1, run=run.root.name)
     intent = replace(intent, spare=spare is not None)
     journal.add(intent)
-    executor = _executor(run, cluster, job, token, after, spare or {})
+    hung = excluded(run.root / "suspects")
+    executor = _executor(run, cluster, job, token, after, spare or {}, hung)
     folder = str(executor.folder)
     own = cluster.resources(job.stage)
     gate = Gate(stages=tuple((int(name[1:4]), name.partition("-")[2]) for name in job.after))
@@ -51,14 +52,15 @@ def submit_shards(
         for s in shards
     ]  # fmt: skip
     try:
-        with outside_any_job(), contextlib.redirect_stderr(io.StringIO()):  # a refusal is told once, by us
+        with by_the_script(), contextlib.redirect_stderr(io.StringIO()):  # a refusal is told once, by us
             first = executor.submit_array(tasks)[0]
     except (submitit.core.utils.FailedJobError, OSError) as e:
         shutil.rmtree(folder, ignore_errors=True)
         if full(str(e)):
             raise WindowFull(f"{job.name}: sbatch refused: {e}") from e
+        without = f" (asked without {', '.join(hung)}, where it hung; remove {run.root / 'suspects'} to use them again)" if hung else ""
         raise SlurmError(
-            f"{job.name}: sbatch refused: {e}; what was submitted stays, `python -m jobs.resume {run.root.name}` submits the rest"
+            f"{job.name}: sbatch refused: {e}{without}; what was submitted stays, `python -m jobs.resume {run.root.name}` submits the rest"
         ) from e
     done = replace(intent, id=first.job_id.partition("_")[0])
     journal.add(done)
@@ -74,14 +76,14 @@ class _Executor(submitit.SlurmExecutor):
 
 
 def _executor(
-    run: Run, cluster: Slurm, job: Job, token: str, after: Sequence[str], more: Mapping[str, str | int]
+    run: Run, cluster: Slurm, job: Job, token: str, after: Sequence[str], more: Mapping[str, str | int], without: Sequence[str]
 ) -> submitit.SlurmExecutor:
     executor = _Executor(folder=log_folder(run.root, job, token), python=cluster.python)
     parameters = sbatch_parameters(run.root, run.digest, cluster, job, token, after)
     own = parameters["additional_parameters"]
     own |= more
-    if bad := excluded(run.root / "suspects"):
-        own["exclude"] = ",".join([*([str(own["exclude"])] if "exclude" in own else []), *bad])
+    if without:
+        own["exclude"] = ",".join([*([str(own["exclude"])] if "exclude" in own else []), *without])
     executor.update_parameters(**parameters)
     return executor
 

@@ -87,7 +87,7 @@ class _Launch:
 
     def submit(self) -> list[Submission]:
         known = recorded(self.run)
-        self.queue = self.place.queue if self.place else settled_queue(known)
+        self.queue = self.place.queue if self.place else settled_queue(known, self.renew)
         jobs = plan(self.run.config, self.run.survey())  # after the look at the queue: what left it by then has its manifest
         freeze_forecast(self.run, self.cluster, jobs)
         gone = gone_for_good(jobs, since_launch(self.run, known), self.queue) if self.note else set[tuple[str, int]]()
@@ -264,14 +264,15 @@ def sort_queue(
     return kept, useless + [q.id for work_of, q in work.items() if q.held and work_of not in missing]
 
 
-def settled_queue(known: Sequence[Submission]) -> list[Queued]:
-    """Our jobs once none is on its way out of the queue, or back into it: until then nobody can tell which."""
+def settled_queue(known: Sequence[Submission], renew: Callable[[], None]) -> list[Queued]:
+    """Our jobs once none is on its way out of the queue, or back into it: until then nobody can tell which. The turn is renewed meanwhile."""
     tokens = {s.token for s in known}
     deadline = time.monotonic() + SETTLE_S
     while True:
         ours = [q for q in look_at_queue() if q.token in tokens]
         if all(q.state != "COMPLETING" for q in ours) or time.monotonic() > deadline:
             return [q for q in ours if q.state != "COMPLETING"]
+        renew()
         time.sleep(1)
 
 
@@ -289,10 +290,11 @@ def cancel(run: Run) -> int:
     relays = {s.token for s in Journal(run.root).submissions() if s.job == RELAY and s.id is not None}
     if not relays:
         return cancel_runs([run])
-    with turn(run.root):
+    with turn(run.root) as renew:
         number = cancel_runs([run])
         deadline = time.monotonic() + SETTLE_S
         while any(q.token in relays for q in look_at_queue()) and time.monotonic() < deadline:
+            renew()
             time.sleep(1)
     return number
 

@@ -19,6 +19,7 @@ from jobs.task import BLOCKED, failures
 from serl.checkup import halted, message
 from serl.rundir import Run, RunError
 
+BEHIND = "(Dependency)"  # where nothing runs and something is held, what waits for others waits for that
 Word = Literal["done", "running", "queued", "held", "failed", "stopped"]
 
 
@@ -49,12 +50,13 @@ class State:
         """held and failed: as far as the run goes by itself, and no further; somebody has to look."""
         if all(s.done for s in self.stages):
             return "done"
+        held = any(q.held for q in self.activity.queued)
         able = [q for q in self.activity.queued if not q.held]
         if self.activity.launcher or any(q.state != "PENDING" for q in able):
             return "running"
-        if able and not self.failed:
+        if any(not (held and q.where == BEHIND) for q in able) and not self.failed:
             return "queued"
-        if self.halt or any(q.held for q in self.activity.queued):
+        if self.halt or held:
             return "held"
         return "failed" if self.failed else "stopped"
 

@@ -85,7 +85,9 @@ def _page(state: State, *, watched: bool) -> list[RenderableType]:
     lines: list[RenderableType] = [status_table(list(state.stages), time.time())]
     queued = state.activity.queued
     if queued:
-        kinds = Counter(q.state.lower() for q in queued)
+        kinds = Counter(
+            f"{q.state.lower()} {q.where}" if q.state == "PENDING" else q.state.lower() for q in queued
+        )  # a reason may never end
         nodes = sorted({q.where for q in queued if q.state == "RUNNING"})
         lines.append(Text(f"in the queue: {', '.join(f'{n} {k}' for k, n in kinds.items())}; nodes {', '.join(nodes) or 'none'}"))
     lines += [Text(f"job {q.id} will not start: {q.where}; jobs.resume replaces it") for q in queued if q.held]

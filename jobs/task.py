@@ -38,6 +38,7 @@ RENDEZVOUS_S = 300.0
 LAST_MOMENT_S = 5.0
 BLOCKED = "blocked:"
 MAX_RAISED = 3
+PROGRESS = ("part_", "step_")  # what an attempt leaves to the next one: generated parts, checkpoints
 WATCHED = ("propose", "respond", "train", "score")  # the others have neither peers nor accelerators to hang on
 
 
@@ -110,7 +111,7 @@ class Task:
         if self.shard.stage in WATCHED:
             watchdog.guard(
                 Post(folder=Path(self.folder), suspects=run.root / "suspects", events=events, job=job.job_id, attempt=attempt,
-                     rank=job.global_rank, size=job.num_tasks, hang_s=self.hang_s)
+                     rank=job.global_rank, size=job.num_tasks, hang_s=self.hang_s, host=_node())
             )  # fmt: skip
         if self.shard.stage == "train":
             _join_ranks(job, Path(self.folder) / f"rendezvous-{attempt}.json", address=socket.gethostname() if self.gate else "127.0.0.1")
@@ -148,9 +149,6 @@ class Task:
         first = job.global_rank == 0
         if first and run.done(self.shard):
             return True  # a job that ended within its grace time is run again
-        wish = wish_path(self.folder, job.job_id)
-        if first:
-            wish.unlink(missing_ok=True)
         if self.gate.missing(run):
             lost = self.gate.lost(run)
             if not lost and self.gate.missing(run):
@@ -161,7 +159,7 @@ class Task:
             if lost:
                 return False
         if first and (how := self._enough(run, job, attempt)) is not None:
-            write_atomic(wish, how.encode())
+            write_atomic(wish_path(self.folder, job.job_id), how.encode())
             sys.exit(EXIT_REQUEUE)
         return True
 
@@ -186,10 +184,14 @@ class Task:
         return "requeuehold" if self.hold else ""
 
 
+def _node() -> str:
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
 def _place(job: submitit.JobEnvironment, gpus: int, until: float | None) -> dict[str, str | float]:
     """What accounting asks of an attempt: where it runs, how much of the machine it holds, and its time: since when, and until when at most."""
     boot_s = time.time() - psutil.Process().create_time()
-    where: dict[str, str | float] = {"host": socket.gethostname(), "gpus": gpus, "ranks": job.num_tasks, "nodes": job.num_nodes}
+    where: dict[str, str | float] = {"host": _node(), "gpus": gpus, "ranks": job.num_tasks, "nodes": job.num_nodes}
     where |= {"boot_s": round(boot_s, 3)}
     return where if until is None else where | {"until": until}
 
@@ -199,13 +201,15 @@ def tries_path(run: Run, shard: Shard) -> Path:
 
 
 def fruitless(run: Run, shard: Shard) -> int:
-    """How many attempts in a row, this one included, found the shard's folder as the one before had: no part, no checkpoint more."""
+    """How many attempts in a row, this one included, found what the one before had: no part, no checkpoint more.
+
+    Whatever else lies there is named after an attempt that died while it published or saved, and is no progress however often that happens.
+    """
     path = tries_path(run, shard)
     path.parent.mkdir(parents=True, exist_ok=True)
-    files = (
-        os.path.relpath(os.path.join(folder, name), path.parent) for folder, _, names in os.walk(path.parent) for name in names
-    )  # without a stat
-    found = sorted(name for name in files if name != path.name and not os.path.basename(name).startswith("."))
+    folders = ["", *(name for name in os.listdir(path.parent) if name.startswith("checkpoints."))]
+    files = [os.path.join(folder, name) for folder in folders for name in os.listdir(path.parent / folder)]
+    found = sorted(name for name in files if os.path.basename(name).startswith(PROGRESS))
     try:
         before = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -216,7 +220,10 @@ def fruitless(run: Run, shard: Shard) -> int:
 
 
 def wish_path(folder: str, job_id: str) -> Path:
-    """Where a job tells its batch script what to do; a file, because the exit code may be that of a rank which was ended for leaving last."""
+    """Where a job tells its batch script what to do; a file, because the exit code may be that of a rank which was ended for leaving last.
+
+    The script removes it before the next attempt.
+    """
     return Path(folder) / f"wish-{job_id}"
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jobs.batch import EXIT_REQUEUE, SETUP, outside_any_job, teardown
+from jobs.batch import EXIT_REQUEUE, by_the_script, directives, setup, teardown
 from jobs.cluster import Slurm
 from jobs.queue import Journal, Queued, SlurmError, Submission, ask_slurm
 from serl.files import write_atomic
@@ -82,22 +82,18 @@ class Relay:
     def text(self, token: str, after: str | None) -> str:
         own, log = self.cluster.resources("curate"), self._log(token)
         options: dict[str, str | int | bool | None] = {
-            "job-name": f"serl-{self.name}-{RELAY}", "comment": json.dumps({"run": self.name, "stage": RELAY, "token": token}, separators=(",", ":")),
-            "output": str(log / "%j_0_log.out"), "open-mode": "append", "requeue": True, "chdir": str(self.code), "nodes": 1, "ntasks": 1,
-            "cpus-per-task": 1, "mem": f"{min(RELAY_GB, own.mem_gb)}GB", "time": RELAY_MIN, "partition": own.partition, "account": own.account,
+            "job_name": f"serl-{self.name}-{RELAY}", "comment": json.dumps({"run": self.name, "stage": RELAY, "token": token}, separators=(",", ":")),
+            "output": str(log / "%j_0_log.out"), "open_mode": "append", "requeue": True, "chdir": str(self.code), "nodes": 1, "ntasks": 1,
+            "cpus_per_task": 1, "mem": f"{min(RELAY_GB, own.mem_gb)}GB", "time": min(RELAY_MIN, own.time_min), "partition": own.partition, "account": own.account,
             "qos": own.qos, "constraint": own.constraint, **_when(after),
         }  # fmt: skip
-        asked = options | {k.replace("_", "-"): v for k, v in own.extra.items()}
-        flags = [
-            f"#SBATCH --{k}" if v is True else f"#SBATCH --{k}={shlex.quote(str(v))}"
-            for k, v in sorted(asked.items())
-            if v is not None and v is not False
-        ]
+        flags = directives(options | own.extra)
         python = self.cluster.python or shlex.quote(sys.executable)
-        setup = [*SETUP, f"export PYTHONPATH={shlex.quote(str(self.code))} PYTHONSAFEPATH=1", *self.cluster.setup]
         command = f"{python} -u {shlex.join(self.arguments)} {shlex.quote(str(log))}/after-$me"
         again = "[ ! -s {folder}/after-$me ] || scontrol update JobId=$me $(cat {folder}/after-$me)"
-        return "\n".join(["#!/bin/bash", *flags, "", *setup, "", command, "", *teardown(log, then=again), "exit $code", ""])
+        return "\n".join(
+            ["#!/bin/bash", *flags, "", *setup(self.code, self.cluster), "", command, "", *teardown(log, then=again), "exit $code", ""]
+        )
 
     def queued(self, queue: Sequence[Queued]) -> list[Queued]:
         """Its jobs in the queue."""
@@ -116,7 +112,7 @@ class Relay:
         script.parent.mkdir(parents=True)
         write_atomic(script, self.text(intent.token, after).encode())
         try:
-            with outside_any_job():
+            with by_the_script():
                 id = ask_slurm(["sbatch", "--parsable", str(script)]).strip().partition(";")[0]
         except SlurmError as e:
             raise WindowFull(str(e)) if full(str(e)) else e
@@ -149,7 +145,7 @@ def one_turn(note: Path, submit: Callable[[], Sequence[Submission]]) -> int:
     note.unlink(missing_ok=True)
     try:
         new = submit()
-    except SlurmError as e:
+    except (SlurmError, OSError) as e:  # a file system may be away for a while, too
         print(f"{e}; another try in {SOON_S} s", file=sys.stderr)
         come_back(note, None, SOON_S)
         return EXIT_REQUEUE

@@ -8,7 +8,6 @@ themselves: the others name them and, on the same machine, kill them. Heartbeats
 import faulthandler
 import json
 import os
-import socket
 import sys
 import threading
 import time
@@ -47,7 +46,10 @@ class Beat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Post:
-    """Where a rank is watched: `folder` takes the heartbeats of its job, `suspects` the hangs of the run."""
+    """Where a rank is watched: `folder` takes the heartbeats of its job, `suspects` the hangs of the run.
+
+    `host` is what the scheduler calls this machine, which may be less than it calls itself: no other name can be excluded.
+    """
 
     folder: Path
     suspects: Path
@@ -57,6 +59,7 @@ class Post:
     rank: int
     size: int
     hang_s: float
+    host: str
     beat_s: float = 10.0
 
     def heartbeat(self, rank: int) -> Path:
@@ -92,7 +95,7 @@ class Watchdog:
     def _watch(self, post: Post) -> None:
         me = psutil.Process()
         beat = Beat(
-            attempt=post.attempt, rank=post.rank, host=socket.gethostname(), pid=me.pid, born=me.create_time(), number=0, phase="", phase_s=0.0, hung=False,
+            attempt=post.attempt, rank=post.rank, host=post.host, pid=me.pid, born=me.create_time(), number=0, phase="", phase_s=0.0, hung=False,
         )  # fmt: skip
         seen, lasted_s = self._since, 0.0
         file = os.open(post.heartbeat(post.rank), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)

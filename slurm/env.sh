@@ -42,9 +42,3 @@ export TOKENIZERS_PARALLELISM=${TOKENIZERS_PARALLELISM:-false}
 export HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1} TRANSFORMERS_OFFLINE=${TRANSFORMERS_OFFLINE:-1} HF_DATASETS_OFFLINE=${HF_DATASETS_OFFLINE:-1}
 export VLLM_NO_USAGE_STATS=1 VLLM_DO_NOT_TRACK=1 PYTHONDONTWRITEBYTECODE=1
 ulimit -c 0
-
-# When the time limit ends, in seconds since the epoch: some versions of Slurm (22.05 is one) do not say so themselves.
-if [ -n "${SLURM_JOB_ID:-}" ] && [ -z "${SLURM_JOB_END_TIME:-}" ]; then
-    serl_end=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%e 2> /dev/null | head -n 1)
-    serl_end=$(date --date="$serl_end" +%s 2> /dev/null) && export SLURM_JOB_END_TIME=$serl_end
-fi

@@ -144,7 +144,7 @@ def judge(shard: Shard, told: Sequence[Told], done: Manifest | None, *, live: bo
     for number, t in enumerate(told):
         won = done is not None and done.attempt == t.id
         ended = t.ended or ("done" if won else "at work" if live and done is None and number == len(told) - 1 else "killed")
-        end = t.end or (done.created if won and done else now if ended == "at work" else t.last)
+        end = max(t.begin, t.end or (done.created if won and done else now if ended == "at work" else t.last))  # clocks differ by node
         work = _steps_kept(t, told[number + 1 :]) if shard.stage == "train" else _parts_kept(t, seen)
         first = work[0][0] if work else end
         startup_s = min(max(0.0, first - t.begin), end - t.begin)
@@ -153,8 +153,8 @@ def judge(shard: Shard, told: Sequence[Told], done: Manifest | None, *, live: bo
             kept_s = end - t.begin - (_undone(t, work) if won else 0.0)
         tries.append(
             Try(
-                round=shard.round, stage=shard.stage, index=shard.index, id=t.id, begin=t.begin, end=max(end, t.begin), ended=ended, ranks=t.ranks, gpus=t.gpus, nodes=t.nodes,
-                startup_s=_startup_s(t, end) if not work else startup_s, kept_s=min(kept_s, max(end, t.begin) - t.begin), wait_s=t.wait_s, repeated=not won,
+                round=shard.round, stage=shard.stage, index=shard.index, id=t.id, begin=t.begin, end=end, ended=ended, ranks=t.ranks, gpus=t.gpus, nodes=t.nodes,
+                startup_s=_startup_s(t, end) if not work else startup_s, kept_s=min(kept_s, end - t.begin), wait_s=t.wait_s, repeated=not won,
                 exact=t.exact,
             )
         )  # fmt: skip

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jobs.health.site import Site, kind_of_preemption
+from jobs.queue import DEFAULT_MAX_ARRAY
 
 Level = Literal["ok", "warning", "problem"]
 
@@ -80,16 +81,16 @@ def check_signal(site: Site) -> Check:
 def check_arrays(site: Site) -> Check:
     size = site.number("MaxArraySize")
     if size is None:
-        return warning("MaxArraySize", "unknown", "arrays are split at 1000 tasks")
+        return warning("MaxArraySize", "unknown", f"arrays are split at {DEFAULT_MAX_ARRAY} tasks")
     if size < 2:
         return problem(
             "MaxArraySize", str(size), "this site has no job arrays: ask for MaxArraySize of at least 101, or use one shard per stage"
         )
     if size < SMALL_ARRAY:
         return warning(
-            "MaxArraySize", str(size), f"stages of {size} shards and more become several arrays; fewer, longer shards are kinder"
+            "MaxArraySize", str(size), f"stages of more than {size} shards become several arrays; fewer, longer shards are kinder"
         )
-    return ok("MaxArraySize", f"{size}: arrays of up to {size - 1} tasks")
+    return ok("MaxArraySize", f"{size}: arrays of up to as many tasks")
 
 
 def check_memory(site: Site) -> Check:

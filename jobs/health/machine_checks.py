@@ -28,7 +28,7 @@ def check_machine(facts: Facts, asked: Resources | None, *, node: bool, several:
     """
     checks = [*_files(facts.files, several), *_python(facts, node=node, several=several)]
     if node:
-        checks += [*_node(facts), _gpus(facts, asked)]
+        checks += [*_node(facts, in_job=asked is not None), _gpus(facts, asked)]
     return [Check(level=c.level, subject=f"{facts.host}: {c.subject}", found=c.found, remedy=c.remedy) for c in checks]
 
 
@@ -131,7 +131,8 @@ def _python(facts: Facts, *, node: bool, several: bool) -> Iterator[Check]:
             yield ok(f"import {found.name}", f"{found.seconds:.1f} s")
 
 
-def _node(facts: Facts) -> Iterator[Check]:
+def _node(facts: Facts, *, in_job: bool) -> Iterator[Check]:
+    """`in_job`: what our scripts say before python was said here too."""
     if facts.scontrol:
         yield ok("scontrol", "there")
     else:
@@ -140,14 +141,14 @@ def _node(facts: Facts) -> Iterator[Check]:
             "not found on this node",
             "jobs requeue themselves with it: add its folder to PATH in `setup`, or ask the site to install it",
         )
-    if facts.end_time is None:
+    if in_job and facts.end_time is None:
         yield warning(
-            "SLURM_JOB_END_TIME",
-            "not set",
-            "add `source slurm/env.sh` to `setup`: without it a job learns of its limit from the signal alone",
+            "end of the job's time",
+            "unknown",
+            "squeue must answer on nodes: add its folder to PATH in `setup`; without it a job learns of its limit from the signal alone",
         )
-    else:
-        yield ok("SLURM_JOB_END_TIME", f"in {facts.end_time - facts.time:.0f} s")
+    elif facts.end_time is not None:
+        yield ok("end of the job's time", f"in {facts.end_time - facts.time:.0f} s")
     if is_shared(facts.caches_kind):
         yield warning(
             "caches of compiled kernels",

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from jobs.queue import seconds
+
 NO_LIMIT = ("UNLIMITED", "INFINITE", "NONE", "(null)", "N/A", "")
 
 SHOW_CONFIG = ("scontrol", "show", "config")
@@ -149,22 +151,14 @@ def parse_associations(text: str) -> tuple[Association, ...]:
 def parse_qos(text: str) -> dict[str, Qos]:
     rows = [line.split("|") for line in text.splitlines() if line.count("|") == 4]
     return {
-        name: Qos(name=name, preempt_mode=mode, grace_s=_seconds(grace), max_minutes=minutes(wall), max_submit=_limit(submit))
+        name: Qos(name=name, preempt_mode=mode, grace_s=seconds(grace), max_minutes=minutes(wall), max_submit=_limit(submit))
         for name, mode, grace, wall, submit in rows
     }
 
 
 def minutes(text: str) -> int | None:
     """Slurm's [days-]hours:minutes:seconds, rounded down; None for no limit."""
-    return None if text in NO_LIMIT else _seconds(text) // 60
-
-
-def _seconds(text: str) -> int:
-    days, _, rest = text.rpartition("-")
-    total = 0
-    for part in rest.split(":"):
-        total = total * 60 + (int(part) if part.isdigit() else 0)
-    return total + int(days or 0) * 86400
+    return None if text in NO_LIMIT else seconds(text) // 60
 
 
 def _limit(text: str) -> int | None:

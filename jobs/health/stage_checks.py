@@ -94,9 +94,10 @@ def _sizes(nodes: Sequence[Nodes], asked: Resources) -> Iterator[tuple[str, str]
         return
     matching = [n for n in nodes if _matches(asked.constraint, n.features)]
     if not matching:
+        features = sorted(set().union(*(n.features for n in nodes)))
         yield (
             f"no node has {asked.constraint}",
-            f"constraint: of {', '.join(sorted(set().union(*(n.features for n in nodes)))) or 'no features at all'}",
+            f"constraint: of {', '.join(features)}" if features else "leave constraint out: nodes here have none",
         )
         return
     cpus, memory_mb = asked.cpus_per_task * asked.tasks_per_node, asked.mem_gb * 1024
@@ -175,7 +176,7 @@ def check_charge(site: Site, asked: Resources, stages: str) -> Iterator[Check]:
     usable = [
         a
         for a in site.associations
-        if asked.account in (None, a.account) and a.partition in ("", asked.partition or site.default_partition)
+        if asked.account in (None, a.account) and a.partition in ("", *(asked.partition or site.default_partition or "").split(","))
     ]
     allowed = sorted({q for a in usable for q in a.qos})
     if asked.qos is not None and asked.qos not in allowed:

@@ -90,7 +90,7 @@ class _Launch:
 
     def submit(self) -> list[Submission]:
         known = [recorded(run) for run in self.runs]
-        for q in settled_queue([s for own in known for s in own] + Journal(self.relay.folder).submissions()):
+        for q in settled_queue([s for own in known for s in own] + Journal(self.relay.folder).submissions(), self.renew):
             self.queue.setdefault(q.token, []).append(q)
         drafts = [self._draft(run, own) for run, own in zip(self.runs, known, strict=True)]
         for number, draft in enumerate(drafts):

@@ -119,7 +119,6 @@ def _reinforce(work: Work, ranks: Ranks) -> None:
     trainer = Trainer(lm, settings, ranks=ranks, horizon=max(1, len(batches)), seed=config.seed * 1000 + round, temperature=temperature)
     counts: dict[str, float] = {f"groups_{name}": n for name, n in fates.items()} | {"samples": len(samples)}
     if samples:
-        work.phase("log-probabilities")
         logp = _log_probabilities(work, ranks, attempt, trainer, samples, taught)
         gap = mismatch(logp.old_T, logp.behaviour_T)
         reward_GN = torch.tensor([g.rewards for g in taught])
@@ -165,8 +164,7 @@ def _log_probabilities(
     for number, begin in enumerate(range(0, len(samples), PART_SAMPLES)):
         saved = ranks.from_first(attempt.part(number) if ranks.first else None)
         if saved is None:
-            if ranks.any(work.stop.due(longest_s)):
-                raise Preempted
+            _safe_point(work, ranks, longest_s)
             work.phase(f"log-probabilities {number + 1}")
             begun, mine = time.monotonic(), samples[begin : begin + PART_SAMPLES]
             reference = reference or _reference(work, ranks)
@@ -202,6 +200,7 @@ def _npy(array: np.ndarray) -> bytes:
 def _teach(work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, lesson: Lesson, *, checkpoint_every: int) -> None:
     """Every optimizer step that no checkpoint holds yet; leaves at a step boundary, all ranks together, when any was asked to."""
     checkpoints = attempt.folder / f"checkpoints.{attempt.key}"
+    _safe_point(work, ranks)
     work.phase("resume")
     resumed = trainer.load(checkpoints)
     if resumed:
@@ -227,6 +226,12 @@ def _teach(work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, lesson:
         if ranks.first:
             work.progress(stats.step, len(lesson.batches), "steps")
     work.events.add("phase", name="steps", seconds=round(time.monotonic() - start, 3))
+
+
+def _safe_point(work: Work, ranks: Ranks, next_s: float = 0.0) -> None:
+    """Between two long phases nothing is in flight: all ranks leave here together, if any was asked to or has not `next_s` seconds left."""
+    if ranks.any(work.stop.due(next_s)):
+        raise Preempted
 
 
 def _recorder(work: Work, ranks: Ranks, step: int) -> Callable[[StepStats], None]:

@@ -44,6 +44,7 @@ class Chaos:
     trial: Trial
     lab: Lab
     rng: random.Random
+    others: tuple[str, ...]  # how those who take nodes away are charged: a window is ours alone
     seen: Counter[str] = field(default_factory=Counter)
     warned: set[Path] = field(default_factory=set)  # event files of attempts at work on a node that was taken away
     struck: set[Path] = field(default_factory=set)  # those of them that had not left yet when the next accident came
@@ -53,15 +54,21 @@ class Chaos:
         return self.rng.choice(running) if running else None
 
     def preempted(self) -> bool:
-        if (job := self.victim()) is None:
+        """A job that is at work: one that is still starting has nothing to save."""
+        wait_until(lambda: bool(self._at_work()) or not self.trial.queue("RUNNING"), "an attempt to start", self.trial.explain)
+        if not (found := self._at_work()):
             return False
-        node = self.rng.choice(nodes_of(job))
-        for other in self.trial.queue("RUNNING"):
-            if node in nodes_of(other):
-                attempts = (self.trial.run.root / "events").glob(f"*-{other.id}-{_restarts(other.id)}-0.jsonl")
-                self.warned |= {events for events in attempts if not ended(events)}
-        preempt(node)
+        node = self.rng.choice(nodes_of(self.rng.choice(list(found))))
+        self.warned |= {e for job, events in found.items() if node in nodes_of(job) for e in events}
+        preempt(node, *self.others)
         return True
+
+    def _at_work(self) -> dict[Queued, set[Path]]:
+        return {job: events for job in self.trial.queue("RUNNING") if (events := self._events(job))}
+
+    def _events(self, job: Queued) -> set[Path]:
+        """Of its attempt, while that has not left."""
+        return {e for e in (self.trial.run.root / "events").glob(f"*-{job.id}-{_restarts(job.id)}-0.jsonl") if not ended(e)}
 
     def requeued(self) -> bool:
         return (job := self.victim()) is not None and _tried("scontrol", "requeue", job.id)
@@ -199,10 +206,11 @@ def main() -> None:
     try:
         if args.window:
             limit_jobs(args.window)
+        others = ("--account=others",) if args.window else ()
         calm, chaotic = new_trial(folder / "calm", config=CONFIG), new_trial(folder / "chaos", config=CONFIG, cluster=LIMITED, setup=SETUP)
         calm.submit()
         expected = calm.finish()
-        chaos = Chaos(chaotic, lab, random.Random(args.seed))
+        chaos = Chaos(chaotic, lab, random.Random(args.seed), others)
         begun = time.monotonic()
         chaotic.submit()
         disturb(chaos, args.events)
@@ -218,9 +226,11 @@ def main() -> None:
 
 def limit_jobs(number: int) -> None:
     me = slurm("id", "-un").strip()
-    slurm("sacctmgr", "-i", "add", "account", "serl")
-    slurm("sacctmgr", "-i", "add", "user", me, "account=serl")
-    slurm("sacctmgr", "-i", "modify", "user", me, "set", f"MaxSubmitJobs={number}")
+    for account in ("serl", "others"):
+        slurm("sacctmgr", "-i", "add", "account", account)
+        slurm("sacctmgr", "-i", "add", "user", me, f"account={account}")
+    slurm("sacctmgr", "-i", "modify", "user", me, "set", "DefaultAccount=serl")
+    slurm("sacctmgr", "-i", "modify", "user", me, "where", "account=serl", "set", f"MaxSubmitJobs={number}")
 
 
 def report(chaos: Chaos, calm: Trial, seconds: float) -> None:
@@ -242,12 +252,7 @@ def report(chaos: Chaos, calm: Trial, seconds: float) -> None:
         f"work done again: {again['start']} parts of {PART_S} s and {again['step']} steps of {STEP_S} s = {lost_s:.0f} s; {seconds:.0f} s in all"
     )
     relays = sum(s.job == RELAY and s.id is not None for s in Journal(t.run.root).submissions())
-    print(f"arrays submitted {len(list(t.run.root.glob('logs/r*/*')))}, relays {relays}, left for a time limit {limited(t)}")
-
-
-def limited(t: Trial) -> int:
-    """Attempts that stopped although nobody asked them to."""
-    return sum(e["kind"] == "stopped" and not e.get("asked", True) for e in read_events(t.run.root / "events"))
+    print(f"arrays submitted {len(list(t.run.root.glob('logs/r*/*')))}, relays {relays}")
 
 
 if __name__ == "__main__":

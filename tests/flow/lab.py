@@ -175,9 +175,9 @@ def nodes_of(job: Queued) -> list[str]:
     return slurm("scontrol", "show", "hostnames", job.where).split()
 
 
-def preempt(node: str) -> None:
+def preempt(node: str, *charge: str) -> None:
     """Somebody with priority wants the whole node, for a second."""
-    slurm("sbatch", "--partition=high", "--exclusive", f"--nodelist={node}", "--time=1", "--output=/dev/null", "--wrap=sleep 1")
+    slurm("sbatch", "--partition=high", "--exclusive", f"--nodelist={node}", "--time=1", "--output=/dev/null", "--wrap=sleep 1", *charge)
 
 
 def slurm(*command: str) -> str:

@@ -182,7 +182,7 @@ def test_the_doctor_finds_no_problem_in_the_lab(lab, tmp_path):
     )
     said = lab.run(*command, cwd=ROOT)
     assert said.endswith(" 0 problems"), said
-    assert "is seen here" in said and "SLURM_JOB_END_TIME: in" in said and "/job-" in said
+    assert "is seen here" in said and "end of the job's time: in" in said and "/job-" in said
     assert list(lab.data.glob(".doctor*")) == []
 
 

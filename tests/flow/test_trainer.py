@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +15,10 @@ import train_ranks as job
 from serl.algorithms import policy_loss
 from serl.batch import collate
 from serl.model import TokenLogProbs, load_model, load_tokenizer
+from serl.preempt import Preempted, Stop
+from serl.ranks import Ranks
 from serl.schedule import learning_rate
+from serl.stages import train
 from serl.tokenizer import build_tokenizer
 
 REPO = Path(__file__).parents[2]
@@ -214,3 +218,14 @@ def test_a_cut_checkpoint_is_passed_over_and_named(two):
 
 def test_ranks_agree_when_one_of_them_wants_to_stop(two):
     assert all(seen["damaged"]["any"] for seen in two)
+
+
+def test_training_that_is_asked_to_leave_before_its_first_step_leaves(tmp_path):
+    """A model that takes minutes to load used to compute all log-probabilities and a step before anybody looked, its grace long over."""
+    stop = Stop()
+    stop.requested = True
+    work = SimpleNamespace(stop=stop, phase=lambda name: None)
+    attempt = SimpleNamespace(folder=tmp_path, key="k")
+    alone = Ranks(rank=0, size=1, device=torch.device("cpu"))
+    with pytest.raises(Preempted):  # without a trainer: nothing of one is asked for
+        train._teach(work, alone, attempt, None, None, checkpoint_every=1)

@@ -22,7 +22,16 @@ HERE = socket.gethostname()
 def post_of(out: Path, rank: int, size: int, hang_s: float) -> Post:
     events = Events(out / "events", f"train-{rank}")
     return Post(
-        folder=out, suspects=out / "suspects", events=events, job="7_1", attempt="7_1-0", rank=rank, size=size, hang_s=hang_s, beat_s=0.2
+        folder=out,
+        suspects=out / "suspects",
+        events=events,
+        job="7_1",
+        attempt="7_1-0",
+        rank=rank,
+        size=size,
+        hang_s=hang_s,
+        host=HERE,
+        beat_s=0.2,
     )
 
 
@@ -107,7 +116,9 @@ def test_who_gives_no_sign_of_life_is_silent_but_not_who_is_leaving():
 
 
 def hang(out: Path, attempt: str, *hosts: str) -> None:
-    post = Post(folder=out, suspects=out / "suspects", events=Events(out, "e"), job="7", attempt=attempt, rank=0, size=1, hang_s=1.0)
+    post = Post(
+        folder=out, suspects=out / "suspects", events=Events(out, "e"), job="7", attempt=attempt, rank=0, size=1, hang_s=1.0, host="n3"
+    )
     record_hang(post, hosts, beat(0, 1))
 
 

@@ -1,5 +1,6 @@
-"""A chain larger than what Slurm lets one user have in its queue: limits of associations and of QOS on the real, full lab."""
+"""A chain larger than what Slurm lets one user have in its queue: limits of users, accounts and QOS on the real, full lab."""
 
+import getpass
 import os
 import shutil
 import subprocess
@@ -20,19 +21,33 @@ pytestmark = [
         reason="limits need accounting; on Debian: apt-get install slurmctld slurmd slurm-client slurmdbd munge mariadb-server-core",
     ),
 ]
-USER = {"config": {"rounds": 2}, "setup": ("export SERL_TEST_CALL_S=0.1 SERL_TEST_STEP_S=0.05 SERL_TEST_LOAD_S=0",)}
+QUICK = ("export SERL_TEST_CALL_S=0.1 SERL_TEST_STEP_S=0.05 SERL_TEST_LOAD_S=0",)
+ME = getpass.getuser()
+# Each way that a site has to say so, and of how many rounds the chain is: six jobs each.
+LIMITS = {
+    "user": (("user", ME), "MaxSubmitJobs", 2),
+    "account": (("account", "serl"), "GrpSubmitJobs", 1),
+    "qos": (("qos", "normal"), "MaxSubmitJobsPerUser", 1),
+}
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     with running_lab(tmp_path_factory.mktemp("lab"), "--full", "--set", "AccountingStorageEnforce=associations,limits,qos") as lab:
         slurm("sacctmgr", "-i", "add", "account", "serl")
-        slurm("sacctmgr", "-i", "add", "user", slurm("id", "-un").strip(), "account=serl")
+        slurm("sacctmgr", "-i", "add", "user", ME, "account=serl")
+        slurm("sacctmgr", "-i", "modify", "user", ME, "set", "DefaultAccount=serl")
         yield lab
 
 
-def limit(number: int) -> None:
-    slurm("sacctmgr", "-i", "modify", "user", slurm("id", "-un").strip(), "set", f"MaxSubmitJobs={number}")
+@pytest.fixture(params=LIMITS)
+def rounds(request, lab):
+    """Of a chain, while four jobs are allowed in the queue."""
+    whose, key, rounds = LIMITS[request.param]
+    slurm("sacctmgr", "-i", "modify", *whose, "set", f"{key}=4")
+    yield rounds
+    slurm("scancel", "--user", ME)
+    slurm("sacctmgr", "-i", "modify", *whose, "set", f"{key}=-1")
 
 
 def submitted(t) -> dict[tuple[str, int], int]:
@@ -49,16 +64,15 @@ def relay_of(t) -> str:
     return id
 
 
-def test_a_chain_larger_than_the_limit_goes_on_by_itself(lab, tmp_path):
-    """Twelve jobs where four are allowed; once the relay is killed in the middle of what it does."""
-    t = new_trial(tmp_path / "t", **USER)
-    limit(4)
+def test_a_chain_larger_than_the_limit_goes_on_by_itself(rounds, tmp_path):
+    """Six or twelve jobs where four are allowed; in the longer chain the relay is killed once in the middle of what it does."""
+    t = new_trial(tmp_path / "t", config={"rounds": rounds}, setup=QUICK)
     new = submission.submit_missing(t.run, load_cluster(str(t.cluster_file)))
     assert new[-1].job == RELAY and len(t.queue()) == 4
     assert sum(len(s.shards) for s in new) == 3
-    wait_until(lambda: any(q.id == relay_of(t) for q in t.queue("RUNNING")), "the relay to run", t.explain)
-    subprocess.run(["scontrol", "requeue", relay_of(t)], check=False, capture_output=True)  # refused if it has just left
+    if rounds > 1:
+        wait_until(lambda: any(q.id == relay_of(t) for q in t.queue("RUNNING")), "the relay to run", t.explain)
+        subprocess.run(["scontrol", "requeue", relay_of(t)], check=False, capture_output=True)  # refused if it has just left
     content = t.finish()
-    assert set(submitted(t).values()) == {1} and len(submitted(t)) == len(content) == 12
+    assert set(submitted(t).values()) == {1} and len(submitted(t)) == len(content) == 6 * rounds
     assert set(t.noted("end").values()) == {1}
-    limit(-1)

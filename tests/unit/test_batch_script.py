@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from jobs import queue, state
-from jobs.batch import outside_any_job
+from jobs.batch import PREVIEW, by_the_script, sbatch_text
 from jobs.cluster import Stragglers
 from jobs.plan import plan
-from jobs.queue import Journal, Queued, Submission, at_work
+from jobs.queue import Journal, Queued, SlurmError, Submission, ask_slurm, at_work
 from jobs.runs import freeze_code
 from jobs.slurm import submit_missing
 from jobs.spares import late
+from jobs.task import _node
 from serl.attempt import Attempt
 from serl.rundir import Run
 from tests.conftest import ROOT
@@ -91,19 +92,69 @@ def test_what_a_job_submits_inherits_the_launchers_environment_and_not_the_jobs(
         deadline = time.monotonic() + 10
         while b"sleep" not in Path(f"/proc/{shell.pid}/cmdline").read_bytes():
             assert time.monotonic() < deadline
-        with outside_any_job():
+        with by_the_script():
             assert dict(os.environ) == {"SLURM_CONF": "/etc/lab.conf", "MINE": "1", "PATH": "/bin"}
         assert os.environ["VLLM_CACHE_ROOT"] == "/tmp/job-7"
         os.environ["SERL_SHELL"] = "0"
-        with outside_any_job():
+        with by_the_script():
             assert "SLURM_JOB_ID" not in os.environ and os.environ["SLURM_CONF"] == "/etc/lab.conf", "elsewhere than on the script's node"
     finally:
         shell.kill()
         shell.wait()
         os.environ.clear()
         os.environ.update(before)
-    with outside_any_job():
-        assert dict(os.environ) == before, "at the login node nothing changes"
+    os.environ |= {"SBATCH_PARTITION": "gpu", "SBATCH_NO_REQUEUE": "1"}
+    with by_the_script():
+        assert dict(os.environ) == before, "at the login node, only what would go over the script's own lines"
+    assert os.environ.pop("SBATCH_PARTITION") and os.environ.pop("SBATCH_NO_REQUEUE")
+
+
+def test_what_a_dry_run_prints_is_what_sbatch_gets(run, cluster, fake):  # noqa: F811
+    """But for what the submission makes up: its token, and the ids that it waits for."""
+    names, jobs = {}, {job.name: job for job in plan(run.config, run.done)}
+    for submission, script in zip(submit_missing(run, cluster), scripts(fake), strict=True):
+        job = jobs[submission.job]
+        after = ":".join(sorted(id for id, name in names.items() if name in job.after))
+        shown = sbatch_text(run.root, run.digest, cluster, job).replace(PREVIEW, submission.token)
+        assert script.strip() == shown.replace("afterany:" + ":".join(job.after), f"afterany:{after}").strip()
+        names[submission.id] = job.name
+
+
+def test_gpus_are_asked_for_once_and_in_the_sites_own_words_where_it_has_some(run, cluster):  # noqa: F811
+    """Slurm refuses --gres=gpu:h100:4 beside --gpus-per-node=4."""
+    (job, *_) = plan(run.config, run.done)
+    for extra, lines in (
+        ({}, ["gpus-per-node=4"]),
+        ({"gres": "gpu:h100:4"}, ["gres=gpu:h100:4"]),
+        ({"gpus-per-node": "h100:4", "get_user_env": False}, ["gpus-per-node=h100:4"]),
+        ({"gres": "scratch:100"}, ["gpus-per-node=4", "gres=scratch:100"]),
+    ):
+        text = sbatch_text(run.root, "d", cluster.model_copy(update={"extra": extra}), job)
+        assert [line[10:] for line in text.splitlines() if line.startswith(("#SBATCH --g",))] == lines
+
+
+def test_a_data_root_that_slurm_would_read_otherwise_is_refused(run, cluster):  # noqa: F811
+    for name in ("100%", "a\\b"):
+        with pytest.raises(SlurmError, match="choose a data root without"):
+            sbatch_text(run.root / name, "d", cluster, plan(run.config, run.done)[0])
+
+
+def test_slurm_is_asked_the_same_whatever_its_user_likes_to_see(fake, monkeypatch):  # noqa: F811
+    """With SQUEUE_STATES=all, jobs that have ended would be taken for jobs at work, and never be submitted again."""
+    monkeypatch.setenv("SQUEUE_STATES", "all")
+    monkeypatch.setenv("SLURM_TIME_FORMAT", "relative")
+    (fake / "queue").write_text("")
+    assert not {"SQUEUE_STATES", "SLURM_TIME_FORMAT"} & set(ask_slurm(["env"]).replace("=", "\n").split())
+
+
+def test_a_refusal_for_want_of_nodes_tells_of_those_left_out_after_hangs(run, cluster, fake, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("SLURMD_NODENAME", "n7")  # a machine may call itself n7.cluster.org, which Slurm does not know
+    for attempt in ("7-0", "7-1"):
+        (run.root / "suspects").mkdir(exist_ok=True)
+        (run.root / "suspects" / f"{attempt}.json").write_text(json.dumps({"hosts": [_node()]}))
+    (fake.parent / "bin/sbatch").write_text('#!/bin/bash\ngrep exclude "$1" >&2; exit 1\n')
+    with pytest.raises(SlurmError, match=r"(?s)--exclude=n13,n7.*without n7, where it hung; remove .*suspects"):
+        submit_missing(run, cluster)
 
 
 def test_status_asks_slurm_once_for_one_run_and_once_for_all(run, cluster, fake, small_tree, monkeypatch):  # noqa: F811
@@ -133,7 +184,15 @@ def test_stragglers_are_what_is_beyond_the_median_of_enough_siblings():
 
 
 def test_elapsed_times_are_read_as_slurm_writes_them():
-    assert [queue._seconds(t) for t in ("0:05", "12:00", "1:00:01", "2-03:04:05", "3-00:00:00")] == [5, 720, 3601, 183845, 259200]
+    assert [queue.seconds(t) for t in ("0:05", "12:00", "1:00:01", "2-03:04:05", "3-00:00:00", "INVALID", "")] == [
+        5,
+        720,
+        3601,
+        183845,
+        259200,
+        0,
+        0,
+    ]
 
 
 def test_a_spare_counts_as_the_shards_job_only_where_the_first_is_gone(tmp_path):

@@ -206,7 +206,7 @@ def test_a_file_system_that_does_not_serve(changes, ill):
         ({"imports": (Import(name="vllm", seconds=200.0, fault=""),)}, ("warning", "g001: import vllm")),
         ({"gpus": ()}, ("problem", "g001: GPUs")),
         ({"scontrol": False}, ("problem", "g001: scontrol")),
-        ({"end_time": None}, ("warning", "g001: SLURM_JOB_END_TIME")),
+        ({"end_time": None}, ("warning", "g001: end of the job's time")),
         ({"caches_kind": "lustre"}, ("warning", "g001: caches of compiled kernels")),
         ({"caches_free_bytes": 10**8}, ("warning", "g001: caches of compiled kernels")),
     ],
@@ -268,6 +268,8 @@ def test_the_job_asks_for_what_a_stage_asks_for(tmp_path):
     text = doctor.job_script(example, doctor.kinds_of_node(example)[1], tmp_path, Path("/lustre/my data"), ("torch",))
     for line in ("--partition=preempt", "--account=project", "--gpus-per-node=1", "--mem=96GB", "--exclude=node013", "--cpus-per-task=8"):
         assert f"#SBATCH {line}\n" in text
+    spaced = doctor.job_script(example, doctor.kinds_of_node(example)[1], tmp_path / "my data", Path("/x"), ())
+    assert f"#SBATCH --output='{tmp_path}/my data/log'\n" in spaced
     assert "module load cuda/13.0\nexport NCCL_SOCKET_IFNAME=ib0\nsource slurm/env.sh\n" in text
     assert f"srun /lustre/project/serl/venv/bin/python -m jobs.health.canary '/lustre/my data' torch --into {tmp_path}/facts.json\n" in text
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)

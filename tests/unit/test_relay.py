@@ -4,6 +4,7 @@ import json
 import os
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,14 @@ from fake_slurm import install
 from test_submission import CLUSTER, FAKES
 
 from jobs import queue, sbatch, slurm, window
+from jobs.batch import EXIT_REQUEUE
 from jobs.cluster import Slurm
 from jobs.plan import plan
 from jobs.queue import Journal, SlurmError, _parse_queue, look_at_queue
 from jobs.slurm import submit_missing
 from jobs.task import BLOCKED, failures, record_failure
 from jobs.turn import turn
-from jobs.window import RELAY, Relay, Room, full, middle
+from jobs.window import RELAY, Relay, Room, full, middle, one_turn
 from serl.attempt import Attempt
 from serl.rundir import Run
 
@@ -206,7 +208,9 @@ def test_the_relays_script_asks_for_little_and_comes_back_with_what_to_wait_for(
         "--requeue",
     ):
         assert f"#SBATCH {line}\n" in text, line
-    assert "gpus" not in text and "module load cuda" in text
+    assert "gpus" not in text and "module load cuda" in text and "#SBATCH --time=60\n" in text
+    short = cluster.model_copy(update={"time_min": 20})
+    assert "#SBATCH --time=20\n" in replace(relay, cluster=short).text("TOKEN", None), "a partition of 30 minutes would never start it"
     assert f"/env/bin/python -u -m jobs.relay '/data/my runs/small' {tmp_path}/logs/relay/TOKEN/after-$me\n" in text
     assert text.index("scontrol $how $me") < text.index(f"scontrol update JobId=$me $(cat {tmp_path}/logs/relay/TOKEN/after-$me)")
     assert json.loads(text.split("--comment='")[1].split("'")[0]) == {"run": "small", "stage": "relay", "token": "TOKEN"}
@@ -224,6 +228,15 @@ def test_only_one_submits_at_a_time_and_a_dead_holder_is_not_waited_for(tmp_path
             renew()
             order.append(number)
     assert order == [0, 1, 2] and len(list((tmp_path / "turns").iterdir())) <= 4
+
+
+def test_a_relay_tries_again_when_slurm_or_the_file_system_is_away(tmp_path):
+    for trouble in (SlurmError("squeue: no answer"), OSError(116, "Stale file handle")):
+
+        def submit(trouble=trouble):
+            raise trouble
+
+        assert one_turn(tmp_path / "note", submit) == EXIT_REQUEUE and (tmp_path / "note").read_text() == "StartTime=now+60"
 
 
 def test_cancel_ends_the_relay_too(run, cluster, fake):

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 
 import pytest
 from report_run import do_score, make_run
@@ -40,6 +41,9 @@ def test_each_state_has_its_word(submitted, monkeypatch):
     assert word(run, monkeypatch, queued("PENDING")) == "queued"
     assert word(run, monkeypatch, queued("PENDING", held=True)) == "held"
     assert word(run, monkeypatch, queued("PENDING", held=True), queued("PENDING", "7_1")) == "queued"
+    behind = replace(queued("PENDING", "8"), where="(Dependency)")
+    assert word(run, monkeypatch, queued("PENDING", held=True), behind) == "held", "by Slurm, without a word of ours"
+    assert word(run, monkeypatch, queued("PENDING"), behind) == "queued"
     assert word(run, monkeypatch, queued("PENDING"), queued("RUNNING", "7_1")) == "running"
     record_failure(run, run.shards(1, "propose")[0], "7_0-0", "ValueError: no", "")
     assert word(run, monkeypatch) == "failed"
@@ -62,6 +66,14 @@ def test_one_look_at_the_queue_serves_all_runs_and_none_is_made_for_runs_without
     assert [bool(a) for a in activities([submitted, other, submitted])] == [True, False, True] and len(calls) == 1
     activities([other])
     assert len(calls) == 1
+
+
+def test_what_waits_is_told_with_slurms_reason(submitted, monkeypatch, capsys):
+    """Some never end by themselves: a time limit beyond the partition's, say."""
+    waiting = replace(queued("PENDING"), where="(PartitionTimeLimit)")
+    monkeypatch.setattr(states, "look_at_queue", lambda: [waiting, queued("RUNNING", "7_1")])
+    status.body(["small", "--data", str(submitted.data_root)])
+    assert "in the queue: 1 pending (PartitionTimeLimit), 1 running; nodes n1" in capsys.readouterr().out
 
 
 def test_a_silent_controller_hides_the_queue_and_nothing_else(submitted, monkeypatch, capsys):

@@ -15,7 +15,7 @@ from submitit.core.job_environment import SignalHandler
 from submitit.core.utils import DelayedSubmission, JobPaths, UncompletedJobError
 from submitit.slurm.slurm import SlurmJobEnvironment, _make_sbatch_string
 
-from jobs.batch import sbatch_text
+from jobs.batch import PREVIEW, log_folder, sbatch_text
 from jobs.cluster import Slurm
 from jobs.plan import plan
 from jobs.queue import Journal, Queued, Submission, _parse_queue, at_work, max_array_size
@@ -81,6 +81,7 @@ def test_the_queue_is_told_by_priority_and_token_not_by_words():
         "7\tPENDING\t42\t(Dependency)\tsome\twords",
         "8\tPENDING\t42\t(Priority)\t(null)",
         '9\tPENDING\t42\t(Priority)\t["token"]',
+        "of two lines\t1",
     ]
     held, running, *others = _parse_queue(rows)
     assert (held.id, held.position, held.held, held.token) == ("12_3", 3, True, "abc")
@@ -259,15 +260,14 @@ def test_the_script_asks_for_requeue_which_submitit_leaves_out(cluster, run):
     ],
 )
 def test_the_script_requeues_a_job_only_while_it_is_its_own(run, cluster, tmp_path, code, where, expected):
-    text = sbatch_text(run.root, "d", cluster, plan(run.config, run.done)[0])
-    lines = [
-        "#!/bin/bash",
-        *text.partition("# setup\n")[2].partition("export PYTHONPATH")[0].splitlines(),
-        f"(exit {code})",
-        text.partition("# teardown\n")[2],
-    ]
-    (tmp_path / "script").write_text("\n".join(lines))
+    """Whatever a site's lines tell the shell to do about errors, and whatever an earlier attempt, since released by hand, had wished for."""
+    job = plan(run.config, run.done)[0]
+    (tmp_path / "script").write_text(sbatch_text(run.root, "d", cluster.model_copy(update={"setup": ("set -euo pipefail",)}), job))
+    old = log_folder(run.root, job, PREVIEW) / "wish-7_3"
+    old.parent.mkdir(parents=True)
+    old.write_text("requeuehold")
     for name, body in (
+        ("srun", f"exit {code}"),
         ("squeue", f'case "$*" in *%e*) echo N/A ;; *) echo {where} ;; esac'),
         ("scontrol", f'echo "$@" >> {tmp_path}/asked'),
     ):
@@ -314,6 +314,21 @@ def test_attempts_count_as_fruitless_until_one_leaves_something(run):
     Attempt(run, shard, id="1", inputs={}).commit(0, b"part")
     assert [fruitless(run, shard) for _ in range(2)] == [1, 2]
     tries_path(run, shard).unlink()
+    assert fruitless(run, shard) == 1
+
+
+def test_what_an_attempt_leaves_that_dies_in_a_save_or_an_export_is_no_progress(run):
+    """It is named after the attempt: a training that runs out of memory there would be tried for ever, at a new name each time."""
+    (shard,) = run.shards(1, "train")
+    tries = []
+    for number in range(3):
+        tries.append(fruitless(run, shard))
+        for name in (f"policy.7-{number}/config.json", f"checkpoints.k/.step_000004.{number}.partial/rank_00000.safetensors"):
+            path = tries_path(run, shard).parent / name
+            path.parent.mkdir(parents=True)
+            path.write_text("{}")
+    assert tries == [1, 2, 3]
+    (path.parent.parent / "step_000004").mkdir()
     assert fruitless(run, shard) == 1
 
 

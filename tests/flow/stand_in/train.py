@@ -75,7 +75,7 @@ def _teach(work: Work, ranks: Ranks) -> None:
     inputs = {f"respond/{m.shard.index}": m.digest for m in work.run.complete(round, "respond")}
     attempt = work.attempt({"policy": digest} | inputs)
     kept, fates = respond.trainable(work.run, respond.round_groups(work.run, round, completions=True))
-    saved = attempt.folder / f"checkpoint.{attempt.key}"
+    saved = attempt.folder / f"part_state.{attempt.key}"
     state = json.loads(saved.read_bytes()) if saved.exists() else {"step": 0, "digest": digest}
     while state["step"] < STEPS:
         if os.environ.get("SERL_TEST_FAIL") and ranks.rank == ranks.size - 1:
