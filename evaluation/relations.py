@@ -11,8 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation import values
-from evaluation import command
+from evaluation import command, values
 from evaluation.benchmark import load_benchmark, load_problems
 from evaluation.values import Value
 from evaluation.verifier import Verifier

@@ -22,9 +22,11 @@ from typing import Self
 
 from rich.console import Console
 
-from jobs.cluster import load_cluster
+from jobs.cluster import KINDS, load_cluster
 from jobs.local import ShardFailed, Stopped
 from serl.checkup import Unsafe
+from serl.config import RunConfig
+from serl.configfile import ConfigError, load, read
 from serl.rundir import RunError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
@@ -54,6 +56,18 @@ def parser(verb: str, description: str) -> argparse.ArgumentParser:
 
 def data_root(args: argparse.Namespace) -> Path:
     return (args.data or Path(os.environ.get("SERL_DATA") or load_cluster(args.cluster).data)).expanduser().resolve()
+
+
+def load_run(path: Path, overrides: Sequence[str]) -> RunConfig:
+    """The run that a file and overrides describe; a file of another kind is told by its own name."""
+    source = read(path)
+    if "space" in source.tree:
+        raise ConfigError(
+            f"{path}: this is a sweep file; give it to `python -m jobs.sweep`, or name a run file, like configs/quickstart.yaml"
+        )
+    if source.tree.get("kind") in KINDS:
+        raise ConfigError(f"{path}: this is a cluster file; give it to --cluster, and name a run file, like configs/quickstart.yaml")
+    return load(RunConfig, path, overrides)
 
 
 def main(body: Callable[[Sequence[str]], int]) -> None:

@@ -40,6 +40,8 @@ def body(argv: Sequence[str]) -> int:
     args = p.parse_intermixed_args(argv)
     if args.keep_checkpoints is not None and args.keep_checkpoints < 1:
         raise RunError("--keep-checkpoints: at least 1; the last complete checkpoint is never removed")
+    if not args.older_than >= 0.0:
+        raise RunError(f"--older-than {args.older_than}: give hours, at least 0")
     data = data_root(args)
     runs, skipped = ([find_run(name, data) for name in args.run], []) if args.run else openable(data)
     found: list[Item] = []

@@ -127,11 +127,20 @@ def max_array_size() -> int:
     return DEFAULT_MAX_ARRAY
 
 
+def reach_slurm() -> None:
+    """Before anything is created: raises SlurmError where Slurm does not answer here, with what to do."""
+    try:
+        ask_slurm(["scontrol", "show", "config"])
+    except SlurmError as e:
+        remedy = 'run this on a login node of the cluster (for a lab first: eval "$(slurm/lab env)"), or use --cluster local'
+        raise SlurmError(f"{' '.join(str(e).split())}; {remedy}") from e
+
+
 def ask_slurm(command: list[str]) -> str:
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=ANSWER_S).stdout
     except FileNotFoundError:
-        raise SlurmError(f"{command[0]}: not found; run this on a login node of the cluster, or use --cluster local") from None
+        raise SlurmError(f"{command[0]}: not found; is this a login node of the cluster?") from None
     except subprocess.TimeoutExpired:
         raise SlurmError(f"{' '.join(command[:2])}: no answer within {ANSWER_S:.0f} s; is slurmctld up?") from None
     except subprocess.CalledProcessError as e:

@@ -5,11 +5,12 @@ JSON: the fields of `jobs.status RUN`, as the run stands when the verb ends.
 
 from collections.abc import Sequence
 
-from jobs.cluster import load_cluster
+from jobs.cluster import Slurm, load_cluster
 from jobs.command import Answer, data_root, main, parser
 from jobs.drive import drive
 from jobs.plan import plan
-from jobs.preflight import preflight
+from jobs.preflight import check_engine, preflight
+from jobs.queue import reach_slurm
 from jobs.runs import code_version, find_run, freeze_code
 from jobs.state import facts_now
 from serl.checkup import accept
@@ -27,6 +28,9 @@ def body(argv: Sequence[str]) -> int:
     run = find_run(args.run, data_root(args))
     if args.accept is not None:
         accept(run, args.accept)
+    check_engine(run.config, cluster)
+    if isinstance(cluster, Slurm):
+        reach_slurm()
     missing = plan(run.config, run.done)
     preflight(run.config, run.data_root, run.root, missing)
     if not (run.root / "code").exists() and code_version() != run.code:

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.cluster import Local, Slurm, load_cluster
-from jobs.command import Answer, data_root, main, parser
+from jobs.command import Answer, data_root, load_run, main, parser
 from jobs.costs.accounting import duration
 from jobs.costs.calibration import Calibration, load_calibration, model_label
 from jobs.costs.forecast import world_of
@@ -33,7 +33,6 @@ from jobs.plan import Job, plan
 from jobs.sweeps import lanes
 from jobs.sweeps.launching import draft_sweep
 from serl.config import RunConfig
-from serl.configfile import load
 
 HIGH = 0.9
 SHARDS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -65,7 +64,7 @@ def body(argv: Sequence[str]) -> Answer:
     p.add_argument("--requeue-s", type=_rate, default=120.0, help="seconds from a preemption until the task may start again (default: 120)")
     p.add_argument("--queue-wait-s", type=_rate, default=0.0, help="mean wait in the queue before each start (default: 0)")
     p.add_argument("--stragglers", type=_rate, default=0.0, help="log-normal sigma of a task's pace, beyond what was measured (default: 0)")
-    p.add_argument("--histories", type=int, default=100, help="how often each line is played (default: 100)")
+    p.add_argument("--histories", type=_count, default=100, help="how often each line is played (default: 100)")
     args = p.parse_intermixed_args(argv)
     chain, data = _chain(args), data_root(args)
     site = chain.planner.site
@@ -115,6 +114,12 @@ def _counts(text: str) -> tuple[int, ...]:
     return counts
 
 
+def _count(text: str) -> int:
+    if len(counts := _counts(text)) > 1:
+        raise argparse.ArgumentTypeError(f"{text}: give one whole number")
+    return counts[0]
+
+
 def _rate(text: str) -> float:
     try:
         value = float(text)
@@ -132,7 +137,7 @@ def _chain(args: argparse.Namespace) -> Chain:
         if args.override:
             raise ValueError(f"{args.what}: overrides are for run files; a sweep file has its own `overrides`")
         return _sweep_chain(args.what, cluster, data)
-    config = load(RunConfig, args.what, args.override)
+    config = load_run(args.what, args.override)
     planner = _planner(config, cluster, data)
     jobs = tuple(plan(config, lambda shard: False))
     loads = tuple(planner.load(job) for job in jobs)

@@ -92,6 +92,22 @@ def test_a_users_mistake_is_told_in_json_too(tmp_path, capsys, monkeypatch, verb
     assert (code, told["verb"], told["exit"]) == (2, verb, 2) and told["error"] and err
 
 
+@pytest.mark.parametrize(
+    ("verb", "argv", "message"),
+    [
+        ("browse", ["made-up", "--port", "99999"], "--port 99999: choose one up to 65535"),
+        ("browse", ["made-up", "--port", "-1"], "--port -1: choose one up to 65535"),
+        ("gc", ["--older-than", "nan"], "--older-than nan: give hours, at least 0"),
+        ("gc", ["--older-than", "-1"], "--older-than -1.0: give hours, at least 0"),
+        ("whatif", ["configs/quickstart.yaml", "--histories", "0"], "--histories: 0: at least one"),
+        ("whatif", ["configs/quickstart.yaml", "--histories", "2,3"], "--histories: 2,3: give one whole number"),
+    ],
+)
+def test_a_number_out_of_range_is_refused(made, capsys, monkeypatch, verb, argv, message):
+    code, _, err = run_verb(capsys, monkeypatch, verb, *argv, "--data", str(made.data_root))
+    assert code == 2 and message in " ".join(err.split())
+
+
 def test_browse_says_where_it_is_and_ends_on_ctrl_c(made):
     process = start("browse", "made-up", "--json", "--data", str(made.data_root))
     first, second, third = (process.stderr.readline() for _ in range(3))
