@@ -46,16 +46,19 @@ class Answer(int):
         return answer
 
 
-def parser(verb: str, description: str) -> argparse.ArgumentParser:
+def parser(verb: str, description: str, *, cluster: str | None = "local") -> argparse.ArgumentParser:
+    """What every verb takes. Where `cluster` is None, no --cluster means where the run was launched."""
     p = argparse.ArgumentParser(prog=f"python -m jobs.{verb}", description=description, epilog=EXIT_CODES)
-    p.add_argument("--cluster", default="local", help="a file of configs/clusters, by name or path (default: local)")
+    p.add_argument(
+        "--cluster", default=cluster, help=f"a file of configs/clusters, by name or path (default: {cluster or 'where it was launched'})"
+    )
     p.add_argument("--data", type=Path, help="data root (default: $SERL_DATA, then the cluster file's)")
     p.add_argument("--json", action="store_true", help="one JSON object on stdout; what is for people goes to stderr")
     return p
 
 
 def data_root(args: argparse.Namespace) -> Path:
-    return (args.data or Path(os.environ.get("SERL_DATA") or load_cluster(args.cluster).data)).expanduser().resolve()
+    return (args.data or Path(os.environ.get("SERL_DATA") or load_cluster(args.cluster or "local").data)).expanduser().resolve()
 
 
 def load_run(path: Path, overrides: Sequence[str]) -> RunConfig:
