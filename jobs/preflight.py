@@ -78,5 +78,5 @@ def check_space(data: Path, needed: int) -> None:
     free = shutil.disk_usage(data).free
     if free < needed + MARGIN_BYTES:
         raise ValueError(
-            f"{data}: {free / 1e9:.1f} GB free, but the run may write {needed / 1e9:.1f} GB; free some space, choose another data root, or run fewer rounds"
+            f"{data}: {free / 1e9:.1f} GB free, but the run may write {needed / 1e9:.1f} GB, and {MARGIN_BYTES / 1e9:.1f} GB should stay free; free some space, choose another data root, or run fewer rounds"
         )

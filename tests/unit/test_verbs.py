@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from report_run import do_round, make_run
 
-from jobs import command, completion
+from jobs import command, completion, slurm
+from jobs.cluster import Local, Slurm
 from jobs.command import Answer
 from jobs.local import ShardFailed, Stopped
 from tests.conftest import ROOT, SMALL
@@ -143,6 +144,32 @@ def test_exit_codes_are_as_documented(outcome, code, flags, monkeypatch, capsys)
     if flags and not isinstance(outcome, BrokenPipeError):
         assert json.loads(said.out)["exit"] == code and "for people" in said.err
     assert f"\n    {code} " in command.__doc__
+
+
+def test_a_report_that_a_full_disk_stops_names_the_place_and_the_remedy(made, capsys, monkeypatch):
+    """Once: "input/output: No space left on device", from the calibration that is written before the report."""
+
+    def refuse(run):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("jobs.report.learn_from", refuse)
+    code, _, err = run_verb(capsys, monkeypatch, "report", "made-up", "--data", str(made.data_root))
+    assert code == 2 and f"{made.data_root / 'calibration'}: cannot be written (No space left on device); make room" in err
+
+
+def test_a_run_that_was_submitted_is_resumed_where_it_was_and_not_on_the_login_node(made, capsys, monkeypatch):
+    """`status` tells people to resume it without naming a cluster; that used to start its engines on the machine at hand."""
+    for name in ("preflight", "reach_slurm", "freeze_code"):
+        monkeypatch.setattr(f"jobs.resume.{name}", lambda *_: None)
+    (made.root / "code").mkdir(exist_ok=True)
+    went: list[Local | Slurm] = []
+    monkeypatch.setattr("jobs.resume.drive", lambda run, cluster: went.append(cluster) or 0)
+    slurm.freeze_cluster(made, Slurm(data="elsewhere", partition="night"))
+    for argv in ([], ["--cluster", "local"]):
+        assert run_verb(capsys, monkeypatch, "resume", "made-up", *argv, "--data", str(made.data_root))[0] == 0
+    (made.root / "launched.json").unlink()
+    assert run_verb(capsys, monkeypatch, "resume", "made-up", "--data", str(made.data_root))[0] == 0
+    assert [c.kind for c in went] == ["slurm", "local", "local"] and went[0] == Slurm(data="elsewhere", partition="night")
 
 
 def test_help_says_the_exit_codes_and_what_json_is(capsys):
