@@ -58,7 +58,11 @@ def parser(verb: str, description: str, *, cluster: str | None = "local") -> arg
 
 
 def data_root(args: argparse.Namespace) -> Path:
-    return (args.data or Path(os.environ.get("SERL_DATA") or load_cluster(args.cluster or "local").data)).expanduser().resolve()
+    return (
+        (args.data or Path(os.environ.get("SERL_DATA") or load_cluster("local" if args.cluster is None else args.cluster).data))
+        .expanduser()
+        .resolve()
+    )
 
 
 def load_run(path: Path, overrides: Sequence[str]) -> RunConfig:

@@ -28,7 +28,7 @@ def body(argv: Sequence[str]) -> int:
     )
     args = p.parse_intermixed_args(argv)
     run = find_run(args.run, data_root(args))
-    cluster = load_cluster(args.cluster) if args.cluster else last_cluster(run) or load_cluster("local")
+    cluster = last_cluster(run) or load_cluster("local") if args.cluster is None else load_cluster(args.cluster)
     if args.accept is not None:
         accept(run, args.accept)
     check_engine(run.config, cluster)
