@@ -171,7 +171,9 @@ def _find(benchmark: Benchmark, file: str, folders: Sequence[Path]) -> Path:
         if (Path(folder) / file).is_file():
             return Path(folder) / file
     places = ", ".join(str(folder) for folder in folders) or "no folder given"
-    raise ValueError(f"benchmark {benchmark.name}: {file} is in none of: {places}; it comes from {benchmark.source}")
+    raise ValueError(
+        f"benchmark {benchmark.name}: {file} is in none of: {places}; it comes from {benchmark.source}; put it there with `python -m evaluation.fetch {benchmark.name} --data ROOT --from FOLDER`"
+    )
 
 
 def _problems(benchmark: Benchmark, path: Path, num_rows: int | None) -> list[Problem]:

@@ -4,11 +4,11 @@ Every scored round of every run is a column; the first is what the others are co
 """
 
 import argparse
-import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from evaluation import command
 from evaluation.scores import Paired, paired
 from evaluation.stored import Grade, stored
 from evaluation.summary import summarise
@@ -67,15 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m evaluation.compare", description="Compare the stored scores of runs, problem by problem."
     )
-    parser.add_argument("runs", type=Path, nargs="+", help="run directories; the first one's first scored round is compared with")
+    parser.add_argument("runs", type=Path, nargs="+", help="runs, by folder or name; the first one's first scored round is compared with")
     options = parser.parse_args(arguments)
     columns = {}
     for run in options.runs:
-        for round, rows in stored(run):
+        for round, rows in stored(command.run_folder(run)):
             columns[f"{run.name} {round}"] = rows
     print(*table(columns), sep="\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(main)

@@ -11,12 +11,12 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from evaluation import command
 from evaluation.benchmark import Benchmark, benchmark_names, load_benchmark, read_problems
 
 State = Literal["there", "fetched", "missing", "refused"]
@@ -145,4 +145,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(main)

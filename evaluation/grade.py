@@ -7,13 +7,13 @@ A stored row carries its gold answer, so that nothing but the run is needed.
 import argparse
 import dataclasses
 import os
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase
 from typing import assert_never
 
+from evaluation import command
 from evaluation.answers import extract, letter_of
 from evaluation.benchmark import Problem
 from evaluation.mmlu_pro import Row, extract_letter, official
@@ -48,17 +48,18 @@ def regrade(grades: Sequence[Grade], verifier: Verifier) -> list[Grade]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Grade a run again and print its scores."""
     parser = argparse.ArgumentParser(prog="python -m evaluation.grade", description="Grade the stored responses of a run again.")
-    parser.add_argument("run", type=Path, help="the run directory")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that compare answers")
-    parser.add_argument("--limit", type=float, default=5.0, help="seconds per answer")
+    parser.add_argument("run", type=Path, help="a run's folder, or its name")
+    parser.add_argument("--workers", type=command.at_least_one, default=os.cpu_count() or 1, help="processes that compare answers")
+    parser.add_argument("--limit", type=command.seconds, default=5.0, help="seconds per answer")
     parser.add_argument("--parts", action="store_true", help="print also the scores by subject, level and group")
     parser.add_argument("--official", action="store_true", help="print also MMLU-Pro as its script does, guessing where there is no letter")
     options = parser.parse_args(arguments)
     num_changed = num_rows = 0
+    folder = command.run_folder(options.run)
     heading = f"{'round':<10} {'benchmark':<20} {'metric':<12} {'value':>7} {'stderr':>7}  {'95 % interval':<16} {'n':>6}"
     print(heading, "", *VERDICTS)
     with Verifier(options.workers, options.limit) as verifier:
-        for name, rows in stored(options.run):
+        for name, rows in stored(folder):
             again = regrade(rows, verifier)
             num_rows += len(rows)
             num_changed += sum(old.verdict != new.verdict for old, new in zip(rows, again, strict=True))
@@ -147,4 +148,4 @@ def _table(name: str, summaries: Mapping[str, Summary], *, parts: bool) -> Itera
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(main)

@@ -6,12 +6,12 @@ with the benchmarks, and prints how many of each are shared. A question is its w
 
 import argparse
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.benchmark import benchmark_names, load_benchmark, load_problems, rows_of
+from evaluation import command
+from evaluation.benchmark import load_benchmark, load_problems, rows_of
 
 NUM_WORDS = 13
 _WORD = re.compile(r"\\?[a-z]+|\d+(?:\.\d+)?|[+*/^=<>]|-(?![a-z]{2})", re.IGNORECASE)
@@ -97,15 +97,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print what files share with benchmarks; 0 whatever is found."""
     parser = argparse.ArgumentParser(prog="python -m evaluation.overlap", description="Measure the overlap of questions with benchmarks.")
     parser.add_argument("files", type=Path, nargs="+", help="JSON-lines files of questions, plain or .gz")
-    parser.add_argument("--data", type=Path, required=True, help="folder with the benchmark files")
+    parser.add_argument("--data", type=Path, required=True, help="the data root, or its folder of benchmark files")
     parser.add_argument("--benchmarks", nargs="*", help="which benchmarks; all those whose files are there if none is named")
     options = parser.parse_args(arguments)
-    names = options.benchmarks or [n for n in benchmark_names() if (options.data / load_benchmark(n).file).is_file()]
+    folder, names = command.there(options.data, options.benchmarks or ())
     print(f"{'file':<40} {'benchmark':<18} {'ours':>7} {'theirs':>7} {'same':>6} {'13 words':>9} {'of theirs':>10}")
     for file in options.files:
         ours = questions_of(file)
         for name in names:
-            theirs = [problem.question for problem in load_problems(load_benchmark(name), [options.data])]
+            theirs = [problem.question for problem in load_problems(load_benchmark(name), [folder])]
             found = overlap(ours, theirs)
             counts = f"{found.num_ours:>7} {found.num_theirs:>7} {found.exact_ours:>6} {found.runs_ours:>9} {found.runs_theirs:>10}"
             print(f"{file.name:<40.40} {name:<18} {counts}")
@@ -115,4 +115,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(main)

@@ -7,13 +7,12 @@ is the same one way only, and every triple a = b = c with a different from c. Th
 import argparse
 import json
 import random
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation import values
-from evaluation.benchmark import benchmark_names, load_benchmark, load_problems
+from evaluation import command, values
+from evaluation.benchmark import load_benchmark, load_problems
 from evaluation.values import Value
 from evaluation.verifier import Verifier
 
@@ -77,12 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; 1 if there is an exception that is not a known one."""
     parser = argparse.ArgumentParser(prog="python -m evaluation.relations", description="Check that equality of answers is an equivalence.")
     parser.add_argument("benchmarks", nargs="*", help="which benchmarks; all those with mathematical golds if none is named")
-    parser.add_argument("--data", type=Path, required=True, help="folder with the benchmark files")
+    parser.add_argument("--data", type=Path, required=True, help="the data root, or its folder of benchmark files")
     parser.add_argument("--count", type=int, default=250, help="distinct golds of each benchmark")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", action="store_true", help="write all exceptions found as the known ones")
     options = parser.parse_args(arguments)
-    names = options.benchmarks or [n for n in benchmark_names() if (options.data / load_benchmark(n).file).is_file()]
+    folder, names = command.there(options.data, options.benchmarks)
     known = json.loads(KNOWN.read_text())
     found: dict[str, dict[str, list[list[str]]]] = {}
     num_new = 0
@@ -92,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             benchmark = load_benchmark(name)
             if benchmark.kind != "math":
                 continue
-            golds = [p.gold for p in load_problems(benchmark, [options.data]) if p.id not in benchmark.text]
+            golds = [p.gold for p in load_problems(benchmark, [folder]) if p.id not in benchmark.text]
             result = exceptions(*read(sample(golds, options.count, options.seed), verifier))
             found[name] = {"asymmetric": list(map(list, result.asymmetric)), "intransitive": list(map(list, result.intransitive))}
             new = [row for kind, rows in found[name].items() for row in rows if row not in known.get(name, {}).get(kind, [])]
@@ -109,4 +108,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(main)

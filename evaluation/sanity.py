@@ -6,13 +6,13 @@ cannot be; such rows are listed in the benchmark's description and counted apart
 
 import argparse
 import os
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.benchmark import Benchmark, Problem, benchmark_names, load_benchmark, load_problems
+from evaluation import command
+from evaluation.benchmark import Benchmark, Problem, load_benchmark, load_problems
 from evaluation.golds import ALLOWED, Declared, declared
 from evaluation.grade import grade
 from evaluation.stored import Response
@@ -92,18 +92,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table, and every gold that is misread; 1 if there is one."""
     parser = argparse.ArgumentParser(prog="python -m evaluation.sanity", description="Check that every gold answer is understood.")
     parser.add_argument("benchmarks", nargs="*", help="which benchmarks; all those whose files are there if none is named")
-    parser.add_argument("--data", type=Path, required=True, help="folder with the benchmark files")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--limit", type=float, default=10.0, help="seconds per answer")
+    parser.add_argument("--data", type=Path, required=True, help="the data root, or its folder of benchmark files")
+    parser.add_argument("--workers", type=command.at_least_one, default=os.cpu_count() or 1)
+    parser.add_argument("--limit", type=command.seconds, default=10.0, help="seconds per answer")
     parser.add_argument("--show", type=int, default=20, help="how many misread golds of each benchmark to print")
     parser.add_argument("--kinds", action="store_true", help="print also how many golds there are of each kind")
     options = parser.parse_args(arguments)
-    names = options.benchmarks or [n for n in benchmark_names() if (options.data / load_benchmark(n).file).is_file()]
+    folder, names = command.there(options.data, options.benchmarks or ())
     checks = []
     with Verifier(options.workers, options.limit) as verifier:
         for name in names:
             benchmark = load_benchmark(name)
-            checks.append(check(benchmark, load_problems(benchmark, [options.data]), verifier))
+            checks.append(check(benchmark, load_problems(benchmark, [folder]), verifier))
             print(*table(checks[-1:])[len(checks) > 1 :], sep="\n", flush=True)
             if options.kinds:
                 print("   ", ", ".join(f"{kind} {count}" for kind, count in checks[-1].kinds.most_common()))
@@ -118,4 +118,4 @@ def _boxed(problem: Problem) -> Response:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(main)

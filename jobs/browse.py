@@ -249,6 +249,8 @@ def body(argv: Sequence[str]) -> int:
     p.add_argument("run", help="a run's name, or its folder")
     p.add_argument("--port", type=int, default=0, help="on 127.0.0.1 (default: any that is free)")
     args = p.parse_intermixed_args(argv)
+    if not 0 <= args.port <= 65535:
+        raise RunError(f"--port {args.port}: choose one up to 65535, or leave it out for any that is free")
     server = Server(Site(find_run(args.run, data_root(args))), args.port)
     port = server.server_address[1]
     console = Console(soft_wrap=True)

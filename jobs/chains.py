@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from jobs.cluster import Local, Slurm
+from jobs.command import load_run
 from jobs.costs.calibration import Calibration, load_calibration, model_label
 from jobs.costs.loads import Planner, site_of
 from jobs.costs.tasks import JobLoad
@@ -15,7 +16,6 @@ from jobs.preflight import rows_of_files
 from jobs.sweeps import lanes
 from jobs.sweeps.launching import draft_sweep
 from serl.config import RunConfig
-from serl.configfile import load
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ def chain_of(path: Path, overrides: Sequence[str], cluster: Local | Slurm, data:
         if overrides:
             raise ValueError(f"{path}: overrides are for run files; a sweep file has its own `overrides`")
         return _sweep_chain(path, cluster, data)
-    config = load(RunConfig, path, overrides)
+    config = load_run(path, overrides)
     planner = _planner(config, cluster, data, {})
     jobs = tuple(plan(config, lambda shard: False))
     loads = tuple(planner.load(job) for job in jobs)

@@ -141,10 +141,13 @@ class Machine(Section):
         return len(self.gpus) or self.cores
 
 
+KINDS: dict[str, type[Local] | type[Slurm]] = {"local": Local, "slurm": Slurm}
+
+
 def load_cluster(name: str) -> Local | Slurm:
     """The cluster file of that name in configs/clusters, or at that path."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else CONFIGS / "clusters" / f"{name}.yaml"
-    return load_tagged({"local": Local, "slurm": Slurm}, path)
+    return load_tagged(KINDS, path)
 
 
 def this_machine(local: Local) -> Machine:

@@ -24,10 +24,12 @@ from typing import Self
 
 from rich.console import Console
 
-from jobs.cluster import load_cluster
+from jobs.cluster import KINDS, load_cluster
 from jobs.local import ShardFailed, Stopped
 from jobs.reporting.visible import visible_lines
 from serl.checkup import Unsafe
+from serl.config import RunConfig
+from serl.configfile import ConfigError, load, read
 from serl.rundir import RunError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
@@ -47,16 +49,35 @@ class Answer(int):
         return answer
 
 
-def parser(verb: str, description: str) -> argparse.ArgumentParser:
+def parser(verb: str, description: str, *, cluster: str | None = "local") -> argparse.ArgumentParser:
+    """What every verb takes. Where `cluster` is None, no --cluster means where the run was launched."""
     p = argparse.ArgumentParser(prog=f"python -m jobs.{verb}", description=description, epilog=EXIT_CODES, allow_abbrev=False)
-    p.add_argument("--cluster", default="local", help="a file of configs/clusters, by name or path (default: local)")
+    p.add_argument(
+        "--cluster", default=cluster, help=f"a file of configs/clusters, by name or path (default: {cluster or 'where it was launched'})"
+    )
     p.add_argument("--data", type=Path, help="data root (default: $SERL_DATA, then the cluster file's)")
     p.add_argument("--json", action="store_true", help="one JSON object on stdout; what is for people goes to stderr")
     return p
 
 
 def data_root(args: argparse.Namespace) -> Path:
-    return (args.data or Path(os.environ.get("SERL_DATA") or load_cluster(args.cluster).data)).expanduser().resolve()
+    return (
+        (args.data or Path(os.environ.get("SERL_DATA") or load_cluster("local" if args.cluster is None else args.cluster).data))
+        .expanduser()
+        .resolve()
+    )
+
+
+def load_run(path: Path, overrides: Sequence[str]) -> RunConfig:
+    """The run that a file and overrides describe; a file of another kind is told by its own name."""
+    source = read(path)
+    if "space" in source.tree:
+        raise ConfigError(
+            f"{path}: this is a sweep file; give it to `python -m jobs.sweep`, or name a run file, like configs/quickstart.yaml"
+        )
+    if source.tree.get("kind") in KINDS:
+        raise ConfigError(f"{path}: this is a cluster file; give it to --cluster, and name a run file, like configs/quickstart.yaml")
+    return load(RunConfig, path, overrides)
 
 
 def main(body: Callable[[Sequence[str]], int]) -> None:

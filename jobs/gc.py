@@ -11,7 +11,7 @@ JSON: `applied`, `items` (each `run kind inodes bytes`, summed by run and kind),
 """
 
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,6 +40,8 @@ def body(argv: Sequence[str]) -> int:
     args = p.parse_intermixed_args(argv)
     if args.keep_checkpoints is not None and args.keep_checkpoints < 1:
         raise RunError("--keep-checkpoints: at least 1; the last complete checkpoint is never removed")
+    if not args.older_than >= 0.0:
+        raise RunError(f"--older-than {args.older_than}: give hours, at least 0")
     data = data_root(args)
     runs, skipped = ([find_run(name, data) for name in args.run], []) if args.run else openable(data)
     found: list[Item] = []
@@ -79,6 +81,7 @@ def _remove(found: Sequence[Item], runs: dict[str, Run], data: Path) -> tuple[li
         if owner and (why := busy(runs[owner], activities([runs[owner]])[0])):
             left.append(f"{owner}: {why}")
             continue
+        faults: Counter[str] = Counter()
         for item in items:
             try:
                 if item.kind == "orphaned shared results":
@@ -88,8 +91,11 @@ def _remove(found: Sequence[Item], runs: dict[str, Run], data: Path) -> tuple[li
                 else:
                     item.path.unlink(missing_ok=True)
                 gone.append(item)
-            except (OSError, RunError) as e:
+            except OSError as e:
+                faults[e.strerror or str(e)] += 1
+            except RunError as e:
                 left.append(f"{item.path}: {e}")
+        left += [f"{owner or 'what belongs to no run'}: {n} of {len(items)} could not be removed: {why}" for why, n in faults.items()]
     return gone, left
 
 
@@ -123,7 +129,8 @@ def _told(found: Sequence[Item], skipped: Sequence[str], *, applied: bool) -> An
         if applied
         else f"{total[0]:,} inodes, {total[1] / 1e6:,.1f} MB can go: add --apply"
     )
-    console.print(done if found else "nothing can go", highlight=False)
+    nothing = "nothing was removed" if applied else "nothing can go"
+    console.print(done if found else nothing, highlight=False)
     items = [{"run": owner, "kind": kind, "inodes": inodes, "bytes": size} for (owner, kind), (inodes, size) in sorted(sums.items())]
     return Answer(fields={"applied": applied, "items": items, "inodes": total[0], "bytes": total[1], "skipped": list(skipped)})
 

@@ -13,16 +13,16 @@ from pathlib import Path
 from rich.console import Console
 
 from jobs.cluster import Local, Slurm, load_cluster
-from jobs.command import Answer, data_root, main, parser
+from jobs.command import Answer, data_root, load_run, main, parser
 from jobs.drive import drive
 from jobs.plan import Job, plan
-from jobs.preflight import preflight
+from jobs.preflight import check_engine, preflight
 from jobs.preview import show_plan
+from jobs.queue import reach_slurm
 from jobs.runs import code_version, freeze_code
 from jobs.state import facts_now
 from jobs.trackers import check
 from serl.config import RunConfig
-from serl.configfile import load
 from serl.rundir import Run
 
 
@@ -32,9 +32,10 @@ def body(argv: Sequence[str]) -> int:
     p.add_argument("override", nargs="*", help="changes to the run file, like train.optimizer.lr=1e-6")
     p.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     args = p.parse_intermixed_args(argv)
-    config = load(RunConfig, args.config, args.override)
+    config = load_run(args.config, args.override)
     cluster = load_cluster(args.cluster)
     data = data_root(args)
+    check_engine(config, cluster)
     jobs = plan(config, done=lambda shard: False)
     if args.dry_run:
         told = show_plan(config, jobs, cluster, data, Console())
@@ -51,6 +52,8 @@ def _planned(config: RunConfig, data: Path, jobs: Sequence[Job]) -> dict[str, ob
 def launch(config: RunConfig, cluster: Local | Slurm, data: Path, jobs: Sequence[Job]) -> int:
     root = data / "runs" / config.name
     check(cluster.trackers)
+    if isinstance(cluster, Slurm):
+        reach_slurm()
     preflight(config, data, root, jobs)
     run = Run.create(root, config, code_version())
     freeze_code(root / "code")

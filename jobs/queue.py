@@ -131,13 +131,22 @@ def max_array_size() -> int:
     return DEFAULT_MAX_ARRAY
 
 
+def reach_slurm() -> None:
+    """Before anything is created: raises SlurmError where Slurm does not answer here, with what to do."""
+    try:
+        ask_slurm(["scontrol", "show", "config"])
+    except SlurmError as e:
+        remedy = 'run this on a login node of the cluster (for a lab first: eval "$(slurm/lab env)"), or use --cluster local'
+        raise SlurmError(f"{' '.join(str(e).split())}; {remedy}") from e
+
+
 def ask_slurm(command: list[str]) -> str:
     """The answer as the command alone asks for it: a user's own format of times, or SQUEUE_STATES=all, would be another question."""
     plain = {k: v for k, v in os.environ.items() if not k.startswith(HABITS)}
     try:
         return subprocess.run(command, env=plain, capture_output=True, text=True, errors="replace", check=True, timeout=ANSWER_S).stdout
     except FileNotFoundError:
-        raise SlurmError(f"{command[0]}: not found; run this on a login node of the cluster, or use --cluster local") from None
+        raise SlurmError(f"{command[0]}: not found; is this a login node of the cluster?") from None
     except subprocess.TimeoutExpired:
         raise SlurmError(f"{' '.join(command[:2])}: no answer within {ANSWER_S:.0f} s; is slurmctld up?") from None
     except subprocess.CalledProcessError as e:

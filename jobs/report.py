@@ -39,7 +39,12 @@ class Paths:
 
 def write_report(run: Run) -> tuple[Paths, Table]:
     """Write the report and the rounds' TensorBoard scalars anew; returns where, and the table for a terminal."""
-    learn_from(run)
+    try:
+        learn_from(run)
+    except OSError as e:
+        raise RunError(
+            f"{run.data_root / 'calibration'}: cannot be written ({e.strerror}); make room, or the folder writable, and write the report again"
+        ) from e
     findings = gather(run)
     rows = scalars.rows(findings)
     blocks = pages.page(findings, figures.draw(findings))

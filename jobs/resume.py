@@ -1,32 +1,39 @@
 """Finish a run: `python -m jobs.resume RUN [--accept ROUND]` runs exactly what has no manifest yet.
 
+It goes on where the run was launched: on Slurm with the cluster file's content of then, unless --cluster says otherwise.
+
 JSON: the fields of `jobs.status RUN`, as the run stands when the verb ends.
 """
 
 from collections.abc import Sequence
 
-from jobs.cluster import load_cluster
+from jobs.cluster import Slurm, load_cluster
 from jobs.command import Answer, data_root, main, parser
 from jobs.drive import drive
 from jobs.plan import plan
-from jobs.preflight import preflight
+from jobs.preflight import check_engine, preflight
+from jobs.queue import reach_slurm
 from jobs.runs import code_version, find_run, freeze_code
+from jobs.slurm import last_cluster
 from jobs.state import facts_now
 from serl.checkup import accept
 from serl.rundir import RunError
 
 
 def body(argv: Sequence[str]) -> int:
-    p = parser("resume", "Finish a run: what is done stays, what is missing runs.")
+    p = parser("resume", "Finish a run: what is done stays, what is missing runs.", cluster=None)
     p.add_argument("run", help="a run's name, or its folder")
     p.add_argument(
         "--accept", type=int, metavar="ROUND", help="go on in spite of what safety says of this round; later rounds are measured by it"
     )
     args = p.parse_intermixed_args(argv)
-    cluster = load_cluster(args.cluster)
     run = find_run(args.run, data_root(args))
+    cluster = last_cluster(run) or load_cluster("local") if args.cluster is None else load_cluster(args.cluster)
     if args.accept is not None:
         accept(run, args.accept)
+    check_engine(run.config, cluster)
+    if isinstance(cluster, Slurm):
+        reach_slurm()
     missing = plan(run.config, run.done)
     preflight(run.config, run.data_root, run.root, missing)
     if not (run.root / "code").exists() and code_version() != run.code:

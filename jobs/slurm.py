@@ -221,6 +221,11 @@ def frozen_cluster(run: Run) -> Slurm:
     return Slurm.model_validate_json(json.dumps(json.loads((run.root / LAUNCHED).read_bytes())["cluster"]))
 
 
+def last_cluster(run: Run) -> Slurm | None:
+    """The cluster that a run was last submitted to; None where it never was."""
+    return frozen_cluster(run) if (run.root / "launched.json").exists() else None
+
+
 def since_launch(run: Run, known: Sequence[Submission]) -> list[Submission]:
     before = set(json.loads((run.root / LAUNCHED).read_bytes())["before"])
     return [s for s in known if s.token not in before]

@@ -18,7 +18,8 @@ from jobs.cluster import Local, Slurm, load_cluster
 from jobs.command import EXIT_FAILED, Answer, data_root, main, parser
 from jobs.costs.forecast import learn_from_trials
 from jobs.local import GRACE_S, end_leftovers
-from jobs.queue import Journal
+from jobs.preflight import check_engine
+from jobs.queue import Journal, reach_slurm
 from jobs.runs import claim, end_launcher, release, what_was_cancelled
 from jobs.slurm import cancel_runs
 from jobs.sweeps import lanes
@@ -54,12 +55,16 @@ def body(argv: Sequence[str]) -> Answer:
             return _report(data, args.name, console)
     cluster = load_cluster(args.cluster)
     draft = draft_sweep(Path(args.what), data)
+    for config in draft.configs:
+        check_engine(config, cluster)
     if args.dry_run:
         return Answer(fields=show_plan(draft, cluster, console))
     return _launch(draft, cluster, console)
 
 
 def _launch(draft: Draft, cluster: Local | Slurm, console: Console) -> Answer:
+    if isinstance(cluster, Slurm):
+        reach_slurm()
     folder = sweep_dir(draft.data, draft.config.name)
     folder.mkdir(parents=True, exist_ok=True)
     claim(folder, watch="sweep status {}", stop="sweep cancel {}")

@@ -54,7 +54,7 @@ def body(argv: Sequence[str]) -> Answer:
     )
     p.add_argument("--queue-wait-s", type=_rate, default=0.0, help="mean wait in the queue before each start (default: 0)")
     p.add_argument("--stragglers", type=_rate, default=0.0, help="log-normal sigma of a task's pace, beyond what was measured (default: 0)")
-    p.add_argument("--histories", type=int, default=100, help="how often each line is played (default: 100)")
+    p.add_argument("--histories", type=_count, default=100, help="how often each line is played (default: 100)")
     args = p.parse_intermixed_args(argv)
     data = data_root(args)
     chain = chain_of(args.what, args.override, load_cluster(args.cluster), data)
@@ -111,6 +111,12 @@ def _counts(text: str) -> tuple[int, ...]:
     if min(counts) < 1:
         raise argparse.ArgumentTypeError(f"{text}: at least one")
     return counts
+
+
+def _count(text: str) -> int:
+    if len(counts := _counts(text)) > 1:
+        raise argparse.ArgumentTypeError(f"{text}: give one whole number")
+    return counts[0]
 
 
 def _rate(text: str) -> float:

@@ -11,11 +11,12 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from serl.rules import Safety
-from serl.schema import Count, Fraction, Natural, Nucleus, Positive, Section
+from serl.schema import Count, Fraction, Natural, Nucleus, Positive, Section, Seed
 from serl.training import Pretrain, Train
 
 StageName = Literal["corpus", "propose", "curate", "respond", "train", "score"]
 ROUND_STAGES: tuple[StageName, ...] = ("propose", "curate", "respond", "train", "score")
+HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)  # of which vLLM has kernels
 
 
 # ------------------------------------------------------------------------------------------------ base model
@@ -34,7 +35,7 @@ class Architecture(Section):
     heads: Count
     intermediate: Count
     max_positions: Count = 512
-    vocabulary: Count = 512
+    vocabulary: Annotated[int, Field(ge=259)] = Field(default=512, description="tokens at most: 256 bytes, 3 special ones, and merges")
     init_std: Positive = 0.06
 
 
@@ -59,7 +60,7 @@ class Scratch(Section):
     """A tiny base model trained in round 0: stages `corpus` and `train`."""
 
     kind: Literal["scratch"] = "scratch"
-    seed: Natural | None = Field(default=None, description="seed of corpus and weights; null: the run's seed")
+    seed: Seed | None = Field(default=None, description="seed of corpus and weights; null: the run's seed")
     architecture: Architecture
     corpus: Corpus
     train: Pretrain
@@ -257,8 +258,8 @@ class RunConfig(Section):
     """One experiment, whole."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
-    seed: Natural = 0
-    rounds: Natural
+    seed: Seed = 0
+    rounds: Annotated[int, Field(ge=0, le=999)]
     stages: tuple[StageName, ...] = ROUND_STAGES
     base: BaseModelSpec
     prompts: Prompts
@@ -304,6 +305,8 @@ def _incoherences(c: RunConfig):
         yield f"rounds {c.rounds}: without the train stage there is only round 0, the base model; set rounds: 0"
     if c.respond and ("propose" in c.stages) == (c.respond.problems is not None):
         yield "respond.problems: give it if and only if propose is not a stage"
+    if c.propose and c.propose.quality.min_words > c.propose.quality.max_words:
+        yield "propose.quality: min_words is above max_words: no instruction could pass"
     if c.propose and c.seeds is None:
         yield "seeds: propose needs seed problems; give a source"
     if c.respond:
@@ -311,6 +314,8 @@ def _incoherences(c: RunConfig):
     if c.score and (twice := sorted({name for name in c.score.asked if c.score.asked.count(name) > 1})):
         yield f"score: {', '.join(twice)} named twice; a benchmark is either reported (score.benchmarks) or chosen by (score.validation)"
     yield from _engine_incoherences(c)
+    if c.base.kind == "scratch":
+        yield from _scratch_incoherences(c, c.base)
     uses_corpus = [p for p in (c.seeds, c.respond and c.respond.problems and c.respond.problems.source) if p and p.kind == "corpus"]
     if uses_corpus and c.base.kind != "scratch":
         yield "seeds of kind corpus exist only where base.kind is scratch; give a jsonl or dataset source"
@@ -329,6 +334,24 @@ def _engine_incoherences(c: RunConfig):
         yield f"engine.max_model_len {room}: the base model has {c.base.architecture.max_positions} positions (base.architecture.max_positions)"
     if c.respond and c.respond.sampling.temperature == 0.0:
         yield "respond.sampling.temperature 0: equal answers make no vote; use a positive temperature"
+
+
+def _scratch_incoherences(c: RunConfig, base: Scratch):
+    shape = base.architecture
+    if (size := shape.hidden / shape.heads) not in HEAD_SIZES:
+        sizes = ", ".join(map(str, HEAD_SIZES))
+        yield f"base.architecture: hidden {shape.hidden} over {shape.heads} heads is {size:g} each; vLLM needs one of {sizes}"
+    if c.seeds and c.seeds.kind == "corpus":
+        made = base.corpus.seeds if c.seeds.part == "seeds" else base.corpus.problems
+        yield from too_few_seeds(c, made, f"the corpus has {made}")
+
+
+def too_few_seeds(c: RunConfig, num_seeds: int, source: str):
+    """Sentences on what asks for more seed problems than there are."""
+    shots, anchors = c.propose.seed_shots if c.propose else 0, c.respond.anchors if c.respond else 0
+    for key, wanted in (("propose.seed_shots", shots), ("respond.anchors", anchors)):
+        if wanted > num_seeds:
+            yield f"{key} {wanted}: {source} seed problems; ask for fewer, or give more"
 
 
 def _reward_incoherences(c: RunConfig, respond: Respond):

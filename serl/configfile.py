@@ -41,6 +41,8 @@ _Loader.add_implicit_resolver(
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> Tree:
     seen: set[object] = set()
     for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            raise yaml.constructor.ConstructorError(None, None, "merge keys (<<) are not read; use `extends`", key_node.start_mark)
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str):
             raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not a text; quote it", key_node.start_mark)
@@ -58,6 +60,8 @@ def parse_yaml(text: str, source: str) -> object:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as e:
         raise ConfigError(f"{source}: not valid YAML: {e}") from e
+    except RecursionError as e:
+        raise ConfigError(f"{source}: nested too deeply to be read; write it flatter") from e
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +112,9 @@ def load_tagged(models: Mapping[str, type[M]], path: Path) -> M:
     """The section at `path`, of the model that its `kind` names."""
     tree, _ = _read(path, ())
     kind = tree.get("kind")
-    if kind not in models:
-        raise ConfigError(f"{path}: kind: {kind!r} is unknown; choose one of {', '.join(map(repr, models))}")
+    if not isinstance(kind, str) or kind not in models:
+        what = f"{kind!r} is unknown" if "kind" in tree else "missing, so this is another kind of file"
+        raise ConfigError(f"{path}: kind: {what}; choose one of {', '.join(map(repr, models))}")
     return load(models[kind], path)
 
 

@@ -1,8 +1,11 @@
 """Reading a user's problems: every fault is a sentence with file, line, field and remedy, before any model is loaded."""
 
+import difflib
 import gzip
 import hashlib
 import json
+import math
+import os
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -43,7 +46,9 @@ def _lines(path: Path) -> Iterator[tuple[str, object]]:
         data = path.read_bytes()
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; put it there or change the path in the configuration") from None
+        near = difflib.get_close_matches(path.name, os.listdir(path.parent) if path.parent.is_dir() else [], n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "put it there or change the path in the configuration"
+        raise ValueError(f"{path}: no such file; {hint}") from None
     except (OSError, EOFError, zlib.error) as e:
         raise ValueError(f"{path}: cannot be read ({e}); a name in .gz must be a gzip file") from e
     except UnicodeDecodeError as e:
@@ -73,7 +78,7 @@ def _problems(rows: Iterable[tuple[str, object]], question: str, gold: str | Non
     problems = []
     for place, row in rows:
         if not isinstance(row, dict):
-            raise ValueError(f"{place}: a {type(row).__name__}, not a JSON object")  # noqa: TRY004 (the user's data is wrong, not a caller's type)
+            raise ValueError(f"{place}: {type(row).__name__}, not a JSON object; write one object per line")  # noqa: TRY004 (the user's data is wrong, not a caller's type)
         problems.append(
             Problem(id=f"{len(problems):06d}", question=_field(row, question, place), gold=_field(row, gold, place) if gold else None)
         )
@@ -91,4 +96,6 @@ def _field(row: dict, name: str, place: str) -> str:
     text = value if isinstance(value, str) else json.dumps(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
     if not text.strip():
         raise ValueError(f"{place}: field {name!r} is {value!r}, not a text or number")
+    if any("\ud800" <= c <= "\udfff" for c in text) or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError(f"{place}: field {name!r} is {value!r}, which no text file can hold or no answer can be; mend the row")
     return text

@@ -6,6 +6,8 @@ from pydantic import Field, field_validator, model_validator
 
 from serl.schema import Count, Fraction, Positive, Section
 
+Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
+
 
 class ReinforcePP(Section):
     """REINFORCE++ (arXiv 2501.03262): k1 KL in the token reward, returns whitened over the round."""
@@ -46,7 +48,7 @@ class Optimizer(Section):
     """AdamW and its learning-rate schedule; `warmup` and `decay` are shares of the horizon, past which the rate stays at its floor."""
 
     lr: Positive
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
     weight_decay: float = Field(default=0.0, ge=0.0)
     grad_clip: Positive = 1.0
     schedule: Literal["cosine", "constant", "wsd"] = "cosine"

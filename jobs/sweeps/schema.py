@@ -163,7 +163,12 @@ def _check_bounds(over: dict[str, Draw]) -> None:
 
 def load_sweep_file(path: Path) -> SweepConfig:
     """The sweep that a file describes; ConfigError names file, key, value and remedy."""
-    sweep = validate(SweepConfig, read(path), nulls_mean=NULLS_MEAN)
+    source = read(path)
+    if "engine" in source.tree:
+        raise ConfigError(
+            f"{path}: this is a run file; start it with `python -m jobs.launch`, or name a sweep file, like configs/sweeps/algorithms.yaml"
+        )
+    sweep = validate(SweepConfig, source, nulls_mean=NULLS_MEAN)
     if not (base := base_path(path, sweep)).is_file():
         raise ConfigError(f"{path}: base: {sweep.base!r}: there is no file {base}; the path is relative to the sweep file")
     return sweep

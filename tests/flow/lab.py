@@ -148,7 +148,11 @@ class Trial:
 def new_trial(folder: Path, *, config: dict | None = None, cluster: dict | None = None, setup: tuple[str, ...] = ()) -> Trial:
     """A run like one that `jobs.launch` made, but for two files in its copy of the code."""
     root = new_root(folder)
-    for name, text in (("config.json", '{"model_type": "none"}'), ("tokenizer.json", "{}"), ("model.safetensors", "none")):
+    for name, text in (
+        ("config.json", '{"model_type": "none"}'),
+        ("tokenizer.json", "{}"),
+        ("model.safetensors", "\x02" + "\0" * 7 + "{}"),
+    ):
         (folder / "models/base" / name).write_text(text)  # enough for preflight; nobody loads it
     (folder / "benchmarks").mkdir()
     problems = [{"id": str(i), "question": f"What is {i} plus {i}?", "answer": str(2 * i), "kind": "sum"} for i in range(16)]

@@ -49,7 +49,11 @@ class Tree:
             yaml.safe_dump(described | {"fields": {"id": "id", "question": "question", "answer": "answer"}})
         )
         new_root(self.data)
-        for name, text in (("config.json", '{"model_type": "none"}'), ("tokenizer.json", "{}"), ("model.safetensors", "none")):
+        for name, text in (
+            ("config.json", '{"model_type": "none"}'),
+            ("tokenizer.json", "{}"),
+            ("model.safetensors", "\x02" + "\0" * 7 + "{}"),
+        ):
             (self.data / "models/base" / name).write_text(text)  # enough for preflight; nobody loads it
         (self.data / "benchmarks").mkdir()
         rows = [{"id": str(i), "question": f"How many are {i} and {i}?", "answer": str(2 * i)} for i in range(12)]

@@ -143,6 +143,8 @@ def test_a_restarted_controller_knows_its_jobs(lab, tmp_path):
     assert lab.lab("restart-controller").returncode == 0
     assert lab.state(job) == "RUNNING"
     assert job in lab.run("sacct", "--parsable2", "-n", "-j", job, "-o", "JobID,State")
+    told = lab.run("sacct", "-X", "-n", "-P", "-j", job, "-o", "JobID,State,End")
+    assert told.split() == [f"{job}|RUNNING|Unknown"], "not when its time limit would end it: that would count as used"
     lab.run("scancel", job)
 
 

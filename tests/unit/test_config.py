@@ -13,7 +13,7 @@ from tests.conftest import SMALL
 
 SCRATCH = {
     "kind": "scratch",
-    "architecture": {"hidden": 8, "layers": 1, "heads": 1, "intermediate": 8},
+    "architecture": {"hidden": 32, "layers": 1, "heads": 1, "intermediate": 8},
     "corpus": {"documents": 10},
     "train": {"optimizer": {"lr": 0.1}, "batch_tokens": 100},
 }
@@ -93,6 +93,23 @@ def test_a_configuration_cannot_be_changed():
         ({"train": SMALL["train"] | {"reference": "previous"}}, r"the KL in their reward \(reinforce_pp\) would always be 0"),
         ({"engine": {"max_model_len": 64}}, "propose.sampling.max_tokens 64: engine.max_model_len 64 leaves no room"),
         ({"base": SCRATCH, "engine": {"max_model_len": 1024}}, "the base model has 512 positions"),
+        (
+            {"base": SCRATCH | {"architecture": SCRATCH["architecture"] | {"heads": 4}}},
+            "hidden 32 over 4 heads is 8 each; vLLM needs one of 32, 64",
+        ),
+        ({"base": SCRATCH | {"architecture": SCRATCH["architecture"] | {"vocabulary": 258}}}, "greater than or equal to 259"),
+        (
+            {"base": SCRATCH, "seeds": {"kind": "corpus"}, "propose": SMALL["propose"] | {"seed_shots": 101}},
+            "propose.seed_shots 101: the corpus has 100",
+        ),
+        (
+            {"base": SCRATCH, "seeds": {"kind": "corpus"}, "respond": SMALL["respond"] | {"anchors": 101}},
+            "respond.anchors 101: the corpus has 100",
+        ),
+        ({"propose": SMALL["propose"] | {"quality": {"min_words": 151}}}, "min_words is above max_words"),
+        ({"rounds": 1000}, "less than or equal to 999"),  # names of jobs and folders have three digits
+        ({"seed": 2**32}, "less than 4294967296"),  # torch takes 64 bits, and each round has a seed of its own
+        ({"train": SMALL["train"] | {"optimizer": {"lr": 1e-4, "betas": [0.9, 1.0]}}}, "less than 1"),
         ({"respond": SMALL["respond"] | {"sampling": {"temperature": 0.0, "max_tokens": 8}}}, "equal answers make no vote"),
     ],
 )

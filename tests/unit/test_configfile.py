@@ -143,6 +143,13 @@ def test_all_errors_are_told_at_once(tmp_path, base):
     assert len(str(error.value).splitlines()) == 3
 
 
+def test_merge_keys_and_endless_nesting_are_refused_in_a_sentence(tmp_path):
+    with pytest.raises(ConfigError, match=r"main\.yaml: not valid YAML: merge keys \(<<\) are not read; use `extends`"):
+        read(tmp_path, "small: &s {number: 1}\nother: {<<: *s}\n", model=Nested)
+    with pytest.raises(ConfigError, match=r"main\.yaml: nested too deeply"):
+        read(tmp_path, "name: " + "[" * 3000 + "]" * 3000, model=Small)
+
+
 def test_duplicate_keys_are_refused_with_their_line(tmp_path, base):
     with pytest.raises(ConfigError, match=r"(?s)main\.yaml: not valid YAML: key 'clip' appears twice.*line 2"):
         read(tmp_path, base + "train: {objective: {clip: 1, clip: 2}}\n")

@@ -179,3 +179,19 @@ def test_named_runs_are_all_that_is_looked_at(littered):
     put(run.data_root / "shared" / "orphan" / "x")
     age(run.data_root)
     assert ask(run, "small")["inodes"] == 11 and ask(run)["inodes"] == 13
+
+
+def test_what_cannot_be_removed_is_told_once_for_a_run_and_not_called_nothing(run, monkeypatch, capsys):
+    """Once it was a line for each of its files, and then "nothing can go"."""
+
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    items = [gc.Item(owner="small", kind="caches", path=put(run.root / f"f{i}"), inodes=1, bytes=1, changed=0.0) for i in range(9)]
+    monkeypatch.setattr("jobs.gc.busy", lambda *_: "")
+    monkeypatch.setattr("jobs.gc.activities", lambda runs: [None for _ in runs])
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)
+    gone, left = gc._remove(items, {"small": run}, run.data_root)
+    assert (gone, left) == ([], ["small: 9 of 9 could not be removed: Read-only file system"])
+    gc._told(gone, left, applied=True)
+    assert "nothing was removed" in capsys.readouterr().out

@@ -6,21 +6,25 @@ import sys
 
 import pytest
 
-from serl.hf_folder import validate_model_folder
+from serl.hf_folder import validate_context, validate_model_folder
+
+HEADER = json.dumps({"__metadata__": {"format": "pt"}, "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+WEIGHTS = len(HEADER).to_bytes(8, "little") + HEADER + bytes(8)
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12345\n"
 
 
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
     (tmp_path / "tokenizer.json").write_text("{}")
-    (tmp_path / "model.safetensors").write_bytes(b"x")
+    (tmp_path / "model.safetensors").write_bytes(WEIGHTS)
     return tmp_path
 
 
 def shard(folder):
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors"}}))
-    (folder / "m-1.safetensors").write_bytes(b"x")
+    (folder / "m-1.safetensors").write_bytes(WEIGHTS)
 
 
 def test_a_complete_folder_passes(folder):
@@ -29,7 +33,7 @@ def test_a_complete_folder_passes(folder):
 
 def test_a_complete_sharded_folder_passes(folder):
     shard(folder)
-    (folder / "m-2.safetensors").write_bytes(b"x")
+    (folder / "m-2.safetensors").write_bytes(WEIGHTS)
     validate_model_folder(folder)
 
 
@@ -44,12 +48,49 @@ def test_a_complete_sharded_folder_passes(folder):
         (lambda f: (f / "model.safetensors").unlink(), "no weights; expected model.safetensors"),
         (lambda f: (f / "model.safetensors").write_bytes(b""), "no weights"),
         (shard, "missing or empty: m-2.safetensors"),
+        (lambda f: (f / "config.json").write_text('{"model_type": 7}'), "no key model_type"),
+        (
+            lambda f: (f / "config.json").write_text('{"model_type": "bert", "architectures": ["BertForMaskedLM"]}'),
+            "BertForMaskedLM: not a causal language model",
+        ),
+        (lambda f: (f / "tokenizer.json").write_text("{"), "tokenizer.json: not valid JSON"),
+        (lambda f: (f / "tokenizer.json").write_text(POINTER), "a Git LFS pointer: fetch the file with `git lfs pull`"),
+        (lambda f: (f / "model.safetensors").write_text(POINTER), "model.safetensors: a Git LFS pointer, not the weights"),
+        (lambda f: (f / "model.safetensors").write_bytes(WEIGHTS[:-1]), "cut off, it has"),
+        (lambda f: (f / "model.safetensors").write_bytes(WEIGHTS[:40]), "its header cannot be read"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 100), "its header cannot be read"),
+        (lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": ["a"]}'), "no weight_map from weights to files"),
     ],
 )
 def test_what_is_missing_is_named(folder, harm, message):
     harm(folder)
     with pytest.raises(ValueError, match=message.replace(".", r"\.")):
         validate_model_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("positions", "enough"),
+    [
+        ({"max_position_embeddings": 512}, True),
+        ({"max_position_embeddings": 511}, False),
+        ({"n_positions": 511}, False),
+        ({}, True),
+        ({"max_position_embeddings": 128, "rope_scaling": {"type": "yarn", "factor": 4.0}}, True),
+        ({"max_position_embeddings": 128, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}, "rope_scaling": None}, False),
+    ],
+)
+def test_a_context_that_the_model_does_not_have_is_refused(folder, positions, enough):
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"} | positions))
+    if enough:
+        validate_context(folder, 512)
+    else:
+        with pytest.raises(ValueError, match=r"engine\.max_model_len 512: .*config\.json has .* positions; ask for at most that"):
+            validate_context(folder, 512)
+
+
+def test_a_misspelt_folder_suggests_its_neighbour(folder):
+    with pytest.raises(ValueError, match=f"no such model folder; did you mean {folder.name}"):
+        validate_model_folder(folder.with_name(folder.name + "s"))
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):

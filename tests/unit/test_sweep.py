@@ -45,7 +45,11 @@ def data(tmp_path) -> Path:
     """A data root with what the small run needs."""
     folder = tmp_path / "data"
     (folder / "models/base").mkdir(parents=True)
-    for name, text in (("config.json", '{"model_type": "none"}'), ("tokenizer.json", "{}"), ("model.safetensors", "none")):
+    for name, text in (
+        ("config.json", '{"model_type": "none"}'),
+        ("tokenizer.json", "{}"),
+        ("model.safetensors", "\x02" + "\0" * 7 + "{}"),
+    ):
         (folder / "models/base" / name).write_text(text)
     (folder / "seeds").mkdir()
     (folder / "seeds/seeds.jsonl").write_text("".join(json.dumps({"question": f"What is {i}?", "answer": i}) + "\n" for i in range(8)))

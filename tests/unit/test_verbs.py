@@ -18,7 +18,8 @@ import pytest
 from report_run import do_round, make_run
 from rich.console import Console
 
-from jobs import command, completion
+from jobs import command, completion, slurm
+from jobs.cluster import Local, Slurm
 from jobs.command import Answer
 from jobs.local import ShardFailed, Stopped
 from tests.conftest import ROOT, SMALL
@@ -93,6 +94,22 @@ def test_a_users_mistake_is_told_in_json_too(tmp_path, capsys, monkeypatch, verb
     code, out, err = run_verb(capsys, monkeypatch, verb, *argv, "--json", "--data", str(tmp_path))
     told = json.loads(out)
     assert (code, told["verb"], told["exit"]) == (2, verb, 2) and told["error"] and err
+
+
+@pytest.mark.parametrize(
+    ("verb", "argv", "message"),
+    [
+        ("browse", ["made-up", "--port", "99999"], "--port 99999: choose one up to 65535"),
+        ("browse", ["made-up", "--port", "-1"], "--port -1: choose one up to 65535"),
+        ("gc", ["--older-than", "nan"], "--older-than nan: give hours, at least 0"),
+        ("gc", ["--older-than", "-1"], "--older-than -1.0: give hours, at least 0"),
+        ("whatif", ["configs/quickstart.yaml", "--histories", "0"], "--histories: 0: at least one"),
+        ("whatif", ["configs/quickstart.yaml", "--histories", "2,3"], "--histories: 2,3: give one whole number"),
+    ],
+)
+def test_a_number_out_of_range_is_refused(made, capsys, monkeypatch, verb, argv, message):
+    code, _, err = run_verb(capsys, monkeypatch, verb, *argv, "--data", str(made.data_root))
+    assert code == 2 and message in " ".join(err.split())
 
 
 def test_browse_says_where_it_is_and_ends_on_ctrl_c(made):
@@ -176,6 +193,32 @@ def test_a_shortened_option_is_refused(made, capsys, monkeypatch):
     """--js once switched JSON on for the verb and not for what prints it, so that nothing was said at all."""
     code, out, err = run_verb(capsys, monkeypatch, "status", "--js", "--data", str(made.data_root))
     assert code == 2 and not out and "unrecognized arguments: --js" in err
+
+
+def test_a_report_that_a_full_disk_stops_names_the_place_and_the_remedy(made, capsys, monkeypatch):
+    """Once: "input/output: No space left on device", from the calibration that is written before the report."""
+
+    def refuse(run):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("jobs.report.learn_from", refuse)
+    code, _, err = run_verb(capsys, monkeypatch, "report", "made-up", "--data", str(made.data_root))
+    assert code == 2 and f"{made.data_root / 'calibration'}: cannot be written (No space left on device); make room" in err
+
+
+def test_a_run_that_was_submitted_is_resumed_where_it_was_and_not_on_the_login_node(made, capsys, monkeypatch):
+    """`status` tells people to resume it without naming a cluster; that used to start its engines on the machine at hand."""
+    for name in ("preflight", "reach_slurm", "freeze_code"):
+        monkeypatch.setattr(f"jobs.resume.{name}", lambda *_: None)
+    (made.root / "code").mkdir(exist_ok=True)
+    went: list[Local | Slurm] = []
+    monkeypatch.setattr("jobs.resume.drive", lambda run, cluster: went.append(cluster) or 0)
+    slurm.freeze_cluster(made, Slurm(data="elsewhere", partition="night"))
+    for argv in ([], ["--cluster", "local"]):
+        assert run_verb(capsys, monkeypatch, "resume", "made-up", *argv, "--data", str(made.data_root))[0] == 0
+    (made.root / "launched.json").unlink()
+    assert run_verb(capsys, monkeypatch, "resume", "made-up", "--data", str(made.data_root))[0] == 0
+    assert [c.kind for c in went] == ["slurm", "local", "local"] and went[0] == Slurm(data="elsewhere", partition="night")
 
 
 def test_help_says_the_exit_codes_and_what_json_is(capsys):
