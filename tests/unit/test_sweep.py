@@ -286,7 +286,7 @@ def test_trials_of_overrides_that_the_file_no_longer_has_are_told_from_those_of_
 def test_a_launch_asks_for_the_space_of_what_is_left_and_of_trials_at_once(tmp_path, data, monkeypatch):
     asked: list[int] = []
     monkeypatch.setattr("jobs.sweeps.launching.check_space", lambda data, needed: asked.append(needed))
-    with open(data / "models/base/model.safetensors", "wb") as f:
+    with open(data / "models/base/model.safetensors", "r+b") as f:
         f.truncate(2 * 10**9)
     draft = draft_sweep(write(tmp_path), data)
     runs = prepare(draft)
