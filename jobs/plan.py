@@ -6,7 +6,8 @@ from types import MappingProxyType
 from typing import get_args
 
 from evaluation.benchmark import load_benchmark
-from serl.config import RunConfig, Scratch, StageName
+from serl.base import Scratch
+from serl.config import RunConfig, StageName
 from serl.problems import generated_rows
 from serl.rundir import Shard, num_shards, stage_name
 

@@ -9,7 +9,8 @@ from evaluation.benchmark import load_benchmark
 from evaluation.benchmark import load_problems as load_benchmark_problems
 from jobs.cluster import Local, Slurm, this_machine
 from jobs.plan import Estimate, Job, bytes_needed, estimate
-from serl.config import Checkpoint, RunConfig, Scratch, too_few_seeds
+from serl.base import Checkpoint, Scratch
+from serl.config import RunConfig, too_few_seeds
 from serl.hf_folder import model_folder, validate_context, validate_model_folder
 from serl.problems import GENERATED_BENCHMARKS, load_problems
 

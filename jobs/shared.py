@@ -19,7 +19,8 @@ from jobs.cluster import Local, Slurm
 from jobs.costs.loads import site_of
 from jobs.plan import after_of, job_name, stage_of, steps
 from jobs.runs import ROOT, list_runs
-from serl.config import Checkpoint, HubProblems, JsonlProblems, RunConfig, Scratch, StageName
+from serl.base import Checkpoint, Scratch
+from serl.config import HubProblems, JsonlProblems, RunConfig, StageName
 from serl.files import sha256
 from serl.hf_folder import model_folder
 from serl.problems import GENERATED_BENCHMARKS

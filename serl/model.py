@@ -21,8 +21,8 @@ from transformers import (
 from transformers.utils import is_flash_attn_2_available
 from transformers.utils.logging import disable_progress_bar
 
+from serl.base import Architecture
 from serl.batch import Rows
-from serl.config import Architecture
 from serl.hf_folder import validate_model_folder
 
 MAX_LOGIT_BYTES = 2**30

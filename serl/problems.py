@@ -10,7 +10,8 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from serl.config import Corpus, GeneratedProblems, HubProblems, JsonlProblems
+from serl.base import Corpus
+from serl.config import GeneratedProblems, HubProblems, JsonlProblems
 from serl.records import Problem, to_jsonl
 
 GENERATED_BENCHMARKS = ("arithmetic.jsonl", "arithmetic_choice.jsonl", "arithmetic_validation.jsonl")

@@ -17,7 +17,8 @@ from typing import TypeVar
 from jobs.cluster import Local, Slurm, this_machine
 from jobs.costs.measured import Row, rows
 from jobs.costs.taken import Weather, learn_weather, load_weather
-from serl.config import RunConfig, Scratch, StageName
+from serl.base import Scratch
+from serl.config import RunConfig, StageName
 from serl.files import write_atomic
 from serl.hf_folder import model_folder
 from serl.rundir import Run

@@ -9,7 +9,8 @@ from jobs.cluster import Local, Slurm, this_machine
 from jobs.costs.calibration import Calibration, Measure, cluster_label
 from jobs.costs.tasks import JobLoad, TaskLoad
 from jobs.plan import Job, num_problems
-from serl.config import RunConfig, Scratch, StageName
+from serl.base import Scratch
+from serl.config import RunConfig, StageName
 
 NOTHING = Measure(0.0, 0.0)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from jobs.costs.tries import attempt_files, read_rank
 from jobs.plan import after_of, job_name, steps
 from jobs.queue import Journal
-from serl.config import RunConfig, Scratch, StageName
+from serl.base import Scratch
+from serl.config import RunConfig, StageName
 from serl.rundir import Manifest, Run, RunError
 
 

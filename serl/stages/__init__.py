@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from serl.attempt import Attempt, Overtaken
-from serl.config import Checkpoint
+from serl.base import Checkpoint
 from serl.events import Events
 from serl.hf_folder import model_folder
 from serl.preempt import Stop

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from serl import arithmetic
-from serl.config import Corpus, Scratch
+from serl.base import Corpus, Scratch
 from serl.problems import CORPUS_FILES, GENERATED_BENCHMARKS
 from serl.records import to_jsonl
 from serl.rundir import Manifest

@@ -14,8 +14,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from serl import algorithms, batch
 from serl.attempt import Attempt
+from serl.base import Scratch
 from serl.checkup import refusal
-from serl.config import Scratch
 from serl.model import load_model, load_tokenizer, scratch_llama
 from serl.objective import ImitationLoss, Loss, mismatch
 from serl.preempt import Preempted

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from serl.algorithms import LogProbs, columns, policy_loss
+from serl.base import Architecture
 from serl.batch import Sample, attach, sample_order, split_evenly
-from serl.config import Architecture
 from serl.model import load_tokenizer, scratch_llama
 from serl.training import Optimizer, ReinforcePP, Training
 

@@ -80,7 +80,7 @@ def test_a_pass_without_samples_has_zero_gradients_everywhere(llama, samples):
 
 
 def test_scratch_model_is_a_function_of_its_seed_and_leaves_the_random_state_alone():
-    from serl.config import Architecture
+    from serl.base import Architecture
 
     class Vocabulary:
         bos_token_id, eos_token_id, pad_token_id = 1, 2, 0

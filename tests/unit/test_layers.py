@@ -18,6 +18,7 @@ LAYERS: list[tuple[str, set[str]]] = [
         "pure core",
         {
             "serl.schema",
+            "serl.base",
             "serl.training",
             "serl.rules",
             "serl.safety",
