@@ -164,10 +164,11 @@ def _scalar(expression: sympy.Expr) -> Scalar | None:
     plain_symbols = expression.replace(lambda part: isinstance(part, AppliedUndef | sympy.Derivative), lambda part: sympy.Symbol(str(part)))
     symbols = sorted(plain_symbols.free_symbols, key=lambda symbol: symbol.name)
     rough = plain_symbols.has(sympy.Float)
+    far = 1000 if plain_symbols.has(sympy.floor, sympy.ceiling) else 1  # near zero all steps are 0 or 1
     found = []
     unknown = any(symbol.name != "i" for symbol in symbols)
     for point in range(NUM_POINTS if unknown else 1):
-        number = _number(plain_symbols, {symbol: _coordinate(symbol.name, point) for symbol in symbols})
+        number = _number(plain_symbols, {symbol: _coordinate(symbol.name, point) * far for symbol in symbols})
         if number is None:
             return None
         found.append(number)

@@ -19,6 +19,7 @@ MAX_DEPTH = 8
 _NAME = re.compile(
     r"\\?[A-Za-z]+(?: ?\{\\?[A-Za-z]+\})?'*(?: ?[_^] ?(?:\{[^{}]*\}|\w))*(?: ?\([^()]*\))?|\[?[A-Za-z.\\{} _]+\]?(?:_\{?\w\}?)?"
 )
+_FUNCTION = re.compile(r"\\(?:log|ln|exp|(?:arc)?(?:sin|cos|tan|sec|csc|cot)h?)(?![a-zA-Z])")
 _MEMBER = re.compile(r"\\in(?![a-zA-Z])|\\backepsilon(?![a-zA-Z])")
 _RELATION = re.compile(r"=|<|>|\\(?:neq?|leq?|geq?|lt|gt|equiv|approx)(?![a-zA-Z])")
 _NOTHING = re.compile(r"\\(?:emptyset|varnothing|oslash)(?![a-zA-Z])|\\\{ ?\\\}")
@@ -156,7 +157,9 @@ def _relation(key: str, depth: int) -> Value | None:
     if left and left.kind == "tuple" and isinstance(value, Group) and len(left.parts) == len(value.items):
         each = tuple(Named(name=n, value=v) for n, v in zip(left.parts, value.items, strict=True))
         return Named(name=sides[0], value=value, parts=each)
-    return Named(name=sides[0], value=value) if _NAME.fullmatch(sides[0]) else _false_or_chain(sides, depth)
+    return (
+        Named(name=sides[0], value=value) if _NAME.fullmatch(sides[0]) and not _FUNCTION.match(sides[0]) else _false_or_chain(sides, depth)
+    )
 
 
 def _false_or_chain(sides: tuple[str, ...], depth: int) -> Value | None:

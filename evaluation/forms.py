@@ -5,6 +5,7 @@ arithmetic problems are settled here, in the calling process, without asking a w
 """
 
 import re
+import unicodedata
 from decimal import Decimal
 from fractions import Fraction
 
@@ -25,10 +26,21 @@ _CHARACTERS = str.maketrans(
     | {chr(0xFF10 + digit): str(digit) for digit in range(10)}
     | {"\u00d7": r"\times ", "\u22c5": r"\cdot ", "\u00b7": r"\cdot ", "\u00f7": "/", "\u2044": "/", "\uff05": "%"}
     | {"\u03c0": r"\pi ", "\u221e": r"\infty ", "\u00b0": r"^\circ ", "\u00b1": r"\pm "}
-    | {"\u2264": r"\le ", "\u2265": r"\ge ", "\u2260": r"\ne "}
+    | {"\u2264": r"\le ", "\u2265": r"\ge ", "\u2260": r"\ne ", "\u2026": "..."}
+    | {"\u222a": r"\cup ", "\u2205": r"\emptyset ", "\u2208": r"\in "}
 )
+_SUPERSCRIPTS = dict(zip("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207b", "0123456789-", strict=True))
+_SUBSCRIPTS = {chr(0x2080 + digit): str(digit) for digit in range(10)}
+_RAISED = re.compile(f"[{''.join(_SUPERSCRIPTS)}]+")
+_LOWERED = re.compile(f"[{''.join(_SUBSCRIPTS)}]+")
+_VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e]")
+_RADICAL = re.compile(r"\u221a ?(?:(\d+(?:\.\d+)?|[A-Za-z])|(?=[({]))")
 _GROUPED = re.compile(r"(?<=\d)(?:\{,\}|,?\\!|\\,)(?=\d{3})")
 _PERCENT = re.compile(r"\\?%|\bpercent(?:age)?\b|\\text\{ ?percent ?\}", re.IGNORECASE)
+_LISTED = re.compile(r"(?<=\d), +(?=\d{3}(?!\d))")
+"""A comma with a space after it ends a number: `40, 200` is two."""
+_SYNONYMS = ((r"\degree", r"^\circ "), (r"\lbrace", r"\{"), (r"\rbrace", r"\}"), (r"\colon", ":"))
+_SYNONYM = re.compile("|".join(re.escape(name) + "(?![a-zA-Z])" for name, _ in _SYNONYMS))
 _SPACING = re.compile(r"\\(?:displaystyle|quad|qquad|left|right|limits)(?![a-zA-Z])\.?|(?<!\\)\\[,!;:() \[\]]|~|\s+")
 _DOLLAR = re.compile(r"\\?\$")
 _FRACTION = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
@@ -40,7 +52,9 @@ _LONE_LETTER = re.compile(r"(?:\\(?:text|textbf|mathrm|mathbf|mbox) ?\{ ?)?\(?([
 _UNSIGNED = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)"
 _DECIMAL = re.compile(rf"([+-]?)({_UNSIGNED})(?:(?:[eE]| ?(?:\\times|\\cdot|\*|x) ?10\^)\{{?([+-]?\d{{1,6}})\}}?)?")
 _RATIO = re.compile(r"([+-]?)(?:(\d+)(?: ?(?=\\frac)| (?=\d+/)))?(?:\\frac\{(-?\d+)\}\{(-?\d+)\}|\\frac ?(\d) ?(\d)|(\d+)/(-?\d+))")
-_REPEATING = re.compile(r"([+-]?)(\d*)\.(\d*)\\overline ?\{(\d+)\}")
+_REPEATING = re.compile(r"([+-]?)(\d*)\.(\d*)\\(?:overline|bar|dot) ?\{(\d+)\}")
+_RECURRING = re.compile(r"(?<=\.)(\d{0,20}?)(?:(\d)\2{2,30}|(\d{2,9}?)\3{1,9})(?:\.\.\.|\\[lc]?dots)\.?$")
+"""A digit written three times, or several written twice, and dots: `0.1666...` is `0.1\\overline{6}`."""
 _SPACED = re.compile(r"[+-]?\d{1,3}(?: \d{3})+(?:\.\d+)?")
 _MINUTES, _SECONDS = r"(?:'|\^ ?\{?\\prime ?\}?)", r"(?:''|\"|\^ ?\{\\prime ?\\prime ?\})"
 _ANGLE = re.compile(rf"(-?)(\d+) ?\^ ?\{{?\\circ ?\}}? ?(\d+(?:\.\d+)?) ?{_MINUTES}(?: ?(\d+(?:\.\d+)?) ?{_SECONDS})?")
@@ -67,6 +81,8 @@ _NONE = frozenset(
 _PIECEWISE = re.compile(r"\\\{ ?\\begin|\\begin ?\{cases")
 EXTREMUM = re.compile(r"\\?((?:local |absolute )?(?:max|min))(?:imum)?(?: point)?s? ?(?:at|when) ?(\\?[a-z]+) ?=(.+)", re.IGNORECASE)
 """`max at x=7`: a place, under the name of what is there."""
+_SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SCALE = re.compile(rf" ?(?:\\(?:text|mathrm|mbox|textrm)\{{)? ?({'|'.join(_SCALES)})\b", re.IGNORECASE)
 _JOINS = frozenset({"and", "or", "to"})
 _SHORT = re.compile(r"(?<![^ ])(?:is|it|if|at|of|on|by|as|we|so|he|the|for|are|has|but|not)(?![^ ])")
 _MATHEMATICAL = frozenset(
@@ -82,12 +98,24 @@ def normalise(text: str) -> str:
     A percent sign counts as a unit and is dropped, so `35\\%`, `35.0%` and `35` agree and none of them equals `0.35`. Dollar signs
     go too, whether they open mathematics or name a price. Case is kept.
     """
-    text = _GROUPED.sub("", text.translate(_CHARACTERS).strip().strip("*"))
+    text = _GROUPED.sub("", _latin(text).strip().strip("*"))
+    text = _SYNONYM.sub(lambda found: dict(_SYNONYMS)[found[0]], _LISTED.sub("; ", text))
     text = _DOLLAR.sub("", _PERCENT.sub("", text)).replace("**", "^")
     text = _SLANTED.sub(r"\\\1", _FRACTION.sub(r"\\frac", _SPACING.sub(" ", text)))
-    text = _LOOSE_SPACE.sub("", _SPACES.sub(" ", text).strip().rstrip(".,;: "))
+    text = _LOOSE_SPACE.sub("", _SPACES.sub(" ", text).strip())
+    text = _RECURRING.sub(lambda found: f"{found[1]}\\overline{{{found[2] or found[3]}}}", text).rstrip(".,;: ")
     letter = _LONE_LETTER.fullmatch(text)
     return letter[1] if letter else text
+
+
+def _latin(text: str) -> str:
+    """The text with LaTeX for characters that are formulas: fractions, roots, indices, signs."""
+    if text.isascii():
+        return text
+    text = _VULGAR.sub(lambda found: "\\frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", found[0]).split("\u2044")), text)
+    text = _RAISED.sub(lambda found: "^{" + "".join(map(_SUPERSCRIPTS.get, found[0])) + "}", text)
+    text = _LOWERED.sub(lambda found: "_{" + "".join(map(_SUBSCRIPTS.get, found[0])) + "}", text)
+    return _RADICAL.sub(lambda found: f"\\sqrt{{{found[1]}}}" if found[1] else "\\sqrt", text).translate(_CHARACTERS)
 
 
 def plain(key: str) -> Value | None:
@@ -95,14 +123,23 @@ def plain(key: str) -> Value | None:
     for end in _ends(key):
         number = _number(key[:end])
         if number is not None:
-            return number
+            return _scaled(number, key[end:])
     based = _BASED.fullmatch(key)
     if based:
         return Named(name=f"base {based[2] or based[3]}", value=Scalar(exact=Fraction(int(based[1]))))
     if clock(key) or lasting(key) is not None:
         return _time(key)
+    marked = MARKUP.fullmatch(key)
+    if marked and marked[1][:1].isdigit() and _ends(inside := marked[1].strip()) and plain(inside) is not None:
+        return plain(inside)
     bare = trimmed(key)
     return _words(key) if bare == key else plain(bare)
+
+
+def _scaled(number: Scalar, unit: str) -> Scalar:
+    """`5 million dollars` is five million of something: the word belongs to the number."""
+    word = _SCALE.match(unit)
+    return Scalar(exact=number.exact * _SCALES[word[1].lower()]) if word and number.exact is not None else number
 
 
 def _time(key: str) -> Value:
@@ -196,8 +233,11 @@ def _words(key: str) -> Value | None:
     if len(key) > MAX_TEXT_CHARS or _PIECEWISE.search(key) or EXTREMUM.match(key):
         return None
     marked = MARKUP.fullmatch(key)
+    known = (marked[1] if marked else key).strip(" .").lower()
+    if known in _NONE or known in _ALL:
+        return EMPTY if known in _NONE else interval("-inf", "inf")
     if _BARE_WORD.fullmatch(key) or (marked and _MARKED_WORD.fullmatch(marked[1])):
-        return Text(text=(marked[1] if marked else key).strip().lower(), kind="words")
+        return Text(text=known, kind="words")
     bare = MARKUP.sub(r" \1 ", key)
     runs = [run.lower() for run in _LETTERS.findall(_COMMAND.sub(" ", bare))]
     words = [run for run in runs if len(run) >= 3 and run not in _MATHEMATICAL]
@@ -208,7 +248,5 @@ def _words(key: str) -> Value | None:
         words and (not formula or any(len(word) >= 4 or _SHORT.fullmatch(word) for word in words))
     ):
         text = re.sub(r"[\W_]+", " ", bare).strip().lower() if not formula else bare.lower()
-        if text in _NONE or text in _ALL:
-            return EMPTY if text in _NONE else interval("-inf", "inf")
         return Text(text=text, kind="words" if wordy(key) else "prose")
     return None

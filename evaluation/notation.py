@@ -13,11 +13,12 @@ _UNIT_NAMES = (
     "|ways|times|pens|diners|bacteria|percent|ml|mL|foot-pounds|rpm|psi"
 )
 UNITS = re.compile(_UNIT_NAMES, re.IGNORECASE)
-_MARKED = r"\\(?:text|mathrm|mbox|textrm|rm|operatorname) ?\{(?![iejxyztnkabc]\})[^{}\\\d=<>]{0,40}\}"
+_MARKED = r"\\(?:text|mathrm|mbox|textrm|rm|operatorname) ?\{(?![iejxyztnkabc]\})(?:[^{}\\\d^=<>]|\^ ?-?\d|\^\{-?\d\}){0,40}\}"
 _UNIT = (
     rf"(?:{_MARKED}|(?<![A-Za-z\\])(?:{_UNIT_NAMES})(?![A-Za-z])|\^ ?\{{? ?\\circ ?\}}?(?: ?[CF](?![A-Za-z]))?)(?: ?\^ ?(?:\{{-?\d\}}|\d))?"
 )
-_UNITS = re.compile(rf"(?<![_^])(?: ?[-/.~*]? ?(?:\\cdot ?|per )?{_UNIT})+$")
+_PER = rf"\\frac ?\{{ ?{_MARKED} ?\}} ?\{{ ?{_MARKED}(?: ?\^ ?\{{?\d\}}?)? ?\}}"
+_UNITS = re.compile(rf"(?<![_^])(?: ?[-/.~*]? ?(?:\\cdot ?|per )?(?:{_UNIT}|{_PER}))+$")
 _RANGE = re.compile(
     r"(?:,? ?for |, ?)(?:all|any|every|each|some)? ?(?:real numbers?|reals?|integers?|whole numbers?|values of)(?: [a-zA-Z](?:, ?[a-zA-Z])*)?$",
     re.IGNORECASE,

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from evaluation.scores import avg_at_k, count_verdicts, maj_at_k, mcnemar, pass_at_1, pass_at_k, score
+from evaluation.scores import avg_at_k, count_verdicts, maj_at_k, mcnemar, paired, pass_at_1, pass_at_k, score
 
 
 @pytest.mark.parametrize(("n", "c", "k"), [(n, c, k) for n in range(1, 7) for c in range(n + 1) for k in range(1, n + 1)])
@@ -76,3 +76,11 @@ def test_mcnemar_is_the_exact_sign_test_on_the_disagreements():
     assert 0 < mcnemar([True] * 5000 + [False] * 4000, [False] * 5000 + [True] * 4000) < 1e-20
     with pytest.raises(ValueError, match="paired"):
         mcnemar([True], [])
+
+
+@pytest.mark.parametrize("worth", [1.0, 0.5])
+def test_five_problems_that_differ_are_too_few_to_say_better(worth):
+    """Resampling alone says p = 0.01 of five gains in a hundred, where a fair coin does as well one time in sixteen."""
+    five, eight = (paired([0.0] * few + [1.0] * (100 - few), [worth] * few + [1.0] * (100 - few)) for few in (5, 8))
+    assert five.p >= 0.0625 and five.verdict == "not shown"
+    assert eight.verdict == "better"
