@@ -22,7 +22,7 @@ SAME = [
     (r"x \in [1,2]", "[1,2]"), (r"\binom{10}{3}", "120"), (r"0.\overline{3}", "1/3"), ("10 000", "10000"), ("3x10^5", "300000"), ("(x,y)=(1,2)", "(1,2)"), ("(x,y)=(1,2)", "x=1,y=2"), ("(x,y)=(1,2)", "(y,x)=(2,1)"),
     (r"\max at x=7", "max at x=7.0"), (r"\min at x=1, \max at x=2", r"\max at x=2, \min at x=1"), (r"25\text{ cm}^2", "25"), ("2:35 P.M.", "2:35 pm"),
     ("40, 200", "200, 40"), ("2\u00bd", "2.5"), ("x\u00b2+1", "x^2+1"), ("4\u221a3", r"\sqrt{48}"), ("10\u207b\u00b3", "0.001"), ("a\u2081", "a_1"),
-    ("0.1666...", "1/6"), (r"0.\bar{3}", "1/3"), (r"0.1818\ldots", "2/11"), (r"\text{5 apples}", "5"), (r"\text{No solution.}", r"\emptyset"),
+    (r"\boldsymbol{5}", "5"), (r"\textcolor{red}{\frac12}", "0.5"), (r"\underline{x+1} \checkmark", "1+x"), ("0.1666...", "1/6"), (r"0.\bar{3}", "1/3"), (r"0.1818\ldots", "2/11"), (r"\text{5 apples}", "5"), (r"\text{No solution.}", r"\emptyset"),
     (r"\text{all real numbers}", r"(-\infty,\infty)"), ("5 million dollars", "5,000,000"), (r"5\text{ m}/\text{s}^2", "5"), (r"5 \mathrm{m/s^2}", "5"),
     (r"9.8 \frac{\text{m}}{\text{s}^2}", "9.8"), (r"60\degree", "60"), (r"\lbrace 1,2\rbrace", "1,2"),
 ]  # fmt: skip
