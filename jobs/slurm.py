@@ -223,7 +223,7 @@ def frozen_cluster(run: Run) -> Slurm:
 
 def last_cluster(run: Run) -> Slurm | None:
     """The cluster that a run was last submitted to; None where it never was."""
-    return frozen_cluster(run) if (run.root / "launched.json").exists() else None
+    return frozen_cluster(run) if (run.root / LAUNCHED).exists() else None
 
 
 def since_launch(run: Run, known: Sequence[Submission]) -> list[Submission]:
