@@ -55,7 +55,7 @@ class Engine(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_model_len: Count
     kv_cache_gib: float | None = Field(
-        default=None, gt=0.0, description="fixed KV cache; needed on CPUs. null: a share of the GPU's memory"
+        default=None, gt=0.0, description="fixed KV cache; set it on CPUs, where tasks share the memory. null: a share of the memory"
     )
     gpu_memory_utilization: Fraction = 0.9
     tensor_parallel: Count = 1
