@@ -3,8 +3,8 @@
 `native` is no protocol of ours to keep: there the run's own prompts and the model's chat template are used.
 
 Qwen2.5-Math puts five worked examples before the questions of aqua, sat_math and mmlu_stem, joined by blank lines inside the one user turn. They
-are somebody's text, of no stated licence, and are not repeated here: on those three sets `qwen25_math` asks without examples, and its figures are
-not to be compared with published ones.
+are somebody's text, of no stated licence, and are not repeated here: who wants published figures of those three sets gives them as
+`score.preamble`; without it `qwen25_math` asks without examples there, and its figures are not to be compared.
 """
 
 from collections.abc import Mapping
@@ -43,6 +43,6 @@ PROTOCOLS: Mapping[str, Protocol] = {
         ),
         stop=_ENDS,
         max_tokens=2048,
-        source="Qwen2.5-Math, prompt type qwen25-math-cot, without the five examples for aqua, sat_math and mmlu_stem",
+        source="Qwen2.5-Math, prompt type qwen25-math-cot; the five examples for aqua, sat_math and mmlu_stem are for `score.preamble`",
     ),
 }

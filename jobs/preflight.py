@@ -34,6 +34,10 @@ def preflight(config: RunConfig, data: Path, root: Path, jobs: Sequence[Job]) ->
                 raise ValueError(problem)
     for name in config.score.asked if config.score else ():
         benchmark = load_benchmark(name)
+        if benchmark.kind == "choice" and config.score and name in config.score.preamble:
+            raise ValueError(
+                f"score.preamble.{name}: a choice benchmark brings worked examples of its own (score.choice_shots); leave it out"
+            )
         if not (benchmark.file in GENERATED_BENCHMARKS and config.base.kind == "scratch"):
             load_benchmark_problems(benchmark, [data / "benchmarks"])
 

@@ -190,6 +190,10 @@ class Score(Section):
         default="native",
         description="native: the run's prompts; else another project's literal prompts and stops (evaluation/protocols.py)",
     )
+    preamble: dict[str, str] = Field(
+        default={},
+        description="by benchmark, a text before each of its questions, a blank line between: the worked examples of a published protocol",
+    )
     choice_format: Literal["auto", "plain"] = Field(
         default="auto", description="auto: through the chat template where there is one; plain: the official MMLU-Pro text"
     )
@@ -263,6 +267,8 @@ def _incoherences(c: RunConfig):
         yield from _reward_incoherences(c, c.respond)
     if c.score and (twice := sorted({name for name in c.score.asked if c.score.asked.count(name) > 1})):
         yield f"score: {', '.join(twice)} named twice; a benchmark is either reported (score.benchmarks) or chosen by (score.validation)"
+    if c.score and (unasked := sorted(set(c.score.preamble) - set(c.score.asked))):
+        yield f"score.preamble: {', '.join(unasked)} is not asked; name it in score.benchmarks, or leave its preamble out"
     yield from _engine_incoherences(c)
     if c.base.kind == "scratch":
         yield from _scratch_incoherences(c, c.base)

@@ -11,9 +11,9 @@ from evaluation.protocols import PROTOCOLS
 from evaluation.stored import Grade, Mode, Response
 from evaluation.verifier import Verifier
 from serl import generator
-from serl.config import Sampling, Score
+from serl.config import Prompts, Sampling, Score
 from serl.problems import fingerprint
-from serl.prompts import encode, question_prompt
+from serl.prompts import Tokenizer, encode, question_prompt
 from serl.randomness import seed_of
 from serl.records import Completion, from_jsonl, to_jsonl
 from serl.rundir import Manifest, Run
@@ -62,6 +62,7 @@ def items(name: str, run: Run) -> list[Item]:
 
 def _item(benchmark: Benchmark, section: Score, problem: Problem, shots: tuple[Problem, ...]) -> Item:
     num_chars = sum(len(p.question) + len(p.reasoning) + sum(map(len, p.choices)) for p in (problem, *shots))
+    num_chars += len(section.preamble.get(benchmark.name, ""))
     length = min(section.max_tokens, benchmark.response_tokens)
     return Item(problem=problem, shots=shots, work=balance.expected_work(num_chars, length, 1 + section.samples))
 
@@ -108,26 +109,28 @@ def _prompt(run: Run, engine: generator.Generator, section: Score, item: Item) -
     """Token ids that leave room for the answer; examples are dropped one by one to make it. Empty where even none fit."""
     room = engine.max_model_len - section.max_tokens
     if item.problem.kind != "choice":
-        ids = _question(run, engine, section, item.problem.question)
+        ids = _question(run.config.prompts, engine.tokenizer, section, item.problem)
         return ids if len(ids) <= room else []
     for used in range(len(item.shots), -1, -1):
         text = mmlu_pro.choice_prompt(item.problem, item.shots[:used], item.problem.subject)
         plain = section.choice_format == "plain" or section.protocol != "native"
-        ids = _literal(engine, text) if plain else encode(engine.tokenizer, system=None, user=text, plain=text)
+        ids = _literal(engine.tokenizer, text) if plain else encode(engine.tokenizer, system=None, user=text, plain=text)
         if len(ids) < room + (not plain):  # the official script leaves one token unused
             return ids
     return []
 
 
-def _question(run: Run, engine: generator.Generator, section: Score, question: str) -> list[int]:
+def _question(prompts: Prompts, tokenizer: Tokenizer, section: Score, problem: Problem) -> list[int]:
+    preamble = section.preamble.get(problem.benchmark)
+    question = f"{preamble}\n\n{problem.question}" if preamble else problem.question
     if section.protocol == "native":
-        return question_prompt(engine.tokenizer, run.config.prompts, question)
-    return _literal(engine, PROTOCOLS[section.protocol].prompt(question))
+        return question_prompt(tokenizer, prompts, question)
+    return _literal(tokenizer, PROTOCOLS[section.protocol].prompt(question))
 
 
-def _literal(engine: generator.Generator, text: str) -> list[int]:
+def _literal(tokenizer: Tokenizer, text: str) -> list[int]:
     """The text as it stands, with the tokenizer's own BOS and no chat template."""
-    return list(engine.tokenizer(text)["input_ids"])
+    return list(tokenizer(text)["input_ids"])
 
 
 def _stops(section: Score) -> tuple[str, ...]:

@@ -90,6 +90,13 @@ def test_a_configuration_cannot_be_changed():
             {"stages": [*SMALL["stages"], "score"], "score": {"shards": 1, "benchmarks": ["x", "y"], "validation": ["y"], "max_tokens": 8}},
             "score: y named twice; a benchmark is either reported",
         ),
+        (
+            {
+                "stages": [*SMALL["stages"], "score"],
+                "score": {"shards": 1, "benchmarks": ["x"], "preamble": {"y": "1+1? 2"}, "max_tokens": 8},
+            },
+            "score.preamble: y is not asked",
+        ),
         ({"train": SMALL["train"] | {"reference": "previous"}}, r"the KL in their reward \(reinforce_pp\) would always be 0"),
         ({"engine": {"max_model_len": 64}}, "propose.sampling.max_tokens 64: engine.max_model_len 64 leaves no room"),
         ({"base": SCRATCH, "engine": {"max_model_len": 1024}}, "the base model has 512 positions"),

@@ -49,6 +49,12 @@ def test_more_than_there_is_is_refused(data, changes, message):
         preflight(config(**changes), data, data / "runs/small", [])
 
 
+def test_a_choice_benchmark_has_its_own_worked_examples(data):
+    score = {"shards": 1, "benchmarks": ["mmlu_pro"], "preamble": {"mmlu_pro": "1+1? 2"}, "max_tokens": 8}
+    with pytest.raises(ValueError, match="score.preamble.mmlu_pro: a choice benchmark brings worked examples of its own"):
+        preflight(config(stages=[*SMALL["stages"], "score"], score=score), data, data / "runs/small", [])
+
+
 @pytest.mark.parametrize(
     ("cluster", "message"),
     [

@@ -2,8 +2,10 @@
 
 import pytest
 
-from serl.config import Prompts
+from evaluation.benchmark import Problem
+from serl.config import Prompts, Score
 from serl.prompts import one_line, propose_prompt, question_prompt
+from serl.stages.score import _question
 from serl.tokenizer import build_tokenizer
 
 PROMPTS = Prompts(
@@ -41,6 +43,13 @@ def test_a_question_is_put_in_literally():
 
 def test_no_system_turn_without_a_system_prompt():
     assert text(question_prompt(Chat(), PROMPTS.model_copy(update={"respond_system": None}), "1+1?")) == "<user>1+1?\nAnswer in {braces}."
+
+
+def test_a_benchmarks_preamble_stands_before_each_of_its_questions_in_the_user_turn():
+    section = Score(shards=1, benchmarks=("aqua", "svamp"), preamble={"aqua": "1+1?\n2"}, max_tokens=8, protocol="qwen25_math")
+    aqua, svamp = (Problem(benchmark=name, id="0", question="2+2?", gold="4") for name in section.benchmarks)
+    assert "<|im_start|>user\n1+1?\n2\n\n2+2?<|im_end|>" in text(_question(PROMPTS, Plain(), section, aqua))
+    assert "<|im_start|>user\n2+2?<|im_end|>" in text(_question(PROMPTS, Plain(), section, svamp))
 
 
 def test_a_template_that_states_the_date_gives_the_same_prompt_on_every_day(tmp_path):
