@@ -1,5 +1,8 @@
 """Sweeps whole: on a real Slurm with the launcher killed in the middle, and here with early stop and sharing; engines are the quick stand-ins."""
 
+import os
+import shutil
+import signal
 import sys
 import types
 from collections import Counter
@@ -33,7 +36,19 @@ def lab(tmp_path_factory):
         yield lab
 
 
-def test_three_algorithms_and_three_seeds_in_lanes_with_the_launcher_killed_in_the_middle(lab, tmp_path, capsys):
+def deadly_sbatch(folder: Path, after: int) -> Path:
+    """A folder with an sbatch that kills who called it once the real one has taken that many jobs: the last is in the queue, and in no record."""
+    script = folder / "bin" / "sbatch"
+    script.parent.mkdir()
+    script.write_text(
+        f'#!/bin/sh\n{shutil.which("sbatch")} "$@"; code=$?\necho >> {folder}/taken\n'
+        f"[ $(wc -l < {folder}/taken) -ne {after} ] || kill -9 $PPID\nexit $code\n"
+    )
+    script.chmod(0o755)
+    return script.parent
+
+
+def test_three_algorithms_and_three_seeds_in_lanes_with_the_launcher_killed_in_the_middle(lab, tmp_path, monkeypatch, capsys):
     """Nine results, nothing computed twice, shared stages once; what the killed launcher left to do, the next one or the relay does."""
     tree = Tree(tmp_path)
     base = yaml.safe_load((tree.folder / "base.yaml").read_text())
@@ -41,14 +56,11 @@ def test_three_algorithms_and_three_seeds_in_lanes_with_the_launcher_killed_in_t
     tree.write("base.yaml", base)
     setup = [f"export SERL_TEST_CALLS={tree.calls} PYTHONDONTWRITEBYTECODE= {QUICK}"]
     cluster = str(tree.write("cluster.yaml", CLUSTER | {"data": str(tree.data), "setup": setup, "stages": {}}))
-    launcher = tree.start(str(tree.sweep), "--cluster", cluster)
-    wait_until(
-        lambda: launcher.poll() is not None or len(list(tree.data.glob("runs/*/slurm.jsonl"))) >= 4, "the launcher to be in the middle"
-    )
-    launcher.kill()
-    launcher.wait()
+    with monkeypatch.context() as m:
+        m.setenv("PATH", f"{deadly_sbatch(tmp_path, after=20)}:{os.environ['PATH']}")
+        assert tree.start(str(tree.sweep), "--cluster", cluster).wait() == -signal.SIGKILL
     submitted = len(list(tree.data.glob("runs/*/slurm.jsonl")))
-    assert submitted < 9, "it was to be killed before it was done"
+    assert 0 < submitted < 9, "it was to be killed in the middle"
     tree.verb(str(tree.sweep), "--cluster", cluster)
     wait_until(lambda: not slurm("squeue", "--noheader").strip(), "the sweep to end", lambda: slurm("squeue", "--array"), patience_s=350)
     said = tree.json("status", "algos", "--cluster", cluster)
