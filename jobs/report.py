@@ -22,7 +22,7 @@ from jobs.reporting.findings import Findings, gather
 from jobs.reporting.side_by_side import SideBySide, side_by_side
 from jobs.reporting.vitals import halt
 from jobs.runs import find_run
-from jobs.slurm import LAUNCHED, frozen_cluster
+from jobs.slurm import last_cluster
 from jobs.trackers import mirror
 from serl.files import write_atomic
 from serl.rundir import Run, RunError
@@ -126,8 +126,8 @@ def body(argv: Sequence[str]) -> int:
 
 def _trackers(run: Run, args: argparse.Namespace) -> list[Tracker]:
     """Of the cluster file that is named here, of the one that the run was launched with where that was on Slurm, and those asked for."""
-    launched = frozen_cluster(run).trackers if (run.root / LAUNCHED).exists() else ()
-    return [*load_cluster(args.cluster).trackers, *launched, *args.tracker]
+    launched = last_cluster(run)
+    return [*load_cluster(args.cluster).trackers, *(launched.trackers if launched else ()), *args.tracker]
 
 
 if __name__ == "__main__":
