@@ -30,11 +30,11 @@ from rich.console import Console
 from jobs.browser import pages
 from jobs.browser.index import Index, Wish, group_index, instruction_index, open_group, response_index
 from jobs.browser.parts import PAGE, Frame
-from jobs.command import Answer, data_root, main, parser
-from jobs.plan import steps
-from jobs.runs import find_run
-from serl.config import StageName
-from serl.rundir import Run, RunError
+from jobs.plan.chain import steps
+from jobs.runs.find import find_run
+from jobs.shell.command import Answer, data_root, main, parser
+from serl.config.run import StageName
+from serl.run.rundir import Run, RunError
 
 KEPT_INDEXES = 6
 KEPT_FINDS = 16
@@ -100,7 +100,9 @@ class Site:
         """The page of that name, or None where there is none."""
         round = _whole(query, "round", default=min(1, self.rounds[-1]))
         if round not in self.rounds:
-            raise ValueError(f"round {round}: the rounds of this run are {self.rounds[0]} to {self.rounds[-1]}")
+            raise ValueError(
+                f"round {round}: the rounds of this run are {self.rounds[0]} to {self.rounds[-1]}"
+            )
         query = {**query, "round": str(round)}
         match name:
             case "":
@@ -112,7 +114,9 @@ class Site:
             case _:
                 return None
         shown = {"group": "groups", "response": "responses"}.get(name, name)
-        return Frame(run=self.run.root.name, rounds=self.rounds, round=round, page=shown).wrap(f"{self.run.root.name} {name}", body, nonce)
+        return Frame(run=self.run.root.name, rounds=self.rounds, round=round, page=shown).wrap(
+            f"{self.run.root.name} {name}", body, nonce
+        )
 
     def _list(self, name: str, round: int, query: Mapping[str, str], nonce: str) -> str:
         index, found = self.library.find(name, round, wish(query))
@@ -133,14 +137,21 @@ class Site:
         if at >= len(found):
             raise ValueError(f"at {at}: {len(found)} rows fit what was asked; go back to the list")
         if name == "group":
-            return pages.group_page(open_group(index, int(found[at])), query, at, len(found), self.band, nonce)
+            return pages.group_page(
+                open_group(index, int(found[at])), query, at, len(found), self.band, nonce
+            )
         return pages.response_page(index.rows([int(found[at])])[0], query, at, len(found))
 
     def _tally(self, round: int) -> tuple[int, Mapping[str, int], Mapping[str, int], int]:
         """From the manifests alone: opening a run must not read it."""
         curated = self._counts(round, "curate")
         proposed = {pages.ANSWERED: int(curated["kept"])} if "kept" in curated else {}
-        proposed |= {k: int(n) for counts in (self._counts(round, "propose"), curated) for k, n in counts.items() if n and k not in NOTES}
+        proposed |= {
+            k: int(n)
+            for counts in (self._counts(round, "propose"), curated)
+            for k, n in counts.items()
+            if n and k not in NOTES
+        }
         kept = self._counts(round, "train") if round else {}
         answered = {k.removeprefix("groups_"): int(n) for k, n in kept.items() if k.startswith("groups_")}
         if not answered and (num_groups := self._rows(round, "respond")):
@@ -165,10 +176,16 @@ def wish(query: Mapping[str, str]) -> Wish:
     try:
         low, high = (float(query.get(k) or v) for k, v in (("low", "0"), ("high", "1")))
     except ValueError:
-        raise ValueError(f"agreement from {query.get('low')!r} to {query.get('high')!r}: give two numbers between 0 and 1") from None
+        raise ValueError(
+            f"agreement from {query.get('low')!r} to {query.get('high')!r}: give two numbers between 0 and 1"
+        ) from None
     only = {name: query[name] for name in FILTERS if name in query}
     return Wish(
-        only=only, between={"agreement": (low, high)}, text=query.get("q", ""), sort=query.get("sort", ""), down=bool(query.get("down"))
+        only=only,
+        between={"agreement": (low, high)},
+        text=query.get("q", ""),
+        sort=query.get("sort", ""),
+        down=bool(query.get("down")),
     )
 
 
@@ -229,8 +246,16 @@ class Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, content: bytes, nonce: str) -> None:
         self.send_response(status)
         policy = f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-        headers = {"Content-Type": "text/html; charset=utf-8", "Content-Length": str(len(content)), "Content-Security-Policy": policy}
-        headers |= {"Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+        headers = {
+            "Content-Type": "text/html; charset=utf-8",
+            "Content-Length": str(len(content)),
+            "Content-Security-Policy": policy,
+        }
+        headers |= {
+            "Referrer-Policy": "no-referrer",
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-store",
+        }
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
@@ -254,12 +279,17 @@ def body(argv: Sequence[str]) -> int:
     server = Server(Site(find_run(args.run, data_root(args))), args.port)
     port = server.server_address[1]
     console = Console(soft_wrap=True)
-    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell that started it in the background has it ignore Ctrl-C
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # also where a shell that started it in the background has it ignore Ctrl-C
         signal.signal(number, signal.default_int_handler)
     try:
         console.print(server.url, markup=False, highlight=False)
         console.print(
-            f"from elsewhere: ssh -N -L {port}:127.0.0.1:{port} {getpass.getuser()}@{socket.getfqdn()}", markup=False, highlight=False
+            f"from elsewhere: ssh -N -L {port}:127.0.0.1:{port} {getpass.getuser()}@{socket.getfqdn()}",
+            markup=False,
+            highlight=False,
         )
         console.print("Ctrl-C ends it", highlight=False)
         threading.Thread(target=server.site.prepare, daemon=True).start()

@@ -5,10 +5,10 @@ JSON: `run`, `stopped_here` (whether a launcher or leftovers of one ended) and `
 
 from collections.abc import Sequence
 
-from jobs import slurm
-from jobs.command import Answer, data_root, main, parser
-from jobs.local import GRACE_S, end_leftovers
-from jobs.runs import end_launcher, find_run, what_was_cancelled
+from jobs.chain import slurm
+from jobs.chain.local import GRACE_S, end_leftovers
+from jobs.runs.find import end_launcher, find_run, what_was_cancelled
+from jobs.shell.command import Answer, data_root, main, parser
 
 
 def body(argv: Sequence[str]) -> Answer:

@@ -14,11 +14,16 @@ from typing import Annotated, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from serl.config import RunConfig, StageName
+from serl.config.run import RunConfig, StageName
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-COMMON = ("--cluster=", "--data=", "--json", "--help")  # of `jobs.command.parser`; = where a value follows
+COMMON = (
+    "--cluster=",
+    "--data=",
+    "--json",
+    "--help",
+)  # of `jobs.shell.command.parser`; = where a value follows
 KINDS = {
     "run": "run",
     "first": "run",
@@ -120,12 +125,18 @@ def _arguments(tree: ast.Module) -> tuple[list[str], list[str]]:
     options, positional = list(COMMON), []
     for node in ast.walk(tree):
         match node:
-            case ast.Call(func=ast.Attribute(attr="add_argument"), args=[ast.Constant(value=str(name)), *_], keywords=keywords):
+            case ast.Call(
+                func=ast.Attribute(attr="add_argument"),
+                args=[ast.Constant(value=str(name)), *_],
+                keywords=keywords,
+            ):
                 given = {k.arg: k.value.value for k in keywords if isinstance(k.value, ast.Constant)}
                 if name.startswith("--"):
                     options.append(name if str(given.get("action", "")).startswith("store_") else f"{name}=")
                 else:
-                    positional.append(KINDS.get(name, "none") + ("*" if given.get("nargs") in ("*", "+") else ""))
+                    positional.append(
+                        KINDS.get(name, "none") + ("*" if given.get("nargs") in ("*", "+") else "")
+                    )
     return options, positional
 
 
@@ -166,10 +177,14 @@ def script(shell: str) -> str:
     found = verbs()
     cases = [f"    jobs.{verb}) {_case(options, kinds)} ;;" for verb, (options, kinds) in found.items()]
     modules = [f"jobs.{v}" for v in found] + [
-        f"evaluation.{p.stem}" for p in sorted((ROOT / "evaluation").glob("*.py")) if "def main(" in p.read_text(encoding="utf-8")
+        f"evaluation.{p.stem}"
+        for p in sorted((ROOT / "evaluation").glob("*.py"))
+        if "def main(" in p.read_text(encoding="utf-8")
     ]
     parts = {
-        "VALUES": "\n".join(f'    {key}) _serl_words "{" ".join(values)}" ;;' for key, values in allowed.items() if values),
+        "VALUES": "\n".join(
+            f'    {key}) _serl_words "{" ".join(values)}" ;;' for key, values in allowed.items() if values
+        ),
         "STAGES": " ".join(get_args(StageName)),
         "KEYS": " ".join(allowed),
         "MODULES": " ".join(modules),
@@ -190,7 +205,8 @@ def _case(options: list[str], kinds: list[str]) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
-        prog="python -m jobs.completion", description="Print a shell's completions: source <(python -m jobs.completion bash)."
+        prog="python -m jobs.completion",
+        description="Print a shell's completions: source <(python -m jobs.completion bash).",
     )
     parser.add_argument("shell", choices=sorted(START))
     print(script(parser.parse_args().shell))

@@ -18,10 +18,10 @@ from rich.text import Text
 from evaluation.compare import by_problem, common
 from evaluation.scores import Paired, paired
 from evaluation.stored import Grade, read_rows
-from jobs.command import Answer, data_root, main, parser
-from jobs.plan import job_name, steps
-from jobs.runs import PACKAGES, find_run
-from serl.rundir import Run, RunError
+from jobs.plan.chain import job_name, steps
+from jobs.runs.find import PACKAGES, find_run
+from jobs.shell.command import Answer, data_root, main, parser
+from serl.run.rundir import Run, RunError
 
 Leaf = str | int | float | bool | list | None
 MAX_FILES = 12
@@ -31,7 +31,9 @@ def body(argv: Sequence[str]) -> int:
     p = parser("diff", "How two runs differ, in configuration, code, data and scores.")
     p.add_argument("first", help="a run's name, or its folder")
     p.add_argument("second", help="another")
-    p.add_argument("--round", type=int, help="compare the scores of this round (default: of the last scored one of each)")
+    p.add_argument(
+        "--round", type=int, help="compare the scores of this round (default: of the last scored one of each)"
+    )
     args = p.parse_intermixed_args(argv)
     data = data_root(args)
     first, second = find_run(args.first, data), find_run(args.second, data)
@@ -91,21 +93,30 @@ def parting(first: Run, second: Run) -> str | None:
     for round, stage in steps(first.config):
         if (round, stage) not in steps(second.config):
             continue
-        digests = [[m.digest if (m := run.manifest(s)) else None for s in run.shards(round, stage)] for run in (first, second)]
+        digests = [
+            [m.digest if (m := run.manifest(s)) else None for s in run.shards(round, stage)]
+            for run in (first, second)
+        ]
         if None not in (*digests[0], *digests[1]) and digests[0] != digests[1]:
             return job_name(round, stage)
     return None
 
 
 def last_scored(run: Run) -> int | None:
-    done = [r for r, stage in steps(run.config) if stage == "score" and all(run.done(s) for s in run.shards(r, stage))]
+    done = [
+        r
+        for r, stage in steps(run.config)
+        if stage == "score" and all(run.done(s) for s in run.shards(r, stage))
+    ]
     return max(done, default=None)
 
 
 def grades(run: Run, round: int) -> list[Grade]:
     """The graded responses of a round; refuses one that is not scored."""
     if (round, "score") not in steps(run.config):
-        raise RunError(f"{run.root.name} scores no round {round}; leave --round out, or choose one that both have")
+        raise RunError(
+            f"{run.root.name} scores no round {round}; leave --round out, or choose one that both have"
+        )
     manifests = run.complete(round, "score")
     return [row for m in manifests for row in read_rows(run.path(m, m.files[0]))]
 
@@ -117,35 +128,58 @@ def compared(first: Sequence[Grade], second: Sequence[Grade]) -> dict[str, tuple
 
 
 def _fields(name: str, first: float, second: float, found: Paired) -> dict[str, object]:
-    shown = {"benchmark": name, "first": first, "second": second, "difference": found.difference, "low": found.low, "high": found.high}
+    shown = {
+        "benchmark": name,
+        "first": first,
+        "second": second,
+        "difference": found.difference,
+        "low": found.low,
+        "high": found.high,
+    }
     return shown | {"p": found.p, "p_mcnemar": found.p_mcnemar, "n": found.n, "verdict": found.verdict}
 
 
 def _show(
-    console: Console, runs: tuple[Run, Run], keys: Sequence[tuple[str, Leaf, Leaf]], files: Sequence[str], data_from: str | None
+    console: Console,
+    runs: tuple[Run, Run],
+    keys: Sequence[tuple[str, Leaf, Leaf]],
+    files: Sequence[str],
+    data_from: str | None,
 ) -> None:
     first, second = runs
     if keys:
-        console.print(_table(("key", first.root.name, second.root.name), [(k, _text(a), _text(b)) for k, a, b in keys]))
+        console.print(
+            _table(("key", first.root.name, second.root.name), [(k, _text(a), _text(b)) for k, a, b in keys])
+        )
     else:
         console.print("the configurations are equal")
     more = f" and {len(files) - MAX_FILES} more" if len(files) > MAX_FILES else ""
     listed = f": {', '.join(files[:MAX_FILES])}{more}" if files else ""
     console.print(
-        f"\ncode: {first.code} and {second.code}, {len(files)} files differ{listed}", markup=False, highlight=False, soft_wrap=True
+        f"\ncode: {first.code} and {second.code}, {len(files)} files differ{listed}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
     )
     said = f"their data differ from {data_from} on" if data_from else "what both have done has the same data"
     console.print(said, markup=False, highlight=False)
 
 
 def _show_scores(
-    console: Console, runs: tuple[Run, Run], rounds: Sequence[int | None], scores: Mapping[str, tuple[float, float, Paired]]
+    console: Console,
+    runs: tuple[Run, Run],
+    rounds: Sequence[int | None],
+    scores: Mapping[str, tuple[float, float, Paired]],
 ) -> None:
     if not scores:
         console.print("they have no scores in common")
         return
     names = [f"{run.root.name} round {r}" for run, r in zip(runs, rounds)]
-    console.print(f"\nscores of {names[0]} and {names[1]}, and the second against the first:", markup=False, highlight=False)
+    console.print(
+        f"\nscores of {names[0]} and {names[1]}, and the second against the first:",
+        markup=False,
+        highlight=False,
+    )
     for name, (a, b, f) in scores.items():
         said = f"{f.difference:+.3f} [{f.low:+.3f}, {f.high:+.3f}], p {f.p:.4f}, McNemar {f.p_mcnemar:.4f}, {f.n} problems: {f.verdict}"
         console.print(f"{name:<20} {a:.3f}  {b:.3f}  {said}", markup=False, highlight=False, soft_wrap=True)

@@ -22,9 +22,8 @@ from typing import get_args
 from rich.console import Console
 from rich.markup import escape
 
-from jobs.batch import by_the_script, directives, gpus, setup
-from jobs.cluster import Local, Resources, Slurm, load_cluster
-from jobs.command import EXIT_FAILED, Answer, data_root, main, parser
+from jobs.chain.batch import by_the_script, directives, gpus, setup
+from jobs.chain.queue import SlurmError, ask_slurm
 from jobs.health.canary import ENGINES, from_json, measure
 from jobs.health.checks import Check, check_site, ok, problem, warning
 from jobs.health.machine_checks import check_clocks, check_data, check_machine
@@ -42,9 +41,10 @@ from jobs.health.site import (
     parse_settings,
 )
 from jobs.health.stage_checks import check_lead_time, check_stages
-from jobs.queue import SlurmError, ask_slurm
-from jobs.runs import ROOT
-from serl.config import StageName
+from jobs.plan.cluster import Local, Resources, Slurm, load_cluster
+from jobs.runs.find import ROOT
+from jobs.shell.command import EXIT_FAILED, Answer, data_root, main, parser
+from serl.config.run import StageName
 
 POLL_S = 1.0
 JOB_MIN = 15
@@ -58,11 +58,27 @@ class Unanswered(Exception):
 
 def body(argv: Sequence[str]) -> int:
     p = parser("doctor", "Check whether runs would work here, and say what to change.")
-    p.add_argument("--job", action="store_true", help="also check a compute node of every kind that the stages use, in a small job")
-    p.add_argument("--here", action="store_true", help="this machine is a compute node: check it as one, and ask Slurm nothing")
-    p.add_argument("--no-imports", action="store_true", help="on a compute node: do not import the engines, which takes the longest")
     p.add_argument(
-        "--wait", type=int, default=600, metavar="S", help="with --job: give up on a job that has not answered after so long (default: 600)"
+        "--job",
+        action="store_true",
+        help="also check a compute node of every kind that the stages use, in a small job",
+    )
+    p.add_argument(
+        "--here",
+        action="store_true",
+        help="this machine is a compute node: check it as one, and ask Slurm nothing",
+    )
+    p.add_argument(
+        "--no-imports",
+        action="store_true",
+        help="on a compute node: do not import the engines, which takes the longest",
+    )
+    p.add_argument(
+        "--wait",
+        type=int,
+        default=600,
+        metavar="S",
+        help="with --job: give up on a job that has not answered after so long (default: 600)",
     )
     args = p.parse_args(argv)
     cluster = load_cluster(args.cluster)
@@ -73,8 +89,13 @@ def body(argv: Sequence[str]) -> int:
         checks.append(check)
         console.print(as_lines(check), highlight=False, soft_wrap=True)
     counts = {level: sum(c.level == level for c in checks) for level in MARKS}
-    console.print(f"{counts['ok']} ok, {counts['warning']} warnings, {counts['problem']} problems", highlight=False)
-    return Answer(code=EXIT_FAILED if counts["problem"] else 0, fields={"counts": counts, "checks": [asdict(c) for c in checks]})
+    console.print(
+        f"{counts['ok']} ok, {counts['warning']} warnings, {counts['problem']} problems", highlight=False
+    )
+    return Answer(
+        code=EXIT_FAILED if counts["problem"] else 0,
+        fields={"counts": counts, "checks": [asdict(c) for c in checks]},
+    )
 
 
 def examine(cluster: Local | Slurm, data: Path, args: argparse.Namespace) -> Iterator[Check]:
@@ -94,13 +115,21 @@ def examine_slurm(cluster: Slurm, data: Path, args: argparse.Namespace) -> Itera
     try:
         site = ask_site()
     except Unanswered as e:
-        yield problem("Slurm", str(e), 'run this on a login node of the cluster; for a lab first: eval "$(slurm/lab env)"')
+        yield problem(
+            "Slurm",
+            str(e),
+            'run this on a login node of the cluster; for a lab first: eval "$(slurm/lab env)"',
+        )
         return
     yield from check_site(site)
     yield check_lead_time(cluster)
     yield from check_stages(site, cluster)
     if not data.is_dir():
-        yield problem("data root", f"{data} is not there", "make it, or name another with `data` in the cluster file, $SERL_DATA or --data")
+        yield problem(
+            "data root",
+            f"{data} is not there",
+            "make it, or name another with `data` in the cluster file, $SERL_DATA or --data",
+        )
         return
     yield from check_machine(measure(data, ()), None, node=False, several=True)
     yield from check_data(data)
@@ -157,8 +186,15 @@ def kinds_of_node(cluster: Slurm) -> list[Resources]:
     found: dict[tuple, Resources] = {}
     for stage in get_args(StageName):
         own = cluster.resources(stage)
-        small = {"nodes": 1, "tasks_per_node": 1, "gpus_per_node": min(1, own.gpus_per_node), "time_min": min(JOB_MIN, own.time_min)}
-        found.setdefault((own.partition, own.constraint, small["gpus_per_node"]), own.model_copy(update=small))
+        small = {
+            "nodes": 1,
+            "tasks_per_node": 1,
+            "gpus_per_node": min(1, own.gpus_per_node),
+            "time_min": min(JOB_MIN, own.time_min),
+        }
+        found.setdefault(
+            (own.partition, own.constraint, small["gpus_per_node"]), own.model_copy(update=small)
+        )
     return list(found.values())
 
 
@@ -178,13 +214,13 @@ def job_script(cluster: Slurm, asked: Resources, folder: Path, data: Path, modul
         **asked.extra,
     }
     python = cluster.python or shlex.quote(sys.executable)
-    command = (
-        f"srun {python} -m jobs.health.canary {shlex.quote(str(data))} {' '.join(modules)} --into {shlex.quote(str(folder / 'facts.json'))}"
-    )
+    command = f"srun {python} -m jobs.health.canary {shlex.quote(str(data))} {' '.join(modules)} --into {shlex.quote(str(folder / 'facts.json'))}"
     return "\n".join(["#!/bin/bash", *directives(options), "", *setup(ROOT, cluster), command, ""])
 
 
-def check_node(cluster: Slurm, asked: Resources, data: Path, modules: Sequence[str], wait_s: int) -> Iterator[Check]:
+def check_node(
+    cluster: Slurm, asked: Resources, data: Path, modules: Sequence[str], wait_s: int
+) -> Iterator[Check]:
     """Submit, wait, judge; the job is cancelled and the folder removed whatever happens."""
     subject = f"job in {asked.partition or 'the default partition'}"
     folder = Path(tempfile.mkdtemp(prefix=".doctor-", dir=data))
@@ -216,11 +252,16 @@ def wait_for(job: str, answer: Path, wait_s: int) -> str:
     state = ""
     while not answer.exists() and time.monotonic() < deadline:
         now = subprocess.run(
-            ["squeue", "--noheader", f"--jobs={job}", "--states=all", "--format=%T %r"], capture_output=True, text=True, check=False
+            ["squeue", "--noheader", f"--jobs={job}", "--states=all", "--format=%T %r"],
+            capture_output=True,
+            text=True,
+            check=False,
         ).stdout.strip()
         state = now or state
         if not now.startswith(("PENDING", "RUNNING", "CONFIGURING", "COMPLETING")):
-            deadline = min(deadline, time.monotonic() + (SHARE_S if now.startswith("COMPLETED") else 2 * POLL_S))
+            deadline = min(
+                deadline, time.monotonic() + (SHARE_S if now.startswith("COMPLETED") else 2 * POLL_S)
+            )
         time.sleep(POLL_S)
         os.listdir(answer.parent)  # NFS then looks again at what is there
     return state
@@ -228,14 +269,20 @@ def wait_for(job: str, answer: Path, wait_s: int) -> str:
 
 def _no_answer(subject: str, job: str, state: str, log: Path) -> Check:
     if state.startswith("PENDING"):
-        return warning(subject, f"{job} has not started: {state}", "try again with a longer --wait, or when the queue is shorter")
+        return warning(
+            subject,
+            f"{job} has not started: {state}",
+            "try again with a longer --wait, or when the queue is shorter",
+        )
     last = (
         " / ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
         if log.exists()
         else "and no log: nodes may not see the data root"
     )
     return problem(
-        subject, f"{job} ended without an answer: {state or 'gone'}: {last}", "mend `setup`, `python` or `data` in the cluster file"
+        subject,
+        f"{job} ended without an answer: {state or 'gone'}: {last}",
+        "mend `setup`, `python` or `data` in the cluster file",
     )
 
 

@@ -19,23 +19,30 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.command import Answer, data_root, main, parser
-from jobs.garbage import Item, busy, of_data, of_run, openable, settled, still_orphan
-from jobs.queue import SlurmError, look_at_queue
-from jobs.runs import find_run
-from jobs.state import activities
-from serl.rundir import Run, RunError
+from jobs.chain.queue import SlurmError, look_at_queue
+from jobs.runs.find import find_run
+from jobs.runs.garbage import Item, busy, of_data, of_run, openable, settled, still_orphan
+from jobs.runs.state import activities
+from jobs.shell.command import Answer, data_root, main, parser
+from serl.run.rundir import Run, RunError
 
 HOUR_S = 3600.0
 
 
 def body(argv: Sequence[str]) -> int:
     p = parser("gc", "List what can go, or remove it.")
-    p.add_argument("run", nargs="*", help="look at these runs only; without them, at all, and at what belongs to none")
-    p.add_argument("--apply", action="store_true", help="remove what is listed")
-    p.add_argument("--older-than", type=float, default=1.0, metavar="HOURS", help="leave what changed since (default: 1)")
     p.add_argument(
-        "--keep-checkpoints", type=int, metavar="N", help="of trainings that are not done, keep only so many complete checkpoints"
+        "run", nargs="*", help="look at these runs only; without them, at all, and at what belongs to none"
+    )
+    p.add_argument("--apply", action="store_true", help="remove what is listed")
+    p.add_argument(
+        "--older-than", type=float, default=1.0, metavar="HOURS", help="leave what changed since (default: 1)"
+    )
+    p.add_argument(
+        "--keep-checkpoints",
+        type=int,
+        metavar="N",
+        help="of trainings that are not done, keep only so many complete checkpoints",
     )
     args = p.parse_intermixed_args(argv)
     if args.keep_checkpoints is not None and args.keep_checkpoints < 1:
@@ -95,7 +102,10 @@ def _remove(found: Sequence[Item], runs: dict[str, Run], data: Path) -> tuple[li
                 faults[e.strerror or str(e)] += 1
             except RunError as e:
                 left.append(f"{item.path}: {e}")
-        left += [f"{owner or 'what belongs to no run'}: {n} of {len(items)} could not be removed: {why}" for why, n in faults.items()]
+        left += [
+            f"{owner or 'what belongs to no run'}: {n} of {len(items)} could not be removed: {why}"
+            for why, n in faults.items()
+        ]
     return gone, left
 
 
@@ -131,8 +141,19 @@ def _told(found: Sequence[Item], skipped: Sequence[str], *, applied: bool) -> An
     )
     nothing = "nothing was removed" if applied else "nothing can go"
     console.print(done if found else nothing, highlight=False)
-    items = [{"run": owner, "kind": kind, "inodes": inodes, "bytes": size} for (owner, kind), (inodes, size) in sorted(sums.items())]
-    return Answer(fields={"applied": applied, "items": items, "inodes": total[0], "bytes": total[1], "skipped": list(skipped)})
+    items = [
+        {"run": owner, "kind": kind, "inodes": inodes, "bytes": size}
+        for (owner, kind), (inodes, size) in sorted(sums.items())
+    ]
+    return Answer(
+        fields={
+            "applied": applied,
+            "items": items,
+            "inodes": total[0],
+            "bytes": total[1],
+            "skipped": list(skipped),
+        }
+    )
 
 
 if __name__ == "__main__":

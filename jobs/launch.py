@@ -12,18 +12,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from jobs.cluster import Local, Slurm, load_cluster
-from jobs.command import Answer, data_root, load_run, main, parser
-from jobs.drive import drive
-from jobs.plan import Job, plan
-from jobs.preflight import check_engine, preflight
-from jobs.preview import show_plan
-from jobs.queue import reach_slurm
-from jobs.runs import code_version, freeze_code
-from jobs.state import facts_now
-from jobs.trackers import check
-from serl.config import RunConfig
-from serl.rundir import Run
+from jobs.chain.drive import drive
+from jobs.chain.queue import reach_slurm
+from jobs.plan.chain import Job, plan
+from jobs.plan.cluster import Local, Slurm, load_cluster
+from jobs.plan.preflight import check_engine, preflight
+from jobs.plan.preview import show_plan
+from jobs.reporting.trackers import check
+from jobs.runs.find import code_version, freeze_code
+from jobs.runs.state import facts_now
+from jobs.shell.command import Answer, data_root, load_run, main, parser
+from serl.config.run import RunConfig
+from serl.run.rundir import Run
 
 
 def body(argv: Sequence[str]) -> int:
@@ -46,7 +46,12 @@ def body(argv: Sequence[str]) -> int:
 
 def _planned(config: RunConfig, data: Path, jobs: Sequence[Job]) -> dict[str, object]:
     shown = [{"name": job.name, "shards": job.num_shards, "after": list(job.after)} for job in jobs]
-    return {"run": config.name, "folder": str(data / "runs" / config.name), "digest": config.digest(), "jobs": shown}
+    return {
+        "run": config.name,
+        "folder": str(data / "runs" / config.name),
+        "digest": config.digest(),
+        "jobs": shown,
+    }
 
 
 def launch(config: RunConfig, cluster: Local | Slurm, data: Path, jobs: Sequence[Job]) -> int:

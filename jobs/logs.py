@@ -16,14 +16,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.attempts import SILENT, Attempt, Line, attempts
-from jobs.command import Answer, data_root, main, parser
-from jobs.plan import job_name, steps
-from jobs.progress import span
+from jobs.plan.chain import job_name, steps
 from jobs.reporting.visible import visible
-from jobs.runs import find_run
-from jobs.state import activities
-from serl.rundir import Run, RunError, Shard
+from jobs.runs.attempts import SILENT, Attempt, Line, attempts
+from jobs.runs.find import find_run
+from jobs.runs.progress import span
+from jobs.runs.state import activities
+from jobs.shell.command import Answer, data_root, main, parser
+from serl.run.rundir import Run, RunError, Shard
 
 FOLLOW_S = 2.0
 MAX_LINE = 2000
@@ -33,11 +33,15 @@ BEGAN = "%Y-%m-%d %H:%M:%S"
 def body(argv: Sequence[str]) -> int:
     p = parser("logs", "Every attempt at a shard, in one timeline.")
     p.add_argument("run", help="a run's name, or its folder")
-    p.add_argument("stage", nargs="?", help="a stage, or a job like r001-respond; without it, a list of all attempts")
+    p.add_argument(
+        "stage", nargs="?", help="a stage, or a job like r001-respond; without it, a list of all attempts"
+    )
     p.add_argument("shard", nargs="?", type=int, help="which shard, from 0; without it, all")
     p.add_argument("--round", type=int, help="of this round only")
     p.add_argument("--attempt", help="of this attempt only")
-    p.add_argument("--follow", action="store_true", help="go on as more is written, until nobody runs the run")
+    p.add_argument(
+        "--follow", action="store_true", help="go on as more is written, until nobody runs the run"
+    )
     args = p.parse_intermixed_args(argv)
     run = find_run(args.run, data_root(args))
     shards = chosen(run, args)
@@ -55,19 +59,32 @@ def body(argv: Sequence[str]) -> int:
         for attempt in found:
             console.print(_heading(attempt), markup=False, highlight=False, style="bold")
             _print(attempt.lines, attempt, console)
-    return Answer(fields={"run": run.root.name, "attempts": [_facts(a, lines=bool(args.stage)) for a in found]})
+    return Answer(
+        fields={"run": run.root.name, "attempts": [_facts(a, lines=bool(args.stage)) for a in found]}
+    )
 
 
 def chosen(run: Run, args: argparse.Namespace) -> list[Shard]:
     """The shards that the arguments name, in the order of the plan."""
-    wanted = [(r, s) for r, s in steps(run.config) if args.stage in (None, s, job_name(r, s)) and args.round in (None, r)]
+    wanted = [
+        (r, s)
+        for r, s in steps(run.config)
+        if args.stage in (None, s, job_name(r, s)) and args.round in (None, r)
+    ]
     if not wanted:
         names = ", ".join(job_name(r, s) for r, s in steps(run.config))
-        asked = " of ".join([*([args.stage] if args.stage else []), *([f"round {args.round}"] if args.round is not None else [])])
+        asked = " of ".join(
+            [
+                *([args.stage] if args.stage else []),
+                *([f"round {args.round}"] if args.round is not None else []),
+            ]
+        )
         raise RunError(f"{run.root.name} has no {asked}; it has {names}")
     shards = [shard for r, s in wanted for shard in run.shards(r, s) if args.shard in (None, shard.index)]
     if not shards:
-        raise RunError(f"shard {args.shard}: {args.stage} has shards 0 to {max(len(run.shards(r, s)) for r, s in wanted) - 1}")
+        raise RunError(
+            f"shard {args.shard}: {args.stage} has shards 0 to {max(len(run.shards(r, s)) for r, s in wanted) - 1}"
+        )
     return shards
 
 
@@ -82,7 +99,14 @@ def _overview(found: Sequence[Attempt]) -> Table:
     for a in found:
         began = datetime.fromtimestamp(a.began).strftime("%m-%d %H:%M:%S")
         how = Text(visible(a.how), style="green" if a.how == "done" else "")
-        table.add_row(_short(a.shard), Text(visible(a.id)), Text(visible(", ".join(a.hosts))), began, span(a.ended - a.began), how)
+        table.add_row(
+            _short(a.shard),
+            Text(visible(a.id)),
+            Text(visible(", ".join(a.hosts))),
+            began,
+            span(a.ended - a.began),
+            how,
+        )
     return table
 
 
@@ -98,7 +122,10 @@ def _heading(a: Attempt, *, live: bool = False) -> str:
         if live and a.how == SILENT
         else f"{began:{BEGAN}} to {ended:%H:%M:%S %Z} ({span(a.ended - a.began)}): {a.how}"
     )
-    return visible(f"== {_short(a.shard)}, attempt {a.id} on {', '.join(a.hosts) or 'an unknown node'}{ranks}, {until}", MAX_LINE)
+    return visible(
+        f"== {_short(a.shard)}, attempt {a.id} on {', '.join(a.hosts) or 'an unknown node'}{ranks}, {until}",
+        MAX_LINE,
+    )
 
 
 def _print(lines: Sequence[Line], attempt: Attempt, console: Console) -> None:
@@ -107,7 +134,10 @@ def _print(lines: Sequence[Line], attempt: Attempt, console: Console) -> None:
         clock = datetime.fromtimestamp(line.time).strftime("%H:%M:%S")
         style = "cyan" if line.text.startswith("* ") else None
         console.print(
-            f"{clock} {f'{line.rank}| ' if several else ''}{visible(line.text, MAX_LINE)}", markup=False, highlight=False, style=style
+            f"{clock} {f'{line.rank}| ' if several else ''}{visible(line.text, MAX_LINE)}",
+            markup=False,
+            highlight=False,
+            style=style,
         )
 
 
@@ -130,9 +160,18 @@ def _follow(run: Run, shards: Sequence[Shard], only: str | None, console: Consol
 
 
 def _facts(a: Attempt, *, lines: bool) -> dict[str, object]:
-    facts: dict[str, object] = {"shard": _short(a.shard), "attempt": a.id, "hosts": list(a.hosts), "ranks": sorted(a.ranks)}
+    facts: dict[str, object] = {
+        "shard": _short(a.shard),
+        "attempt": a.id,
+        "hosts": list(a.hosts),
+        "ranks": sorted(a.ranks),
+    }
     facts |= {"began": a.began, "ended": a.ended, "how": a.how}
-    return facts | ({"lines": [{"time": line.time, "rank": line.rank, "text": line.text} for line in a.lines]} if lines else {})
+    return facts | (
+        {"lines": [{"time": line.time, "rank": line.rank, "text": line.text} for line in a.lines]}
+        if lines
+        else {}
+    )
 
 
 if __name__ == "__main__":

@@ -14,18 +14,18 @@ from typing import get_args
 from rich.console import Console
 from rich.table import Table
 
-from jobs.cluster import Tracker, load_cluster
-from jobs.command import Answer, data_root, main, parser
+from jobs.chain.slurm import last_cluster
 from jobs.costs.forecast import learn_from
+from jobs.plan.cluster import Tracker, load_cluster
 from jobs.reporting import figures, pages, render, scalars, side_by_side_page
 from jobs.reporting.findings import Findings, gather
 from jobs.reporting.side_by_side import SideBySide, side_by_side
+from jobs.reporting.trackers import mirror
 from jobs.reporting.vitals import halt
-from jobs.runs import find_run
-from jobs.slurm import last_cluster
-from jobs.trackers import mirror
-from serl.files import write_atomic
-from serl.rundir import Run, RunError
+from jobs.runs.find import find_run
+from jobs.shell.command import Answer, data_root, main, parser
+from serl.run.files import write_atomic
+from serl.run.rundir import Run, RunError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,10 @@ def write_report(run: Run) -> tuple[Paths, Table]:
 def _summary(findings: Findings) -> Table:
     """One row per round."""
     header, lines = pages.summary_table(findings)
-    return render.to_terminal(render.Table(header=header, rows=lines, numeric=frozenset(range(len(header)))), pages.headline(findings))
+    return render.to_terminal(
+        render.Table(header=header, rows=lines, numeric=frozenset(range(len(header)))),
+        pages.headline(findings),
+    )
 
 
 def write_side_by_side(found: SideBySide, data: Path) -> Paths:
@@ -89,7 +92,9 @@ def write_side_by_side(found: SideBySide, data: Path) -> Paths:
 def body(argv: Sequence[str]) -> int:
     p = parser("report", "Write the report of a run, finished or not; of several, their models side by side.")
     p.add_argument(
-        "run", nargs="+", help="a run's name, or its folder; beside others also RUN:ROUND, or RUN:best for the best round on validation"
+        "run",
+        nargs="+",
+        help="a run's name, or its folder; beside others also RUN:ROUND, or RUN:best for the best round on validation",
     )
     p.add_argument(
         "--tracker",
@@ -112,7 +117,9 @@ def body(argv: Sequence[str]) -> int:
     else:
         found = side_by_side(args.run, data)
         paths = write_side_by_side(found, data)
-        summary = render.to_terminal(side_by_side_page.summary_table(found), " ".join(side_by_side_page.headlines(found)))
+        summary = render.to_terminal(
+            side_by_side_page.summary_table(found), " ".join(side_by_side_page.headlines(found))
+        )
         told = {"models": [m.name for m in found.models]}
     console.print(summary)
     if told.get("halted"):
@@ -120,7 +127,13 @@ def body(argv: Sequence[str]) -> int:
     for line in [f"report: {paths.html}", *told.get("trackers", [])]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return Answer(
-        fields=told | {"html": str(paths.html), "markdown": str(paths.markdown), "csv": str(paths.csv), "headline": str(summary.caption)}
+        fields=told
+        | {
+            "html": str(paths.html),
+            "markdown": str(paths.markdown),
+            "csv": str(paths.csv),
+            "headline": str(summary.caption),
+        }
     )
 
 

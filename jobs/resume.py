@@ -7,28 +7,33 @@ JSON: the fields of `jobs.status RUN`, as the run stands when the verb ends.
 
 from collections.abc import Sequence
 
-from jobs.cluster import Slurm, load_cluster
-from jobs.command import Answer, data_root, main, parser
-from jobs.drive import drive
-from jobs.plan import plan
-from jobs.preflight import check_engine, preflight
-from jobs.queue import reach_slurm
-from jobs.runs import code_version, find_run, freeze_code
-from jobs.slurm import last_cluster
-from jobs.state import facts_now
-from serl.checkup import accept
-from serl.rundir import RunError
+from jobs.chain.drive import drive
+from jobs.chain.queue import reach_slurm
+from jobs.chain.slurm import last_cluster
+from jobs.plan.chain import plan
+from jobs.plan.cluster import Slurm, load_cluster
+from jobs.plan.preflight import check_engine, preflight
+from jobs.runs.find import code_version, find_run, freeze_code
+from jobs.runs.state import facts_now
+from jobs.shell.command import Answer, data_root, main, parser
+from serl.run.rundir import RunError
+from serl.safety.checkup import accept
 
 
 def body(argv: Sequence[str]) -> int:
     p = parser("resume", "Finish a run: what is done stays, what is missing runs.", cluster=None)
     p.add_argument("run", help="a run's name, or its folder")
     p.add_argument(
-        "--accept", type=int, metavar="ROUND", help="go on in spite of what safety says of this round; later rounds are measured by it"
+        "--accept",
+        type=int,
+        metavar="ROUND",
+        help="go on in spite of what safety says of this round; later rounds are measured by it",
     )
     args = p.parse_intermixed_args(argv)
     run = find_run(args.run, data_root(args))
-    cluster = last_cluster(run) or load_cluster("local") if args.cluster is None else load_cluster(args.cluster)
+    cluster = (
+        last_cluster(run) or load_cluster("local") if args.cluster is None else load_cluster(args.cluster)
+    )
     if args.accept is not None:
         accept(run, args.accept)
     check_engine(run.config, cluster)
@@ -37,7 +42,9 @@ def body(argv: Sequence[str]) -> int:
     missing = plan(run.config, run.done)
     preflight(run.config, run.data_root, run.root, missing)
     if not (run.root / "code").exists() and code_version() != run.code:
-        raise RunError(f"{run.root}: its launch died before the code was frozen; check out {run.code} and resume, or launch it anew")
+        raise RunError(
+            f"{run.root}: its launch died before the code was frozen; check out {run.code} and resume, or launch it anew"
+        )
     freeze_code(run.root / "code")
     code = drive(run, cluster)
     return Answer(code=code, fields=facts_now(run)) if args.json else code

@@ -7,14 +7,14 @@ import time
 from collections.abc import Sequence
 from typing import get_args
 
-from jobs.cluster import Local, Machine, this_machine
-from jobs.command import Answer, data_root, main, parser
-from jobs.plan import steps
-from jobs.runs import find_run
-from serl.config import StageName
-from serl.events import Events
-from serl.preempt import Stop
-from serl.rundir import Manifest, Run, RunError, Shard
+from jobs.plan.chain import steps
+from jobs.plan.cluster import Local, Machine, this_machine
+from jobs.runs.find import find_run
+from jobs.shell.command import Answer, data_root, main, parser
+from serl.config.run import StageName
+from serl.run.events import Events
+from serl.run.rundir import Manifest, Run, RunError, Shard
+from serl.run.signals import Stop
 
 
 def body(argv: Sequence[str]) -> Answer:
@@ -26,7 +26,9 @@ def body(argv: Sequence[str]) -> Answer:
     args = p.parse_intermixed_args(argv)
     run = find_run(args.run, data_root(args))
     if (args.round, args.stage) not in steps(run.config):
-        raise RunError(f"{run.root.name} has no stage {args.stage} in round {args.round}; its rounds are 0 to {run.config.rounds}")
+        raise RunError(
+            f"{run.root.name} has no stage {args.stage} in round {args.round}; its rounds are 0 to {run.config.rounds}"
+        )
     shards = run.shards(args.round, args.stage)
     if not 0 <= args.index < len(shards):
         raise RunError(f"{args.stage} has shards 0 to {len(shards) - 1}, not {args.index}")
@@ -48,14 +50,31 @@ def run_here(run: Run, shard: Shard, machine: Machine) -> Answer:
         shard=shard.index,
     )
     manifest = execute(
-        Work(run=run, shard=shard, attempt_id=attempt, device=machine.device, cores=machine.cores, events=events, stop=Stop().listen())
+        Work(
+            run=run,
+            shard=shard,
+            attempt_id=attempt,
+            device=machine.device,
+            cores=machine.cores,
+            events=events,
+            stop=Stop().listen(),
+        )
     )
-    print(f"{shard} done in {manifest.seconds:.1f} s: " + ", ".join(f"{k} {v:g}" for k, v in sorted(manifest.counts.items())))
+    print(
+        f"{shard} done in {manifest.seconds:.1f} s: "
+        + ", ".join(f"{k} {v:g}" for k, v in sorted(manifest.counts.items()))
+    )
     return _answer(manifest, done_before=False)
 
 
 def _answer(m: Manifest, *, done_before: bool) -> Answer:
-    shown = {"shard": str(m.shard), "attempt": m.attempt, "seconds": m.seconds, "counts": dict(m.counts), "digest": m.digest}
+    shown = {
+        "shard": str(m.shard),
+        "attempt": m.attempt,
+        "seconds": m.seconds,
+        "counts": dict(m.counts),
+        "digest": m.digest,
+    }
     return Answer(fields=shown | {"done_before": done_before})
 
 

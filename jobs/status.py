@@ -20,19 +20,27 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from jobs.command import Answer, data_root, main, parser
 from jobs.costs import ledger
 from jobs.costs.accounting import account
 from jobs.costs.sacct import ask_sacct
-from jobs.progress import span, status_table
 from jobs.reporting.vitals import status_lines
-from jobs.runs import find_run, list_runs
-from jobs.state import Looks, State, damage, facts, facts_now
-from serl.rundir import Run, RunError
+from jobs.runs.find import find_run, list_runs
+from jobs.runs.progress import span, status_table
+from jobs.runs.state import Looks, State, damage, facts, facts_now
+from jobs.shell.command import Answer, data_root, main, parser
+from serl.run.rundir import Run, RunError
 
 WATCH_S = 2.0
 WATCH_SLURM_S = 30.0  # squeue asks the controller: rarely
-COLOURS = {"done": "green", "running": "bold", "queued": "cyan", "held": "yellow", "failed": "red", "stopped": "dim", "damaged": "red"}
+COLOURS = {
+    "done": "green",
+    "running": "bold",
+    "queued": "cyan",
+    "held": "yellow",
+    "failed": "red",
+    "stopped": "dim",
+    "damaged": "red",
+}
 GOES_ON = ("running", "queued")
 
 
@@ -45,9 +53,15 @@ def body(argv: Sequence[str]) -> int:
     one = find_run(args.run, data) if args.run else None
     looks, console = Looks(), Console()
     if args.json:
-        return Answer(fields=facts_now(one) | {"cost": ledger.facts(ledger.ledger(one, live=True))} if one else _all(looks, data))
+        return Answer(
+            fields=facts_now(one) | {"cost": ledger.facts(ledger.ledger(one, live=True))}
+            if one
+            else _all(looks, data)
+        )
     live = args.watch and console.is_terminal
-    with Live(console=console, auto_refresh=False, screen=False) if live else contextlib.nullcontext() as board:
+    with (
+        Live(console=console, auto_refresh=False, screen=False) if live else contextlib.nullcontext() as board
+    ):
         while True:
             states, faults = ([looks([one])[0]], {}) if one else _look(looks, data)
             page = _page(states[0], watched=args.watch) if one else _list(states, faults, data)
@@ -63,7 +77,10 @@ def body(argv: Sequence[str]) -> int:
 
 def _all(looks: Looks, data: Path) -> dict[str, object]:
     states, faults = _look(looks, data)
-    return {"runs": [facts(s, time.time()) for s in states] + [damage(root.name, str(root), e) for root, e in faults.items()]}
+    return {
+        "runs": [facts(s, time.time()) for s in states]
+        + [damage(root.name, str(root), e) for root, e in faults.items()]
+    }
 
 
 def _look(looks: Looks, data: Path) -> tuple[list[State], dict[Path, RunError]]:
@@ -89,8 +106,14 @@ def _page(state: State, *, watched: bool) -> list[RenderableType]:
             f"{q.state.lower()} {q.where}" if q.state == "PENDING" else q.state.lower() for q in queued
         )  # a reason may never end
         nodes = sorted({q.where for q in queued if q.state == "RUNNING"})
-        lines.append(Text(f"in the queue: {', '.join(f'{n} {k}' for k, n in kinds.items())}; nodes {', '.join(nodes) or 'none'}"))
-    lines += [Text(f"job {q.id} will not start: {q.where}; jobs.resume replaces it") for q in queued if q.held]
+        lines.append(
+            Text(
+                f"in the queue: {', '.join(f'{n} {k}' for k, n in kinds.items())}; nodes {', '.join(nodes) or 'none'}"
+            )
+        )
+    lines += [
+        Text(f"job {q.id} will not start: {q.where}; jobs.resume replaces it") for q in queued if q.held
+    ]
     if state.activity.silence:
         lines.append(Text(f"the queue is unknown: {state.activity.silence}", style="red"))
     lines += status_lines(state.run)
@@ -108,14 +131,20 @@ def _sentence(state: State) -> str:
     eta = span(state.eta_s(time.time()))
     match state.word:
         case "done":
-            return f"{name} is done; " + (f"report: {report}" if report.exists() else f"write its report: `python -m jobs.report {name}`")
+            return f"{name} is done; " + (
+                f"report: {report}"
+                if report.exists()
+                else f"write its report: `python -m jobs.report {name}`"
+            )
         case "running":
             return f"{name} is running" + (f"; about {eta} left" if eta else "")
         case "queued":
             return f"{name} is queued"
         case "held":
             return f"{name} is held" + (
-                "" if state.halt else f"; its jobs.logs say why, `python -m jobs.resume {name}` submits what is missing anew"
+                ""
+                if state.halt
+                else f"; its jobs.logs say why, `python -m jobs.resume {name}` submits what is missing anew"
             )
         case "failed":
             return f"{name} has failed; see `python -m jobs.logs {name}`, mend the cause and `python -m jobs.resume {name}`"
@@ -142,7 +171,15 @@ def _list(states: Sequence[State], faults: dict[Path, RunError], data: Path) -> 
         work = ", ".join(g.name for g in s.stages if g.going)
         queue = ", ".join(f"{n} {k.lower()}" for k, n in Counter(q.state for q in s.activity.queued).items())
         bar = f"{'#' * round(20 * s.fraction):<20}"
-        table.add_row(Text(s.run.root.name), Text(s.word, style=COLOURS[s.word]), shards, bar, work, span(s.eta_s(time.time())), queue)
+        table.add_row(
+            Text(s.run.root.name),
+            Text(s.word, style=COLOURS[s.word]),
+            shards,
+            bar,
+            work,
+            span(s.eta_s(time.time())),
+            queue,
+        )
     for root in faults:
         table.add_row(Text(root.name), Text("damaged", style=COLOURS["damaged"]))
     return [table, *(Text(str(e), style="red") for e in faults.values())]

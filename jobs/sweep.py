@@ -14,21 +14,21 @@ from pathlib import Path
 
 from rich.console import Console
 
-from jobs.cluster import Local, Slurm, load_cluster
-from jobs.command import EXIT_FAILED, Answer, data_root, main, parser
+from jobs.chain.local import GRACE_S, end_leftovers
+from jobs.chain.queue import Journal, reach_slurm
+from jobs.chain.slurm import cancel_runs
+from jobs.chain.window import RELAY
 from jobs.costs.forecast import learn_from_trials
-from jobs.local import GRACE_S, end_leftovers
-from jobs.preflight import check_engine
-from jobs.queue import Journal, reach_slurm
-from jobs.runs import claim, end_launcher, release, what_was_cancelled
-from jobs.slurm import cancel_runs
+from jobs.plan.cluster import Local, Slurm, load_cluster
+from jobs.plan.preflight import check_engine
+from jobs.runs.find import claim, end_launcher, release, what_was_cancelled
+from jobs.shell.command import EXIT_FAILED, Answer, data_root, main, parser
 from jobs.sweeps import lanes
 from jobs.sweeps.launching import Draft, code_of, draft_sweep, prepare, run_here
 from jobs.sweeps.relay import hand_over
 from jobs.sweeps.status import facts, glance, show_plan, show_status
 from jobs.sweeps.trials import load_sweep, sweep_dir
-from jobs.window import RELAY
-from serl.rundir import Run
+from serl.run.rundir import Run
 
 ACTIONS = ("status", "cancel", "report")
 
@@ -41,7 +41,9 @@ def body(argv: Sequence[str]) -> Answer:
         help="a sweep file to launch or go on with; or what to do with a sweep that was launched",
     )
     p.add_argument("name", nargs="?", help="after status, cancel and report: the sweep's name")
-    p.add_argument("--dry-run", action="store_true", help="print trials, what they share and what that saves, and stop")
+    p.add_argument(
+        "--dry-run", action="store_true", help="print trials, what they share and what that saves, and stop"
+    )
     args = p.parse_intermixed_args(argv)
     if (args.what in ACTIONS) != (args.name is not None):
         p.error("give a sweep file alone, or one of status, cancel and report with a sweep's name")
@@ -78,8 +80,14 @@ def _launch(draft: Draft, cluster: Local | Slurm, console: Console) -> Answer:
             case Slurm():
                 new = hand_over(folder, runs, num_lanes, cluster, code_of(draft))
                 failed = 0
-                rest = "; Slurm has no room for more now, and a relay goes on with the rest" if new and new[-1].job == RELAY else ""
-                console.print(f"submitted {len(new)} jobs and arrays, in {num_lanes} lanes{rest}", highlight=False)
+                rest = (
+                    "; Slurm has no room for more now, and a relay goes on with the rest"
+                    if new and new[-1].job == RELAY
+                    else ""
+                )
+                console.print(
+                    f"submitted {len(new)} jobs and arrays, in {num_lanes} lanes{rest}", highlight=False
+                )
     finally:
         release(folder)
     sweep = load_sweep(draft.data, draft.config.name)

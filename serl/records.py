@@ -90,11 +90,19 @@ class Group:
         """The answer that won, as first written in canonical order."""
         if self.winner is None:
             return None
-        return min((a for a, k in zip(self.answers, self.labels) if k == self.winner and a is not None), key=lambda a: (len(a), a))
+        return min(
+            (a for a, k in zip(self.answers, self.labels) if k == self.winner and a is not None),
+            key=lambda a: (len(a), a),
+        )
 
 
 _COMPLETION = pa.struct(
-    [("token_ids", pa.list_(pa.int32())), ("logprobs", pa.list_(pa.float32())), ("text", pa.string()), ("finish_reason", pa.string())]
+    [
+        ("token_ids", pa.list_(pa.int32())),
+        ("logprobs", pa.list_(pa.float32())),
+        ("text", pa.string()),
+        ("finish_reason", pa.string()),
+    ]
 )
 GROUP_SCHEMA = pa.schema(
     [
@@ -121,7 +129,9 @@ def groups_to_parquet(groups: Iterable[Group]) -> bytes:
     """Equal groups give equal bytes."""
     rows = [_shallow(g) | {"completions": [_shallow(c) for c in g.completions]} for g in groups]
     sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema=GROUP_SCHEMA), sink, compression="zstd", row_group_size=ROW_GROUP)
+    pq.write_table(
+        pa.Table.from_pylist(rows, schema=GROUP_SCHEMA), sink, compression="zstd", row_group_size=ROW_GROUP
+    )
     return sink.getvalue()
 
 
@@ -134,12 +144,20 @@ def groups_from_parquet(data: bytes, *, completions: bool = True) -> list[Group]
     """The groups; without `completions`, votes and rewards alone, for readers that need no text and no tokens."""
     heavy = ("completions", "prompt_ids")
     columns = None if completions else [name for name in GROUP_SCHEMA.names if name not in heavy]
-    return [_group({key: [] for key in heavy} | row) for row in pq.read_table(io.BytesIO(data), columns=columns).to_pylist()]
+    return [
+        _group({key: [] for key in heavy} | row)
+        for row in pq.read_table(io.BytesIO(data), columns=columns).to_pylist()
+    ]
 
 
 def _group(row: dict) -> Group:
     completions = tuple(
-        Completion(token_ids=tuple(c["token_ids"]), logprobs=tuple(c["logprobs"]), text=c["text"], finish_reason=c["finish_reason"])
+        Completion(
+            token_ids=tuple(c["token_ids"]),
+            logprobs=tuple(c["logprobs"]),
+            text=c["text"],
+            finish_reason=c["finish_reason"],
+        )
         for c in row["completions"]
     )
     lists = {key: tuple(row[key]) for key in ("prompt_ids", "answers", "labels", "rewards")}
@@ -148,7 +166,9 @@ def _group(row: dict) -> Group:
 
 def to_jsonl(rows: Iterable[object]) -> bytes:
     """One JSON object a line, ASCII only, so that no text of a model can break a line or a terminal."""
-    lines = (json.dumps(dataclasses.asdict(r) if dataclasses.is_dataclass(r) else r, allow_nan=False) for r in rows)
+    lines = (
+        json.dumps(dataclasses.asdict(r) if dataclasses.is_dataclass(r) else r, allow_nan=False) for r in rows
+    )
     return "".join(line + "\n" for line in lines).encode("ascii")
 
 

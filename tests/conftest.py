@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from serl.config import RunConfig
-from serl.rundir import Run
+from serl.config.run import RunConfig
+from serl.run.rundir import Run
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")

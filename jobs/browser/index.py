@@ -17,13 +17,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from serl.config import RunConfig, StageName
-from serl.prompts import one_line
+from serl.config.run import RunConfig, StageName
 from serl.records import GROUP_SCHEMA, from_jsonl
-from serl.rundir import Run, RunError
+from serl.run.rundir import Run, RunError
+from serl.text.prompts import one_line
 
 LIGHT = [name for name in GROUP_SCHEMA.names if name not in ("completions", "prompt_ids")]
-COMPLETION = [f"completions.list.element.{name}" for name in ("text", "finish_reason", "token_ids", "logprobs")]
+COMPLETION = [
+    f"completions.list.element.{name}" for name in ("text", "finish_reason", "token_ids", "logprobs")
+]
 ANY = ""
 
 
@@ -81,13 +83,18 @@ class Index:
                 hits = pc.fill_null(pc.match_substring(column.flatten(), text, ignore_case=True), False)
                 found[pc.list_parent_indices(column).to_numpy()[hits.to_numpy(zero_copy_only=False)]] = True
             else:
-                found |= pc.fill_null(pc.match_substring(column, text, ignore_case=True), False).to_numpy(zero_copy_only=False)
+                found |= pc.fill_null(pc.match_substring(column, text, ignore_case=True), False).to_numpy(
+                    zero_copy_only=False
+                )
         return found
 
     def rows(self, numbers: Sequence[int]) -> list[dict]:
         """A page of rows, each with its words and numbers."""
         taken = self.table.take(pa.array(numbers, pa.int64())).to_pylist()
-        chosen = [{k: v[i] for k, v in self.words.items()} | {k: float(v[i]) for k, v in self.numbers.items()} for i in numbers]
+        chosen = [
+            {k: v[i] for k, v in self.words.items()} | {k: float(v[i]) for k, v in self.numbers.items()}
+            for i in numbers
+        ]
         return [row | more | {"row": int(i)} for row, more, i in zip(taken, chosen, numbers)]
 
     @cached_property
@@ -102,13 +109,22 @@ def group_index(run: Run, round: int) -> Index:
     with ThreadPoolExecutor() as pool:
         tables = list(pool.map(_light, files))
     table = (
-        pa.concat_tables(tables) if tables else pa.table({n: pa.array([], GROUP_SCHEMA.field(n).type) for n in LIGHT})
+        pa.concat_tables(tables)
+        if tables
+        else pa.table({n: pa.array([], GROUP_SCHEMA.field(n).type) for n in LIGHT})
     ).combine_chunks()
     reward = _list_means(table["rewards"])
     numbers = {name: table[name].to_numpy() for name in ("agreement", "margin")} | {"reward": reward}
     words = {"fate": fates(table, reward, run.config), "role": _objects(table["role"])}
     sizes = tuple((path, t.num_rows) for path, t in zip(files, tables))
-    return Index(table=table, words=words, numbers=numbers, texts=("id", "question", "gold", "answers"), files=sizes, complete=complete)
+    return Index(
+        table=table,
+        words=words,
+        numbers=numbers,
+        texts=("id", "question", "gold", "answers"),
+        files=sizes,
+        complete=complete,
+    )
 
 
 def _light(path: Path) -> pa.Table:
@@ -117,7 +133,7 @@ def _light(path: Path) -> pa.Table:
 
 
 def fates(table: pa.Table, reward: NDArray[np.float64], config: RunConfig) -> NDArray[np.object_]:
-    """`serl.vote.fate` of every group at once; "anchor" for those that are never trained on."""
+    """`serl.rewards.vote.fate` of every group at once; "anchor" for those that are never trained on."""
     low, high = config.train.agreement if config.train else (0.0, 1.0)
     voted = config.respond is None or config.respond.reward.kind == "majority"
     nobody = table["winner"].combine_chunks().is_null().to_numpy(zero_copy_only=False) & voted
@@ -156,7 +172,18 @@ def _row_group(path: Path, number: int) -> pa.Table:
 RESPONSE = pa.schema(
     [
         (name, pa.string())
-        for name in ("benchmark", "id", "mode", "response", "finish_reason", "gold", "subject", "level", "extracted", "verdict")
+        for name in (
+            "benchmark",
+            "id",
+            "mode",
+            "response",
+            "finish_reason",
+            "gold",
+            "subject",
+            "level",
+            "extracted",
+            "verdict",
+        )
     ]
     + [("sample", pa.int32()), ("label", pa.int32())]
 )
@@ -167,11 +194,24 @@ def response_index(run: Run, round: int) -> Index:
     files, complete = done_files(run, round, "score")
     table = _json_lines(files, RESPONSE)
     words = {name: _objects(table[name]) for name in ("benchmark", "verdict", "mode")}
-    return Index(table=table, words=words, numbers={}, texts=("id", "response", "gold", "extracted"), files=(), complete=complete)
+    return Index(
+        table=table,
+        words=words,
+        numbers={},
+        texts=("id", "response", "gold", "extracted"),
+        files=(),
+        complete=complete,
+    )
 
 
 INSTRUCTION = pa.schema(
-    [("text", pa.string()), ("id", pa.string()), ("like", pa.string()), ("rouge_l", pa.float64()), ("group", pa.int64())]
+    [
+        ("text", pa.string()),
+        ("id", pa.string()),
+        ("like", pa.string()),
+        ("rouge_l", pa.float64()),
+        ("group", pa.int64()),
+    ]
 )
 
 
@@ -185,14 +225,31 @@ def instruction_index(run: Run, round: int, groups: Index) -> Index:
     for row in rows:
         found = {"fate": row["rejection"]} if row.get("rejection") else next(passed)
         id = found.get("id")
-        out.append({"text": row["text"], "id": id, "like": found.get("like"), "rouge_l": found.get("rouge_l"), "group": place.get(id)})
-        where = "propose" if row.get("rejection") else "respond" if id and found["fate"] == "kept" else "curate"
+        out.append(
+            {
+                "text": row["text"],
+                "id": id,
+                "like": found.get("like"),
+                "rouge_l": found.get("rouge_l"),
+                "group": place.get(id),
+            }
+        )
+        where = (
+            "propose" if row.get("rejection") else "respond" if id and found["fate"] == "kept" else "curate"
+        )
         stage.append(where)
         fate.append(_answered(place.get(id), groups) if where == "respond" else found["fate"])
     table = pa.Table.from_pylist(out, INSTRUCTION)
     words = {"fate": np.array(fate, dtype=object), "stage": np.array(stage, dtype=object)}
     near = {"rouge_l": np.array([row["rouge_l"] or 0.0 for row in out])}
-    return Index(table=table, words=words, numbers=near, texts=("text", "id"), files=(), complete=proposed and groups.complete)
+    return Index(
+        table=table,
+        words=words,
+        numbers=near,
+        texts=("text", "id"),
+        files=(),
+        complete=proposed and groups.complete,
+    )
 
 
 def _answered(row: int | None, groups: Index) -> str:
@@ -209,18 +266,29 @@ def _curated(run: Run, round: int, texts: Sequence[str]) -> Iterable[dict]:
     if len(paths) > 1:
         return from_jsonl(paths[1].read_bytes())
     ids = {row["question"]: row["id"] for row in from_jsonl(paths[0].read_bytes())}
-    return [{"fate": "kept", "id": id} if (id := ids.pop(one_line(text), None)) else {"fate": "duplicate_or_surplus"} for text in texts]
+    return [
+        {"fate": "kept", "id": id}
+        if (id := ids.pop(one_line(text), None))
+        else {"fate": "duplicate_or_surplus"}
+        for text in texts
+    ]
 
 
 def done_files(run: Run, round: int, stage: StageName) -> tuple[list[Path], bool]:
     """The first file of every shard that is done, and whether that is all of them."""
-    if round < 1 and stage != "score" or (stage not in run.config.stages and not (stage == "score" and run.config.score)):
+    if (
+        round < 1
+        and stage != "score"
+        or (stage not in run.config.stages and not (stage == "score" and run.config.score))
+    ):
         return [], True
     manifests = [run.manifest(shard) for shard in run.shards(round, stage)]
     paths = [run.path(m, m.files[0]) for m in manifests if m]
     for path in paths:
         if not path.is_file():
-            raise RunError(f"{path}: missing, but its manifest names it; remove the manifest and resume to redo the shard")
+            raise RunError(
+                f"{path}: missing, but its manifest names it; remove the manifest and resume to redo the shard"
+            )
     return paths, all(manifests)
 
 
@@ -235,12 +303,18 @@ def _json_lines(paths: Sequence[Path], schema: pa.Schema) -> pa.Table:
 
 
 def _storable(value: str | int | None) -> str | int | None:
-    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) and not value.isascii() else value
+    return (
+        value.encode("utf-8", "replace").decode("utf-8")
+        if isinstance(value, str) and not value.isascii()
+        else value
+    )
 
 
 def _list_means(column: pa.ChunkedArray) -> NDArray[np.float64]:
     lists = column.combine_chunks()
-    sums = np.bincount(pc.list_parent_indices(lists).to_numpy(), lists.flatten().to_numpy(), minlength=len(lists))
+    sums = np.bincount(
+        pc.list_parent_indices(lists).to_numpy(), lists.flatten().to_numpy(), minlength=len(lists)
+    )
     return sums / np.maximum(1, pc.list_value_length(lists).to_numpy())
 
 

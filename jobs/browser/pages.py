@@ -50,29 +50,52 @@ def _colour(rank: int, label: int | None) -> str:
 
 
 def fate_word(fate: str) -> str:
-    tone = "kept" if fate == "kept" else "soft" if fate in ("anchor", "surplus", ANSWERED) or fate.endswith("_yet") else "dropped"
+    tone = (
+        "kept"
+        if fate == "kept"
+        else "soft"
+        if fate in ("anchor", "surplus", ANSWERED) or fate.endswith("_yet")
+        else "dropped"
+    )
     return f'<span class="fate {tone}">{h(fate.replace("_", " "))}</span>'
 
 
 def majority(row: Mapping) -> str | None:
     """The shortest spelling of the answer that won."""
-    mine = [a for a, k in zip(row["answers"], row["labels"]) if a is not None and k == row["winner"] and k is not None]
+    mine = [
+        a
+        for a, k in zip(row["answers"], row["labels"])
+        if a is not None and k == row["winner"] and k is not None
+    ]
     return min(mine, key=lambda a: (len(a), a)) if mine else None
 
 
-def groups_page(index: Index, rows: Sequence[Mapping], query: Query, number: int, total: int, nonce: str) -> str:
+def groups_page(
+    index: Index, rows: Sequence[Mapping], query: Query, number: int, total: int, nonce: str
+) -> str:
     head = "".join(
         f"<th{c}>{t}</th>"
-        for t, c in (("question", ""), ("fate", ""), ("majority", ""), ("gold", ""), ("votes", ""), ("agreement", ' class="number"'))
+        for t, c in (
+            ("question", ""),
+            ("fate", ""),
+            ("majority", ""),
+            ("gold", ""),
+            ("votes", ""),
+            ("agreement", ' class="number"'),
+        )
     )
     lines = []
     for place, row in enumerate(rows):
         right = {True: "correct", False: "wrong", None: ""}[row["winner_correct"]]
         opened = link("group", {**query, "at": str(number * PAGE + place)}, caption(row["question"]))
         cells = f"<td class=text>{opened}</td><td class=tight>{fate_word(row['fate'])}</td><td class='{right}'><bdi>{h(majority(row) or '', 60)}</bdi></td><td>{h(row['gold'] or '', 60)}</td>"
-        lines.append(f"<tr>{cells}<td class=tight>{votes_bar(row['labels'])}</td><td class=number>{row['agreement']:.3f}</td></tr>")
+        lines.append(
+            f"<tr>{cells}<td class=tight>{votes_bar(row['labels'])}</td><td class=number>{row['agreement']:.3f}</td></tr>"
+        )
     num = max((len(row["labels"]) for row in rows), default=1)
-    filters = chips("groups", query, "fate", index.counts["fate"]) + chips("groups", query, "role", index.counts["role"])
+    filters = chips("groups", query, "fate", index.counts["fate"]) + chips(
+        "groups", query, "role", index.counts["role"]
+    )
     form = search("groups", query, ("agreement", "margin", "reward"), bounded=True)
     table = f"<table><tr>{head}</tr>{''.join(lines)}</table>" if lines else nothing(index)
     return (
@@ -89,7 +112,11 @@ def group_page(row: Mapping, query: Query, at: int, total: int, band: tuple[floa
     """One question: why it is or is not trained on, its classes, and its answers class by class."""
     ranks = {label: rank for rank, (label, _) in enumerate(class_sizes(row["labels"]))}
     why = REASONS[row["fate"]].format(reward=row["reward"], low=band[0], high=band[1])
-    gold = {True: "the majority is right", False: "the majority is wrong", None: "no majority to compare with it"}[row["winner_correct"]]
+    gold = {
+        True: "the majority is right",
+        False: "the majority is wrong",
+        None: "no majority to compare with it",
+    }[row["winner_correct"]]
     facts = {
         "id": row["id"],
         "agreement": f"{row['agreement']:.3f}",
@@ -99,11 +126,16 @@ def group_page(row: Mapping, query: Query, at: int, total: int, band: tuple[floa
     facts |= {"gold": f"{row['gold']} ({gold})"} if row["gold"] is not None else {}
     facts |= {"undecided": str(row["undecided"])} if row["undecided"] else {}
     tokens = [len(c["token_ids"]) for c in row["completions"]]
-    facts |= {"tokens": f"{sum(tokens):,} in all, {min(tokens):,} to {max(tokens):,} an answer"} if tokens else {}
+    facts |= (
+        {"tokens": f"{sum(tokens):,} in all, {min(tokens):,} to {max(tokens):,} an answer"} if tokens else {}
+    )
     listed = "".join(f"<div><dt>{h(k)}</dt><dd><bdi>{h(v)}</bdi></dd></div>" for k, v in facts.items())
     top = f'<div class="card"><h2>question</h2><div class="question">{block(row["question"])}</div><dl>{listed}</dl><p class="why">{fate_word(row["fate"])} &ndash; {h(why)}</p></div>'
     order = sorted(range(len(row["labels"])), key=lambda i: (ranks[row["labels"][i]], i))
-    answers = "".join(_answer(row, i, ranks, first=n == 0 or row["labels"][order[n - 1]] != row["labels"][i]) for n, i in enumerate(order))
+    answers = "".join(
+        _answer(row, i, ranks, first=n == 0 or row["labels"][order[n - 1]] != row["labels"][i])
+        for n, i in enumerate(order)
+    )
     body = f'<div class="card"><h2>classes</h2>{_classes(row, ranks)}</div><div class="card"><h2>answers</h2>{answers}</div>'
     return widths(len(row["labels"]), nonce) + walk("group", "groups", query, at, total) + top + body
 
@@ -112,7 +144,9 @@ def _classes(row: Mapping, ranks: Mapping[int | None, int]) -> str:
     lines = []
     for label, n in class_sizes(row["labels"]):
         mine = [i for i, k in enumerate(row["labels"]) if k == label]
-        spelled = sorted({row["answers"][i] for i in mine if row["answers"][i] is not None}, key=lambda a: (len(a), a))
+        spelled = sorted(
+            {row["answers"][i] for i in mine if row["answers"][i] is not None}, key=lambda a: (len(a), a)
+        )
         shown = "no vote: unread, cut off or undecided" if label is None else "  |  ".join(spelled)
         won = "majority" if label is not None and label == row["winner"] else ""
         reward = fmean(row["rewards"][i] for i in mine)
@@ -132,7 +166,12 @@ def _answer(row: Mapping, i: int, ranks: Mapping[int | None, int], *, first: boo
         f"answer {i + 1}",
         f"<b><bdi>{h(row['answers'][i] if row['answers'][i] is not None else 'no answer', 80)}</bdi></b>",
     ]
-    facts += [f"reward {row['rewards'][i]:g}", f"{len(c['token_ids']):,} tokens", f'<span class="soft">{mean}</span>', end]
+    facts += [
+        f"reward {row['rewards'][i]:g}",
+        f"{len(c['token_ids']):,} tokens",
+        f'<span class="soft">{mean}</span>',
+        end,
+    ]
     summary = "".join(f"<span>{f}</span>" for f in facts if f)
     return f"<details{' open' if first else ''}><summary>{summary}</summary><pre>{block(c['text'])}</pre></details>"
 
@@ -141,14 +180,22 @@ def instructions_page(index: Index, rows: Sequence[Mapping], query: Query, numbe
     lines = []
     for row in rows:
         text = caption(row["text"])
-        shown = link("group", {"round": query["round"], "at": str(row["group"])}, text) if row["group"] is not None else text
+        shown = (
+            link("group", {"round": query["round"], "at": str(row["group"])}, text)
+            if row["group"] is not None
+            else text
+        )
         like = f", ROUGE-L {row['rouge_l']:.2f}: {h(row['like'])}" if row["like"] else ""
         note = f'<br><span class="soft">{h(DROPS[row["fate"]])}{like}</span>' if row["fate"] in DROPS else ""
         lines.append(
             f"<tr><td class=text>{shown}{note}</td><td class=tight>{h(row['stage'])}</td><td class=tight>{fate_word(row['fate'])}</td></tr>"
         )
     filters = "".join(chips("instructions", query, name, index.counts[name]) for name in ("stage", "fate"))
-    table = f"<table><tr><th>instruction</th><th>decided by</th><th>fate</th></tr>{''.join(lines)}</table>" if lines else nothing(index)
+    table = (
+        f"<table><tr><th>instruction</th><th>decided by</th><th>fate</th></tr>{''.join(lines)}</table>"
+        if lines
+        else nothing(index)
+    )
     ends = pager("instructions", query, index, number, total)
     return filters + search("instructions", query, ("rouge_l",), bounded=False) + ends + table + ends
 
@@ -159,7 +206,9 @@ def responses_page(index: Index, rows: Sequence[Mapping], query: Query, number: 
         opened = link("response", {**query, "at": str(number * PAGE + place)}, caption(row["response"], 160))
         cells = f"<td class=tight>{h(row['benchmark'], 40)}</td><td class=tight>{h(row['id'], 40)}</td><td class=text>{opened}</td><td>{h(row['extracted'] or '', 60)}</td><td>{h(row['gold'], 60)}</td>"
         lines.append(f"<tr>{cells}<td class='tight {h(row['verdict'])}'>{h(row['verdict'])}</td></tr>")
-    filters = "".join(chips("responses", query, name, index.counts[name]) for name in ("benchmark", "verdict", "mode"))
+    filters = "".join(
+        chips("responses", query, name, index.counts[name]) for name in ("benchmark", "verdict", "mode")
+    )
     head = "".join(f"<th>{t}</th>" for t in ("benchmark", "problem", "response", "answer", "gold", "verdict"))
     table = f"<table><tr>{head}</tr>{''.join(lines)}</table>" if lines else nothing(index)
     ends = pager("responses", query, index, number, total)
@@ -167,7 +216,19 @@ def responses_page(index: Index, rows: Sequence[Mapping], query: Query, number: 
 
 
 def response_page(row: Mapping, query: Query, at: int, total: int) -> str:
-    names = ("benchmark", "id", "mode", "sample", "gold", "extracted", "verdict", "finish_reason", "subject", "level", "label")
+    names = (
+        "benchmark",
+        "id",
+        "mode",
+        "sample",
+        "gold",
+        "extracted",
+        "verdict",
+        "finish_reason",
+        "subject",
+        "level",
+        "label",
+    )
     listed = "".join(
         f"<div><dt>{h(k.replace('_', ' '))}</dt><dd class='{h(row[k]) if k == 'verdict' else ''}'><bdi>{h(row[k])}</bdi></dd></div>"
         for k in names
@@ -189,13 +250,19 @@ def overview_page(rounds: Sequence[tuple[int, Mapping[str, int], Mapping[str, in
             _tally("groups", query, answered),
             link("responses", query, f"{graded:,} responses") if graded else "",
         ]
-        lines.append(f"<tr><td class=number>{round}</td>{''.join(f'<td class=text>{c}</td>' for c in cells)}</tr>")
+        lines.append(
+            f"<tr><td class=number>{round}</td>{''.join(f'<td class=text>{c}</td>' for c in cells)}</tr>"
+        )
     return f"<table><tr><th>round</th><th>instructions</th><th>groups of answers</th><th>graded</th></tr>{''.join(lines)}</table>"
 
 
 def _tally(page: str, query: Query, counts: Mapping[str, int]) -> str:
     shown = [
-        link(page, {**query, **({"stage": "respond"} if word == ANSWERED else {"fate": word})}, f"{n:,} {fate_word(word)}")
+        link(
+            page,
+            {**query, **({"stage": "respond"} if word == ANSWERED else {"fate": word})},
+            f"{n:,} {fate_word(word)}",
+        )
         for word, n in counts.items()
     ]
     return link(page, query, f"<b>{sum(counts.values()):,}</b>") + ": " + ", ".join(shown) if counts else ""

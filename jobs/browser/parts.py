@@ -31,9 +31,7 @@ def caption(text: str, limit: int = MAX_LINE) -> str:
 
 def nothing(index: Index) -> str:
     """Why a list is empty."""
-    return (
-        f"<p>{'Nothing here fits what was asked.' if len(index) else 'This round has none.' if index.complete else 'None is done yet.'}</p>"
-    )
+    return f"<p>{'Nothing here fits what was asked.' if len(index) else 'This round has none.' if index.complete else 'None is done yet.'}</p>"
 
 
 def block(text: str) -> str:
@@ -77,7 +75,8 @@ def chips(page: str, query: Query, name: str, counts: Mapping[str, int]) -> str:
     base = {**query, "page": ""}
     shown = [link(page, {**base, name: ""}, "all", here=not query.get(name))]
     shown += [
-        link(page, {**base, name: word}, f"{h(word.replace('_', ' '))} {n:,}", here=query.get(name) == word) for word, n in counts.items()
+        link(page, {**base, name: word}, f"{h(word.replace('_', ' '))} {n:,}", here=query.get(name) == word)
+        for word, n in counts.items()
     ]
     return f'<div class="chips"><span>{h(name)}</span>{"".join(shown)}</div>'
 
@@ -89,14 +88,18 @@ def search(page: str, query: Query, sorts: Sequence[str], *, bounded: bool) -> s
         for k, v in query.items()
         if k not in ("q", "sort", "down", "low", "high", "page") and v
     )
-    box = f'<input type="search" name="q" value="{h(query.get("q", ""))}" placeholder="text" aria-label="text">'
+    box = (
+        f'<input type="search" name="q" value="{h(query.get("q", ""))}" placeholder="text" aria-label="text">'
+    )
     ends = (("low", "0"), ("high", "1")) if bounded else ()
     limits = " to ".join(
-        f'<input type="number" name="{k}" min="0" max="1" step="any" value="{h(query.get(k) or v)}" aria-label="{k}">' for k, v in ends
+        f'<input type="number" name="{k}" min="0" max="1" step="any" value="{h(query.get(k) or v)}" aria-label="{k}">'
+        for k, v in ends
     )
     bounds = f"<label>agreement {limits}</label>" if limits else ""
     options = "".join(
-        f'<option value="{s}"{" selected" if query.get("sort") == s else ""}>{s or "the order of the round"}</option>' for s in ("", *sorts)
+        f'<option value="{s}"{" selected" if query.get("sort") == s else ""}>{s or "the order of the round"}</option>'
+        for s in ("", *sorts)
     )
     down = f'<label><input type="checkbox" name="down" value="1"{" checked" if query.get("down") else ""}> largest first</label>'
     order = f'<label>sort by <select name="sort">{options}</select></label>{down}' if sorts else ""

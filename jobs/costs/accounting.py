@@ -10,12 +10,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from jobs.chain.queue import Journal, recorded
 from jobs.costs.sacct import Record, by_attempt, split_attempt
 from jobs.costs.tries import Told, Try, attempt_files, eventless, heartbeats, judge, read_rank, silent, tell
-from jobs.plan import job_name, steps
-from jobs.queue import Journal, recorded
-from serl.config import StageName
-from serl.rundir import Run
+from jobs.plan.chain import job_name, steps
+from serl.config.run import StageName
+from serl.run.rundir import Run
 
 NOTHING_S = 0.01
 
@@ -66,7 +66,10 @@ class Account:
 
     def facts(self) -> dict:
         stages = {job_name(round, stage): cost.facts() for (round, stage), cost in self.costs.items()}
-        return self.total.facts() | {"source": "events and sacct" if self.by_slurm else "events", "stages": stages}
+        return self.total.facts() | {
+            "source": "events and sacct" if self.by_slurm else "events",
+            "stages": stages,
+        }
 
     def sentence(self) -> str:
         """One line for status."""
@@ -77,40 +80,67 @@ class Account:
         told = f"used {duration(total.used_s)} of tasks{gpus} in {total.attempts} attempts; "
         if not total.all_lost_s:
             return told + "lost nothing"
-        causes = ", ".join(f"{cause} {duration(s)}" for cause, s in sorted(total.lost_s.items(), key=lambda item: -item[1]))
+        causes = ", ".join(
+            f"{cause} {duration(s)}" for cause, s in sorted(total.lost_s.items(), key=lambda item: -item[1])
+        )
         lost_gpus = f", {sum(total.lost_gpu_hours.values()):.2f} GPU-hours" if total.gpu_hours else ""
         return f"{told}lost {duration(total.all_lost_s)}{lost_gpus} ({total.all_lost_s / total.used_s:.1%}): {causes}"
 
 
 def account(
-    run: Run, *, live: bool = False, now: float | None = None, slurm: Callable[[Sequence[str]], Sequence[Record]] | None = None
+    run: Run,
+    *,
+    live: bool = False,
+    now: float | None = None,
+    slurm: Callable[[Sequence[str]], Sequence[Record]] | None = None,
 ) -> Account:
     """Costs of all attempts so far. `live`: what has no end is at work, not dead. `slurm` is how sacct is asked, for runs that have Slurm jobs."""
     folder = run.root / "events"
     files = attempt_files(folder)
-    submitted = {s.id: s for s in recorded(run) if s.id is not None and s.shards}  # a relay (`jobs.window`) does no shard
-    own = {s.id for s in Journal(run.root).submissions()}  # of the jobs of a shared stage, attempts without events may be another run's
-    records = by_attempt(slurm(sorted(submitted)), [id for *_, id in files]) if slurm is not None and submitted else {}
+    submitted = {
+        s.id: s for s in recorded(run) if s.id is not None and s.shards
+    }  # a relay (`jobs.chain.window`) does no shard
+    own = {
+        s.id for s in Journal(run.root).submissions()
+    }  # of the jobs of a shared stage, attempts without events may be another run's
+    records = (
+        by_attempt(slurm(sorted(submitted)), [id for *_, id in files])
+        if slurm is not None and submitted
+        else {}
+    )
     beats = heartbeats(run.root / "logs")
     told: dict[tuple[int, StageName, int], list[Told]] = defaultdict(list)
     for (stage, round, index, id), path in files.items():
         if events := read_rank(path):
-            one = tell(id, events, records.pop(split_attempt(id), None), beats.get(id), scheduled=bool(submitted))
-            cut_off = one.ended == "failed" and any(silent(folder / f"{path.stem[:-1]}{rank}.jsonl") for rank in range(1, one.ranks))
+            one = tell(
+                id, events, records.pop(split_attempt(id), None), beats.get(id), scheduled=bool(submitted)
+            )
+            cut_off = one.ended == "failed" and any(
+                silent(folder / f"{path.stem[:-1]}{rank}.jsonl") for rank in range(1, one.ranks)
+            )
             told[round, stage, index].append(replace(one, ended="killed") if cut_off else one)
     found: dict[tuple[int, StageName], list[Try]] = {}
     for round, stage in steps(run.config):
         found[round, stage] = []
         for shard in run.shards(round, stage) if any(key[:2] == (round, stage) for key in told) else ():
-            found[round, stage] += judge(shard, told[round, stage, shard.index], run.manifest(shard), live=live, now=now or time.time())
+            found[round, stage] += judge(
+                shard, told[round, stage, shard.index], run.manifest(shard), live=live, now=now or time.time()
+            )
     for (job, _), record in records.items():
         of = submitted.get(job.partition("_")[0])
-        if of is not None and of.id in own and record.end is not None and int(job.partition("_")[2] or 0) < len(of.shards):
+        if (
+            of is not None
+            and of.id in own
+            and record.end is not None
+            and int(job.partition("_")[2] or 0) < len(of.shards)
+        ):
             t = eventless(job, record, of)
             found[t.round, t.stage].append(t)
     costs = {key: sum((_cost(t) for t in tries), Cost()) for key, tries in found.items()}
     return Account(
-        costs=costs, tries=tuple(t for tries in found.values() for t in tries), by_slurm=any(t.exact for ts in found.values() for t in ts)
+        costs=costs,
+        tries=tuple(t for tries in found.values() for t in tries),
+        by_slurm=any(t.exact for ts in found.values() for t in ts),
     )
 
 
@@ -131,4 +161,10 @@ def _cost(t: Try) -> Cost:
 
 def duration(seconds: float, digits: int = 0) -> str:
     """In the unit that suits it; minutes to so many digits."""
-    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.{digits}f} min" if seconds < 36000 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 600
+        else f"{seconds / 60:.{digits}f} min"
+        if seconds < 36000
+        else f"{seconds / 3600:.1f} h"
+    )

@@ -14,14 +14,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
-from jobs.cluster import Local, Slurm, this_machine
 from jobs.costs.measured import Row, rows
 from jobs.costs.taken import Weather, learn_weather, load_weather
-from serl.base import Scratch
-from serl.config import RunConfig, StageName
-from serl.files import write_atomic
-from serl.hf_folder import model_folder
-from serl.rundir import Run
+from jobs.plan.cluster import Local, Slurm, this_machine
+from serl.config.base import Scratch
+from serl.config.run import RunConfig, StageName
+from serl.engines.hf_folder import model_folder
+from serl.run.files import write_atomic
+from serl.run.rundir import Run
 
 T = TypeVar("T")
 
@@ -65,7 +65,9 @@ class Calibration:
 
     def of(self, stage: StageName, round: int = 1) -> list[Row]:
         """Shards of a stage; the training of a base model is another thing than that of a round."""
-        return [r for r in self.rows if r.stage == stage and (stage != "train" or (r.round == 0) == (round == 0))]
+        return [
+            r for r in self.rows if r.stage == stage and (stage != "train" or (r.round == 0) == (round == 0))
+        ]
 
     @property
     def runs(self) -> list[str]:
@@ -90,10 +92,17 @@ class Calibration:
         residual: dict[tuple[str, int], list[float]] = {}
         for r in rows:
             expected = sum(fixed + per_size * size for size, _ in r.pieces)
-            residual.setdefault((r.run, r.round), []).append(_log(sum(s for _, s in r.pieces) / max(expected, 1e-9)))
+            residual.setdefault((r.run, r.round), []).append(
+                _log(sum(s for _, s in r.pieces) / max(expected, 1e-9))
+            )
         means = [statistics.fmean(v) for v in residual.values()]
         within = [v - statistics.fmean(group) for group in residual.values() if len(group) > 1 for v in group]
-        return Pace(fixed_s=fixed, per_size_s=per_size, job_sigma=_sigma(means), task_sigma=_sd(within) if within else 0.05)
+        return Pace(
+            fixed_s=fixed,
+            per_size_s=per_size,
+            job_sigma=_sigma(means),
+            task_sigma=_sd(within) if within else 0.05,
+        )
 
     def waited(self, stage: StageName, round: int) -> Measure:
         """Seconds from the end of what a stage waits for until its processes are there."""
@@ -111,18 +120,28 @@ class Calibration:
 
     def started(self, stage: StageName, round: int) -> Measure:
         """Seconds from a process's birth to its first piece."""
-        return self._once(("started", stage, round == 0), lambda: _measure([r.boot_s + r.start_s for r in self.of(stage, round)]))
+        return self._once(
+            ("started", stage, round == 0),
+            lambda: _measure([r.boot_s + r.start_s for r in self.of(stage, round)]),
+        )
 
     def ended(self, stage: StageName, round: int) -> Measure:
-        return self._once(("ended", stage, round == 0), lambda: _measure([r.end_s for r in self.of(stage, round)]))
+        return self._once(
+            ("ended", stage, round == 0), lambda: _measure([r.end_s for r in self.of(stage, round)])
+        )
 
     def saved(self, stage: StageName, round: int) -> Measure:
         """Seconds of a checkpoint."""
-        return self._once(("saved", stage, round == 0), lambda: _measure([r.save_s for r in self.of(stage, round) if r.save_s]))
+        return self._once(
+            ("saved", stage, round == 0),
+            lambda: _measure([r.save_s for r in self.of(stage, round) if r.save_s]),
+        )
 
     def share(self, stage: StageName, round: int, top: str, bottom: str) -> Measure | None:
         """A yield per another, as `tokens` per `samples`, in that round; of a round that nobody has seen, as in the last one before it."""
-        return self._once(("share", stage, round, top, bottom), lambda: self._share(stage, round, top, bottom))
+        return self._once(
+            ("share", stage, round, top, bottom), lambda: self._share(stage, round, top, bottom)
+        )
 
     def _share(self, stage: StageName, round: int, top: str, bottom: str) -> Measure | None:
         by_round: dict[int, list[float]] = {}
@@ -142,14 +161,20 @@ class Calibration:
         path = [statistics.fmean(v) for _, v in sorted(by_round.items())]
         drift = [_log(b / a) for a, b in pairwise(path) if a > 0 and b > 0]
         beyond = math.sqrt(statistics.fmean(d * d for d in drift)) if drift else UNKNOWN
-        spread = _sd([_log(v) for v in values if v > 0]) if len(values) > 1 else min(UNKNOWN, max(0.05, beyond / 2))
+        spread = (
+            _sd([_log(v) for v in values if v > 0])
+            if len(values) > 1
+            else min(UNKNOWN, max(0.05, beyond / 2))
+        )
         return Measure(statistics.fmean(values), math.hypot(spread, beyond * math.sqrt(abs(round - known))))
 
     @property
     def doubt(self) -> float:
         """How far whole runs lie from each other at equal work: what the next one may differ by."""
         by_run: dict[str, list[float]] = {}
-        for stage, round in {(r.stage, min(r.round, 1) if r.stage == "train" else 1) for r in self.rows if r.pieces}:
+        for stage, round in {
+            (r.stage, min(r.round, 1) if r.stage == "train" else 1) for r in self.rows if r.pieces
+        }:
             pace = self.pace(stage, round)
             for r in self.of(stage, round):
                 if expected := sum(pace(size) for size, _ in r.pieces):
@@ -224,10 +249,18 @@ def model_label(config: RunConfig, data: Path) -> str:
         return f"llama-{a.hidden}-{a.layers}-{a.intermediate}-{a.vocabulary}"
     try:
         c = json.loads((model_folder(config.base.path, data) / "config.json").read_bytes())
-        sizes = [str(c[k]) for k in ("hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size") if k in c]
+        sizes = [
+            str(c[k])
+            for k in ("hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size")
+            if k in c
+        ]
     except (OSError, ValueError):
         sizes = []
-    return _word("-".join([str(c.get("model_type", "model")), *sizes])) if sizes else _word(Path(config.base.path).name)
+    return (
+        _word("-".join([str(c.get("model_type", "model")), *sizes]))
+        if sizes
+        else _word(Path(config.base.path).name)
+    )
 
 
 def _word(text: str) -> str:
@@ -244,7 +277,10 @@ def load_calibration(data: Path, cluster: str, model: str) -> Calibration:
         content = json.loads(_path(data, cluster, model).read_bytes())
         if content["version"] != VERSION:
             raise ValueError
-        rows = tuple(Row(**row | {"pieces": tuple((float(x), float(y)) for x, y in row["pieces"])}) for row in content["rows"])
+        rows = tuple(
+            Row(**row | {"pieces": tuple((float(x), float(y)) for x, y in row["pieces"])})
+            for row in content["rows"]
+        )
     except (OSError, ValueError, KeyError, TypeError):
         rows = ()
     return Calibration(cluster=cluster, model=model, rows=rows, weather=load_weather(data, cluster))
@@ -259,10 +295,17 @@ def learn(run: Run, cluster: str) -> Calibration:
     kept = list(dict.fromkeys(r.run for r in others))[-(MAX_RUNS - 1) :]
     learn_weather(run, cluster)
     weather = load_weather(run.data_root, cluster)
-    after = Calibration(cluster=cluster, model=model, rows=tuple(r for r in others if r.run in kept) + mine, weather=weather)
+    after = Calibration(
+        cluster=cluster, model=model, rows=tuple(r for r in others if r.run in kept) + mine, weather=weather
+    )
     if mine:
         path = _path(run.data_root, cluster, model)
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"version": VERSION, "cluster": cluster, "model": model, "rows": [asdict(r) for r in after.rows]}
+        content = {
+            "version": VERSION,
+            "cluster": cluster,
+            "model": model,
+            "rows": [asdict(r) for r in after.rows],
+        }
         write_atomic(path, json.dumps(content, indent=1).encode())
     return after

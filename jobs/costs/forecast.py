@@ -1,6 +1,6 @@
 """When a plan would be done and what it would use: learned costs put into the simulator, with intervals; and a plan held against what came.
 
-Where nothing was measured there is no forecast, only the bounds of `jobs.plan`. The forecast of a run is frozen in its folder before its
+Where nothing was measured there is no forecast, only the bounds of `jobs.plan.chain`. The forecast of a run is frozen in its folder before its
 first job, so that planned and actual can be compared honestly afterwards.
 """
 
@@ -11,16 +11,16 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
-from jobs.cluster import Local, Slurm
 from jobs.costs.calibration import MAX_RUNS, Calibration, learn, load_calibration, model_label
 from jobs.costs.loads import Planner, Site, site_of
 from jobs.costs.simulate import Study, study
 from jobs.costs.weather import World
-from jobs.plan import Job, plan
-from jobs.preflight import bounds, rows_of_files
-from serl.config import RunConfig, StageName
-from serl.files import write_if_absent
-from serl.rundir import Run, RunError
+from jobs.plan.chain import Job, plan
+from jobs.plan.cluster import Local, Slurm
+from jobs.plan.preflight import bounds, rows_of_files
+from serl.config.run import RunConfig, StageName
+from serl.run.files import write_if_absent
+from serl.run.rundir import Run, RunError
 
 LOW, HIGH = 0.05, 0.95
 
@@ -101,7 +101,10 @@ def forecast(
     loads = [planner.load(job) for job in todo]
     world = world or world_of(site, known)
     histories = study(loads, world)
-    hours = {job.name: sum(t.seconds for t in load.tasks) * site.gpus[job.stage] / 3600 for job, load in zip(todo, loads)}
+    hours = {
+        job.name: sum(t.seconds for t in load.tasks) * site.gpus[job.stage] / 3600
+        for job, load in zip(todo, loads)
+    }
     shown = tuple(
         JobForecast(
             name=job.name, tasks=len(job.missing), seconds=Interval(*(histories.span(load, q) for q in (LOW, 0.5, HIGH))), gpu_hours=hours[job.name],
@@ -164,7 +167,13 @@ def learn_from_trials(roots: Iterable[Path]) -> None:
     """The same of a sweep's trials: of as many that are done as are remembered, each once, since their own reports may be written too."""
     for run in islice(filter(None, map(_whole, roots)), MAX_RUNS):
         kept = frozen(run)
-        if kept and run.root.name not in load_calibration(run.data_root, kept[1].cluster, model_label(run.config, run.data_root)).runs:
+        if (
+            kept
+            and run.root.name
+            not in load_calibration(
+                run.data_root, kept[1].cluster, model_label(run.config, run.data_root)
+            ).runs
+        ):
             learn(run, kept[1].cluster)
 
 
@@ -177,7 +186,9 @@ def _whole(root: Path) -> Run | None:
 
 
 def span(seconds: Interval) -> str:
-    unit, size = ("s", 1.0) if seconds.high < 600 else ("min", 60.0) if seconds.high < 36000 else ("h", 3600.0)
+    unit, size = (
+        ("s", 1.0) if seconds.high < 600 else ("min", 60.0) if seconds.high < 36000 else ("h", 3600.0)
+    )
     return _told(Interval(*(x / size for x in (seconds.low, seconds.median, seconds.high))), unit)
 
 

@@ -7,14 +7,14 @@ and for stages that other trials compute: of it, the jobs that wait for its own 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from jobs.chain.queue import Journal
 from jobs.costs.accounting import Account, Cost, account, duration
 from jobs.costs.forecast import Forecast, JobForecast, frozen, span
 from jobs.costs.sacct import ask_sacct
-from jobs.plan import after_of, job_name, steps
-from jobs.queue import Journal
+from jobs.plan.chain import after_of, job_name, steps
 from jobs.reporting.render import Block, Paragraph, Table
-from serl.config import StageName
-from serl.rundir import Run, RunError
+from serl.config.run import StageName
+from serl.run.rundir import Run, RunError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,11 @@ def ledger(run: Run, *, live: bool = False) -> Ledger:
     planned = {j.name: j for j in forecast.jobs} if forecast else {}
     lines = tuple(_line(run, round, stage, ends, planned, made, costs) for round, stage in steps(run.config))
     laned = _laned(run)
-    seconds = max(ends.values()) - made if len(ends) == len(lines) and ends and made is not None and not laned else None
+    seconds = (
+        max(ends.values()) - made
+        if len(ends) == len(lines) and ends and made is not None and not laned
+        else None
+    )
     return Ledger(forecast=forecast, lines=lines, seconds=seconds, account=costs, laned=laned)
 
 
@@ -92,7 +96,9 @@ def _line(
     if _laned(run) and not set(after) - run.shared.keys():
         ready = None
     seconds = max(0.0, ends[name] - ready) if name in ends and ready is not None else None
-    return Line(name=name, planned=planned.get(name), seconds=seconds, cost=costs.costs.get((round, stage), Cost()))
+    return Line(
+        name=name, planned=planned.get(name), seconds=seconds, cost=costs.costs.get((round, stage), Cost())
+    )
 
 
 def _end(run: Run, round: int, stage: StageName) -> float | None:
@@ -112,22 +118,55 @@ def cost_blocks(run: Run) -> Iterator[Block]:
         return
     gpus = bool(total.gpu_hours)
     yield Paragraph(f"{book.sentence()} In all {book.account.sentence()}.")
-    header = ["job", "planned [90 %], s", "actual, s", "tasks used, s", "lost, s", "why", *(["GPU-hours", "lost"] if gpus else [])]
-    rows = [_row(line.name, line.planned, line.seconds, line.cost, gpus=gpus) for line in book.lines if line.cost.attempts or line.planned]
+    header = [
+        "job",
+        "planned [90 %], s",
+        "actual, s",
+        "tasks used, s",
+        "lost, s",
+        "why",
+        *(["GPU-hours", "lost"] if gpus else []),
+    ]
+    rows = [
+        _row(line.name, line.planned, line.seconds, line.cost, gpus=gpus)
+        for line in book.lines
+        if line.cost.attempts or line.planned
+    ]
     yield Table(
-        header=header, rows=[*rows, _row("all", None, book.seconds, total, gpus=gpus)], numeric=frozenset(range(1, len(header))) - {5}
+        header=header,
+        rows=[*rows, _row("all", None, book.seconds, total, gpus=gpus)],
+        numeric=frozenset(range(1, len(header))) - {5},
     )
-    source = "Slurm's accounts and the attempts' own events" if book.account.by_slurm else "the attempts' own events"
+    source = (
+        "Slurm's accounts and the attempts' own events"
+        if book.account.by_slurm
+        else "the attempts' own events"
+    )
     yield Paragraph(
         f"Lost is what had to be done again: work of an attempt that no part or checkpoint kept, and start-ups of attempts that did not finish. From {source}"
         + (f"; waited in the queue {duration(total.wait_s)}." if total.wait_s else "."), "note"
     )  # fmt: skip
 
 
-def _row(name: str, planned: JobForecast | None, seconds: float | None, cost: Cost, *, gpus: bool) -> list[str]:
-    told = f"{planned.seconds.median:.0f} [{planned.seconds.low:.0f}, {planned.seconds.high:.0f}]" if planned else ""
-    why = ", ".join(f"{cause} {s:.0f}" for cause, s in sorted(cost.lost_s.items(), key=lambda item: -item[1]) if s >= 0.5)
-    cells = [name, told, "" if seconds is None else f"{seconds:.0f}", f"{cost.used_s:.0f}", f"{cost.all_lost_s:.0f}", why]
+def _row(
+    name: str, planned: JobForecast | None, seconds: float | None, cost: Cost, *, gpus: bool
+) -> list[str]:
+    told = (
+        f"{planned.seconds.median:.0f} [{planned.seconds.low:.0f}, {planned.seconds.high:.0f}]"
+        if planned
+        else ""
+    )
+    why = ", ".join(
+        f"{cause} {s:.0f}" for cause, s in sorted(cost.lost_s.items(), key=lambda item: -item[1]) if s >= 0.5
+    )
+    cells = [
+        name,
+        told,
+        "" if seconds is None else f"{seconds:.0f}",
+        f"{cost.used_s:.0f}",
+        f"{cost.all_lost_s:.0f}",
+        why,
+    ]
     return cells + ([f"{cost.gpu_hours:.2f}", f"{sum(cost.lost_gpu_hours.values()):.2f}"] if gpus else [])
 
 

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from jobs.cluster import Local, Slurm, this_machine
 from jobs.costs.calibration import Calibration, Measure, cluster_label
 from jobs.costs.tasks import JobLoad, TaskLoad
-from jobs.plan import Job, num_problems
-from serl.base import Scratch
-from serl.config import RunConfig, StageName
+from jobs.plan.chain import Job, num_problems
+from jobs.plan.cluster import Local, Slurm, this_machine
+from serl.config.base import Scratch
+from serl.config.run import RunConfig, StageName
 
 NOTHING = Measure(0.0, 0.0)
 
@@ -65,7 +65,7 @@ def site_of(cluster: Local | Slurm, config: RunConfig) -> Site:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planner:
-    """Turns jobs of a plan into loads for the simulator, by what is known of their stages; `rows` as for `jobs.plan.num_problems`."""
+    """Turns jobs of a plan into loads for the simulator, by what is known of their stages; `rows` as for `jobs.plan.chain.num_problems`."""
 
     config: RunConfig
     known: Calibration
@@ -76,7 +76,9 @@ class Planner:
         """`changes`, for what-if: `shards` of a generating stage, its `part` size, or `checkpoint_every` of a training."""
         match job.stage:
             case "propose" | "respond" | "score":
-                tasks, spread = self._generating(job, changes.get("shards", job.num_shards), changes.get("part"))
+                tasks, spread = self._generating(
+                    job, changes.get("shards", job.num_shards), changes.get("part")
+                )
             case "train":
                 tasks, spread = self._training(job, changes.get("checkpoint_every"))
             case "corpus" | "curate":
@@ -97,13 +99,24 @@ class Planner:
             wait_s=0.0 if self.site.slots else waited.value, wait_spread=waited.sigma,
         )  # fmt: skip
 
-    def _task(self, job: Job, unit_s: float, units: float, *, more_s: float = 0.0, keep_every: int = 1, save_s: float = 0.0) -> TaskLoad:
+    def _task(
+        self,
+        job: Job,
+        unit_s: float,
+        units: float,
+        *,
+        more_s: float = 0.0,
+        keep_every: int = 1,
+        save_s: float = 0.0,
+    ) -> TaskLoad:
         here_s = (
             self.known.waited(job.stage, job.round).value if self.site.slots else 0.0
         )  # here the wait is for the slot's last process to go
         start_s = here_s + self.known.started(job.stage, job.round).value + more_s
         end_s = self.known.ended(job.stage, job.round).value
-        return TaskLoad(start_s=start_s, unit_s=unit_s, units=units, keep_every=keep_every, save_s=save_s, end_s=end_s)
+        return TaskLoad(
+            start_s=start_s, unit_s=unit_s, units=units, keep_every=keep_every, save_s=save_s, end_s=end_s
+        )
 
     def _generating(self, job: Job, shards: int, part: int | None) -> tuple[list[TaskLoad], float]:
         section = getattr(self.config, job.stage)
@@ -121,7 +134,11 @@ class Planner:
 
     def _training(self, job: Job, checkpoint_every: int | None) -> tuple[list[TaskLoad], float]:
         steps, size, tokens, sigma = self.lesson(job.round)
-        settings = self.config.base.train if job.round == 0 and isinstance(self.config.base, Scratch) else self.config.train
+        settings = (
+            self.config.base.train
+            if job.round == 0 and isinstance(self.config.base, Scratch)
+            else self.config.train
+        )
         assert settings is not None, "a train job is planned only for runs that train"
         before = self.known.share("train", job.round, "logp_s", "tokens") or NOTHING
         pace = self.known.pace("train", job.round)
@@ -181,7 +198,13 @@ class Planner:
 
     def samples_per_item(self, stage: StageName) -> int:
         c = self.config
-        return c.respond.samples if stage == "respond" and c.respond else 1 + c.score.samples if stage == "score" and c.score else 1
+        return (
+            c.respond.samples
+            if stage == "respond" and c.respond
+            else 1 + c.score.samples
+            if stage == "score" and c.score
+            else 1
+        )
 
     def length(self, stage: StageName, round: int) -> Measure:
         """Tokens of a sample; at most what may be sampled."""
@@ -194,7 +217,12 @@ class Planner:
         if job.stage not in ("propose", "respond", "score"):
             return 0
         share = len(job.missing) / job.num_shards
-        return int(self.items(job.stage, job.round) * self.samples_per_item(job.stage) * self.length(job.stage, job.round).value * share)
+        return int(
+            self.items(job.stage, job.round)
+            * self.samples_per_item(job.stage)
+            * self.length(job.stage, job.round).value
+            * share
+        )
 
     def bytes(self, job: Job) -> int:
         share = len(job.missing) / job.num_shards
@@ -204,7 +232,11 @@ class Planner:
         below = {"corpus": "documents", "curate": "kept", "train": "policies"}[job.stage]
         per = self.known.share(job.stage, job.round, "bytes", below) or NOTHING
         documents = self.config.base.corpus.documents if isinstance(self.config.base, Scratch) else 0
-        return int(per.value * share * {"corpus": documents, "curate": self.kept_instructions(job.round), "train": 1}[job.stage])
+        return int(
+            per.value
+            * share
+            * {"corpus": documents, "curate": self.kept_instructions(job.round), "train": 1}[job.stage]
+        )
 
     def files(self, job: Job) -> int:
         rows = self.known.of(job.stage, job.round)

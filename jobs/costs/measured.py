@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+from jobs.chain.queue import Journal
 from jobs.costs.tries import attempt_files, read_rank
-from jobs.plan import after_of, job_name, steps
-from jobs.queue import Journal
-from serl.base import Scratch
-from serl.config import RunConfig, StageName
-from serl.rundir import Manifest, Run, RunError
+from jobs.plan.chain import after_of, job_name, steps
+from serl.config.base import Scratch
+from serl.config.run import RunConfig, StageName
+from serl.run.rundir import Manifest, Run, RunError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,9 @@ class Row:
     ranks: int = 1
     wait_s: float | None = None  # from the end of what it waited for; None where it waited for nothing
     boot_s: float = 0.0
-    start_s: float = 0.0  # without what a training does before its first step for every token: that is a yield
+    start_s: float = (
+        0.0  # without what a training does before its first step for every token: that is a yield
+    )
     end_s: float = 0.0
     save_s: float = 0.0
     pieces: tuple[tuple[float, float], ...] = ()
@@ -61,7 +63,11 @@ def rows(run: Run) -> Iterator[Row]:
             except RunError:  # a damaged shard teaches nothing; the report says so
                 continue
             mine = files.get((stage, round, shard.index), {})
-            if manifest and manifest.attempt in mine and (told := _told(manifest, {id: read_rank(path) for id, path in mine.items()})):
+            if (
+                manifest
+                and manifest.attempt in mine
+                and (told := _told(manifest, {id: read_rank(path) for id, path in mine.items()}))
+            ):
                 found.setdefault((round, stage), []).append(told)
     waits = _waits(run, found)
     for key, shards in found.items():
@@ -81,7 +87,9 @@ def _is_part(event: Mapping[str, object]) -> bool:
     return event["kind"] == "phase" and " part " in str(event["name"]) and "tokens" in event
 
 
-def _waits(run: Run, found: Mapping[tuple[int, StageName], Sequence[_Told]]) -> dict[tuple[int, StageName], float]:
+def _waits(
+    run: Run, found: Mapping[tuple[int, StageName], Sequence[_Told]]
+) -> dict[tuple[int, StageName], float]:
     """Seconds from the end of the last job that a stage waits for to its first process. Here, from when something made room for it, if later."""
     ends = {job_name(*key): max(t.manifest.created for t in shards) for key, shards in found.items()}
     every = [t.manifest.created for shards in found.values() for t in shards]
@@ -110,7 +118,9 @@ def _row(run: Run, told: _Told, wait_s: float | None) -> Row:
             work, last, save_s, pieces = begin, end, 0.0, ((size, end - begin),)
         case _:
             work, last, save_s, pieces = _parts(events)
-    logp_s = next((e["seconds"] for e in events if e["kind"] == "phase" and e["name"] == "log-probabilities"), 0.0)
+    logp_s = next(
+        (e["seconds"] for e in events if e["kind"] == "phase" and e["name"] == "log-probabilities"), 0.0
+    )
     return Row(
         run=run.root.name, stage=shard.stage, round=shard.round, index=shard.index, ranks=ranks, wait_s=wait_s, boot_s=first.get("boot_s", 0.0),
         start_s=round(max(0.0, (work or end) - begin - logp_s), 3), end_s=round(max(0.0, end - last), 3) if last else 0.0,
@@ -120,7 +130,9 @@ def _row(run: Run, told: _Told, wait_s: float | None) -> Row:
     )  # fmt: skip
 
 
-def _logp(config: RunConfig, manifest: Manifest, pieces: Sequence[tuple[float, float]], ranks: int, seconds: float) -> dict[str, float]:
+def _logp(
+    config: RunConfig, manifest: Manifest, pieces: Sequence[tuple[float, float]], ranks: int, seconds: float
+) -> dict[str, float]:
     """What a training did for every token before its first step, and how many there were."""
     samples, steps = manifest.counts.get("samples", 0.0), manifest.counts.get("steps", 0.0)
     if not (seconds and samples and steps and config.train and pieces):
@@ -129,7 +141,9 @@ def _logp(config: RunConfig, manifest: Manifest, pieces: Sequence[tuple[float, f
     return {"logp_s": seconds, "tokens": samples * pieces[0][0] * ranks / in_step}
 
 
-def _parts(events: Sequence[dict]) -> tuple[float | None, float | None, float, tuple[tuple[float, float], ...]]:
+def _parts(
+    events: Sequence[dict],
+) -> tuple[float | None, float | None, float, tuple[tuple[float, float], ...]]:
     """When the first part was begun and the last one committed, and each part's sampled tokens and seconds."""
     load_s, begun, last, pieces = 0.0, None, None, []
     for e in events:
@@ -148,7 +162,9 @@ def _steps(
     """When the first step was begun and the last one done, what a save takes, and the mean step: tokens of one rank, and seconds."""
     settings = config.train if round else config.base.train if isinstance(config.base, Scratch) else None
     done = {
-        e.get("step", e.get("done")): e for e in events if e["kind"] == "step" or (e["kind"] == "progress" and e.get("unit") == "steps")
+        e.get("step", e.get("done")): e
+        for e in events
+        if e["kind"] == "step" or (e["kind"] == "progress" and e.get("unit") == "steps")
     }
     done |= {e["step"]: e for e in events if e["kind"] == "step"}
     numbers = sorted(done)
@@ -159,9 +175,16 @@ def _steps(
     plain = {n: s for n, s in laps.items() if n not in saving} or laps
     step_s = statistics.fmean(plain.values())
     tokens = [done[n]["tokens_per_s"] * s / ranks for n, s in plain.items() if "tokens_per_s" in done[n]]
-    save_s = max(0.0, statistics.median(saving.values()) - statistics.median(plain.values())) if saving else 0.0
+    save_s = (
+        max(0.0, statistics.median(saving.values()) - statistics.median(plain.values())) if saving else 0.0
+    )
     size = statistics.fmean(tokens) if tokens else 0.0
-    return done[numbers[0]]["time"] - step_s, done[numbers[-1]]["time"], save_s, ((_digits(size), _digits(step_s)),)
+    return (
+        done[numbers[0]]["time"] - step_s,
+        done[numbers[-1]]["time"],
+        save_s,
+        ((_digits(size), _digits(step_s)),),
+    )
 
 
 def _digits(x: float) -> float:
@@ -175,7 +198,12 @@ def _yields(config: RunConfig, manifest: Manifest, parts: Sequence[dict]) -> dic
     size = sum(f.bytes for f in manifest.files)
     match manifest.shard.stage:
         case "propose" if items:
-            return {"samples": items, "tokens": tokens, "accepted": counts.get("accepted", 0.0), "bytes": size}
+            return {
+                "samples": items,
+                "tokens": tokens,
+                "accepted": counts.get("accepted", 0.0),
+                "bytes": size,
+            }
         case "respond" if items and config.respond:
             return {"samples": items * config.respond.samples, "tokens": tokens, "bytes": size}
         case "score" if items and config.score:
@@ -188,7 +216,11 @@ def _yields(config: RunConfig, manifest: Manifest, parts: Sequence[dict]) -> dic
                 "bytes": size,
             }
         case "corpus":
-            return {"documents": counts.get("documents", 0.0), "tokens": counts.get("tokens", 0.0), "bytes": size}
+            return {
+                "documents": counts.get("documents", 0.0),
+                "tokens": counts.get("tokens", 0.0),
+                "bytes": size,
+            }
         case "train":
             groups = sum(n for name, n in counts.items() if name.startswith("groups_"))
             return {"groups": groups, "kept": counts.get("groups_kept", 0.0), "bytes": size, "policies": 1.0}

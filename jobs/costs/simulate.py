@@ -59,7 +59,11 @@ def check(jobs: Sequence[JobLoad], world: World) -> None:
             raise ValueError(
                 f"{job.name}: one task needs {job.width} slots, and there are {world.slots}; give it more nodes, or fewer to the task"
             )
-        if world.preempt_per_hour and world.learned is None and world.preempt_per_hour > (most := bearable_per_hour([job])):
+        if (
+            world.preempt_per_hour
+            and world.learned is None
+            and world.preempt_per_hour > (most := bearable_per_hour([job]))
+        ):
             raise ValueError(
                 f"{job.name}: a node taken away {world.preempt_per_hour:g} times an hour would hardly ever be done with a stretch of its work; "
                 f"at most {most:.3g} times can be borne: keep work more often, by smaller parts or a smaller checkpoint interval"
@@ -71,9 +75,13 @@ class _History:
 
     def __init__(self, jobs: Sequence[JobLoad], world: World, rng: random.Random):
         self.jobs, self.rng = jobs, rng
-        self.world = world if world.learned is None else world.of_one_history(rng, most=bearable_per_hour(jobs))
+        self.world = (
+            world if world.learned is None else world.of_one_history(rng, most=bearable_per_hour(jobs))
+        )
         common = _factor(rng, world.doubt)
-        self.paces = [(common * _factor(rng, job.spread), common * _factor(rng, job.start_spread)) for job in jobs]
+        self.paces = [
+            (common * _factor(rng, job.spread), common * _factor(rng, job.start_spread)) for job in jobs
+        ]
         self.waits = [job.wait_s * _factor(rng, job.wait_spread) for job in jobs]
         self.left = [len(job.tasks) for job in jobs]
         self.running = [0] * len(jobs)
@@ -101,7 +109,9 @@ class _History:
                 self.ready[task.job].append(task)
             else:
                 self._end(task, attempt)
-            if not self.events or self.events[0][0] > self.now:  # everything of one moment first, then who may start
+            if (
+                not self.events or self.events[0][0] > self.now
+            ):  # everything of one moment first, then who may start
                 self._start()
         return Outcome(
             makespan_s=max(self.ended.values(), default=0.0), used_s=self.used_s, lost_s=self.lost_s, repeated_s=self.repeated_s,
@@ -118,7 +128,9 @@ class _History:
             self._finish(j)
         early = self.world.requeue_s if self.disturbed & set(self.jobs[j].after) else 0.0
         for t in range(len(self.jobs[j].tasks)):
-            self._push(self.now + self._wait(j) + self.rng.uniform(0.0, early), _Running(job=j, task=t, kept=0.0))
+            self._push(
+                self.now + self._wait(j) + self.rng.uniform(0.0, early), _Running(job=j, task=t, kept=0.0)
+            )
 
     def _finish(self, j: int) -> None:
         name = self.jobs[j].name
@@ -141,7 +153,13 @@ class _History:
                 own = _factor(self.rng, math.hypot(self.world.straggle, job.straggle))
                 pace, start_pace = self.paces[j]
                 attempt = attempt_of(
-                    job.tasks[task.task], task.kept, self.world, job.width, self.rng, pace=pace * own, start_pace=start_pace * own
+                    job.tasks[task.task],
+                    task.kept,
+                    self.world,
+                    job.width,
+                    self.rng,
+                    pace=pace * own,
+                    start_pace=start_pace * own,
                 )
                 self._push(self.now + attempt.seconds, task, attempt)
 
@@ -164,11 +182,20 @@ class _History:
             self._finish(j)
 
     def _wait(self, j: int) -> float:
-        return self.waits[j] + (self.rng.expovariate(1 / self.world.queue_wait_s) if self.world.queue_wait_s else 0.0)
+        return self.waits[j] + (
+            self.rng.expovariate(1 / self.world.queue_wait_s) if self.world.queue_wait_s else 0.0
+        )
 
 
 def attempt_of(
-    load: TaskLoad, kept: float, world: World, width: int, rng: random.Random, *, pace: float = 1.0, start_pace: float = 1.0
+    load: TaskLoad,
+    kept: float,
+    world: World,
+    width: int,
+    rng: random.Random,
+    *,
+    pace: float = 1.0,
+    start_pace: float = 1.0,
 ) -> _Attempt:
     """One attempt that begins with `kept` units done; the paces stretch its units and its start-up."""
     unit_s, start_s = max(1e-9, load.unit_s * pace), load.start_s * start_pace
@@ -187,9 +214,20 @@ def attempt_of(
     since_s = worked_s - chunks * chunk_s
     units = min(math.ceil(since_s / unit_s), load.keep_every, load.units - kept)
     last = kept + units >= load.units
-    needs_s = max(0.0, units * unit_s - since_s + load.end_s if last else max(0.0, units * unit_s - since_s) + load.save_s)
-    if 0.0 < needs_s <= world.grace_s:  # to the end of the unit that is at work, and a save; the last one is published
-        return _Attempt(seconds=ends_s + needs_s, kept=kept + units, done=last, lost_s=0.0, repeated_s=0.0 if last else start_s)
+    needs_s = max(
+        0.0,
+        units * unit_s - since_s + load.end_s if last else max(0.0, units * unit_s - since_s) + load.save_s,
+    )
+    if (
+        0.0 < needs_s <= world.grace_s
+    ):  # to the end of the unit that is at work, and a save; the last one is published
+        return _Attempt(
+            seconds=ends_s + needs_s,
+            kept=kept + units,
+            done=last,
+            lost_s=0.0,
+            repeated_s=0.0 if last else start_s,
+        )
     return _Attempt(seconds=ends_s, kept=kept, done=False, lost_s=since_s, repeated_s=start_s)
 
 
@@ -213,11 +251,17 @@ class Study:
     def span(self, job: JobLoad, share: float) -> float:
         """From the end of what a job waits for to its own end."""
         return quantile(
-            [o.ended[job.name] - max((o.ended[n] for n in job.after if n in o.ended), default=0.0) for o in self.outcomes], share
+            [
+                o.ended[job.name] - max((o.ended[n] for n in job.after if n in o.ended), default=0.0)
+                for o in self.outcomes
+            ],
+            share,
         )
 
 
-def study(jobs: Sequence[JobLoad], world: World, *, histories: int = 200, seed: int = 0, max_tasks: int = 200_000) -> Study:
+def study(
+    jobs: Sequence[JobLoad], world: World, *, histories: int = 200, seed: int = 0, max_tasks: int = 200_000
+) -> Study:
     """`histories` of them, or fewer where the chain is large (but 15): `max_tasks` tasks in all."""
     num_tasks = max(1, sum(len(job.tasks) for job in jobs))
     times = 1 if _certain(jobs, world) else min(histories, max(15, max_tasks // num_tasks))

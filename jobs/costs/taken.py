@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from jobs.chain.queue import Journal
 from jobs.costs.accounting import account
 from jobs.costs.sacct import split_attempt
 from jobs.costs.tries import Try
 from jobs.costs.weather import HOUR_S, Rate
-from jobs.queue import Journal
-from serl.files import write_atomic
-from serl.rundir import Run
+from serl.run.files import write_atomic
+from serl.run.rundir import Run
 
 MAX_RUNS = 100  # the newest count
 TAKEN = ("preempted", "node failure", "killed")
@@ -60,7 +60,12 @@ def row(run: Run) -> Row | None:
     tries = account(run).tries
     away = list(_away(tries))
     node_s = sum(t.seconds * t.nodes for t in tries)
-    return Row(run=run.root.name, taken=len(away), node_s=round(node_s, 1), away_s=round(statistics.median(away), 1) if away else None)
+    return Row(
+        run=run.root.name,
+        taken=len(away),
+        node_s=round(node_s, 1),
+        away_s=round(statistics.median(away), 1) if away else None,
+    )
 
 
 def _away(tries: Sequence[Try]) -> list[float]:
@@ -90,7 +95,9 @@ def learn_weather(run: Run, cluster: str) -> None:
         others = [r for r in load_weather(run.data_root, cluster).rows if r.run != mine.run]
         path = _path(run.data_root, cluster)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps([asdict(r) for r in [*others[1 - MAX_RUNS :], mine]], indent=1).encode())
+        write_atomic(
+            path, json.dumps([asdict(r) for r in [*others[1 - MAX_RUNS :], mine]], indent=1).encode()
+        )
 
 
 def _path(data: Path, cluster: str) -> Path:

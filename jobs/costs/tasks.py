@@ -23,7 +23,9 @@ class TaskLoad:
     @property
     def seconds(self) -> float:
         """From start to end without a disturbance."""
-        return self.start_s + self.units * self.unit_s + num_saves(self, self.units) * self.save_s + self.end_s
+        return (
+            self.start_s + self.units * self.unit_s + num_saves(self, self.units) * self.save_s + self.end_s
+        )
 
     @property
     def stretch_s(self) -> float:

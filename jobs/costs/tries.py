@@ -9,14 +9,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from jobs.chain.queue import Submission
 from jobs.costs.sacct import Record
-from jobs.queue import Submission
-from serl.config import StageName
-from serl.rundir import Manifest, Shard
+from serl.config.run import StageName
+from serl.run.rundir import Manifest, Shard
 
-End = Literal["done", "at work", "preempted", "time limit", "node failure", "killed", "hung", "failed", "cancelled"]
+End = Literal[
+    "done", "at work", "preempted", "time limit", "node failure", "killed", "hung", "failed", "cancelled"
+]
 LAST_MOMENT_S = 15.0
-WARNING_S = 300.0  # a job that is asked to leave with less than this until its end was asked because of its end
+WARNING_S = (
+    300.0  # a job that is asked to leave with less than this until its end was asked because of its end
+)
 STATES: Mapping[str, End] = {
     "PREEMPTED": "preempted", "TIMEOUT": "time limit", "DEADLINE": "time limit", "NODE_FAIL": "node failure", "BOOT_FAIL": "node failure",
     "CANCELLED": "cancelled", "OUT_OF_MEMORY": "killed",
@@ -97,7 +101,9 @@ def heartbeats(logs: Path) -> dict[str, float]:
     return found
 
 
-def tell(id: str, events: Sequence[dict], record: Record | None, beat: float | None, *, scheduled: bool) -> Told:
+def tell(
+    id: str, events: Sequence[dict], record: Record | None, beat: float | None, *, scheduled: bool
+) -> Told:
     first = events[0]
     begin, last = first["time"] - first.get("boot_s", 0.0), max(events[-1]["time"], beat or 0.0)
     end = last_word["time"] if (last_word := _last_word(events)) else None
@@ -111,7 +117,9 @@ def tell(id: str, events: Sequence[dict], record: Record | None, beat: float | N
 
 
 def _last_word(events: Sequence[dict]) -> dict | None:
-    return next((e for e in reversed(events) if e["kind"] in ("done", "stopped", "failed", "hung", "halted")), None)
+    return next(
+        (e for e in reversed(events) if e["kind"] in ("done", "stopped", "failed", "hung", "halted")), None
+    )
 
 
 def silent(path: Path) -> bool:
@@ -119,7 +127,14 @@ def silent(path: Path) -> bool:
     return path.exists() and bool(events := read_rank(path)) and _last_word(events) is None
 
 
-def _how(word: Mapping[str, object] | None, record: Record | None, until: float | None, end: float, *, scheduled: bool) -> End | None:
+def _how(
+    word: Mapping[str, object] | None,
+    record: Record | None,
+    until: float | None,
+    end: float,
+    *,
+    scheduled: bool,
+) -> End | None:
     """Why an attempt ended; None: nobody knows that it has."""
     if word is None:
         if until is not None and end > until - LAST_MOMENT_S:
@@ -143,8 +158,12 @@ def judge(shard: Shard, told: Sequence[Told], done: Manifest | None, *, live: bo
     tries, seen = [], set()
     for number, t in enumerate(told):
         won = done is not None and done.attempt == t.id
-        ended = t.ended or ("done" if won else "at work" if live and done is None and number == len(told) - 1 else "killed")
-        end = max(t.begin, t.end or (done.created if won and done else now if ended == "at work" else t.last))  # clocks differ by node
+        ended = t.ended or (
+            "done" if won else "at work" if live and done is None and number == len(told) - 1 else "killed"
+        )
+        end = max(
+            t.begin, t.end or (done.created if won and done else now if ended == "at work" else t.last)
+        )  # clocks differ by node
         work = _steps_kept(t, told[number + 1 :]) if shard.stage == "train" else _parts_kept(t, seen)
         first = work[0][0] if work else end
         startup_s = min(max(0.0, first - t.begin), end - t.begin)
@@ -163,7 +182,11 @@ def judge(shard: Shard, told: Sequence[Told], done: Manifest | None, *, live: bo
 
 def _nobody_won(tries: Sequence[Try]) -> list[Try]:
     """Of a shard that is not done, the latest attempt's start-up is still the one that counts."""
-    return [*tries[:-1], replace(tries[-1], repeated=False)] if tries and tries[-1].ended != "done" else list(tries)
+    return (
+        [*tries[:-1], replace(tries[-1], repeated=False)]
+        if tries and tries[-1].ended != "done"
+        else list(tries)
+    )
 
 
 def _startup_s(t: Told, end: float) -> float:
@@ -171,7 +194,12 @@ def _startup_s(t: Told, end: float) -> float:
     if t.events[0].get("stage") in ("corpus", "curate"):
         return min(t.events[0]["time"], end) - t.begin
     begun = next(
-        (e["time"] for e in t.events if e["kind"] in ("progress", "step") or (e["kind"] == "phase" and e["name"].endswith("load"))), end
+        (
+            e["time"]
+            for e in t.events
+            if e["kind"] in ("progress", "step") or (e["kind"] == "phase" and e["name"].endswith("load"))
+        ),
+        end,
     )
     return max(0.0, min(begun, end) - t.begin)
 
@@ -204,7 +232,9 @@ def _steps_kept(t: Told, later: Sequence[Told]) -> list[tuple[float, float]]:
     resumed = next((min(theirs) - 1 for s in later if (theirs := _steps(s))), max(mine) if not later else 0)
     survived = [at for step, at in mine.items() if step <= resumed]
     begun = min(mine.values()) - _pace(mine)
-    stopped = t.end is not None and t.ended in ("preempted", "time limit", "cancelled") and resumed >= max(mine)
+    stopped = (
+        t.end is not None and t.ended in ("preempted", "time limit", "cancelled") and resumed >= max(mine)
+    )
     last = t.end if stopped and t.end else max(survived, default=begun)
     return [(begun, last)]
 

@@ -59,4 +59,8 @@ class World:
 
     def of_one_history(self, rng: random.Random, *, most: float) -> "World":
         """With a preemption rate drawn from what was learned; beyond `most` nothing would ever be done, which the runs before disprove."""
-        return self if self.learned is None else replace(self, preempt_per_hour=min(most, self.learned.draw(rng)), learned=None)
+        return (
+            self
+            if self.learned is None
+            else replace(self, preempt_per_hour=min(most, self.learned.draw(rng)), learned=None)
+        )

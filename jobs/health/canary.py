@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from serl.files import fsync_dir, write_atomic, write_if_absent
+from serl.run.files import fsync_dir, write_atomic, write_if_absent
 
 ENGINES = ("torch", "transformers", "deepspeed", "vllm")
 LIGHT = ("submitit", "pydantic", "yaml", "pyarrow", "math_verify")
@@ -86,7 +86,8 @@ def measure(data: Path, modules: Sequence[str]) -> Facts:
         python=".".join(map(str, sys.version_info[:3])),
         executable=sys.executable,
         executable_kind=mount_of(Path(sys.prefix))[0],
-        imports=tuple(_look(m) for m in (*LIGHT, *ENGINES) if m not in modules) + tuple(map(_import, modules)),
+        imports=tuple(_look(m) for m in (*LIGHT, *ENGINES) if m not in modules)
+        + tuple(map(_import, modules)),
         gpus=_gpus(),
         visible_gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
         scontrol=shutil.which("scontrol") is not None,
@@ -133,7 +134,10 @@ def publication_fault(folder: Path) -> str:
     try:
         write_atomic(folder / "renamed", b"old")
         write_atomic(folder / "renamed", b"new")
-        first, second = write_if_absent(folder / "linked", b"first"), write_if_absent(folder / "linked", b"second")
+        first, second = (
+            write_if_absent(folder / "linked", b"first"),
+            write_if_absent(folder / "linked", b"second"),
+        )
         (folder / "folder").mkdir()
         os.rename(folder / "folder", folder / "moved")
         fsync_dir(folder)
@@ -200,7 +204,9 @@ def _ask(command: list[str]) -> str | None:
 
 
 def _look(module: str) -> Import:
-    return Import(name=module, seconds=None, fault="" if importlib.util.find_spec(module) else "not installed")
+    return Import(
+        name=module, seconds=None, fault="" if importlib.util.find_spec(module) else "not installed"
+    )
 
 
 def _import(module: str) -> Import:
@@ -211,11 +217,15 @@ def _import(module: str) -> Import:
         code += ", 'torch sees no GPU: the driver is too old for CUDA ' + torch.version.cuda"
     start = time.perf_counter()
     try:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=IMPORT_LIMIT_S)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=IMPORT_LIMIT_S
+        )
     except subprocess.TimeoutExpired:
         return Import(name=module, seconds=IMPORT_LIMIT_S, fault=f"not imported within {IMPORT_LIMIT_S} s")
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-    return Import(name=module, seconds=time.perf_counter() - start, fault="" if done.returncode == 0 else last)
+    return Import(
+        name=module, seconds=time.perf_counter() - start, fault="" if done.returncode == 0 else last
+    )
 
 
 def _nearest(path: Path) -> Path:
@@ -226,12 +236,19 @@ def _nearest(path: Path) -> Path:
 def from_json(text: str) -> Facts:
     row = json.loads(text)
     return Facts(
-        **row | {"imports": tuple(Import(**i) for i in row["imports"]), "gpus": tuple(row["gpus"]), "files": Files(**row["files"])}
+        **row
+        | {
+            "imports": tuple(Import(**i) for i in row["imports"]),
+            "gpus": tuple(row["gpus"]),
+            "files": Files(**row["files"]),
+        }
     )
 
 
 def body(argv: Sequence[str]) -> int:
-    p = argparse.ArgumentParser(prog="python -m jobs.health.canary", description="Measure what this machine can do for a run.")
+    p = argparse.ArgumentParser(
+        prog="python -m jobs.health.canary", description="Measure what this machine can do for a run."
+    )
     p.add_argument("data", type=Path, help="the data root")
     p.add_argument("modules", nargs="*", help="packages to import, like torch vllm")
     p.add_argument("--into", type=Path, help="write there instead of printing")

@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from jobs.chain.queue import DEFAULT_MAX_ARRAY
 from jobs.health.site import Site, kind_of_preemption
-from jobs.queue import DEFAULT_MAX_ARRAY
 
 Level = Literal["ok", "warning", "problem"]
 
@@ -38,7 +38,15 @@ def problem(subject: str, found: str, remedy: str) -> Check:
 
 def check_site(site: Site) -> list[Check]:
     """What the whole site has in common; `stage_checks` looks at what each stage asks for."""
-    checks = (check_version, check_requeue, check_delay, check_signal, check_arrays, check_memory, check_accounting)
+    checks = (
+        check_version,
+        check_requeue,
+        check_delay,
+        check_signal,
+        check_arrays,
+        check_memory,
+        check_accounting,
+    )
     return [check(site) for check in checks]
 
 
@@ -46,7 +54,11 @@ def check_version(site: Site) -> Check:
     text = site.settings.get("SLURM_VERSION", "")
     found = re.match(r"(\d+)\.(\d+)", text)
     if not found:
-        return warning("Slurm version", f"unknown ({text or 'scontrol does not say'})", "go on, and tell what does not work")
+        return warning(
+            "Slurm version",
+            f"unknown ({text or 'scontrol does not say'})",
+            "go on, and tell what does not work",
+        )
     if (int(found[1]), int(found[2])) < OLDEST:
         return warning(
             "Slurm version",
@@ -69,13 +81,18 @@ def check_delay(site: Site) -> Check:
 
 
 def check_signal(site: Site) -> Check:
-    new, old = site.has("PreemptParameters", "send_user_signal"), site.has("SlurmctldParameters", "preempt_send_user_signal")
+    new, old = (
+        site.has("PreemptParameters", "send_user_signal"),
+        site.has("SlurmctldParameters", "preempt_send_user_signal"),
+    )
     if kind_of_preemption(site) == "none":
         return ok("signal on preemption", "none needed: nothing is preempted here")
     if new or old:
         key = "PreemptParameters=send_user_signal" if new else "SlurmctldParameters=preempt_send_user_signal"
         return ok("signal on preemption", f"USR2 ({key})")
-    return ok("signal on preemption", "TERM only (no send_user_signal), which our jobs hold and act on just as well")
+    return ok(
+        "signal on preemption", "TERM only (no send_user_signal), which our jobs hold and act on just as well"
+    )
 
 
 def check_arrays(site: Site) -> Check:
@@ -84,11 +101,15 @@ def check_arrays(site: Site) -> Check:
         return warning("MaxArraySize", "unknown", f"arrays are split at {DEFAULT_MAX_ARRAY} tasks")
     if size < 2:
         return problem(
-            "MaxArraySize", str(size), "this site has no job arrays: ask for MaxArraySize of at least 101, or use one shard per stage"
+            "MaxArraySize",
+            str(size),
+            "this site has no job arrays: ask for MaxArraySize of at least 101, or use one shard per stage",
         )
     if size < SMALL_ARRAY:
         return warning(
-            "MaxArraySize", str(size), f"stages of more than {size} shards become several arrays; fewer, longer shards are kinder"
+            "MaxArraySize",
+            str(size),
+            f"stages of more than {size} shards become several arrays; fewer, longer shards are kinder",
         )
     return ok("MaxArraySize", f"{size}: arrays of up to as many tasks")
 
@@ -107,7 +128,13 @@ def check_memory(site: Site) -> Check:
 def check_accounting(site: Site) -> Check:
     kind = site.settings.get("AccountingStorageType", "accounting_storage/none").rpartition("/")[2]
     if kind in ("none", "(null)", ""):
-        return warning("accounting", "none", "runs work; the GPU-hours that preemption and failures cost cannot be told")
+        return warning(
+            "accounting", "none", "runs work; the GPU-hours that preemption and failures cost cannot be told"
+        )
     if site.associations is None:
-        return warning("accounting", f"{kind}, but sacctmgr does not answer", "account and QOS are not checked; is slurmdbd up?")
+        return warning(
+            "accounting",
+            f"{kind}, but sacctmgr does not answer",
+            "account and QOS are not checked; is slurmdbd up?",
+        )
     return ok("accounting", kind)

@@ -4,13 +4,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from evaluation.benchmark import benchmark_names, load_benchmark
-from jobs.cluster import Resources
 from jobs.health.canary import ENGINES, Facts, Files
 from jobs.health.checks import Check, ok, problem, warning
-from serl.hf_folder import validate_model_folder
-from serl.problems import GENERATED_BENCHMARKS
+from jobs.plan.cluster import Resources
+from serl.engines.hf_folder import validate_model_folder
+from serl.text.problems import GENERATED_BENCHMARKS
 
-SHARED = ("lustre", "nfs", "nfs4", "gpfs", "beegfs", "ceph", "wekafs", "panfs", "glusterfs", "9p", "cifs", "virtiofs")
+SHARED = (
+    "lustre",
+    "nfs",
+    "nfs4",
+    "gpfs",
+    "beegfs",
+    "ceph",
+    "wekafs",
+    "panfs",
+    "glusterfs",
+    "9p",
+    "cifs",
+    "virtiofs",
+)
 MIN_FREE_BYTES = 50 * 10**9
 MIN_FREE_INODES = 100_000
 MIN_CACHE_BYTES = 5 * 10**9
@@ -29,7 +42,10 @@ def check_machine(facts: Facts, asked: Resources | None, *, node: bool, several:
     checks = [*_files(facts.files, several), *_python(facts, node=node, several=several)]
     if node:
         checks += [*_node(facts, in_job=asked is not None), _gpus(facts, asked)]
-    return [Check(level=c.level, subject=f"{facts.host}: {c.subject}", found=c.found, remedy=c.remedy) for c in checks]
+    return [
+        Check(level=c.level, subject=f"{facts.host}: {c.subject}", found=c.found, remedy=c.remedy)
+        for c in checks
+    ]
 
 
 def _files(files: Files, several: bool) -> Iterator[Check]:
@@ -49,7 +65,9 @@ def _files(files: Files, several: bool) -> Iterator[Check]:
         yield ok(f"publication in {files.path}", f"rename, link, fsync work, in {files.publish_ms:.0f} ms")
     if several and not is_shared(files.kind):
         yield warning(
-            "file system", f"{files.kind}, which is not known to be shared", "the data root must be the same on all nodes; --job proves it"
+            "file system",
+            f"{files.kind}, which is not known to be shared",
+            "the data root must be the same on all nodes; --job proves it",
         )
     else:
         yield ok("file system", f"{files.kind}; flock {_lock(files)}, which runs never use")
@@ -69,11 +87,19 @@ def is_shared(kind: str) -> bool:
 
 
 def _lock(files: Files) -> str:
-    return "refused" if files.lock == "refused" else "of one machine only" if "localflock" in files.options else "works"
+    return (
+        "refused"
+        if files.lock == "refused"
+        else "of one machine only"
+        if "localflock" in files.options
+        else "works"
+    )
 
 
 def _space(files: Files) -> Check:
-    found = f"{files.free_bytes / 1e9:,.0f} GB" + ("" if files.free_inodes is None else f", {files.free_inodes:,} inodes")
+    found = f"{files.free_bytes / 1e9:,.0f} GB" + (
+        "" if files.free_inodes is None else f", {files.free_inodes:,} inodes"
+    )
     if files.free_bytes < MIN_FREE_BYTES:
         return warning(
             "free space",
@@ -162,7 +188,10 @@ def _node(facts: Facts, *, in_job: bool) -> Iterator[Check]:
             "set SERL_LOCAL to a larger disk of the node",
         )
     else:
-        yield ok("caches of compiled kernels", f"{facts.caches} on {facts.caches_kind}, {facts.caches_free_bytes / 1e9:,.0f} GB free")
+        yield ok(
+            "caches of compiled kernels",
+            f"{facts.caches} on {facts.caches_kind}, {facts.caches_free_bytes / 1e9:,.0f} GB free",
+        )
 
 
 def _gpus(facts: Facts, asked: Resources | None) -> Check:
@@ -201,7 +230,11 @@ def check_data(data: Path) -> Iterator[Check]:
     if models:
         yield ok("models", ", ".join(p.name for p in models))
     else:
-        yield warning("models", f"none in {data / 'models'}", f"{stage}, unless runs make their own base (`base: {{kind: scratch}}`)")
+        yield warning(
+            "models",
+            f"none in {data / 'models'}",
+            f"{stage}, unless runs make their own base (`base: {{kind: scratch}}`)",
+        )
     seeds = _entries(data / "seeds")
     yield ok("seeds", ", ".join(p.name for p in seeds) or "none; needed where a run file names one")
     wanted = [b for b in map(load_benchmark, benchmark_names()) if b.file not in GENERATED_BENCHMARKS]

@@ -5,15 +5,29 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from jobs.queue import seconds
+from jobs.chain.queue import seconds
 
 NO_LIMIT = ("UNLIMITED", "INFINITE", "NONE", "(null)", "N/A", "")
 
 SHOW_CONFIG = ("scontrol", "show", "config")
 SHOW_PARTITIONS = ("scontrol", "--oneliner", "show", "partition")
 LIST_NODES = ("sinfo", "--noheader", "--exact", "--format=%R|%D|%c|%m|%G|%f")
-LIST_ASSOCIATIONS = ("sacctmgr", "--noheader", "--parsable2", "show", "association", "format=Account,Partition,QOS,MaxSubmit")
-LIST_QOS = ("sacctmgr", "--noheader", "--parsable2", "show", "qos", "format=Name,PreemptMode,GraceTime,MaxWall,MaxSubmitPU")
+LIST_ASSOCIATIONS = (
+    "sacctmgr",
+    "--noheader",
+    "--parsable2",
+    "show",
+    "association",
+    "format=Account,Partition,QOS,MaxSubmit",
+)
+LIST_QOS = (
+    "sacctmgr",
+    "--noheader",
+    "--parsable2",
+    "show",
+    "qos",
+    "format=Name,PreemptMode,GraceTime,MaxWall,MaxSubmitPU",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +145,9 @@ def _nodes(text: str) -> Iterator[Nodes]:
         if len(fields) != 6:
             continue
         partition, count, cpus, memory, gres, features = fields
-        gpus = [g.split("(")[0].split(":") for g in gres.split(",") if g.startswith("gpu:")]  # gpu:4, gpu:h100:4(S:0-1)
+        gpus = [
+            g.split("(")[0].split(":") for g in gres.split(",") if g.startswith("gpu:")
+        ]  # gpu:4, gpu:h100:4(S:0-1)
         yield Nodes(
             partition=partition,
             count=int(count),
@@ -145,13 +161,22 @@ def _nodes(text: str) -> Iterator[Nodes]:
 
 def parse_associations(text: str) -> tuple[Association, ...]:
     rows = [line.split("|") for line in text.splitlines() if line.count("|") == 3]
-    return tuple(Association(account=a, partition=p, qos=tuple(filter(None, q.split(","))), max_submit=_limit(n)) for a, p, q, n in rows)
+    return tuple(
+        Association(account=a, partition=p, qos=tuple(filter(None, q.split(","))), max_submit=_limit(n))
+        for a, p, q, n in rows
+    )
 
 
 def parse_qos(text: str) -> dict[str, Qos]:
     rows = [line.split("|") for line in text.splitlines() if line.count("|") == 4]
     return {
-        name: Qos(name=name, preempt_mode=mode, grace_s=seconds(grace), max_minutes=minutes(wall), max_submit=_limit(submit))
+        name: Qos(
+            name=name,
+            preempt_mode=mode,
+            grace_s=seconds(grace),
+            max_minutes=minutes(wall),
+            max_submit=_limit(submit),
+        )
         for name, mode, grace, wall, submit in rows
     }
 

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import get_args
 
-from jobs.cluster import Resources, Slurm
 from jobs.health.checks import Check, ok, problem, warning
 from jobs.health.site import Nodes, Partition, Site, kind_of_preemption
-from serl.config import StageName
+from jobs.plan.cluster import Resources, Slurm
+from serl.config.run import StageName
 
 SHORT_GRACE_S = 30
 SHORT_SIGNAL_S = 60  # Slurm looks at time limits twice a minute
@@ -25,7 +25,9 @@ def check_lead_time(cluster: Slurm) -> Check:
         )
     if cluster.signal_s < SHORT_SIGNAL_S:
         return warning(
-            subject, f"{cluster.signal_s} s", f"Slurm acts on limits every 30 s, and a step and a save must fit: {SHORT_SIGNAL_S} or more"
+            subject,
+            f"{cluster.signal_s} s",
+            f"Slurm acts on limits every 30 s, and a step and a save must fit: {SHORT_SIGNAL_S} or more",
         )
     return ok(subject, f"{cluster.signal_s} s before the time limit")
 
@@ -42,7 +44,11 @@ def check_stages(site: Site, cluster: Slurm) -> Iterator[Check]:
 def check_resources(site: Site, asked: Resources, stages: str) -> Iterator[Check]:
     name = asked.partition or site.default_partition
     if name is None:
-        yield problem(f"partition ({stages})", "none given, and the site has no default", f"partition: one of {', '.join(site.partitions)}")
+        yield problem(
+            f"partition ({stages})",
+            "none given, and the site has no default",
+            f"partition: one of {', '.join(site.partitions)}",
+        )
         return
     for part in name.split(","):
         partition = site.partitions.get(part)
@@ -53,7 +59,11 @@ def check_resources(site: Site, asked: Resources, stages: str) -> Iterator[Check
                 f"partition: one of {', '.join(site.partitions) or '(none seen)'}",
             )
             continue
-        faults = [*_access(partition, asked), *_limits(partition, asked), *_sizes([n for n in site.nodes if n.partition == part], asked)]
+        faults = [
+            *_access(partition, asked),
+            *_limits(partition, asked),
+            *_sizes([n for n in site.nodes if n.partition == part], asked),
+        ]
         yield from (problem(f"partition {part} ({stages})", found, remedy) for found, remedy in faults)
         if not faults:
             yield ok(f"partition {part} ({stages})", _summary(site, part, asked))
@@ -71,7 +81,11 @@ def _summary(site: Site, partition: str, asked: Resources) -> str:
 def _access(partition: Partition, asked: Resources) -> Iterator[tuple[str, str]]:
     if not partition.up:
         yield "it is not up", "choose another, or wait for the site"
-    if partition.accounts is not None and asked.account is not None and asked.account not in partition.accounts:
+    if (
+        partition.accounts is not None
+        and asked.account is not None
+        and asked.account not in partition.accounts
+    ):
         yield f"account {asked.account} may not use it", f"account: one of {', '.join(partition.accounts)}"
     if partition.qos is not None and asked.qos is not None and asked.qos not in partition.qos:
         yield f"QOS {asked.qos} may not use it", f"qos: one of {', '.join(partition.qos)}"
@@ -97,28 +111,44 @@ def _sizes(nodes: Sequence[Nodes], asked: Resources) -> Iterator[tuple[str, str]
         features = sorted(set().union(*(n.features for n in nodes)))
         yield (
             f"no node has {asked.constraint}",
-            f"constraint: of {', '.join(features)}" if features else "leave constraint out: nodes here have none",
+            f"constraint: of {', '.join(features)}"
+            if features
+            else "leave constraint out: nodes here have none",
         )
         return
     cpus, memory_mb = asked.cpus_per_task * asked.tasks_per_node, asked.mem_gb * 1024
-    most = {"cpus": max(n.cpus for n in matching), "memory": max(n.memory_mb for n in matching), "gpus": max(n.gpus for n in matching)}
+    most = {
+        "cpus": max(n.cpus for n in matching),
+        "memory": max(n.memory_mb for n in matching),
+        "gpus": max(n.gpus for n in matching),
+    }
     if cpus > most["cpus"]:
         yield (
             f"{asked.tasks_per_node} tasks x {asked.cpus_per_task} CPUs on a node of {most['cpus']}",
             "lower cpus_per_task or tasks_per_node",
         )
     if memory_mb > most["memory"]:
-        yield f"mem_gb {asked.mem_gb} on a node of {most['memory'] // 1024}", f"mem_gb: {most['memory'] // 1024} or less"
+        yield (
+            f"mem_gb {asked.mem_gb} on a node of {most['memory'] // 1024}",
+            f"mem_gb: {most['memory'] // 1024} or less",
+        )
     if asked.gpus_per_node > most["gpus"]:
         yield (
             f"{asked.gpus_per_node} GPUs on a node of {most['gpus']}",
             f"gpus_per_node: {most['gpus']} or less, or a partition with larger nodes",
         )
-    enough = sum(n.count for n in matching if n.cpus >= cpus and n.memory_mb >= memory_mb and n.gpus >= asked.gpus_per_node)
+    enough = sum(
+        n.count
+        for n in matching
+        if n.cpus >= cpus and n.memory_mb >= memory_mb and n.gpus >= asked.gpus_per_node
+    )
     if 0 < enough < asked.nodes:
         yield f"{asked.nodes} nodes asked of {enough} that fit", f"nodes: {enough} or less"
     if asked.gpus_per_node and asked.tasks_per_node > 1 and asked.tasks_per_node != asked.gpus_per_node:
-        yield f"{asked.tasks_per_node} tasks share {asked.gpus_per_node} GPUs of a node", "tasks_per_node: one for each GPU"
+        yield (
+            f"{asked.tasks_per_node} tasks share {asked.gpus_per_node} GPUs of a node",
+            "tasks_per_node: one for each GPU",
+        )
 
 
 def _matches(constraint: str | None, features: frozenset[str]) -> bool:
@@ -135,7 +165,11 @@ def check_preemption(site: Site, partition: Partition, asked: Resources, stages:
     mode, grace = partition.preempt_mode, partition.grace_s
     if kind == "qos":
         own = (site.qos or {}).get(asked.qos or "normal")
-        mode = own.preempt_mode if own and own.preempt_mode not in ("cluster", "") else site.settings.get("PreemptMode", "OFF")
+        mode = (
+            own.preempt_mode
+            if own and own.preempt_mode not in ("cluster", "")
+            else site.settings.get("PreemptMode", "OFF")
+        )
         grace = own.grace_s if own else 0
     mode = mode.upper()
     if kind == "none" or mode == "OFF":
@@ -160,7 +194,9 @@ def check_preemption(site: Site, partition: Partition, asked: Resources, stages:
         )
     if grace < SHORT_GRACE_S:
         return warning(
-            subject, f"requeued after {grace} s of grace", "a training save may take longer (status shows it); ask the site for more"
+            subject,
+            f"requeued after {grace} s of grace",
+            "a training save may take longer (status shows it); ask the site for more",
         )
     return ok(subject, f"requeued after {grace} s of grace")
 
@@ -171,21 +207,31 @@ def check_charge(site: Site, asked: Resources, stages: str) -> Iterator[Check]:
         return
     accounts = sorted({a.account for a in site.associations})
     if asked.account is not None and asked.account not in accounts:
-        yield problem(f"account ({stages})", f"{asked.account} is not among yours", f"account: one of {', '.join(accounts)}")
+        yield problem(
+            f"account ({stages})",
+            f"{asked.account} is not among yours",
+            f"account: one of {', '.join(accounts)}",
+        )
         return
     usable = [
         a
         for a in site.associations
-        if asked.account in (None, a.account) and a.partition in ("", *(asked.partition or site.default_partition or "").split(","))
+        if asked.account in (None, a.account)
+        and a.partition in ("", *(asked.partition or site.default_partition or "").split(","))
     ]
     allowed = sorted({q for a in usable for q in a.qos})
     if asked.qos is not None and asked.qos not in allowed:
         yield problem(
-            f"QOS ({stages})", f"{asked.qos} is not among yours", f"qos: one of {', '.join(allowed) or '(none)'}, or leave it out"
+            f"QOS ({stages})",
+            f"{asked.qos} is not among yours",
+            f"qos: one of {', '.join(allowed) or '(none)'}, or leave it out",
         )
     limits = [
         n
-        for n in [*(a.max_submit for a in usable), *(q.max_submit for n, q in (site.qos or {}).items() if n == asked.qos)]
+        for n in [
+            *(a.max_submit for a in usable),
+            *(q.max_submit for n, q in (site.qos or {}).items() if n == asked.qos),
+        ]
         if n is not None
     ]
     if limits and min(limits) < FEW_JOBS:

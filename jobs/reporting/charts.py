@@ -46,7 +46,9 @@ def drawn(kinds: Sequence[tuple[str, str, str, Callable[[], "Figure | None"]]]) 
 
     with matplotlib.rc_context(STYLE):
         return [
-            Picture(name=name, title=title, caption=caption, svg=to_svg(figure)) for name, title, caption, how in kinds if (figure := how())
+            Picture(name=name, title=title, caption=caption, svg=to_svg(figure))
+            for name, title, caption, how in kinds
+            if (figure := how())
         ]
 
 
@@ -56,14 +58,30 @@ def intervals(panels: Mapping[str, Sequence[Bar]], xlabel: str, *, zero: bool = 
         return None
     tallest = max(map(len, panels.values()))
     figure, axes = grid(len(panels), columns=2, height=0.9 + 0.28 * tallest)
-    common = (min(bar.low for bars in panels.values() for bar in bars), max(bar.high for bars in panels.values() for bar in bars))
+    common = (
+        min(bar.low for bars in panels.values() for bar in bars),
+        max(bar.high for bars in panels.values() for bar in bars),
+    )
     labelled = [bar.label for bar in next(iter(panels.values()))]
     for i, (ax, (title, bars)) in enumerate(zip(axes, panels.items())):
         for y, bar in enumerate(bars):
             colour = MIDDLE if bar.bold else INK
             if math.isfinite(bar.low):
-                ax.plot([bar.low, bar.high], [y, y], color=colour, linewidth=1.4, linestyle=":" if bar.dotted else "-")
-            ax.plot([bar.value], [y], color=colour, marker="o" if not bar.bold else "D", markersize=5, linestyle="")
+                ax.plot(
+                    [bar.low, bar.high],
+                    [y, y],
+                    color=colour,
+                    linewidth=1.4,
+                    linestyle=":" if bar.dotted else "-",
+                )
+            ax.plot(
+                [bar.value],
+                [y],
+                color=colour,
+                marker="o" if not bar.bold else "D",
+                markersize=5,
+                linestyle="",
+            )
         if zero:
             ax.axvline(0.0, color="#888888", linestyle=":", linewidth=1.0)
             ax.set_xlim(min(0.0, common[0]) - 0.02, max(0.0, common[1]) + 0.02)
@@ -85,7 +103,9 @@ def curves(panels: Mapping[str, Sequence[Line]], ylabel: str) -> "Figure | None"
         for i, line in enumerate(lines):
             colour = COLOURS[i % len(COLOURS)]
             for course in line.each if len(line.each) > 1 else ():
-                ax.plot([x for x, _ in course], [y for _, y in course], color=colour, linewidth=0.6, alpha=0.45)
+                ax.plot(
+                    [x for x, _ in course], [y for _, y in course], color=colour, linewidth=0.6, alpha=0.45
+                )
             ax.plot(
                 [x for x, _ in line.mean], [y for _, y in line.mean], color=colour, marker=MARKERS[i % len(MARKERS)], markersize=5, linewidth=1.6,
                 linestyle=STROKES[i // len(COLOURS) % len(STROKES)], label=short(line.label),
@@ -116,7 +136,12 @@ def points(groups: Mapping[str, Sequence[tuple[float, float]]], xlabel: str, yla
     return figure
 
 
-def heat(rows: tuple[str, Sequence[str]], columns: tuple[str, Sequence[str]], values: Sequence[Sequence[float]], title: str) -> "Figure":
+def heat(
+    rows: tuple[str, Sequence[str]],
+    columns: tuple[str, Sequence[str]],
+    values: Sequence[Sequence[float]],
+    title: str,
+) -> "Figure":
     """Two axes as a table of shades with the figures written in them; an empty cell is a setting without a score."""
     import numpy as np
 
@@ -156,13 +181,22 @@ def parallel(axes: Mapping[str, Sequence[float | str]], scores: Sequence[float],
     for i in sorted(range(len(scores)), key=lambda i: scores[i]):
         colour = MIDDLE if i == best else colormaps["Blues"](0.25 + 0.7 * shades[i])
         ax.plot(
-            range(len(heights)), [h[i] for h in heights], color=colour, linewidth=2.4 if i == best else 1.0, alpha=1.0 if i == best else 0.8
+            range(len(heights)),
+            [h[i] for h in heights],
+            color=colour,
+            linewidth=2.4 if i == best else 1.0,
+            alpha=1.0 if i == best else 0.8,
         )
     for x, (_, marks) in enumerate(columns.values()):
         ax.axvline(x, color="#888888", linewidth=0.8)
         for height, text in marks:
             ax.text(
-                x + 0.02, height, text, fontsize=7, va="center", bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8}
+                x + 0.02,
+                height,
+                text,
+                fontsize=7,
+                va="center",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
             )
     ax.set_xticks(range(len(columns)), [short(key, 24) for key in columns])
     ax.set(ylim=(-0.06, 1.06), xlim=(-0.2, len(columns) - 0.6))
@@ -181,11 +215,17 @@ def _placed(values: Sequence[float | str]) -> tuple[list[float], list[tuple[floa
         low, span = min(scaled), (max(scaled) - min(scaled)) or 1.0
         heights = [(v - low) / span for v in scaled]
         distinct = sorted(set(zip(heights, numbers, strict=True)))
-        shown = distinct if len(distinct) <= 6 else [distinct[round(i * (len(distinct) - 1) / 4)] for i in range(5)]
+        shown = (
+            distinct
+            if len(distinct) <= 6
+            else [distinct[round(i * (len(distinct) - 1) / 4)] for i in range(5)]
+        )
         return heights, [(height, f"{value:.4g}") for height, value in shown]
     order = list(dict.fromkeys(str(v) for v in values))
     step = 1 / max(1, len(order) - 1)
-    return [order.index(str(v)) * step for v in values], [(i * step, short(text, 24)) for i, text in enumerate(order)]
+    return [order.index(str(v)) * step for v in values], [
+        (i * step, short(text, 24)) for i, text in enumerate(order)
+    ]
 
 
 def short(text: str, limit: int = MAX_LABEL) -> str:

@@ -49,10 +49,25 @@ def draw(findings: Findings) -> list[Picture]:
     import matplotlib
 
     kinds: tuple[tuple[str, str, str, Callable[[Findings], Figure | None]], ...] = (
-        ("score", "Score per round", "Bars are 95 % intervals over problems; round 0 is the base model.", scores),
-        ("validation", "Validation score per round", "Problems to choose a round by; bars are 95 % intervals over problems.", validation),
+        (
+            "score",
+            "Score per round",
+            "Bars are 95 % intervals over problems; round 0 is the base model.",
+            scores,
+        ),
+        (
+            "validation",
+            "Validation score per round",
+            "Problems to choose a round by; bars are 95 % intervals over problems.",
+            validation,
+        ),
         ("agreement", "Agreement of the answers", _agreement_caption(findings), agreement),
-        ("funnel", "From proposed questions to trained ones", "Below each bar: why questions did not reach it.", funnels),
+        (
+            "funnel",
+            "From proposed questions to trained ones",
+            "Below each bar: why questions did not reach it.",
+            funnels,
+        ),
         (
             "accuracy",
             "How right the vote is",
@@ -65,8 +80,18 @@ def draw(findings: Findings) -> list[Picture]:
             "By optimizer step over all rounds; dotted lines separate rounds. Squares are means of a round.",
             training,
         ),
-        ("base", "Making the base model", "Next-token loss on the generated corpus, by optimizer step.", base),
-        ("time", "Time", "The slowest shard of each stage: their sum is a round's duration if shards run side by side.", times),
+        (
+            "base",
+            "Making the base model",
+            "Next-token loss on the generated corpus, by optimizer step.",
+            base,
+        ),
+        (
+            "time",
+            "Time",
+            "The slowest shard of each stage: their sum is a round's duration if shards run side by side.",
+            times,
+        ),
     )
     with matplotlib.rc_context(STYLE):
         return [
@@ -126,7 +151,17 @@ def agreement(findings: Findings) -> "Figure | None":
         clear = [sum(r.votes.first[k : k + width]) - t for k, t in zip(starts, ties)]
         centres = [(k + (min(width, n + 1 - k) - 1) / 2) / n for k in starts]
         ax.bar(centres, clear, 0.85 * width / n, color=INK, label="majority (at 0: no votes)")
-        ax.bar(centres, ties, 0.85 * width / n, bottom=clear, facecolor="white", edgecolor=INK, hatch="////", linewidth=0.5, label="tie")
+        ax.bar(
+            centres,
+            ties,
+            0.85 * width / n,
+            bottom=clear,
+            facecolor="white",
+            edgecolor=INK,
+            hatch="////",
+            linewidth=0.5,
+            label="tie",
+        )
         if config.train and config.respond.reward.kind == "majority":
             ax.axvspan(*config.train.agreement, color="#f0e3c8", zorder=0, label="band that is trained on")
         ax.set(
@@ -152,12 +187,30 @@ def funnels(findings: Findings) -> "Figure | None":
     figure, panels = grid(len(shown), columns=2, height=0.6 + 0.5 * tallest)
     for ax, r in zip(panels, shown):
         for i, passage in enumerate(r.funnel):
-            ax.barh(i, passage.count, 0.5, color=INK if passage.name == "trainable" else PALE, edgecolor=INK, linewidth=0.5)
+            ax.barh(
+                i,
+                passage.count,
+                0.5,
+                color=INK if passage.name == "trainable" else PALE,
+                edgecolor=INK,
+                linewidth=0.5,
+            )
             ax.text(passage.count + 0.01 * most, i, f"{passage.count:,}", va="center")
             lost = sorted(((n, reason) for reason, n in passage.lost.items() if n), reverse=True)
-            words = ", ".join(f"{reason.replace('_', ' ')} {n:,}" for n, reason in lost[:4]) + (", ..." if len(lost) > 4 else "")
-            ax.text(0.01 * most, i + 0.37, f"lost: {words}" if words else "", va="center", fontsize=7, color="#444444")
-        ax.set(title=f"round {r.round}", xlim=(0, 1.15 * most), ylim=(tallest - 0.3, -0.5), xlabel="questions")
+            words = ", ".join(f"{reason.replace('_', ' ')} {n:,}" for n, reason in lost[:4]) + (
+                ", ..." if len(lost) > 4 else ""
+            )
+            ax.text(
+                0.01 * most,
+                i + 0.37,
+                f"lost: {words}" if words else "",
+                va="center",
+                fontsize=7,
+                color="#444444",
+            )
+        ax.set(
+            title=f"round {r.round}", xlim=(0, 1.15 * most), ylim=(tallest - 0.3, -0.5), xlabel="questions"
+        )
         ax.set_yticks(range(len(r.funnel)), [p.name for p in r.funnel])
         ax.grid(visible=False, axis="y")
     return figure
@@ -171,10 +224,19 @@ def accuracy(findings: Findings) -> "Figure | None":
         return None
     figure, (ax,) = grid(1, columns=1)
     for i, kind in enumerate(kinds):
-        points = [(r.round + 0.08 * i, r.votes.right[kind]) for r in found if r.votes and kind in r.votes.right]
+        points = [
+            (r.round + 0.08 * i, r.votes.right[kind]) for r in found if r.votes and kind in r.votes.right
+        ]
         _intervals(ax, points, f"majority right: {kind}", i)
     agreement = [r.votes.agreement.value for r in found if r.votes]
-    ax.plot([r.round for r in found], agreement, color="#777777", marker="x", linestyle="-.", label="mean agreement (own questions)")
+    ax.plot(
+        [r.round for r in found],
+        agreement,
+        color="#777777",
+        marker="x",
+        linestyle="-.",
+        label="mean agreement (own questions)",
+    )
     ax.set(ylim=(0, 1.02), xlabel="round", ylabel="share of questions")
     _rounds_axis(ax, findings)
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -187,7 +249,9 @@ def training(findings: Findings) -> "Figure | None":
     if not taught:
         return None
     curves = [(key, title) for key, title in CURVES if any(key in s.numbers for r in taught for s in r.steps)]
-    means = [(title, [(r, value) for r in taught if (value := read(r)) is not None]) for title, read in ROUND_MEANS]
+    means = [
+        (title, [(r, value) for r in taught if (value := read(r)) is not None]) for title, read in ROUND_MEANS
+    ]
     means = [(title, points) for title, points in means if points]
     figure, panels = grid(len(curves) + len(means), columns=3, height=2.1)
     first: dict[int, int] = {}
@@ -196,7 +260,14 @@ def training(findings: Findings) -> "Figure | None":
         first[r.round] = total
         total += r.steps[-1].step
     for ax, (key, title) in zip(panels, curves):
-        _curve(ax, [[(first[r.round] + s.step, s.numbers[key]) for s in r.steps if key in s.numbers] for r in taught], title)
+        _curve(
+            ax,
+            [
+                [(first[r.round] + s.step, s.numbers[key]) for s in r.steps if key in s.numbers]
+                for r in taught
+            ],
+            title,
+        )
     for ax, (title, points) in zip(panels[len(curves) :], means):
         ax.plot(
             [first[r.round] + r.steps[-1].step / 2 for r, _ in points],
@@ -236,7 +307,17 @@ def times(findings: Findings) -> "Figure | None":
     for stage, (colour, hatch) in FILLS.items():
         seconds = [sum(s.longest_s for s in r.stages if s.stage == stage) for r in shown]
         if any(seconds):
-            ax.barh(range(len(shown)), seconds, 0.65, left=left, color=colour, hatch=hatch, edgecolor=INK, linewidth=0.5, label=stage)
+            ax.barh(
+                range(len(shown)),
+                seconds,
+                0.65,
+                left=left,
+                color=colour,
+                hatch=hatch,
+                edgecolor=INK,
+                linewidth=0.5,
+                label=stage,
+            )
             left = [a + b for a, b in zip(left, seconds)]
     ax.set_yticks(range(len(shown)), [f"round {r.round}" for r in shown])
     ax.invert_yaxis()
@@ -252,7 +333,10 @@ def _mean_tokens(r: RoundFindings) -> float | None:
 
 
 ROUND_MEANS: tuple[tuple[str, Callable[[RoundFindings], float | None]], ...] = (
-    ("mean reward of trained groups", lambda r: r.votes.kept_reward.value if r.votes and r.votes.kept_reward.n else None),
+    (
+        "mean reward of trained groups",
+        lambda r: r.votes.kept_reward.value if r.votes and r.votes.kept_reward.n else None,
+    ),
     ("mismatch KL, trainer to sampler", lambda r: r.counts("train").get("mismatch_kl")),
     ("tokens per response", _mean_tokens),
 )
@@ -260,9 +344,7 @@ ROUND_MEANS: tuple[tuple[str, Callable[[RoundFindings], float | None]], ...] = (
 
 def _agreement_caption(findings: Findings) -> str:
     n = findings.run.config.respond.samples if findings.run.config.respond else 0
-    return (
-        f"Questions by how many of their {n} answers the largest class holds; a tie has no winner and is never trained on by majority vote."
-    )
+    return f"Questions by how many of their {n} answers the largest class holds; a tie has no winner and is never trained on by majority vote."
 
 
 def _spread(rounds: Sequence[RoundFindings]) -> list[RoundFindings]:
@@ -308,7 +390,13 @@ def _curve(ax: "Axes", stretches: Sequence[Sequence[tuple[int, float]]], title: 
     ax.set(title=title, xlabel="step")
     finite = [[(x, y) for x, y in points if math.isfinite(y)] for points in stretches]
     for points in finite:
-        ax.plot([x for x, _ in points], [y for _, y in points], color=INK, linewidth=1.1, marker="." if len(points) <= 60 else "")
+        ax.plot(
+            [x for x, _ in points],
+            [y for _, y in points],
+            color=INK,
+            linewidth=1.1,
+            marker="." if len(points) <= 60 else "",
+        )
     values = [y for points in finite for _, y in points]
     if values and min(values) >= 0:
         ax.set_ylim(0, 1.08 * max(values) or 1.0)

@@ -13,17 +13,17 @@ from evaluation.compare import ByProblem, by_problem, common
 from evaluation.scores import Score, mcnemar
 from evaluation.stored import Grade
 from evaluation.summary import summarise
-from jobs.plan import steps
+from jobs.plan.chain import steps
 from jobs.reporting import harvest, hygiene
 from jobs.reporting.harvest import Passage, Votes
 from jobs.reporting.hygiene import Hygiene
-from serl.config import StageName
-from serl.events import read_events
-from serl.rundir import Manifest, Run, RunError
+from serl.config.run import StageName
+from serl.run.events import read_events
+from serl.run.rundir import Manifest, Run, RunError
 from serl.stages import corpus_dir
-from serl.stages.curate import instructions
-from serl.stages.respond import round_groups
-from serl.stages.score import round_grades
+from serl.stages.curate.run import instructions
+from serl.stages.respond.run import round_groups
+from serl.stages.score.run import round_grades
 
 T = TypeVar("T")
 
@@ -178,13 +178,19 @@ def gather(run: Run) -> Findings:
                 votes=votes,
                 scores={name: found for name, found in scores.items() if name not in to_choose_by},
                 validation={name: found for name, found in scores.items() if name in to_choose_by},
-                comparisons=tuple(c for c in _compare(base, greedy) if c.benchmark not in to_choose_by) if round else (),
-                steps=tuple(Step(step=n, numbers=numbers) for n, numbers in sorted(taught.get(round, {}).items())),
+                comparisons=tuple(c for c in _compare(base, greedy) if c.benchmark not in to_choose_by)
+                if round
+                else (),
+                steps=tuple(
+                    Step(step=n, numbers=numbers) for n, numbers in sorted(taught.get(round, {}).items())
+                ),
                 phases=phases.get(round, {}),
             )
         )
     overlap = _overlap(read, [r.round for r in rounds if r.counts("curate")])
-    return Findings(run=run, rounds=tuple(rounds), missing=tuple(_missing(rounds) + read.troubles), overlap=overlap)
+    return Findings(
+        run=run, rounds=tuple(rounds), missing=tuple(_missing(rounds) + read.troubles), overlap=overlap
+    )
 
 
 def _overlap(read: _Reader, curated: Sequence[int]) -> Hygiene:
@@ -192,7 +198,9 @@ def _overlap(read: _Reader, curated: Sequence[int]) -> Hygiene:
     run, config = read.run, read.run.config
     asked = [p.question for round in curated for p in read([], instructions, run, round)]
     labelled = config.respond.problems.source if config.respond and config.respond.problems else None
-    sources = {name: source for name, source in (("seeds", config.seeds), ("labelled problems", labelled)) if source}
+    sources = {
+        name: source for name, source in (("seeds", config.seeds), ("labelled problems", labelled)) if source
+    }
     return hygiene.measure(run, corpus_dir(run), sources, {"instructions": asked} if asked else {})
 
 
@@ -224,7 +232,9 @@ def _funnel(run: Run, stages: Sequence[StageFindings], votes: Votes | None) -> l
         passages += harvest.curated(counts["curate"])
     if votes:
         labelled = run.config.respond.problems if run.config.respond else None
-        num_asked = labelled.per_round if labelled else int(counts.get("curate", {}).get("kept", votes.num_groups))
+        num_asked = (
+            labelled.per_round if labelled else int(counts.get("curate", {}).get("kept", votes.num_groups))
+        )
         if labelled:
             passages.append(Passage(name="asked", count=num_asked, lost={}))
         passages += harvest.answered(num_asked, votes)
@@ -241,7 +251,9 @@ def _training(run: Run) -> tuple[dict[int, dict[int, dict[str, float]]], dict[in
             phases.setdefault(event["round"], {})[event["name"]] = event["seconds"]
         if event["kind"] == "step" and event["time"] >= latest.get((event["round"], event["step"]), 0.0):
             latest[event["round"], event["step"]] = event["time"]
-            taught.setdefault(event["round"], {})[event["step"]] = {k: v for k, v in event.items() if k not in EVENT_KEYS}
+            taught.setdefault(event["round"], {})[event["step"]] = {
+                k: v for k, v in event.items() if k not in EVENT_KEYS
+            }
     return taught, phases
 
 
@@ -250,7 +262,9 @@ def _scores(grades: Sequence[Grade]) -> dict[str, Benchmark]:
     for name, summary in summarise(grades).items():
         greedy = summary.counts["greedy"]
         num_greedy = sum(greedy.values())
-        found[name] = Benchmark(metrics=summary.metrics, silent=greedy["unparsed"] / num_greedy if num_greedy else None)
+        found[name] = Benchmark(
+            metrics=summary.metrics, silent=greedy["unparsed"] / num_greedy if num_greedy else None
+        )
     return found
 
 
@@ -273,7 +287,9 @@ def _missing(rounds: Sequence[RoundFindings]) -> list[str]:
     sentences = []
     for r in rounds:
         open_stages = [
-            f"{s.stage} ({s.num_done} of {s.num_shards} shards)" if s.num_shards > 1 else s.stage for s in r.stages if not s.done
+            f"{s.stage} ({s.num_done} of {s.num_shards} shards)" if s.num_shards > 1 else s.stage
+            for s in r.stages
+            if not s.done
         ]
         if r.started and open_stages:
             sentences.append(f"round {r.round}: not done yet: {', '.join(open_stages)}")

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from evaluation.scores import Score, score
-from serl.config import RunConfig
+from serl.config.run import RunConfig
 from serl.records import Group
-from serl.vote import Fate, fate
+from serl.rewards.vote import Fate, fate
 
 PROPOSE_NOTES = {"items", "accepted", "dropped_shots", "prompts_too_long"}
 EXAMPLE_FATES: tuple[Fate, ...] = ("kept", "kept", "too_easy", "too_hard", "tie", "no_votes")
@@ -134,7 +134,9 @@ def _spectrum(groups: Sequence[Group], num_samples: int) -> tuple[int, ...]:
     return tuple(sizes[k] for k in range(num_samples + 1))
 
 
-def _examples(own: Sequence[tuple[Group, Fate]], anchors: Sequence[tuple[Group, Fate]]) -> tuple[Example, ...]:
+def _examples(
+    own: Sequence[tuple[Group, Fate]], anchors: Sequence[tuple[Group, Fate]]
+) -> tuple[Example, ...]:
     """A few groups, the first of each fate in the round's order, and the first anchor whose majority is wrong: chosen by rule, not by taste."""
     chosen = []
     for wanted in dict.fromkeys(EXAMPLE_FATES):
@@ -147,7 +149,11 @@ def _example(group: Group, verdict: Fate) -> Example:
     sizes = Counter(group.labels)
     texts: dict[int | None, str] = {}
     for answer, label in zip(group.answers, group.labels):
-        if answer is not None and label is not None and (label not in texts or (len(answer), answer) < (len(texts[label]), texts[label])):
+        if (
+            answer is not None
+            and label is not None
+            and (label not in texts or (len(answer), answer) < (len(texts[label]), texts[label]))
+        ):
             texts[label] = answer
     ranked = sorted(sizes.items(), key=lambda item: (item[0] is None, -item[1], item[0] or 0))
     return Example(

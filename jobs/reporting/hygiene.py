@@ -12,10 +12,10 @@ from pathlib import Path
 
 from evaluation.benchmark import load_benchmark, load_problems
 from evaluation.overlap import Shared, overlaps
-from serl import problems
-from serl.config import GeneratedProblems, HubProblems, JsonlProblems
-from serl.files import sha256, write_atomic
-from serl.rundir import Run
+from serl.config.run import GeneratedProblems, HubProblems, JsonlProblems
+from serl.run.files import sha256, write_atomic
+from serl.run.rundir import Run
+from serl.text import problems
 
 CACHE = "overlap.json"
 NUM_EXAMPLES = 3
@@ -41,13 +41,18 @@ class Hygiene:
 
 
 def measure(
-    run: Run, corpus: Path, sources: Mapping[str, JsonlProblems | HubProblems | GeneratedProblems], sets: Mapping[str, Sequence[str]]
+    run: Run,
+    corpus: Path,
+    sources: Mapping[str, JsonlProblems | HubProblems | GeneratedProblems],
+    sets: Mapping[str, Sequence[str]],
 ) -> Hygiene:
     """Compare the problems of `sources` and the questions of `sets` with each benchmark that the run asks."""
     benchmarks = run.config.score.asked if run.config.score else ()
     unread: list[str] = []
     ours = {
-        name: read for name, source in sources.items() if benchmarks and (read := _questions(run, corpus, name, source, unread))
+        name: read
+        for name, source in sources.items()
+        if benchmarks and (read := _questions(run, corpus, name, source, unread))
     } | dict(sets)
     digests = {name: _digest(questions) for name, questions in ours.items()}
     known = _cached(run.root / CACHE)
@@ -66,10 +71,18 @@ def measure(
         found += [_overlap(name, benchmark, known[key]) for name, key in keys.items()]
     if kept.keys() != _cached(run.root / CACHE).keys():
         write_atomic(run.root / CACHE, json.dumps(kept, indent=1).encode())
-    return Hygiene(overlaps=tuple(sorted(found, key=lambda o: list(ours).index(o.name))), unread=tuple(unread))
+    return Hygiene(
+        overlaps=tuple(sorted(found, key=lambda o: list(ours).index(o.name))), unread=tuple(unread)
+    )
 
 
-def _questions(run: Run, corpus: Path, name: str, source: JsonlProblems | HubProblems | GeneratedProblems, unread: list[str]) -> list[str]:
+def _questions(
+    run: Run,
+    corpus: Path,
+    name: str,
+    source: JsonlProblems | HubProblems | GeneratedProblems,
+    unread: list[str],
+) -> list[str]:
     """A report asks no hub: data that may have to be downloaded is compared by `evaluation.overlap`."""
     if isinstance(source, HubProblems):
         unread.append(
@@ -104,7 +117,12 @@ def _compare(benchmark: str, path: Path, ours: Mapping[str, Sequence[str]]) -> d
 
 def _overlap(name: str, benchmark: str, row: dict) -> Overlap:
     shared = Shared(**row["shared"] | {"examples": tuple((i, j) for i, j in row["shared"]["examples"])})
-    return Overlap(name=name, benchmark=benchmark, shared=shared, examples=tuple((ours, theirs) for ours, theirs in row["examples"]))
+    return Overlap(
+        name=name,
+        benchmark=benchmark,
+        shared=shared,
+        examples=tuple((ours, theirs) for ours, theirs in row["examples"]),
+    )
 
 
 def _cached(path: Path) -> dict[str, dict]:

@@ -51,12 +51,16 @@ def headline(findings: Findings) -> str:
     last = findings.scored[-1]
     if last.comparisons:
         told = "; ".join(_told(c) for c in last.comparisons)
-        return (
-            f"After round {last.round} of {findings.run.config.rounds}, greedily and against the base model on the same problems: {told}."
-        )
-    told = "; ".join(f"{name} {interval(metric)}" for name, metric in ((n, _main_score(last, n)) for n in last.scores) if metric)
+        return f"After round {last.round} of {findings.run.config.rounds}, greedily and against the base model on the same problems: {told}."
+    told = "; ".join(
+        f"{name} {interval(metric)}"
+        for name, metric in ((n, _main_score(last, n)) for n in last.scores)
+        if metric
+    )
     if last.round:
-        return f"The policy of round {last.round} solves {told}; the base model has no score to compare it with."
+        return (
+            f"The policy of round {last.round} solves {told}; the base model has no score to compare it with."
+        )
     return f"The base model solves {told}; no later policy has been scored."
 
 
@@ -74,7 +78,10 @@ def warnings(findings: Findings) -> list[str]:
     if len(found) < 2:
         return []
     first, last = found[0], found[-1]
-    if last.anchor_agreement.value > first.anchor_agreement.value and last.right["anchors"].high < first.right["anchors"].low:
+    if (
+        last.anchor_agreement.value > first.anchor_agreement.value
+        and last.right["anchors"].high < first.right["anchors"].low
+    ):
         before, after = first.right["anchors"].value, last.right["anchors"].value
         return [
             f"Warning: the answers agree more than at first, but the majority is right less often ({before:.2f} to {after:.2f} on anchors): collapse."
@@ -111,7 +118,11 @@ def summary_table(findings: Findings) -> tuple[list[str], list[list[str]]]:
         kl = r.steps[-1].numbers.get("approx_kl") if r.steps else None
         cells = [str(r.round)] + [give_or_take(s) if s else "" for s in scores]
         cells += [_mean(r.votes.agreement) if r.votes else "", _mean(r.votes.kept_share) if r.votes else ""]
-        cells += [give_or_take(accuracy) if accuracy else "", f"{kl:.2g}" if kl is not None else "", f"{r.seconds:.0f}"]
+        cells += [
+            give_or_take(accuracy) if accuracy else "",
+            f"{kl:.2g}" if kl is not None else "",
+            f"{r.seconds:.0f}",
+        ]
         lines.append(cells)
     return header, lines
 
@@ -129,7 +140,16 @@ def _score_tables(findings: Findings) -> Iterator[Block]:
         verdicts = {(c.benchmark, "pass_at_1"): [c.word, p_value(c.p)] for c in r.comparisons}
         rows += [cells + verdicts.get((cells[1], cells[2]), ["", ""]) for cells in _score_rows(r, r.scores)]
     if rows:
-        header = ["round", "benchmark", "metric", "value [95 % interval]", "problems", "no answer", "against the base", "exact paired test"]
+        header = [
+            "round",
+            "benchmark",
+            "metric",
+            "value [95 % interval]",
+            "problems",
+            "no answer",
+            "against the base",
+            "exact paired test",
+        ]
         yield Table(header=header, rows=rows, numeric=frozenset({0, 3, 4, 5, 7}))
         yield Paragraph(
             f"pass_at_1 is greedy; avg, pass and maj at k are of k samples. The test is McNemar's, two-sided, on the same problems; "
@@ -162,7 +182,16 @@ def _overlap_tables(findings: Findings) -> Iterator[Block]:
         rows.append([o.name, o.benchmark, *(str(n) for n in counts)])
         examples += [[o.name, o.benchmark, visible(ours), visible(theirs)] for ours, theirs in o.examples]
     if rows:
-        header = ["questions", "benchmark", "of ours", "the same", "13 words", "of theirs", "the same", "13 words"]
+        header = [
+            "questions",
+            "benchmark",
+            "of ours",
+            "the same",
+            "13 words",
+            "of theirs",
+            "the same",
+            "13 words",
+        ]
         yield Table(header=header, rows=rows, numeric=frozenset(range(2, 8)))
         yield Paragraph(
             "Questions that also stand in a benchmark: the same words, numbers and operators throughout, or thirteen of them in a row (the same ones count "
@@ -184,14 +213,43 @@ def _vote_tables(findings: Findings) -> Iterator[Block]:
                 f"{counts.get(k, 0) / counts['completions']:.3f}" if counts.get("completions") else ""
                 for k in ("unparsed", "truncated", "undecided")
             ]
-            rows.append([str(r.round), str(v.num_groups), *(_mean(s) for s in (v.agreement, v.margin, v.reward, v.kept_share)), *shares])
-            right.append([str(r.round), *(f"{interval(v.right[k])} of {v.right[k].n}" if k in v.right else "" for k in kinds)])
+            rows.append(
+                [
+                    str(r.round),
+                    str(v.num_groups),
+                    *(_mean(s) for s in (v.agreement, v.margin, v.reward, v.kept_share)),
+                    *shares,
+                ]
+            )
+            right.append(
+                [
+                    str(r.round),
+                    *(f"{interval(v.right[k])} of {v.right[k].n}" if k in v.right else "" for k in kinds),
+                ]
+            )
     if rows:
-        header = ["round", "questions", "agreement", "margin", "mean reward", "kept share", "unparsed", "truncated", "undecided"]
+        header = [
+            "round",
+            "questions",
+            "agreement",
+            "margin",
+            "mean reward",
+            "kept share",
+            "unparsed",
+            "truncated",
+            "undecided",
+        ]
         yield Table(header=header, rows=rows, numeric=frozenset(range(9)))
-        yield Paragraph("Unparsed, truncated, undecided: shares of all answers, which cast no vote for that reason.", "note")
+        yield Paragraph(
+            "Unparsed, truncated, undecided: shares of all answers, which cast no vote for that reason.",
+            "note",
+        )
     if kinds:
-        yield Table(header=["round", *(f"majority right: {k}" for k in kinds)], rows=right, numeric=frozenset(range(1 + len(kinds))))
+        yield Table(
+            header=["round", *(f"majority right: {k}" for k in kinds)],
+            rows=right,
+            numeric=frozenset(range(1 + len(kinds))),
+        )
         yield Paragraph(
             "How often a majority that exists equals the gold answer. Anchors are seed problems with gold answers, never trained on; in the band: those that the "
             "difficulty filter would keep; trained: the round's own questions that it kept, where they have gold answers.", "note"
@@ -204,10 +262,17 @@ def _funnel_tables(findings: Findings) -> Iterator[Block]:
         for passage in r.funnel:
             lost = sorted(passage.lost.items(), key=lambda item: (-item[1], item[0]))
             rows.append(
-                [str(r.round), passage.name, str(passage.count), ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in lost if n)]
+                [
+                    str(r.round),
+                    passage.name,
+                    str(passage.count),
+                    ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in lost if n),
+                ]
             )
     if rows:
-        yield Table(header=["round", "passage", "questions", "lost before it"], rows=rows, numeric=frozenset({0, 2}))
+        yield Table(
+            header=["round", "passage", "questions", "lost before it"], rows=rows, numeric=frozenset({0, 2})
+        )
 
 
 def _training_tables(findings: Findings) -> Iterator[Block]:
@@ -217,11 +282,21 @@ def _training_tables(findings: Findings) -> Iterator[Block]:
         counts = r.counts("train")
         if counts or r.steps:
             numbers = [
-                f"{r.steps[-1].numbers[k]:{',.0f' if k == 'tokens_per_s' else '.3g'}}" if r.steps and k in r.steps[-1].numbers else ""
+                f"{r.steps[-1].numbers[k]:{',.0f' if k == 'tokens_per_s' else '.3g'}}"
+                if r.steps and k in r.steps[-1].numbers
+                else ""
                 for k in names
             ]
             mismatch = f"{counts['mismatch_kl']:.2g}" if "mismatch_kl" in counts else ""
-            rows.append([str(r.round), str(len(r.steps)), f"{counts['samples']:.0f}" if "samples" in counts else "", *numbers, mismatch])
+            rows.append(
+                [
+                    str(r.round),
+                    str(len(r.steps)),
+                    f"{counts['samples']:.0f}" if "samples" in counts else "",
+                    *numbers,
+                    mismatch,
+                ]
+            )
     if rows:
         header = ["round", "steps", "samples", *(n.replace("_", " ") for n in names), "mismatch kl"]
         yield Table(header=header, rows=rows, numeric=frozenset(range(len(header))))
@@ -233,7 +308,14 @@ def _training_tables(findings: Findings) -> Iterator[Block]:
 
 def _time_tables(findings: Findings) -> Iterator[Block]:
     rows = [
-        [str(s.round), s.stage, f"{s.num_done}/{s.num_shards}", f"{s.longest_s:.1f}", f"{s.total_s:.1f}", _date(s.ended)]
+        [
+            str(s.round),
+            s.stage,
+            f"{s.num_done}/{s.num_shards}",
+            f"{s.longest_s:.1f}",
+            f"{s.total_s:.1f}",
+            _date(s.ended),
+        ]
         for r in findings.rounds
         for s in r.stages
         if s.num_done
@@ -253,7 +335,14 @@ def _examples(findings: Findings) -> Iterator[Block]:
         yield Table(
             header=[f"round {r.round}: question", "majority", "agreement", "fate", "answers"],
             rows=[
-                [visible(e.question), _majority(e), f"{e.agreement:.2f}", e.fate.replace("_", " "), _answers(e)] for e in r.votes.examples
+                [
+                    visible(e.question),
+                    _majority(e),
+                    f"{e.agreement:.2f}",
+                    e.fate.replace("_", " "),
+                    _answers(e),
+                ]
+                for e in r.votes.examples
             ],
             numeric=frozenset({2}),
         )
@@ -272,7 +361,10 @@ def _majority(e: Example) -> str:
 
 
 def _answers(e: Example) -> str:
-    told = [f"{'no vote' if answer is None else visible(answer, 60)} ({n})" for answer, n in e.answers[:MAX_CLASSES]]
+    told = [
+        f"{'no vote' if answer is None else visible(answer, 60)} ({n})"
+        for answer, n in e.answers[:MAX_CLASSES]
+    ]
     more = len(e.answers) - MAX_CLASSES
     return ", ".join(told) + (f", and {more} more" if more > 0 else "")
 
@@ -288,7 +380,9 @@ def _origin(findings: Findings) -> Iterator[Block]:
         ["shard time", f"{sum(s.total_s for r in findings.rounds for s in r.stages):.0f} s"],
     ]  # fmt: skip
     yield Table(header=["what", "value"], rows=rows)
-    yield Paragraph("To finish a run that stopped, to grade its stored answers again, to write this report again, to see its curves:")
+    yield Paragraph(
+        "To finish a run that stopped, to grade its stored answers again, to write this report again, to see its curves:"
+    )
     yield Code(
         f"python -m jobs.resume {folder}\npython -m evaluation.grade {folder}\npython -m jobs.report {folder}\ntensorboard --logdir {folder}/tensorboard"
     )

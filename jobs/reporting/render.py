@@ -92,14 +92,25 @@ def _html(block: Block) -> str:
 def _html_table(table: Table) -> str:
     def row(cells: Sequence[str], tag: str) -> str:
         marked = (f'<{tag} class="number"' if i in table.numeric else f"<{tag}" for i in range(len(cells)))
-        return "<tr>" + "".join(f"{start}><bdi>{_h(cell)}</bdi></{tag}>" for start, cell in zip(marked, cells)) + "</tr>"
+        return (
+            "<tr>"
+            + "".join(f"{start}><bdi>{_h(cell)}</bdi></{tag}>" for start, cell in zip(marked, cells))
+            + "</tr>"
+        )
 
-    return '<div class="scroll"><table>' + row(table.header, "th") + "\n".join(row(r, "td") for r in table.rows) + "</table></div>"
+    return (
+        '<div class="scroll"><table>'
+        + row(table.header, "th")
+        + "\n".join(row(r, "td") for r in table.rows)
+        + "</table></div>"
+    )
 
 
 def to_terminal(table: Table, caption: str) -> RichTable:
     """A table for a terminal. Text objects throughout: nothing in a name or a figure is taken for markup."""
-    shown = RichTable(box=None, pad_edge=False, caption=Text(visible(caption, MAX_LONG)), caption_justify="left")
+    shown = RichTable(
+        box=None, pad_edge=False, caption=Text(visible(caption, MAX_LONG)), caption_justify="left"
+    )
     for i, name in enumerate(table.header):
         shown.add_column(Text(visible(name)), justify="right" if i in table.numeric else "left")
     for cells in table.rows:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from evaluation.scores import Score
 from jobs.reporting.findings import Findings, RoundFindings
 from jobs.reporting.vitals import vital_facts
-from serl.files import write_atomic
-from serl.rundir import Run
+from serl.run.files import write_atomic
+from serl.run.rundir import Run
 
 BEST = "best_on_validation"
 
@@ -65,7 +65,9 @@ def write_tensorboard(run: Run, findings: Findings, found: Sequence[Row]) -> Non
     sink = io.BytesIO()
     writer = RecordWriter(sink)
     writer.write(Event(wall_time=started, file_version="brain.Event:2").SerializeToString())
-    writer.write(Event(wall_time=started, step=0, session_log=SessionLog(status=SessionLog.START)).SerializeToString())
+    writer.write(
+        Event(wall_time=started, step=0, session_log=SessionLog(status=SessionLog.START)).SerializeToString()
+    )
     for row in found:
         summary = Summary(value=[Summary.Value(tag=row.tag, simple_value=row.value)])
         writer.write(Event(wall_time=ended[row.round], step=row.round, summary=summary).SerializeToString())
@@ -80,7 +82,16 @@ def write_tensorboard(run: Run, findings: Findings, found: Sequence[Row]) -> Non
 
 def _score(r: RoundFindings, metric: str, score: Score, benchmark: str = "") -> Row:
     s = score
-    return Row(round=r.round, benchmark=benchmark, metric=metric, value=s.value, stderr=s.stderr, low=s.low, high=s.high, n=s.n)
+    return Row(
+        round=r.round,
+        benchmark=benchmark,
+        metric=metric,
+        value=s.value,
+        stderr=s.stderr,
+        low=s.low,
+        high=s.high,
+        n=s.n,
+    )
 
 
 def _scores(r: RoundFindings) -> Iterator[Row]:
@@ -90,7 +101,9 @@ def _scores(r: RoundFindings) -> Iterator[Row]:
         if found.silent is not None:
             yield Row(round=r.round, benchmark=name, metric="unparsed_share", value=found.silent)
     for c in r.comparisons:
-        yield Row(round=r.round, benchmark=c.benchmark, metric="gain_over_base", value=c.value - c.base, n=c.n)
+        yield Row(
+            round=r.round, benchmark=c.benchmark, metric="gain_over_base", value=c.value - c.base, n=c.n
+        )
         yield Row(round=r.round, benchmark=c.benchmark, metric="p_value_against_base", value=c.p, n=c.n)
 
 

@@ -14,14 +14,23 @@ from evaluation.compare import ByProblem, by_problem, common
 from evaluation.scores import Paired, Score, paired
 from evaluation.seeds import holm, verdict
 from evaluation.summary import Summary, summarise
-from jobs.runs import find_run
-from serl.config import Score as ScoreSection
-from serl.rundir import Run, RunError
-from serl.stages.score import round_grades
+from jobs.runs.find import find_run
+from serl.config.run import Score as ScoreSection
+from serl.run.rundir import Run, RunError
+from serl.stages.score.run import round_grades
 
 MAX_ALL_PAIRS = 6  # with more models, each is compared with the first alone
 MAX_NAME = 80
-ASKING = ("protocol", "max_tokens", "max_problems", "choice_shots", "choice_format", "samples", "temperature", "top_p")
+ASKING = (
+    "protocol",
+    "max_tokens",
+    "max_problems",
+    "choice_shots",
+    "choice_format",
+    "samples",
+    "temperature",
+    "top_p",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +81,11 @@ class SideBySide:
     def name(self) -> str:
         """What its folder is called: the same models in the same order have the same one."""
         whole = "+".join(f"{m.run.root.name}-{m.round}" for m in self.models)
-        return whole if len(whole) <= MAX_NAME else f"{whole[: MAX_NAME - 9]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+        return (
+            whole
+            if len(whole) <= MAX_NAME
+            else f"{whole[: MAX_NAME - 9]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+        )
 
 
 def side_by_side(names: Sequence[str], data: Path) -> SideBySide:
@@ -104,7 +117,9 @@ def _model(name: str, data: Path) -> Model:
     rounds = scored_rounds(run)
     section = run.config.score
     if not rounds or section is None:
-        raise RunError(f"{run.root}: no round of this run is scored yet; `python -m jobs.status {run.root.name}` says how far it is")
+        raise RunError(
+            f"{run.root}: no round of this run is scored yet; `python -m jobs.status {run.root.name}` says how far it is"
+        )
     if not colon:
         round = rounds[-1]
     elif wanted == "best":
@@ -136,11 +151,19 @@ def _best(run: Run, rounds: Sequence[int], section: ScoreSection) -> int:
 
 def _pairs(models: Sequence[Model], benchmarks: Sequence[str]) -> tuple[list[Pair], list[str]]:
     """Every pair on every benchmark that is reported, Holm's adjustment over all of them; and why a pair could not be made."""
-    chosen = list(combinations(models, 2)) if len(models) <= MAX_ALL_PAIRS else [(models[0], m) for m in models[1:]]
+    chosen = (
+        list(combinations(models, 2))
+        if len(models) <= MAX_ALL_PAIRS
+        else [(models[0], m) for m in models[1:]]
+    )
     tested, unpaired = [], []
     for first, second in chosen:
         for name, (ours, theirs) in common(first.solved, second.solved).items():
-            others = sum(first.golds[key] != second.golds[key] for key in first.golds.keys() & second.golds.keys() if key[0] == name)
+            others = sum(
+                first.golds[key] != second.golds[key]
+                for key in first.golds.keys() & second.golds.keys()
+                if key[0] == name
+            )
             if others:
                 unpaired.append(
                     f"{first.name} and {second.name} on {name}: {others} of {len(ours)} problems have another gold answer, so the sets differ"

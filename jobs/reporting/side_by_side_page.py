@@ -30,7 +30,12 @@ def page(found: SideBySide) -> list[Block]:
         )
     )
     blocks += [Heading("Scores"), *pictures[:1], summary_table(found)]
-    blocks.append(Paragraph("Greedy pass@1 where it was measured, with 95 % intervals over problems; a dash: not asked.", "note"))
+    blocks.append(
+        Paragraph(
+            "Greedy pass@1 where it was measured, with 95 % intervals over problems; a dash: not asked.",
+            "note",
+        )
+    )
     if found.pairs:
         blocks += [Heading("Differences"), *pictures[1:], *_pair_tables(found)]
     blocks += [Paragraph(f"Not compared: {sentence}.", "note") for sentence in found.unpaired]
@@ -62,7 +67,9 @@ def summary_table(found: SideBySide) -> Table:
         scores = [m.main(name) for m in found.models]
         rows.append([name, str(max(s.n for s in scores if s)), *(interval(s) if s else "-" for s in scores)])
     return Table(
-        header=["benchmark", "problems", *(m.name for m in found.models)], rows=rows, numeric=frozenset(range(1, 2 + len(found.models)))
+        header=["benchmark", "problems", *(m.name for m in found.models)],
+        rows=rows,
+        numeric=frozenset(range(1, 2 + len(found.models))),
     )
 
 
@@ -70,7 +77,10 @@ def _scores(found: SideBySide) -> "charts.Figure | None":
     panels = {}
     for name in found.benchmarks:
         scored = [(m.name, s) for m in found.models if (s := m.main(name))]
-        panels[name] = [charts.Bar(label=n, value=s.value, low=s.low, high=s.high, bold=n == found.models[0].name) for n, s in scored]
+        panels[name] = [
+            charts.Bar(label=n, value=s.value, low=s.low, high=s.high, bold=n == found.models[0].name)
+            for n, s in scored
+        ]
     return charts.intervals(panels, "share of problems solved")
 
 
@@ -81,7 +91,13 @@ def _gains(found: SideBySide) -> "charts.Figure | None":
         pairs = [p for p in found.pairs if (p.first, p.second) == (first, model.name)]
         if pairs:
             panels[model.name] = [
-                charts.Bar(label=p.benchmark, value=p.paired.difference, low=p.paired.low, high=p.paired.high, bold=p.word != "not shown")
+                charts.Bar(
+                    label=p.benchmark,
+                    value=p.paired.difference,
+                    low=p.paired.low,
+                    high=p.paired.high,
+                    bold=p.word != "not shown",
+                )
                 for p in pairs
             ]
     return charts.intervals(panels, "difference (orange: shown)", zero=True)
@@ -116,33 +132,53 @@ def _apart(found: SideBySide) -> Iterator[Block]:
     """What is not the headline: other metrics, validation sets, and differences in the asking."""
     rows = []
     for name in found.benchmarks:
-        metrics = list(dict.fromkeys(metric for m in found.models if name in m.scores for metric in m.scores[name].metrics))
+        metrics = list(
+            dict.fromkeys(
+                metric for m in found.models if name in m.scores for metric in m.scores[name].metrics
+            )
+        )
         for metric in metrics:
             cells = [m.scores[name].metrics.get(metric) if name in m.scores else None for m in found.models]
             rows.append([name, metric, *(interval(s) if s else "-" for s in cells)])
     names = [m.name for m in found.models]
     yield Heading("Every metric")
-    yield Table(header=["benchmark", "metric", *names], rows=rows, numeric=frozenset(range(2, 2 + len(names))))
+    yield Table(
+        header=["benchmark", "metric", *names], rows=rows, numeric=frozenset(range(2, 2 + len(names)))
+    )
     if found.validation:
-        validation = [[name, *(interval(s) if (s := m.main(name)) else "-" for m in found.models)] for name in found.validation]
+        validation = [
+            [name, *(interval(s) if (s := m.main(name)) else "-" for m in found.models)]
+            for name in found.validation
+        ]
         yield Heading("Validation")
-        yield Table(header=["benchmark", *names], rows=validation, numeric=frozenset(range(1, 1 + len(names))))
+        yield Table(
+            header=["benchmark", *names], rows=validation, numeric=frozenset(range(1, 1 + len(names)))
+        )
         yield Paragraph("Problems to choose by, in at least one of the runs: no result.", "note")
     if found.asked_differently:
         yield Heading("Asked differently")
-        yield Table(header=["setting", *names], rows=[[key, *values] for key, values in found.asked_differently.items()])
-        yield Paragraph("These scores differ by more than their models: the settings above are not the same.", "note")
+        yield Table(
+            header=["setting", *names],
+            rows=[[key, *values] for key, values in found.asked_differently.items()],
+        )
+        yield Paragraph(
+            "These scores differ by more than their models: the settings above are not the same.", "note"
+        )
 
 
 def _origin(found: SideBySide) -> Iterator[Block]:
     yield Heading("Where this comes from")
     rows = [[m.name, m.run.root.name, str(m.round), m.run.digest, m.run.code] for m in found.models]
-    yield Table(header=["model", "run", "round", "configuration digest", "code"], rows=rows, numeric=frozenset({2}))
+    yield Table(
+        header=["model", "run", "round", "configuration digest", "code"], rows=rows, numeric=frozenset({2})
+    )
 
 
 def scores_csv(found: SideBySide) -> bytes:
     """Every score of every model, tidy."""
-    rows: list[Sequence[object]] = [("run", "round", "benchmark", "role", "metric", "value", "stderr", "low", "high", "n")]
+    rows: list[Sequence[object]] = [
+        ("run", "round", "benchmark", "role", "metric", "value", "stderr", "low", "high", "n")
+    ]
     for m in found.models:
         for name, summary in m.scores.items():
             role = "validation" if name in found.validation else "headline"
@@ -152,7 +188,9 @@ def scores_csv(found: SideBySide) -> bytes:
 
 
 def pairs_csv(found: SideBySide) -> bytes:
-    rows: list[Sequence[object]] = [("benchmark", "first", "second", "difference", "low", "high", "n", "p", "p_holm", "verdict")]
+    rows: list[Sequence[object]] = [
+        ("benchmark", "first", "second", "difference", "low", "high", "n", "p", "p_holm", "verdict")
+    ]
     rows += [
         (p.benchmark, p.first, p.second, p.paired.difference, p.paired.low, p.paired.high, p.paired.n, p.p, p.p_holm, p.word) for p in found.pairs
     ]  # fmt: skip

@@ -21,11 +21,11 @@ from evaluation.scores import Score, score
 from evaluation.seeds import Difference, crossed, holm, over_seeds, verdict
 from jobs.costs.accounting import Cost, account
 from jobs.reporting.side_by_side import scored_rounds
-from jobs.state import Looks
+from jobs.runs.state import Looks
 from jobs.sweeps.trials import Sweep, Trial, sweep_dir
-from serl.files import write_atomic
-from serl.rundir import Run, RunError, ending
-from serl.stages.score import round_grades
+from serl.run.files import write_atomic
+from serl.run.rundir import Run, RunError, ending
+from serl.stages.score.run import round_grades
 
 MAX_ALL_PAIRS = 8  # with more settings, each is compared with the best alone
 CACHE = "solved.json"
@@ -119,7 +119,11 @@ class SweepFindings:
         """The keys that settings differ in, with each setting's value in the settings' order; None where a trial leaves the base's."""
         keys = dict.fromkeys(key for s in self.settings for key in s.overrides)
         columns = {key: [s.overrides.get(key) for s in self.settings] for key in keys}
-        return {key: values for key, values in columns.items() if len({json.dumps(v, sort_keys=True) for v in values}) > 1}
+        return {
+            key: values
+            for key, values in columns.items()
+            if len({json.dumps(v, sort_keys=True) for v in values}) > 1
+        }
 
 
 def gather_sweep(sweep: Sweep, data: Path) -> SweepFindings:
@@ -137,14 +141,26 @@ def gather_sweep(sweep: Sweep, data: Path) -> SweepFindings:
             trials.append(_trial(t, run, word, reason, solved))
         else:
             word = "damaged" if run else "not begun"
-            trials.append(TrialFindings(trial=t, run=None, word=word, reason=run, means={}, chosen=None, solved={}, cost=Cost()))
+            trials.append(
+                TrialFindings(
+                    trial=t, run=None, word=word, reason=run, means={}, chosen=None, solved={}, cost=Cost()
+                )
+            )
     solved.keep()
     sections = [t.run.config.score for t in trials if t.run and t.run.config.score]
     validation = tuple(dict.fromkeys(name for s in sections for name in s.validation))
-    benchmarks = tuple(dict.fromkeys(name for s in sections for name in s.benchmarks if name not in validation))
-    settings = sorted(_settings(sweep, trials), key=lambda s: (-len(s.over), -s.rank(validation or benchmarks), s.label))
+    benchmarks = tuple(
+        dict.fromkeys(name for s in sections for name in s.benchmarks if name not in validation)
+    )
+    settings = sorted(
+        _settings(sweep, trials), key=lambda s: (-len(s.over), -s.rank(validation or benchmarks), s.label)
+    )
     return SweepFindings(
-        sweep=sweep, settings=tuple(settings), benchmarks=benchmarks, validation=validation, pairs=tuple(_pairs(settings, benchmarks))
+        sweep=sweep,
+        settings=tuple(settings),
+        benchmarks=benchmarks,
+        validation=validation,
+        pairs=tuple(_pairs(settings, benchmarks)),
     )
 
 
@@ -166,7 +182,10 @@ def _trial(trial: Trial, run: Run, word: str, reason: str, solved: "_Solved") ->
         by_round = {round: solved(run, round) for round in scored_rounds(run)}
     except RunError as e:
         word, reason = "damaged", str(e)
-    means = {round: {name: fmean(shares.values()) for name, shares in found.items()} for round, found in by_round.items()}
+    means = {
+        round: {name: fmean(shares.values()) for name, shares in found.items()}
+        for round, found in by_round.items()
+    }
     if (ended := ending(run.root)) and word == "done":
         word, reason = "ended early", f"after round {ended['round']}: {ended['reason']}"
     chosen = _chosen(means, run.config.score.validation if run.config.score else ())
@@ -179,9 +198,15 @@ def _trial(trial: Trial, run: Run, word: str, reason: str, solved: "_Solved") ->
 def _chosen(means: Mapping[int, Mapping[str, float]], validation: Sequence[str]) -> int | None:
     """The best round on validation, the earliest of equals; without validation the last."""
     validated = {
-        round: fmean(found[name] for name in validation if name in found) for round, found in means.items() if set(validation) & set(found)
+        round: fmean(found[name] for name in validation if name in found)
+        for round, found in means.items()
+        if set(validation) & set(found)
     }
-    return max(validated, key=lambda round: (validated[round], -round)) if validated else max(means, default=None)
+    return (
+        max(validated, key=lambda round: (validated[round], -round))
+        if validated
+        else max(means, default=None)
+    )
 
 
 def _settings(sweep: Sweep, trials: Sequence[TrialFindings]) -> list[Setting]:
@@ -193,7 +218,11 @@ def _settings(sweep: Sweep, trials: Sequence[TrialFindings]) -> list[Setting]:
     settings = []
     for members in groups.values():
         overrides = {name: value for name, value in members[0].trial.overrides.items() if name != key}
-        label = str(dataclasses.replace(members[0].trial, overrides={short[name]: value for name, value in overrides.items()}))
+        label = str(
+            dataclasses.replace(
+                members[0].trial, overrides={short[name]: value for name, value in overrides.items()}
+            )
+        )
         over = {replicate_of(t.trial, key): t for t in members if t.over}
         settings.append(Setting(label=label, overrides=overrides, trials=tuple(members), over=over))
     return settings
@@ -205,7 +234,14 @@ def short_keys(keys: Sequence[str]) -> dict[str, str]:
     for key in dict.fromkeys(keys):
         words = key.split(".")
         ends = (".".join(words[-n:]) for n in range(1, len(words) + 1))
-        names[key] = next((end for end in ends if not any(f".{other}".endswith(f".{end}") for other in keys if other != key)), key)
+        names[key] = next(
+            (
+                end
+                for end in ends
+                if not any(f".{other}".endswith(f".{end}") for other in keys if other != key)
+            ),
+            key,
+        )
     return names
 
 
@@ -216,14 +252,21 @@ def replicate_of(trial: Trial, key: str) -> str:
 
 def value_text(key: str, value: JsonValue) -> str:
     """A value as the sweep's own table shows it."""
-    return "base" if value is None else str(Trial(id="", overrides={key: value}, run="")).removeprefix(f"{key}=")
+    return (
+        "base" if value is None else str(Trial(id="", overrides={key: value}, run="")).removeprefix(f"{key}=")
+    )
 
 
 def _pairs(settings: Sequence[Setting], benchmarks: Sequence[str]) -> list[SettingPair]:
     """Paired over the seeds and problems that both have, on every headline benchmark; Holm's adjustment over all of them."""
     able = [s for s in settings if s.over]
     chosen = list(combinations(able, 2)) if len(able) <= MAX_ALL_PAIRS else [(able[0], s) for s in able[1:]]
-    tested = [(name, a.label, b.label, found) for name in benchmarks for a, b in chosen if (found := _compare(a, b, name)) is not None]
+    tested = [
+        (name, a.label, b.label, found)
+        for name in benchmarks
+        for a, b in chosen
+        if (found := _compare(a, b, name)) is not None
+    ]
     adjusted = holm([found.p for *_, found in tested])
     return [
         SettingPair(benchmark=name, first=first, second=second, found=found, p_holm=p)

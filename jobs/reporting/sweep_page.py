@@ -41,7 +41,9 @@ def headline(found: SweepFindings) -> list[str]:
     """The best setting, and against how many others that is shown."""
     num = len(found.trials)
     words = {word: n for word in WORDS if (n := sum(t.word == word for t in found.trials))}
-    sentences = [f"{num} trial{'s' * (num != 1)} of {len(found.settings)} setting{'s' * (len(found.settings) != 1)}: {_counted(words)}."]
+    sentences = [
+        f"{num} trial{'s' * (num != 1)} of {len(found.settings)} setting{'s' * (len(found.settings) != 1)}: {_counted(words)}."
+    ]
     best = next((s for s in found.settings if s.over), None)
     if best is None or not found.ranked_by:
         return sentences + ["No setting has a score yet."]
@@ -50,17 +52,23 @@ def headline(found: SweepFindings) -> list[str]:
     tied = [
         s
         for s in found.settings
-        if s is not best and len(s.over) == len(best.over) and s.rank(found.ranked_by) == best.rank(found.ranked_by)
+        if s is not best
+        and len(s.over) == len(best.over)
+        and s.rank(found.ranked_by) == best.rank(found.ranked_by)
     ]
     equal = f" (no better there than {len(tied)} other{'s' * (len(tied) != 1)})" if tied else ""
-    sentences.append(f"Best by {by}{equal}: {best.label}, {len(best.over)} seed{'s' * (len(best.over) != 1)}: {told}.")
+    sentences.append(
+        f"Best by {by}{equal}: {best.label}, {len(best.over)} seed{'s' * (len(best.over) != 1)}: {told}."
+    )
     for name in found.benchmarks:
         mine = [p for p in found.pairs if p.benchmark == name and best.label in (p.first, p.second)]
         shown = [p for p in mine if p.word == ("worse" if p.first == best.label else "better")]
         beaten = [p for p in mine if p.word == ("better" if p.first == best.label else "worse")]
         if mine:
             unlike = f", and worse than {len(beaten)}" if beaten else ""
-            sentences.append(f"On {name} it is shown better than {len(shown)} of {len(mine)} other settings{unlike}.")
+            sentences.append(
+                f"On {name} it is shown better than {len(shown)} of {len(mine)} other settings{unlike}."
+            )
     return sentences
 
 
@@ -88,7 +96,11 @@ def _settings(found: SweepFindings) -> Iterator[Block]:
     """A table for each benchmark, to be read downwards."""
     any_rows = False
     for name in (*found.validation, *found.benchmarks):
-        rows = [_setting_row(number, s, name) for number, s in enumerate(found.settings[:MAX_ROWS], 1) if s.seeds(name).n]
+        rows = [
+            _setting_row(number, s, name)
+            for number, s in enumerate(found.settings[:MAX_ROWS], 1)
+            if s.seeds(name).n
+        ]
         if rows:
             any_rows = True
             header = [
@@ -119,7 +131,15 @@ def _setting_row(number: int, s: Setting, benchmark: str) -> list[str]:
     rounds = sorted({t.chosen for t in s.over.values() if t.chosen is not None})
     seeds = s.seeds(benchmark)
     told = f"[{within.low:.3f}, {within.high:.3f}]"
-    return [str(number), s.label, str(seeds.n), over(seeds), told, f"{base.value:.3f}" if base.n else "-", ", ".join(map(str, rounds))]
+    return [
+        str(number),
+        s.label,
+        str(seeds.n),
+        over(seeds),
+        told,
+        f"{base.value:.3f}" if base.n else "-",
+        ", ".join(map(str, rounds)),
+    ]
 
 
 def _pairs(found: SweepFindings) -> Iterator[Block]:
@@ -128,7 +148,16 @@ def _pairs(found: SweepFindings) -> Iterator[Block]:
     pairs = sorted(found.pairs, key=lambda p: (found.benchmarks.index(p.benchmark), p.p_holm, p.found.p))
     first = {p.first for p in pairs}
     all_pairs = len(first) > 1
-    header = ["benchmark", "setting", *(["against"] if all_pairs else []), "verdict", "difference", "seeds, problems", "p", "p (Holm)"]
+    header = [
+        "benchmark",
+        "setting",
+        *(["against"] if all_pairs else []),
+        "verdict",
+        "difference",
+        "seeds, problems",
+        "p",
+        "p (Holm)",
+    ]
     rows = [
         [p.benchmark, p.second, *([p.first] if all_pairs else []), p.word, _difference(p), f"{p.found.num_seeds}, {p.found.num_problems}",
          bare_p(p.found.p), bare_p(p.p_holm)]
@@ -157,7 +186,9 @@ def _costs(found: SweepFindings) -> Iterator[Block]:
     if not any(c.attempts for _, c in costs):
         return
     total = sum((c for _, c in costs), Cost())
-    rows = [[s.label, *_cost_cells(c, len(s.trials))] for s, c in costs[:MAX_ROWS]] + [["all", *_cost_cells(total, len(found.trials))]]
+    rows = [[s.label, *_cost_cells(c, len(s.trials))] for s, c in costs[:MAX_ROWS]] + [
+        ["all", *_cost_cells(total, len(found.trials))]
+    ]
     header = ["setting", "trials", "task-hours", "per trial", "lost", "GPU-hours", "per trial"]
     yield Table(header=header, rows=rows, numeric=frozenset(range(1, 7)))
     yield Paragraph(
@@ -169,7 +200,13 @@ def _costs(found: SweepFindings) -> Iterator[Block]:
 def _cost_cells(c: Cost, trials: int) -> list[str]:
     hours = c.used_s / 3600
     gpus = [f"{c.gpu_hours:.2f}", f"{c.gpu_hours / trials:.2f}"] if c.gpu_hours else ["-", "-"]
-    return [str(trials), f"{hours:.3f}", f"{hours / trials:.3f}", f"{c.all_lost_s / c.used_s:.1%}" if c.used_s else "-", *gpus]
+    return [
+        str(trials),
+        f"{hours:.3f}",
+        f"{hours / trials:.3f}",
+        f"{c.all_lost_s / c.used_s:.1%}" if c.used_s else "-",
+        *gpus,
+    ]
 
 
 def _unfinished(found: SweepFindings) -> Iterator[Block]:
@@ -216,7 +253,11 @@ def _pictures(found: SweepFindings):
 def _bars(found: SweepFindings) -> "charts.Figure | None":
     shown = [s for s in found.settings if s.over][:MAX_BARS]
     panels = {
-        name: [_bar(f"{number}: {s.label}", s, name, best=number == 1) for number, s in enumerate(shown, 1) if s.seeds(name).n]
+        name: [
+            _bar(f"{number}: {s.label}", s, name, best=number == 1)
+            for number, s in enumerate(shown, 1)
+            if s.seeds(name).n
+        ]
         for name in (*found.validation, *found.benchmarks)
     }
     return charts.intervals({name: bars for name, bars in panels.items() if bars}, "share of problems solved")
@@ -225,15 +266,22 @@ def _bars(found: SweepFindings) -> "charts.Figure | None":
 def _bar(label: str, s: Setting, benchmark: str, *, best: bool) -> charts.Bar:
     seeds = s.seeds(benchmark)
     shown = seeds if seeds.n > 1 else s.problems(benchmark)
-    return charts.Bar(label=label, value=seeds.value, low=shown.low, high=shown.high, bold=best, dotted=seeds.n == 1)
+    return charts.Bar(
+        label=label, value=seeds.value, low=shown.low, high=shown.high, bold=best, dotted=seeds.n == 1
+    )
 
 
 def _curves(found: SweepFindings) -> "charts.Figure | None":
     panels = {}
     for name in found.benchmarks:
         lines = []
-        for number, s in [(n, s) for n, s in enumerate(found.settings, 1) if any(len(t.means) > 1 for t in s.trials)][:MAX_LINES]:
-            courses = [[(float(r), means[name]) for r, means in sorted(t.means.items()) if name in means] for t in s.trials]
+        for number, s in [
+            (n, s) for n, s in enumerate(found.settings, 1) if any(len(t.means) > 1 for t in s.trials)
+        ][:MAX_LINES]:
+            courses = [
+                [(float(r), means[name]) for r, means in sorted(t.means.items()) if name in means]
+                for t in s.trials
+            ]
             courses = [c for c in courses if c]
             rounds = sorted({x for c in courses for x, _ in c})
             at = {x: [y for c in courses for r, y in c if r == x] for x in rounds}
@@ -287,7 +335,13 @@ def _space(found: SweepFindings):
         )  # fmt: skip
 
 
-def _heat(found: SweepFindings, able: list[int], texts: dict[str, list[str]], labels: dict[str, list[str]], name: str):
+def _heat(
+    found: SweepFindings,
+    able: list[int],
+    texts: dict[str, list[str]],
+    labels: dict[str, list[str]],
+    name: str,
+):
     def figure() -> "charts.Figure":
         row, column = labels
         names = found.names
@@ -302,5 +356,8 @@ def _ordered(key: str, values: list) -> list[str]:
     """The texts of an axis, numbers by size, others in the order of the settings."""
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     return list(
-        dict.fromkeys(value_text(key, v) for v in (sorted(values) if numbers else sorted(values, key=lambda v: value_text(key, v))))
+        dict.fromkeys(
+            value_text(key, v)
+            for v in (sorted(values) if numbers else sorted(values, key=lambda v: value_text(key, v)))
+        )
     )

@@ -11,8 +11,8 @@ from jobs.reporting.hparams import write_hparams
 from jobs.reporting.side_by_side_page import to_csv
 from jobs.reporting.sweep_findings import SweepFindings, gather_sweep, replicate_of
 from jobs.sweeps.trials import Sweep, sweep_dir
-from serl.files import write_atomic
-from serl.rundir import RunError
+from serl.run.files import write_atomic
+from serl.run.rundir import RunError
 
 
 def write_sweep_report(sweep: Sweep, data: Path) -> tuple[tuple[Path, ...], Table]:
@@ -119,7 +119,19 @@ def setting_rows(found: SweepFindings) -> list[Sequence[object]]:
 
 def pair_rows(found: SweepFindings) -> list[Sequence[object]]:
     rows: list[Sequence[object]] = [
-        ("benchmark", "first", "second", "difference", "low", "high", "seeds", "problems", "p", "p_holm", "verdict")
+        (
+            "benchmark",
+            "first",
+            "second",
+            "difference",
+            "low",
+            "high",
+            "seeds",
+            "problems",
+            "p",
+            "p_holm",
+            "verdict",
+        )
     ]
     rows += [
         (p.benchmark, p.first, p.second, d.difference, d.low, d.high, d.num_seeds, d.num_problems, d.p, p.p_holm, p.word)

@@ -21,7 +21,9 @@ def _character(c: str) -> str:
         return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}[c]
     if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
         return c
-    return f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}" if ord(c) < 65536 else f"\\U{ord(c):08x}"
+    return (
+        f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}" if ord(c) < 65536 else f"\\U{ord(c):08x}"
+    )
 
 
 def _few_accents(text: str) -> str:

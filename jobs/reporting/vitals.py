@@ -10,8 +10,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from jobs.reporting.render import Block, Heading, Paragraph, Table
-from serl.checkup import Checkup, accepted, checkups, halted, message
-from serl.rundir import Run
+from serl.run.rundir import Run
+from serl.safety.checkup import Checkup, accepted, checkups, halted, message
 
 HEADER = (
     "round", "verdict", "anchors right", "conviction", "anchors agree", "agreement", "margin", "entropy", "monotony", "no vote", "length", "kept",
@@ -39,7 +39,17 @@ def _row(run: Run, checkup: Checkup) -> list[str]:
     figures = [f"{x:.3f}" for x in (v.agreement, v.margin, v.entropy, v.monotony, v.silent)]
     lead = f"{v.conviction:+.3f}" if v.conviction is not None else ""
     agree = f"{v.anchor_agreement:.3f}" if v.leads else ""
-    return [str(v.round), _verdict(run, checkup), accuracy, lead, agree, *figures, f"{v.length:.1f}", f"{v.kept:.3f}", known]
+    return [
+        str(v.round),
+        _verdict(run, checkup),
+        accuracy,
+        lead,
+        agree,
+        *figures,
+        f"{v.length:.1f}",
+        f"{v.kept:.3f}",
+        known,
+    ]
 
 
 def _verdict(run: Run, checkup: Checkup) -> str:
@@ -76,8 +86,15 @@ def vital_blocks(run: Run) -> list[Block]:
     if not found:
         return []
     alarms: list[Block] = [Paragraph(sentence) for sentence in (*alarm_sentences(run, found), *halt(run))]
-    table = Table(header=HEADER, rows=vital_rows(run, found), numeric=frozenset(range(len(HEADER))) - {VERDICT})
-    return [Heading("Self-play safety"), *(alarms or [Paragraph("No rule fired.")]), table, Paragraph(NOTE, "note")]
+    table = Table(
+        header=HEADER, rows=vital_rows(run, found), numeric=frozenset(range(len(HEADER))) - {VERDICT}
+    )
+    return [
+        Heading("Self-play safety"),
+        *(alarms or [Paragraph("No rule fired.")]),
+        table,
+        Paragraph(NOTE, "note"),
+    ]
 
 
 def status_lines(run: Run) -> list[RenderableType]:

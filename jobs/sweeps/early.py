@@ -15,10 +15,14 @@ from evaluation.compare import by_problem
 from evaluation.scores import paired
 from evaluation.seeds import holm
 from jobs.sweeps.trials import Sweep, load_sweep
-from serl.rundir import Run, RunError, Shard, end_after
+from serl.run.rundir import Run, RunError, Shard, end_after
 
 Answers = Mapping[str, float]  # by problem: the share of correct answers
-WHERE = ("propose", "curate", "respond")  # a training's ranks must not each decide for themselves, and what was trained is scored
+WHERE = (
+    "propose",
+    "curate",
+    "respond",
+)  # a training's ranks must not each decide for themselves, and what was trained is scored
 
 
 def ends_here(run: Run, shard: Shard) -> bool:
@@ -63,7 +67,7 @@ def _p(best: Sequence[float], other: Sequence[float]) -> float:
 
 def answers(run: Run, round: int) -> Answers | None:
     """What a trial got right of the problems that choices are made by: the validation benchmarks, or all where there are none."""
-    from serl.stages.score import round_grades
+    from serl.stages.score.run import round_grades
 
     if run.config.score is None or not all(run.done(s) for s in run.shards(round, "score")):
         return None

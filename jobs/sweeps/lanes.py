@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.cluster import Slurm
-from jobs.plan import after_of, job_name, plan, stage_of, steps
-from jobs.queue import Journal, Queued, Submission, ask_slurm, look_at_queue, max_array_size, recorded
-from jobs.slurm import Place, freeze_cluster, settled_queue, sort_queue, submit_missing
+from jobs.chain.queue import Journal, Queued, Submission, ask_slurm, look_at_queue, max_array_size, recorded
+from jobs.chain.slurm import Place, freeze_cluster, settled_queue, sort_queue, submit_missing
+from jobs.chain.ticket import turn
+from jobs.chain.window import RELAY, Relay, element, room_in_controller
+from jobs.plan.chain import after_of, job_name, plan, stage_of, steps
+from jobs.plan.cluster import Slurm
 from jobs.sweeps.schema import Cap, Gpus, Lanes, Tasks
-from jobs.turn import turn
-from jobs.window import RELAY, Relay, element, room_in_controller
-from serl.config import RunConfig, StageName
-from serl.rundir import Run, num_shards
+from serl.config.run import RunConfig, StageName
+from serl.run.rundir import Run, num_shards
 
 
 def count(cap: Cap, configs: Sequence[RunConfig], cluster: Slurm) -> int:
@@ -45,14 +45,20 @@ def _fitting(cap: int, unit: str, widths: Sequence[int]) -> int:
 def _widest(config: RunConfig, cluster: Slurm, *, gpus: bool) -> int:
     """The most that a trial holds at once: its widest job beside a scoring that is still at work."""
     scored = width(config, "score", cluster, gpus=gpus) if config.score else 0
-    own = [width(config, stage, cluster, gpus=gpus) + (scored if round else 0) for round, stage in steps(config) if stage != "score"]
+    own = [
+        width(config, stage, cluster, gpus=gpus) + (scored if round else 0)
+        for round, stage in steps(config)
+        if stage != "score"
+    ]
     return max([scored, *own])
 
 
 def width(config: RunConfig, stage: StageName, cluster: Slurm, *, gpus: bool) -> int:
     """Tasks (or GPUs) that a stage's job holds at once; a training is one task, on however many nodes."""
     own = cluster.resources(stage)
-    return min(num_shards(config, stage), cluster.array_limit) * (own.nodes * own.gpus_per_node if gpus else 1)
+    return min(num_shards(config, stage), cluster.array_limit) * (
+        own.nodes * own.gpus_per_node if gpus else 1
+    )
 
 
 def waits_in_lane(config: RunConfig) -> dict[str, str]:
@@ -62,17 +68,21 @@ def waits_in_lane(config: RunConfig) -> dict[str, str]:
 
 
 # ------------------------------------------------------------------------------------------------ submission
-def submit(runs: Sequence[Run], num_lanes: int, cluster: Slurm, relay: Relay, *, note: Path | None = None) -> list[Submission]:
+def submit(
+    runs: Sequence[Run], num_lanes: int, cluster: Slurm, relay: Relay, *, note: Path | None = None
+) -> list[Submission]:
     """Submit of each run what is neither done nor in the queue, run i in lane i % `num_lanes`; returns the new submissions.
 
     A relay has its place in the queue before anything else: it goes on with what Slurm has no room for, and with all of it should this process
-    die. `note` is given by the relay itself, as to `jobs.slurm.submit_missing`; the last submission is the relay's where something is left.
+    die. `note` is given by the relay itself, as to `jobs.chain.slurm.submit_missing`; the last submission is the relay's where something is left.
     """
     with turn(relay.folder) as renew:
         if note is None:
             for run in runs:
                 freeze_cluster(run, cluster)
-        return _Launch(runs=runs, num_lanes=num_lanes, cluster=cluster, relay=relay, note=note, renew=renew).submit()
+        return _Launch(
+            runs=runs, num_lanes=num_lanes, cluster=cluster, relay=relay, note=note, renew=renew
+        ).submit()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,7 +100,9 @@ class _Launch:
 
     def submit(self) -> list[Submission]:
         known = [recorded(run) for run in self.runs]
-        for q in settled_queue([s for own in known for s in own] + Journal(self.relay.folder).submissions(), self.renew):
+        for q in settled_queue(
+            [s for own in known for s in own] + Journal(self.relay.folder).submissions(), self.renew
+        ):
             self.queue.setdefault(q.token, []).append(q)
         drafts = [self._draft(run, own) for run, own in zip(self.runs, known, strict=True)]
         for number, draft in enumerate(drafts):
@@ -100,7 +112,11 @@ class _Launch:
             return []
         everything = [q for several in self.queue.values() for q in several]
         holder = None if self.note else self.relay.keep_place(everything, None)
-        room, array_limit, waiting = room_in_controller(), max_array_size(), [q.id for q in everything if not q.held]
+        room, array_limit, waiting = (
+            room_in_controller(),
+            max_array_size(),
+            [q.id for q in everything if not q.held],
+        )
         new: list[Submission] = []
         for number, draft in enumerate(drafts):
             if not draft.missing:
@@ -123,7 +139,11 @@ class _Launch:
         jobs = plan(run.config, run.done)
         kept, _ = sort_queue(jobs, known, self._of(known), replace_held=self.note is None)
         short = {job.name for job in jobs if len(kept[job.name]) < len(job.missing)}
-        own = {name: {q.id.partition("_")[0] for q in found.values()} for name, found in kept.items() if found and name not in run.shared}
+        own = {
+            name: {q.id.partition("_")[0] for q in found.values()}
+            for name, found in kept.items()
+            if found and name not in run.shared
+        }
         return _Draft(missing=bool(short), renewed=frozenset(short & run.shared.keys()), ids=own)
 
     def _of(self, known: Sequence[Submission]) -> list[Queued]:
@@ -135,7 +155,8 @@ class _Launch:
         for s in done:
             ids.setdefault(s.job, set()).add(s.id or "")
             self.queue[s.token] = [
-                Queued(id=element(s, i), state="PENDING", held=False, where="", token=s.token) for i in range(len(s.shards))
+                Queued(id=element(s, i), state="PENDING", held=False, where="", token=s.token)
+                for i in range(len(s.shards))
             ]
         before = set() if place.waited else self.tails[lane]
         self.tails[lane] = before | _ends(run, ids)
@@ -144,7 +165,9 @@ class _Launch:
         """Nothing is left to the relay."""
         journal = Journal(self.relay.folder).submissions()
         tokens = {s.token for s in journal if s.job == RELAY}
-        if self.note is None and (idle := [q.id for q in look_at_queue() if q.token in tokens and q.state == "PENDING"]):
+        if self.note is None and (
+            idle := [q.id for q in look_at_queue() if q.token in tokens and q.state == "PENDING"]
+        ):
             ask_slurm(["scancel", *idle])
 
 
@@ -163,5 +186,7 @@ class _Draft:
 def _ends(run: Run, ids: Mapping[str, set[str]]) -> set[str]:
     """Of these jobs of a run, the ids of those that no other of them waits for."""
     chain = waits_in_lane(run.config)
-    waited_for = {before for name in ids for before in (*after_of(run.config, *stage_of(name)), chain.get(name, ""))}
+    waited_for = {
+        before for name in ids for before in (*after_of(run.config, *stage_of(name)), chain.get(name, ""))
+    }
     return {id for name, own in ids.items() if name not in waited_for for id in own}

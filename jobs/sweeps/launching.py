@@ -11,18 +11,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from jobs.cluster import Local
-from jobs.drive import run_here as run_one_here
-from jobs.local import ShardFailed, Stopped
-from jobs.plan import estimate, plan
-from jobs.preflight import check_space, num_parameters, preflight, rows_of_files
-from jobs.runs import code_version, freeze_code, frozen_digest
-from jobs.shared import Outside, shared_keys
+from jobs.chain.drive import run_here as run_one_here
+from jobs.chain.local import ShardFailed, Stopped
+from jobs.plan.chain import estimate, plan
+from jobs.plan.cluster import Local
+from jobs.plan.preflight import check_space, num_parameters, preflight, rows_of_files
+from jobs.runs.find import code_version, freeze_code, frozen_digest
+from jobs.runs.shared import Outside, shared_keys
 from jobs.sweeps.schema import SweepConfig, load_sweep_file
 from jobs.sweeps.trials import Sweep, Trial, configs_of, load_sweep, save_sweep, sweep_dir, trials_of
-from serl.config import RunConfig
-from serl.preempt import Stop
-from serl.rundir import Run, RunError, ending
+from serl.config.run import RunConfig
+from serl.run.rundir import Run, RunError, ending
+from serl.run.signals import Stop
 
 INPUTS = {"base", "seeds", "respond", "score"}  # sections that name what lies outside the run
 
@@ -58,8 +58,12 @@ def _incoherence(draft: Draft) -> str:
     rule = draft.config.early_stop
     seen: dict[str, Trial] = {}
     for trial, config in zip(draft.trials, draft.configs, strict=True):
-        if (twin := seen.setdefault(json.dumps(config.model_dump(mode="json", exclude={"name"})), trial)) is not trial:
-            return f"trial {trial} is the same run as trial {twin}: their configurations are equal; take one out"
+        if (
+            twin := seen.setdefault(json.dumps(config.model_dump(mode="json", exclude={"name"})), trial)
+        ) is not trial:
+            return (
+                f"trial {trial} is the same run as trial {twin}: their configurations are equal; take one out"
+            )
         if rule and config.score is None:
             return f"early_stop: trial {trial} has no score section to compare by"
         if rule and rule.after_round >= config.rounds:
@@ -135,8 +139,14 @@ def _record(draft: Draft) -> None:
         earlier = load_sweep(draft.data, draft.config.name)
     except RunError:
         earlier = None  # the first launch, or a record of another version, which is written anew
-    kept = [trials.pop(t.id, None) or t.whole(earlier.config.overrides) for t in earlier.trials] if earlier else []
-    save_sweep(draft.data, Sweep(name=draft.config.name, config=draft.config, trials=(*kept, *trials.values())))
+    kept = (
+        [trials.pop(t.id, None) or t.whole(earlier.config.overrides) for t in earlier.trials]
+        if earlier
+        else []
+    )
+    save_sweep(
+        draft.data, Sweep(name=draft.config.name, config=draft.config, trials=(*kept, *trials.values()))
+    )
 
 
 def _run(draft: Draft, number: int, code: Path, version: str) -> Run:
@@ -162,7 +172,11 @@ def run_here(draft: Draft, runs: Sequence[Run], cluster: Local, console: Console
         if not any(job.missing for job in plan(run.config, run.done)):
             continue
         console.print(
-            f"\ntrial {number} of {len(runs)}, {run.root.name}: {trial}", style="bold", markup=False, highlight=False, soft_wrap=True
+            f"\ntrial {number} of {len(runs)}, {run.root.name}: {trial}",
+            style="bold",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
         try:
             run_one_here(run, cluster, stop)

@@ -8,25 +8,38 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.cluster import Slurm
-from jobs.queue import Submission
+from jobs.chain.queue import Submission
+from jobs.chain.window import Relay, one_turn
+from jobs.plan.cluster import Slurm
 from jobs.sweeps import lanes
-from jobs.window import Relay, one_turn
-from serl.files import write_atomic
-from serl.rundir import Run
+from serl.run.files import write_atomic
+from serl.run.rundir import Run
 
 LAUNCHED = "launched.json"
 
 
-def hand_over(folder: Path, runs: Sequence[Run], num_lanes: int, cluster: Slurm, code: Path) -> list[Submission]:
+def hand_over(
+    folder: Path, runs: Sequence[Run], num_lanes: int, cluster: Slurm, code: Path
+) -> list[Submission]:
     """Submit a sweep's runs, and leave what is needed to go on with that."""
-    known = {"runs": [run.root.name for run in runs], "lanes": num_lanes, "cluster": cluster.model_dump(mode="json"), "code": code.name}
+    known = {
+        "runs": [run.root.name for run in runs],
+        "lanes": num_lanes,
+        "cluster": cluster.model_dump(mode="json"),
+        "code": code.name,
+    }
     write_atomic(folder / LAUNCHED, json.dumps(known).encode())
     return lanes.submit(runs, num_lanes, cluster, _relay(folder, cluster, code))
 
 
 def _relay(folder: Path, cluster: Slurm, code: Path) -> Relay:
-    return Relay(folder=folder, name=folder.name, cluster=cluster, code=code, arguments=("-m", "jobs.sweeps.relay", str(folder)))
+    return Relay(
+        folder=folder,
+        name=folder.name,
+        cluster=cluster,
+        code=code,
+        arguments=("-m", "jobs.sweeps.relay", str(folder)),
+    )
 
 
 def main(folder: Path, note: Path) -> int:

@@ -9,8 +9,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from serl.configfile import ConfigError, read, validate
-from serl.schema import Count, Fraction, Natural, Section
+from serl.config.files import ConfigError, read, validate
+from serl.config.schema import Count, Fraction, Natural, Section
 
 KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 NULLS_MEAN = ("overrides",)  # sections in which `key: null` is a value: it takes the key away from the base
@@ -114,10 +114,17 @@ class SweepConfig(Section):
     base: str = Field(description="a run file; relative to the sweep file, like `extends`")
     overrides: dict[str, JsonValue] = Field(default={}, description="for every trial")
     space: Space
-    replicate: str = Field(default="seed", description="the key that only repeats: trials that differ in nothing else are averaged")
-    replicates: list[JsonValue] = Field(default=[], description="values of `replicate` that every point of the space is run with")
+    replicate: str = Field(
+        default="seed",
+        description="the key that only repeats: trials that differ in nothing else are averaged",
+    )
+    replicates: list[JsonValue] = Field(
+        default=[], description="values of `replicate` that every point of the space is run with"
+    )
     cap: Cap = Lanes(lanes=4)
-    share: bool = Field(default=True, description="compute once what trials have in common before their first RL training")
+    share: bool = Field(
+        default=True, description="compute once what trials have in common before their first RL training"
+    )
     early_stop: EarlyStop | None = None
 
     @field_validator("overrides")
@@ -143,7 +150,9 @@ class SweepConfig(Section):
                 _check_bounds(over)
                 varied = set(over)
         if self.replicates and self.replicate in varied:
-            raise ValueError(f"replicates: {self.replicate} is varied by the space too; give its values in one place")
+            raise ValueError(
+                f"replicates: {self.replicate} is varied by the space too; give its values in one place"
+            )
         return self
 
 
@@ -170,7 +179,9 @@ def load_sweep_file(path: Path) -> SweepConfig:
         )
     sweep = validate(SweepConfig, source, nulls_mean=NULLS_MEAN)
     if not (base := base_path(path, sweep)).is_file():
-        raise ConfigError(f"{path}: base: {sweep.base!r}: there is no file {base}; the path is relative to the sweep file")
+        raise ConfigError(
+            f"{path}: base: {sweep.base!r}: there is no file {base}; the path is relative to the sweep file"
+        )
     return sweep
 
 

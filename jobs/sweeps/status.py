@@ -8,16 +8,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from jobs.cluster import Local, Slurm
 from jobs.costs.forecast import forecast
 from jobs.costs.loads import site_of
-from jobs.plan import plan
-from jobs.shared import Saving, most_hours, savings
-from jobs.state import Looks, State
+from jobs.plan.chain import plan
+from jobs.plan.cluster import Local, Slurm
+from jobs.runs.shared import Saving, most_hours, savings
+from jobs.runs.state import Looks, State
 from jobs.sweeps import lanes
 from jobs.sweeps.launching import Draft
 from jobs.sweeps.trials import Sweep, Trial, sweep_dir
-from serl.rundir import Run, ending
+from serl.run.rundir import Run, ending
 
 SHOWN = 40  # rows of a table that people read
 
@@ -51,7 +51,9 @@ def glance(sweep: Sweep, data: Path) -> Glance:
     states = tuple(next(found) if run else None for run in runs)
     users = Counter(key for run in runs if run for key in run.shared.values())
     shared = {
-        key: SharedState(stage=name, users=users[key], done=next(s.done for s in state.stages if s.name == name))
+        key: SharedState(
+            stage=name, users=users[key], done=next(s.done for s in state.stages if s.name == name)
+        )
         for state in states
         if state
         for name, key in state.run.shared.items()
@@ -61,8 +63,16 @@ def glance(sweep: Sweep, data: Path) -> Glance:
 
 def show_status(seen: Glance, console: Console) -> None:
     table = Table(box=None, pad_edge=False)
-    for column, justify in (("trial", "left"), ("state", "left"), ("done", "right"), ("rounds", "right"), ("", "left")):
-        table.add_column(column, justify=justify, no_wrap=column != "", overflow="fold", min_width=len(column))
+    for column, justify in (
+        ("trial", "left"),
+        ("state", "left"),
+        ("done", "right"),
+        ("rounds", "right"),
+        ("", "left"),
+    ):
+        table.add_column(
+            column, justify=justify, no_wrap=column != "", overflow="fold", min_width=len(column)
+        )
     rows = list(zip(seen.sweep.trials, seen.states, strict=True))
     labels = short_labels(seen.sweep.trials)
     for (trial, state), label in zip(rows[:SHOWN], labels, strict=False):
@@ -83,12 +93,18 @@ def show_status(seen: Glance, console: Console) -> None:
             )
     words = Counter(seen.word(t, s) for t, s in rows)
     console.print(
-        f"{seen.sweep.name}: {len(rows)} trials, " + ", ".join(f"{n} {word}" for word, n in words.items()), markup=False, highlight=False
+        f"{seen.sweep.name}: {len(rows)} trials, " + ", ".join(f"{n} {word}" for word, n in words.items()),
+        markup=False,
+        highlight=False,
     )
     if seen.shared:
         done = sum(s.done for s in seen.shared.values())
         wanted = sum(s.users for s in seen.shared.values())
-        console.print(f"shared stages: {done} of {len(seen.shared)} computed, in place of {wanted}", markup=False, highlight=False)
+        console.print(
+            f"shared stages: {done} of {len(seen.shared)} computed, in place of {wanted}",
+            markup=False,
+            highlight=False,
+        )
 
 
 def short_labels(trials: Sequence[Trial]) -> list[str]:
@@ -115,14 +131,18 @@ def _troubles(seen: Glance) -> list[str]:
         for q in state.activity.queued:
             if q.held:
                 lines.setdefault(
-                    f"job {q.id} is held and its lane waits behind it ({q.where}); launch the sweep again to replace it", []
+                    f"job {q.id} is held and its lane waits behind it ({q.where}); launch the sweep again to replace it",
+                    [],
                 ).append(state.run.root.name)
         for cause in state.causes():
             lines.setdefault(cause, []).append(state.run.root.name)
     silence = {f"the queue is unknown: {s.activity.silence}" for s in seen.states if s and s.activity.silence}
     return [
         *silence,
-        *(f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if names[3:] else ''}: {line}" for line, names in lines.items()),
+        *(
+            f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if names[3:] else ''}: {line}"
+            for line, names in lines.items()
+        ),
     ]
 
 
@@ -133,16 +153,27 @@ def facts(seen: Glance) -> dict[str, object]:
          "failures": [f"{f['shard']}: {f['reason']}" for f in s.failed] if s else []}
         for t, s in zip(seen.sweep.trials, seen.states, strict=True)
     ]  # fmt: skip
-    shared = [{"stage": s.stage, "key": key, "done": s.done, "users": s.users} for key, s in seen.shared.items()]
+    shared = [
+        {"stage": s.stage, "key": key, "done": s.done, "users": s.users} for key, s in seen.shared.items()
+    ]
     states = Counter(str(t["state"]) for t in trials)
-    return {"sweep": seen.sweep.name, "folder": str(seen.folder), "states": dict(states), "shared": shared, "trials": trials}
+    return {
+        "sweep": seen.sweep.name,
+        "folder": str(seen.folder),
+        "states": dict(states),
+        "shared": shared,
+        "trials": trials,
+    }
 
 
 # ------------------------------------------------------------------------------------------------ before it runs
 def show_plan(draft: Draft, cluster: Local | Slurm, console: Console) -> dict[str, object]:
     """Trials, what they share and what that saves; returns the same as JSON."""
     first = draft.configs[0]
-    told, unit = forecast(first, plan(first, lambda shard: False), cluster, draft.data), site_of(cluster, first).unit
+    told, unit = (
+        forecast(first, plan(first, lambda shard: False), cluster, draft.data),
+        site_of(cluster, first).unit,
+    )
     saved = savings(draft.configs, draft.keys, cluster, {j.name: j.hours for j in told.jobs})
     left = [_left(draft, i) for i in range(len(draft.trials))]
     console.print(_trials_table(draft, left))
@@ -158,7 +189,11 @@ def show_plan(draft: Draft, cluster: Local | Slurm, console: Console) -> dict[st
         highlight=False,
     )
     if saved and hours is not None:
-        how = f"as measured in {told.runs} runs of {told.model} on {told.cluster}" if told.jobs else _at_most(draft, cluster, unit)
+        how = (
+            f"as measured in {told.runs} runs of {told.model} on {told.cluster}"
+            if told.jobs
+            else _at_most(draft, cluster, unit)
+        )
         console.print(f"{hours:,.1f} {unit} saved by sharing, {how}", highlight=False, soft_wrap=True)
     match cluster:
         case Slurm():
@@ -170,9 +205,21 @@ def show_plan(draft: Draft, cluster: Local | Slurm, console: Console) -> dict[st
             )
         case Local():
             console.print("runs on this machine, one trial after another", highlight=False)
-    trials = [{"id": t.id, "run": t.run, "overrides": dict(t.overrides), "shards_left": n} for t, n in zip(draft.trials, left, strict=True)]
-    shared = [{"stage": s.stage, "wanted": s.wanted, "computed": s.computed, "hours_saved": _digits(s.hours)} for s in saved]
-    return {"sweep": draft.config.name, "trials": trials, "shared": shared, "hours_saved": _digits(hours), "unit": unit}
+    trials = [
+        {"id": t.id, "run": t.run, "overrides": dict(t.overrides), "shards_left": n}
+        for t, n in zip(draft.trials, left, strict=True)
+    ]
+    shared = [
+        {"stage": s.stage, "wanted": s.wanted, "computed": s.computed, "hours_saved": _digits(s.hours)}
+        for s in saved
+    ]
+    return {
+        "sweep": draft.config.name,
+        "trials": trials,
+        "shared": shared,
+        "hours_saved": _digits(hours),
+        "unit": unit,
+    }
 
 
 def _left(draft: Draft, number: int) -> int:
@@ -187,14 +234,18 @@ def _left(draft: Draft, number: int) -> int:
 def _trials_table(draft: Draft, left: Sequence[int]) -> Table:
     table = Table(box=None, pad_edge=False)
     for column, justify in (("trial", "left"), ("to do", "right"), ("", "left")):
-        table.add_column(column, justify=justify, no_wrap=column != "", overflow="fold", min_width=len(column))
+        table.add_column(
+            column, justify=justify, no_wrap=column != "", overflow="fold", min_width=len(column)
+        )
     for trial, n, label in list(zip(draft.trials, left, short_labels(draft.trials), strict=True))[:SHOWN]:
         table.add_row(trial.id, f"{n} shards" if n else "done", label)
     return table
 
 
 def _at_most(draft: Draft, cluster: Local | Slurm, unit: str) -> str:
-    asked = sum(most_hours(c, job.name, cluster) or 0.0 for c in draft.configs for job in plan(c, lambda shard: False))
+    asked = sum(
+        most_hours(c, job.name, cluster) or 0.0 for c in draft.configs for job in plan(c, lambda shard: False)
+    )
     return f"of at most {asked:,.1f} {unit} if every task used its whole time limit; nothing was measured here yet"
 
 

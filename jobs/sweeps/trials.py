@@ -15,11 +15,22 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from jobs.sweeps.schema import Choice, Draw, Grid, Listed, LogUniform, Random, SweepConfig, Uniform, Whole, base_path
-from serl.config import RunConfig
-from serl.configfile import ConfigError, Source, read, validate
-from serl.files import write_atomic
-from serl.rundir import RunError
+from jobs.sweeps.schema import (
+    Choice,
+    Draw,
+    Grid,
+    Listed,
+    LogUniform,
+    Random,
+    SweepConfig,
+    Uniform,
+    Whole,
+    base_path,
+)
+from serl.config.files import ConfigError, Source, read, validate
+from serl.config.run import RunConfig
+from serl.run.files import write_atomic
+from serl.run.rundir import RunError
 
 DRAWS_FOR_ONE = 1000  # of a space that is nearly used up, before it counts as used up
 
@@ -38,16 +49,26 @@ class Trial:
 
     def whole(self, overrides: Mapping[str, JsonValue]) -> "Trial":
         """With all that its id is the digest of, so that it is told from others when its sweep's own `overrides` have changed."""
-        return self if _digest(self.overrides) == self.id else replace(self, overrides={**overrides, **self.overrides})
+        return (
+            self
+            if _digest(self.overrides) == self.id
+            else replace(self, overrides={**overrides, **self.overrides})
+        )
 
     def __str__(self) -> str:
-        return ", ".join(f"{key}={_told(value)}" for key, value in self.overrides.items()) or "the base as it is"
+        return (
+            ", ".join(f"{key}={_told(value)}" for key, value in self.overrides.items()) or "the base as it is"
+        )
 
 
 def _told(value: JsonValue) -> str:
     """A value as short as it can be and still be told from others."""
     if isinstance(value, dict):
-        return value["kind"] if list(value) == ["kind"] else "{" + ", ".join(f"{k}: {_told(v)}" for k, v in value.items()) + "}"
+        return (
+            value["kind"]
+            if list(value) == ["kind"]
+            else "{" + ", ".join(f"{k}: {_told(v)}" for k, v in value.items()) + "}"
+        )
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -73,17 +94,25 @@ def load_sweep(data: Path, name: str) -> Sweep:
     except FileNotFoundError:
         known = sorted(p.parent.name for p in (data / "sweeps").glob("*/sweep.json"))
         hint = (
-            f"sweeps there: {', '.join(known)}" if known else "there are none; set --data or $SERL_DATA to the data root you launched with"
+            f"sweeps there: {', '.join(known)}"
+            if known
+            else "there are none; set --data or $SERL_DATA to the data root you launched with"
         )
         raise RunError(f"{path}: no such sweep; {hint}") from None
     except (ValueError, KeyError, TypeError) as e:
-        raise RunError(f"{path}: damaged, or of another version ({e}); launch the sweep file again to write it anew") from e
+        raise RunError(
+            f"{path}: damaged, or of another version ({e}); launch the sweep file again to write it anew"
+        ) from e
 
 
 def save_sweep(data: Path, sweep: Sweep) -> None:
     folder = sweep_dir(data, sweep.name)
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"name": sweep.name, "config": sweep.config.model_dump(mode="json"), "trials": [asdict(t) for t in sweep.trials]}
+    content = {
+        "name": sweep.name,
+        "config": sweep.config.model_dump(mode="json"),
+        "trials": [asdict(t) for t in sweep.trials],
+    }
     text = json.dumps(content, indent=1).encode()
     if not (folder / "sweep.json").exists() or (folder / "sweep.json").read_bytes() != text:
         write_atomic(folder / "sweep.json", text)
@@ -129,7 +158,10 @@ def _drawn(name: str, space: Random) -> Iterator[dict[str, JsonValue]]:
             raise ConfigError(
                 f"sweep {name}: space.trials {space.trials}: only {len(seen)} different ones were found; ask for fewer, or widen the space"
             )
-        point = {key: _draw(draw, random.Random(f"{space.seed}/{key}/{number}")) for key, draw in space.over.items()}
+        point = {
+            key: _draw(draw, random.Random(f"{space.seed}/{key}/{number}"))
+            for key, draw in space.over.items()
+        }
         if (id := _digest(point)) not in seen:
             seen.add(id)
             yield point
@@ -160,4 +192,9 @@ def _config(path: Path, base: Source, trial: Trial) -> RunConfig:
     source = base
     for key, value in trial.overrides.items():
         source = source.over(key, value, f"{path}: trial {key}={_told(value)}")
-    return validate(RunConfig, Source(source.path, source.tree | {"name": trial.run}, {**source.origins, (): f"{path}: trial {trial}"}))
+    return validate(
+        RunConfig,
+        Source(
+            source.path, source.tree | {"name": trial.run}, {**source.origins, (): f"{path}: trial {trial}"}
+        ),
+    )

@@ -5,13 +5,13 @@ import importlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from serl.attempt import Attempt, Overtaken
-from serl.base import Checkpoint
-from serl.events import Events
-from serl.hf_folder import model_folder
-from serl.preempt import Stop
-from serl.rundir import Manifest, Run, RunError, Shard
-from serl.watchdog import Watchdog
+from serl.config.base import Checkpoint
+from serl.engines.hf_folder import model_folder
+from serl.run.attempt import Attempt, Overtaken
+from serl.run.events import Events
+from serl.run.rundir import Manifest, Run, RunError, Shard
+from serl.run.signals import Stop
+from serl.run.watchdog import Watchdog
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +44,21 @@ class Work:
 def execute(work: Work) -> Manifest:
     """Run the shard's stage unless it is done already; every rank of a training job returns the manifest that rank 0 published."""
     done = work.run.manifest(work.shard)
-    if done is not None and work.shard.stage != "train":  # the ranks of a training job look together, lest one leaves the others waiting
+    if (
+        done is not None and work.shard.stage != "train"
+    ):  # the ranks of a training job look together, lest one leaves the others waiting
         return done
     where = {"device": work.device} | work.place
-    work.events.add("start", stage=work.shard.stage, round=work.shard.round, index=work.shard.index, attempt=work.attempt_id, **where)
+    work.events.add(
+        "start",
+        stage=work.shard.stage,
+        round=work.shard.round,
+        index=work.shard.index,
+        attempt=work.attempt_id,
+        **where,
+    )
     work.phase("import")
-    module = importlib.import_module(f"serl.stages.{work.shard.stage}")
+    module = importlib.import_module(f"serl.stages.{work.shard.stage}.run")
     work.phase("prepare")
     try:
         manifest: Manifest = module.run(work)

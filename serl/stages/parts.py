@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from serl import generator
-from serl.attempt import Attempt, Overtaken
+from serl.engines import generator
+from serl.run.attempt import Attempt, Overtaken
 from serl.stages import Work
 
 T = TypeVar("T")
@@ -38,12 +38,18 @@ def in_parts(
             if engine is None:
                 work.phase("load")
                 engine = generator.Generator(policy, work.run.config.engine, device=work.device)
-                work.events.add("phase", name=f"{work.shard.stage} load", seconds=round(time.monotonic() - begun, 3))
+                work.events.add(
+                    "phase", name=f"{work.shard.stage} load", seconds=round(time.monotonic() - begun, 3)
+                )
             work.phase(f"part {number}")
             before, mine = engine.sampled, items[start : start + size]
             data = attempt.commit(number, compute(engine, mine))
             longest_s = max(longest_s, time.monotonic() - begun)
-            said = {"seconds": round(time.monotonic() - begun, 3), "items": len(mine), "tokens": engine.sampled - before}
+            said = {
+                "seconds": round(time.monotonic() - begun, 3),
+                "items": len(mine),
+                "tokens": engine.sampled - before,
+            }
             work.events.add("phase", name=f"{work.shard.stage} part {number}", **said)
         parts.append(data)
         work.progress(min(start + size, len(items)), len(items), unit)

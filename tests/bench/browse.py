@@ -20,16 +20,18 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from jobs.browse import Server, Site
-from serl.attempt import Attempt
-from serl.config import RunConfig
+from serl.run.attempt import Attempt
+from serl.config.run import RunConfig
 from serl.records import GROUP_SCHEMA, ROW_GROUP
-from serl.rundir import Run
+from serl.run.rundir import Run
 from tests.conftest import SMALL
 
 SAMPLES, SHARDS, WORDS = (
     16,
     20,
-    np.array(["how", "many", "apples", "does", "Ann", "have", "if", "she", "buys", "three", "boxes", "of", "seven"]),
+    np.array(
+        ["how", "many", "apples", "does", "Ann", "have", "if", "she", "buys", "three", "boxes", "of", "seven"]
+    ),
 )
 PAGES = {
     "the first page of a round": "groups?round=1",
@@ -44,7 +46,9 @@ PAGES = {
 
 
 def shard(num: int, tokens: int, rng: np.random.Generator) -> bytes:
-    labels = np.where(rng.random((num, SAMPLES)) < rng.random((num, 1)), 0, rng.integers(1, 5, (num, SAMPLES)))
+    labels = np.where(
+        rng.random((num, SAMPLES)) < rng.random((num, 1)), 0, rng.integers(1, 5, (num, SAMPLES))
+    )
     sizes = np.stack([(labels == k).sum(1) for k in range(5)], 1)
     ranked = np.sort(sizes, 1)[:, ::-1]
     tie, winner, flat = ranked[:, 0] == ranked[:, 1], sizes.argmax(1), num * SAMPLES
@@ -55,7 +59,9 @@ def shard(num: int, tokens: int, rng: np.random.Generator) -> bytes:
     ids = lists(pa.array(rng.integers(0, 32000, flat * tokens, dtype=np.int32)), tokens)
     logp = lists(pa.array(rng.normal(-1, 1, flat * tokens).astype(np.float32)), tokens)
     texts, ends = pa.array([f"so it is \\boxed{{{k}}}" for k in labels.ravel()]), pa.array(["stop"] * flat)
-    completions = pa.StructArray.from_arrays([ids, logp, texts, ends], fields=list(GROUP_SCHEMA.field("completions").type.value_type))
+    completions = pa.StructArray.from_arrays(
+        [ids, logp, texts, ends], fields=list(GROUP_SCHEMA.field("completions").type.value_type)
+    )
     columns = {
         "id": pa.array([f"r001-{i:06d}" for i in range(num)]), "role": pa.array(["train"] * num), "gold": pa.nulls(num, pa.string()),
         "question": pa.array([" ".join(row) for row in rng.choice(WORDS, (num, 25))]), "prompt_ids": pa.array([[1, 2, 3]] * num, pa.list_(pa.int32())),
@@ -79,10 +85,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         tree = copy.deepcopy(SMALL) | {"name": "big", "rounds": 1}
         tree["respond"] |= {"shards": SHARDS, "samples": SAMPLES}
-        run = Run.create(Path(folder) / "runs" / "big", RunConfig.model_validate(tree, strict=False), "synthetic")
+        run = Run.create(
+            Path(folder) / "runs" / "big", RunConfig.model_validate(tree, strict=False), "synthetic"
+        )
         rng = np.random.default_rng(0)
         for s in run.shards(1, "respond"):
-            Attempt(run, s, id="a", inputs={}).publish_bytes(".parquet", shard(options.groups // SHARDS, options.tokens, rng), 0, {})
+            Attempt(run, s, id="a", inputs={}).publish_bytes(
+                ".parquet", shard(options.groups // SHARDS, options.tokens, rng), 0, {}
+            )
         server = Server(Site(run), 0)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         size = sum(f.stat().st_size for f in run.root.rglob("*.parquet"))

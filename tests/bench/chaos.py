@@ -26,15 +26,20 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/flow")]
 from deterministic import CONFIG as DETERMINISTIC
 from lab import SCORE, Lab, Trial, new_trial, nodes_of, preempt, slurm, start_lab, wait_until
 
-from jobs.queue import Journal, Queued
-from jobs.window import RELAY
-from serl.events import read_events
+from jobs.chain.queue import Journal, Queued
+from jobs.chain.window import RELAY
+from serl.run.events import read_events
 
 PAUSE_S = (0.5, 4.0)
 PART_S, STEP_S = 0.8, 5.5
-SETUP = (f"export SERL_TEST_CALL_S={PART_S} SERL_TEST_STEP_S={STEP_S} SERL_TEST_LOAD_S=0.5 SERL_TEST_IMPORT_S=0.5",)
+SETUP = (
+    f"export SERL_TEST_CALL_S={PART_S} SERL_TEST_STEP_S={STEP_S} SERL_TEST_LOAD_S=0.5 SERL_TEST_IMPORT_S=0.5",
+)
 CONFIG = {"rounds": 2, "stages": [*DETERMINISTIC["stages"], "score"], "score": SCORE}
-LIMITED = {"stages": {"train": {"nodes": 2, "time_min": 1}}, "signal_s": 10}  # twelve steps take longer than that
+LIMITED = {
+    "stages": {"train": {"nodes": 2, "time_min": 1}},
+    "signal_s": 10,
+}  # twelve steps take longer than that
 
 
 @dataclass
@@ -46,8 +51,12 @@ class Chaos:
     rng: random.Random
     others: tuple[str, ...]  # how those who take nodes away are charged: a window is ours alone
     seen: Counter[str] = field(default_factory=Counter)
-    warned: set[Path] = field(default_factory=set)  # event files of attempts at work on a node that was taken away
-    struck: set[Path] = field(default_factory=set)  # those of them that had not left yet when the next accident came
+    warned: set[Path] = field(
+        default_factory=set
+    )  # event files of attempts at work on a node that was taken away
+    struck: set[Path] = field(
+        default_factory=set
+    )  # those of them that had not left yet when the next accident came
 
     def victim(self) -> Queued | None:
         running = self.trial.queue("RUNNING")
@@ -55,7 +64,11 @@ class Chaos:
 
     def preempted(self) -> bool:
         """A job that is at work: one that is still starting has nothing to save."""
-        wait_until(lambda: bool(self._at_work()) or not self.trial.queue("RUNNING"), "an attempt to start", self.trial.explain)
+        wait_until(
+            lambda: bool(self._at_work()) or not self.trial.queue("RUNNING"),
+            "an attempt to start",
+            self.trial.explain,
+        )
         if not (found := self._at_work()):
             return False
         node = self.rng.choice(nodes_of(self.rng.choice(list(found))))
@@ -68,7 +81,11 @@ class Chaos:
 
     def _events(self, job: Queued) -> set[Path]:
         """Of its attempt, while that has not left."""
-        return {e for e in (self.trial.run.root / "events").glob(f"*-{job.id}-{_restarts(job.id)}-0.jsonl") if not ended(e)}
+        return {
+            e
+            for e in (self.trial.run.root / "events").glob(f"*-{job.id}-{_restarts(job.id)}-0.jsonl")
+            if not ended(e)
+        }
 
     def requeued(self) -> bool:
         return (job := self.victim()) is not None and _tried("scontrol", "requeue", job.id)
@@ -85,7 +102,9 @@ class Chaos:
         return [sys.executable, "-m", "jobs.resume", self.trial.run.root.name, *place]
 
     def resumed(self) -> bool:
-        self.launcher = subprocess.Popen(self._resume(), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.launcher = subprocess.Popen(
+            self._resume(), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
         _, error = self.launcher.communicate(timeout=180)
         assert self.launcher.returncode == 0, error
         return True
@@ -95,7 +114,9 @@ class Chaos:
         if (job := self.victim()) is None:
             return False
         slurm("scancel", job.id)
-        launcher = subprocess.Popen(self._resume(), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        launcher = subprocess.Popen(
+            self._resume(), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         before = self._journal()
         wait_until(lambda: launcher.poll() is not None or self._journal() > before, "the launcher to submit")
         time.sleep(self.rng.uniform(0, 0.3))
@@ -107,7 +128,11 @@ class Chaos:
         return (self.trial.run.root / "slurm.jsonl").stat().st_size
 
     def rank_killed(self) -> bool:
-        wait_until(lambda: bool(self.trial.tasks()) or not self.trial.queue("RUNNING"), "a task to start", self.trial.explain)
+        wait_until(
+            lambda: bool(self.trial.tasks()) or not self.trial.queue("RUNNING"),
+            "a task to start",
+            self.trial.explain,
+        )
         if not (tasks := self.trial.tasks()):
             return False
         os.kill(self.rng.choice(tasks).pid, signal.SIGKILL)
@@ -165,7 +190,11 @@ ACCIDENTS = {
 
 def ended(events: Path) -> bool:
     """Whether the attempt left by itself: at a safe point, or done."""
-    return any(json.loads(line)["kind"] in ("stopped", "done") for line in events.read_text().splitlines() if line.endswith("}"))
+    return any(
+        json.loads(line)["kind"] in ("stopped", "done")
+        for line in events.read_text().splitlines()
+        if line.endswith("}")
+    )
 
 
 def _restarts(job: str) -> str:
@@ -184,7 +213,9 @@ def disturb(chaos: Chaos, events: int) -> None:
             deck = [name for name, times in ACCIDENTS.items() for _ in range(times)]
             chaos.rng.shuffle(deck)
         time.sleep(chaos.rng.uniform(*PAUSE_S))
-        wait_until(lambda: bool(chaos.trial.queue("RUNNING")) or chaos.stuck(), "a job to run", chaos.trial.explain)
+        wait_until(
+            lambda: bool(chaos.trial.queue("RUNNING")) or chaos.stuck(), "a job to run", chaos.trial.explain
+        )
         if chaos.stuck():
             chaos.rescue()
         else:
@@ -207,7 +238,10 @@ def main() -> None:
         if args.window:
             limit_jobs(args.window)
         others = ("--account=others",) if args.window else ()
-        calm, chaotic = new_trial(folder / "calm", config=CONFIG), new_trial(folder / "chaos", config=CONFIG, cluster=LIMITED, setup=SETUP)
+        calm, chaotic = (
+            new_trial(folder / "calm", config=CONFIG),
+            new_trial(folder / "chaos", config=CONFIG, cluster=LIMITED, setup=SETUP),
+        )
         calm.submit()
         expected = calm.finish()
         chaos = Chaos(chaotic, lab, random.Random(args.seed), others)
@@ -215,7 +249,12 @@ def main() -> None:
         chaotic.submit()
         disturb(chaos, args.events)
         while not chaotic.done():  # as patiently as a busy machine needs
-            wait_until(lambda: not chaotic.queue() or chaos.stuck(), "the queue to be empty", chaotic.explain, patience_s=1800)
+            wait_until(
+                lambda: not chaotic.queue() or chaos.stuck(),
+                "the queue to be empty",
+                chaotic.explain,
+                patience_s=1800,
+            )
             if chaos.stuck():
                 chaos.rescue()
         assert chaotic.finish() == expected, "the data differs from the undisturbed run's"

@@ -16,11 +16,24 @@ from rouge_score.rouge_scorer import RougeScorer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from serl.selfinstruct import novel
+from serl.text.selfinstruct import novel
 
 NUM_CANDIDATES, NUM_POOL, NUM_SAMPLED = 3000, 3000, 4000
 NAMES = ["Anna", "Ben", "Carla", "David", "Emma", "Farid", "Grace", "Hugo", "Ines", "Jonas"]
-THINGS = ["apples", "pencils", "marbles", "tickets", "stamps", "cookies", "books", "coins", "shells", "flowers", "kilometres", "litres"]
+THINGS = [
+    "apples",
+    "pencils",
+    "marbles",
+    "tickets",
+    "stamps",
+    "cookies",
+    "books",
+    "coins",
+    "shells",
+    "flowers",
+    "kilometres",
+    "litres",
+]
 OPENINGS = ["{n} has {a} {t}.", "A shop sells {t} for {a} dollars each.", "There are {a} {t} in each of {b} boxes.", "Let $x = {a}$ and $y = {b}$.",
             "A train travels {a} {t} in {b} hours.", "{n} and {m} share {a} {t} in the ratio {b}:{c}."]  # fmt: skip
 MIDDLES = ["{n} gives {b} of them to {m}.", "Every day {m} adds {c} more.", "Then {b} percent of them are lost.", "Half of the rest go to {m}, who already has {c}.",
@@ -39,7 +52,9 @@ def problems(number: int, rng: random.Random) -> list[str]:
     made = []
     for _ in range(number):
         sentences = [rng.choice(OPENINGS), *rng.choices(MIDDLES, k=rng.randint(1, 7)), rng.choice(ENDINGS)]
-        words = {"n": rng.choice(NAMES), "m": rng.choice(NAMES), "t": rng.choice(THINGS)} | {k: rng.randint(2, 99) for k in "abc"}
+        words = {"n": rng.choice(NAMES), "m": rng.choice(NAMES), "t": rng.choice(THINGS)} | {
+            k: rng.randint(2, 99) for k in "abc"
+        }
         made.append(" ".join(s.format(**words) for s in sentences))
     return made
 
@@ -60,8 +75,12 @@ def main() -> None:
     official_s = (time.process_time() - start) / NUM_SAMPLED * num_pairs(reasons)
     counts = Counter(reason or "novel" for reason in reasons)
     words = sum(len(t.split()) for t in candidates) / len(candidates)
-    print(f"{NUM_CANDIDATES} candidates of {words:.0f} words on average against {NUM_POOL} pool texts and each other: {dict(counts)}")
-    print(f"ours: {seconds:.2f} s ({cpu_s:.2f} s of one core), {(peak - before) / 1024:.0f} MiB above {before / 1024:.0f} MiB")
+    print(
+        f"{NUM_CANDIDATES} candidates of {words:.0f} words on average against {NUM_POOL} pool texts and each other: {dict(counts)}"
+    )
+    print(
+        f"ours: {seconds:.2f} s ({cpu_s:.2f} s of one core), {(peak - before) / 1024:.0f} MiB above {before / 1024:.0f} MiB"
+    )
     print(
         f"official: {official_s:.0f} s of one core, scaled from {NUM_SAMPLED} pairs to {num_pairs(reasons)} (its pool of processes per candidate left out)"
     )

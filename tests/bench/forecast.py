@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/flow")]
 
 from lab import STAND_IN, Trial, new_trial, preempt, slurm, start_lab, wait_until
 
-from jobs.cluster import load_cluster
+from jobs.plan.cluster import load_cluster
 from jobs.costs.accounting import account
 from jobs.costs.calibration import Calibration, cluster_label, learn
 from jobs.costs.forecast import Interval, forecast, world_of
@@ -28,12 +28,18 @@ from jobs.costs.ledger import ledger
 from jobs.costs.loads import site_of
 from jobs.costs.sacct import ask_sacct
 from jobs.costs.weather import World
-from jobs.plan import plan
-from serl.rundir import Run
+from jobs.plan.chain import plan
+from serl.run.rundir import Run
 
 SETUP = ("export SERL_TEST_CALL_S=2 SERL_TEST_STEP_S=1.5 SERL_TEST_LOAD_S=2",)
 GRACE_S, REQUEUE_S = 20.0, 8.0
-TRAIN = {"objective": {"kind": "reinforce_pp"}, "optimizer": {"lr": 1e-4}, "batch_samples": 1, "max_steps": 12, "checkpoint_every": 4}
+TRAIN = {
+    "objective": {"kind": "reinforce_pp"},
+    "optimizer": {"lr": 1e-4},
+    "batch_samples": 1,
+    "max_steps": 12,
+    "checkpoint_every": 4,
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,11 @@ SETTINGS = (
 
 
 def trial(folder: Path, shards: int, array_limit: int) -> Trial:
-    config = {"propose": STAND_IN["propose"] | {"shards": shards}, "respond": STAND_IN["respond"] | {"shards": shards}, "train": TRAIN}
+    config = {
+        "propose": STAND_IN["propose"] | {"shards": shards},
+        "respond": STAND_IN["respond"] | {"shards": shards},
+        "train": TRAIN,
+    }
     return new_trial(folder, config=config, cluster={"array_limit": array_limit, "time_min": 30}, setup=SETUP)
 
 
@@ -72,7 +82,12 @@ def play(t: Trial, disturb: Callable[[threading.Event], int] | None = None) -> t
         stop.set()
         worker.join()
     wait_until(lambda: not t.queue(), "the queue to be empty", t.explain)
-    ends = [m.created for job in plan(t.run.config, lambda s: False) for s in job.missing if (m := t.run.manifest(s))]
+    ends = [
+        m.created
+        for job in plan(t.run.config, lambda s: False)
+        for s in job.missing
+        if (m := t.run.manifest(s))
+    ]
     return max(ends) - begun, taken[0]
 
 
@@ -98,7 +113,9 @@ def predict(t: Trial, known: Calibration, setting: Setting) -> Interval:
         grace_s=GRACE_S,
         requeue_s=REQUEUE_S,
     )
-    told = forecast(t.run.config, plan(t.run.config, lambda s: False), cluster, t.run.data_root, world=world, known=known)
+    told = forecast(
+        t.run.config, plan(t.run.config, lambda s: False), cluster, t.run.data_root, world=world, known=known
+    )
     assert told.seconds is not None, told.sentence()
     return told.seconds
 
@@ -111,12 +128,17 @@ def main() -> None:
     p.add_argument("--only", type=int, choices=range(len(SETTINGS)), help="just this setting")
     args = p.parse_args()
     folder = args.folder or Path(tempfile.mkdtemp())
-    lab = start_lab(folder / "lab", "--cpus", "1", "--grace", str(int(GRACE_S)), *(["--full"] if args.full else []))
+    lab = start_lab(
+        folder / "lab", "--cpus", "1", "--grace", str(int(GRACE_S)), *(["--full"] if args.full else [])
+    )
     try:
         first = trial(folder / "first", 2, 8)
         seconds, _ = play(first)
         known = learn(Run.open(first.run.root), cluster_label(load_cluster(str(first.cluster_file))))
-        print(f"calibrated on a run of {seconds:.0f} s; {account(first.run, slurm=ask_sacct).sentence()}", flush=True)
+        print(
+            f"calibrated on a run of {seconds:.0f} s; {account(first.run, slurm=ask_sacct).sentence()}",
+            flush=True,
+        )
         for number, setting in enumerate(SETTINGS):
             if args.only not in (None, number):
                 continue

@@ -48,10 +48,12 @@ def response(problem: Problem, others: Sequence[Problem], draw: random.Random) -
 def official(pairs: Sequence[tuple[str, str]]) -> list[bool]:
     """math-verify's metric on (gold, response), and on the two reversed where that fails; an exception counts as wrong."""
     metric = math_metric(
-        gold_extraction_target=(LatexExtractionConfig(),), pred_extraction_target=(ExprExtractionConfig(), LatexExtractionConfig())
+        gold_extraction_target=(LatexExtractionConfig(),),
+        pred_extraction_target=(ExprExtractionConfig(), LatexExtractionConfig()),
     )
     backwards = math_metric(
-        gold_extraction_target=(ExprExtractionConfig(), LatexExtractionConfig()), pred_extraction_target=(LatexExtractionConfig(),)
+        gold_extraction_target=(ExprExtractionConfig(), LatexExtractionConfig()),
+        pred_extraction_target=(LatexExtractionConfig(),),
     )
     return [_true(metric, gold, text) or _true(backwards, text, gold) for gold, text in pairs]
 
@@ -64,7 +66,10 @@ def _true(metric: Callable, gold: str, prediction: str) -> bool:
 
 
 def main() -> int:
-    folder = Path(os.environ.get("SERL_TEST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")) / "benchmarks"
+    folder = (
+        Path(os.environ.get("SERL_TEST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+        / "benchmarks"
+    )
     if not folder.is_dir():
         print(f"no real benchmark files in {folder}; SERL_TEST_DATA names the folder above them")
         return 0
@@ -80,13 +85,26 @@ def main() -> int:
             benchmark = load_benchmark(name)
             usable = [p for p in load_problems(benchmark, [folder]) if p.id not in benchmark.text]
             problems = draw.sample(usable, min(NUM_PROBLEMS, len(usable)))
-            asked = [(p, (problems[i - 1], problems[i - 2])) for i, p in enumerate(problems) for _ in range(NUM_SAMPLES)]
+            asked = [
+                (p, (problems[i - 1], problems[i - 2]))
+                for i, p in enumerate(problems)
+                for _ in range(NUM_SAMPLES)
+            ]
             texts = [response(p, others, draw) for p, others in asked]
             start, before = time.perf_counter(), time.process_time()
-            theirs = official([(f"\\boxed{{{p.gold}}}", text) for (p, _), text in zip(asked, texts, strict=True)])
+            theirs = official(
+                [(f"\\boxed{{{p.gold}}}", text) for (p, _), text in zip(asked, texts, strict=True)]
+            )
             middle, between = time.perf_counter(), time.process_time()
             rows = [
-                Response(benchmark=p.benchmark, id=p.id, sample=i, mode="greedy", response=text, finish_reason="stop")
+                Response(
+                    benchmark=p.benchmark,
+                    id=p.id,
+                    sample=i,
+                    mode="greedy",
+                    response=text,
+                    finish_reason="stop",
+                )
                 for i, ((p, _), text) in enumerate(zip(asked, texts, strict=True))
             ]
             ours = [row.verdict == "correct" for row in grade(problems, rows, verifier)]
@@ -104,7 +122,9 @@ def main() -> int:
             )
     ratio = total_official / total_ours
     workers = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(f"{'all':<16} {'':>9} {total_official:>11.2f} {total_ours:>8.2f} {ratio:>6.1f}x   target {TARGET:.0f}x")
+    print(
+        f"{'all':<16} {'':>9} {total_official:>11.2f} {total_ours:>8.2f} {ratio:>6.1f}x   target {TARGET:.0f}x"
+    )
     print(
         f"processor time: official {official_cpu:.1f} s, ours {own_cpu + workers.ru_utime + workers.ru_stime:.1f} s over both cores, start of workers included"
     )

@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 
 from evaluation.summary import summarise
-from serl.problems import GENERATED_BENCHMARKS
-from serl.rundir import Run
+from serl.text.problems import GENERATED_BENCHMARKS
+from serl.run.rundir import Run
 from serl.stages import corpus_dir, policy_dir
-from serl.stages.score import round_grades
+from serl.stages.score.run import round_grades
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 LABELLED = [
@@ -36,7 +36,13 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--data", type=Path, default=Path("data-learning"))
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    p.add_argument("--arms", type=int, nargs="+", default=list(range(len(ARMS))), help="arms by number, as in the printed table")
+    p.add_argument(
+        "--arms",
+        type=int,
+        nargs="+",
+        default=list(range(len(ARMS))),
+        help="arms by number, as in the printed table",
+    )
     args = p.parse_args()
     names = list(ARMS)
     rows: dict[str, list[tuple[float, float]]] = {}
@@ -77,9 +83,15 @@ def _run(data: Path, name: str, base: Run, seed: int, changes: list[str]) -> Run
 def _launch(data: Path, name: str, overrides: list[str]) -> Run:
     root = (data / "runs" / name).resolve()
     verb = (
-        ["resume", name] if (root / "run.json").exists() else ["launch", str(QUICKSTART), f"name={name}", "score.validation=[]", *overrides]
+        ["resume", name]
+        if (root / "run.json").exists()
+        else ["launch", str(QUICKSTART), f"name={name}", "score.validation=[]", *overrides]
     )
-    subprocess.run([sys.executable, "-m", f"jobs.{verb[0]}", "--data", str(data), *verb[1:]], check=True, stdout=sys.stderr)
+    subprocess.run(
+        [sys.executable, "-m", f"jobs.{verb[0]}", "--data", str(data), *verb[1:]],
+        check=True,
+        stdout=sys.stderr,
+    )
     return Run.open(root)
 
 

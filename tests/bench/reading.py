@@ -39,7 +39,9 @@ def agree(a: Value, b: Value) -> bool:
                 return a.exact == b.exact
             pairs = values.aligned(a, b)
             tolerance = _ROUGH if a.rough else _SURE
-            return a.rough == b.rough and all(x == y or abs(x - y) <= max(tolerance * max(abs(x), abs(y)), 1e-27) for x, y in pairs)
+            return a.rough == b.rough and all(
+                x == y or abs(x - y) <= max(tolerance * max(abs(x), abs(y)), 1e-27) for x, y in pairs
+            )
         case Text(), Text():
             return a == b
         case Relation(), Relation():
@@ -121,19 +123,27 @@ def compare(name: str, keys: Sequence[str]) -> int:
             else:
                 strange.append((key, theirs))
     ratio = f"{slow / fast:.0f}x" if fast else "-"
-    print(f"{name:<18} {len(keys):>6} {num_direct:>7} {fast:>9.2f} {slow:>12.2f} {ratio:>6} {num_meant:>6} {len(strange):>8}", flush=True)
+    print(
+        f"{name:<18} {len(keys):>6} {num_direct:>7} {fast:>9.2f} {slow:>12.2f} {ratio:>6} {num_meant:>6} {len(strange):>8}",
+        flush=True,
+    )
     for key, theirs in strange:
         print(f"    {key}   {theirs if isinstance(theirs, str) else ''}")
     return len(strange)
 
 
 def main() -> int:
-    folder = Path(os.environ.get("SERL_TEST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")) / "benchmarks"
+    folder = (
+        Path(os.environ.get("SERL_TEST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+        / "benchmarks"
+    )
     if not folder.is_dir():
         print(f"no real benchmark files in {folder}; SERL_TEST_DATA names the folder above them")
         return 0
     signal.signal(signal.SIGALRM, _alarm)
-    print(f"{'benchmark':<18} {'parts':>6} {'direct':>7} {'direct s':>9} {'algebra s':>12} {'ratio':>6} {'meant':>6} {'strange':>8}")
+    print(
+        f"{'benchmark':<18} {'parts':>6} {'direct':>7} {'direct s':>9} {'algebra s':>12} {'ratio':>6} {'meant':>6} {'strange':>8}"
+    )
     num_strange = 0
     for name in sys.argv[1:] or benchmark_names():
         benchmark = load_benchmark(name)

@@ -20,10 +20,10 @@ import yaml
 from lab import slurm, start_lab, wait_until
 
 from evaluation.summary import summarise
-from jobs.plan import plan
-from serl.events import read_events
-from serl.rundir import Run
-from serl.stages.score import round_grades
+from jobs.plan.chain import plan
+from serl.run.events import read_events
+from serl.run.rundir import Run
+from serl.stages.score.run import round_grades
 
 CLUSTER = {
     "kind": "slurm", "partition": "low", "time_min": 60, "signal_s": 60, "cpus_per_task": 1, "gpus_per_node": 0, "mem_gb": 1, "array_limit": 2,
@@ -49,7 +49,11 @@ def main() -> None:
         begun = time.monotonic()
         _killed(data, sweep, folder / "cluster.yaml")
         print(_verb(sweep, folder / "cluster.yaml", data), flush=True)
-        wait_until(lambda: not slurm("squeue", "--noheader").strip(), "the sweep to end", patience_s=60 * args.patience_min)
+        wait_until(
+            lambda: not slurm("squeue", "--noheader").strip(),
+            "the sweep to end",
+            patience_s=60 * args.patience_min,
+        )
         report(data, time.monotonic() - begun)
     finally:
         lab("stop")
@@ -69,17 +73,28 @@ def _write(folder: Path, args: argparse.Namespace) -> Path:
 def _start(sweep: Path, cluster: Path, data: Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "jobs.sweep", str(sweep), "--cluster", str(cluster), "--data", str(data)]
     return subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 
 def _killed(data: Path, sweep: Path, cluster: Path) -> None:
     """kill -9 once a third of the trials have something in the queue."""
     launcher = _start(sweep, cluster, data)
-    wait_until(lambda: launcher.poll() is not None or len(list(data.glob("runs/*/slurm.jsonl"))) >= 3, "the launcher to be in the middle")
+    wait_until(
+        lambda: launcher.poll() is not None or len(list(data.glob("runs/*/slurm.jsonl"))) >= 3,
+        "the launcher to be in the middle",
+    )
     launcher.kill()
     said, _ = launcher.communicate()
-    print(f"launcher killed with {len(list(data.glob('runs/*/slurm.jsonl')))} trials submitted {said.strip()}", flush=True)
+    print(
+        f"launcher killed with {len(list(data.glob('runs/*/slurm.jsonl')))} trials submitted {said.strip()}",
+        flush=True,
+    )
 
 
 def _verb(sweep: Path, cluster: Path, data: Path) -> str:

@@ -36,13 +36,26 @@ def integers(draw: random.Random) -> list[str]:
 
 def fractions(draw: random.Random) -> list[str]:
     under = draw.randrange(3, 60)
-    forms = [f"\\frac{{1}}{{{under}}}", f"1/{under}", f"\\dfrac{{2}}{{{2 * under}}}", f"\\frac{{1}}{{{under + 1}}}", f"{under}", "0.75"]
+    forms = [
+        f"\\frac{{1}}{{{under}}}",
+        f"1/{under}",
+        f"\\dfrac{{2}}{{{2 * under}}}",
+        f"\\frac{{1}}{{{under + 1}}}",
+        f"{under}",
+        "0.75",
+    ]
     return [f"\\boxed{{{draw.choice(forms)}}}" for _ in range(NUM_SAMPLES)]
 
 
 def symbols(draw: random.Random) -> list[str]:
     a, b = draw.randrange(2, 40), draw.randrange(2, 40)
-    forms = [f"(x+{a})(x+{b})", f"x^2+{a + b}x+{a * b}", f"x^2+{a}x+{b}", f"\\frac{{\\sqrt{{{a}}}}}{{{b}}}", f"x = {a}"]
+    forms = [
+        f"(x+{a})(x+{b})",
+        f"x^2+{a + b}x+{a * b}",
+        f"x^2+{a}x+{b}",
+        f"\\frac{{\\sqrt{{{a}}}}}{{{b}}}",
+        f"x = {a}",
+    ]
     return [f"\\boxed{{{draw.choices(forms, [6, 4, 3, 2, 1])[0]}}}" for _ in range(NUM_SAMPLES)]
 
 
@@ -70,7 +83,10 @@ KINDS: dict[str, Callable[[random.Random], list[str]]] = {
 def told(answers: Sequence[str], draw: random.Random) -> tuple[str, list[str]]:
     """A question and the responses that end in the given answers."""
     question = f"A train travels at {draw.randrange(20, 90)} mph for {draw.randrange(2, 9)} hours. How far does it go?\n"
-    return question, [f"First, $s = v t$ with $v > 0$. In step {i} we multiply and find {answer}." for i, answer in enumerate(answers)]
+    return question, [
+        f"First, $s = v t$ with $v > 0$. In step {i} we multiply and find {answer}."
+        for i, answer in enumerate(answers)
+    ]
 
 
 def official(texts: Sequence[str]) -> list[float]:
@@ -80,7 +96,9 @@ def official(texts: Sequence[str]) -> list[float]:
     equal = [[i == j for j in range(len(texts))] for i in range(len(texts))]
     for i in range(len(texts)):
         for j in range(i + 1, len(texts)):
-            equal[i][j] = equal[j][i] = _judged(metric, texts[i], texts[j]) or _judged(metric, texts[j], texts[i])
+            equal[i][j] = equal[j][i] = _judged(metric, texts[i], texts[j]) or _judged(
+                metric, texts[j], texts[i]
+            )
     winner = max(equal, key=sum)
     return [float(agrees) for agrees in winner]
 
@@ -110,7 +128,9 @@ def main() -> int:
     with Verifier(workers=1, limit_s=limit_s) as verifier:
         ours(["\\boxed{x^2+1}", "\\boxed{\\frac{x}{2}}"], verifier)  # both ways start warm
         official(["$x^2+1$", "$\\frac{x}{2}$"])
-        print(f"{'16 answers':<28}{'official':>12}{'ours':>12}{'ratio':>8}   (median milliseconds of 4 groups)")
+        print(
+            f"{'16 answers':<28}{'official':>12}{'ours':>12}{'ratio':>8}   (median milliseconds of 4 groups)"
+        )
         for kind, make in KINDS.items():
             times: dict[str, list[float]] = {"official": [], "ours": []}
             for _ in range(4):
@@ -130,7 +150,9 @@ def main() -> int:
             responses = [f"\\boxed{{{answer}}}"] * 3 + [f"\\boxed{{x+{i % 3}}}" for i in range(13)]
             seconds = timed(ours, responses, verifier)
             slowest = max(slowest, seconds)
-            print(f"one hostile answer {answer[:24]:<26} ours {seconds:>6.2f} s   limit {limit_s:.0f} s (and a restart of the worker)")
+            print(
+                f"one hostile answer {answer[:24]:<26} ours {seconds:>6.2f} s   limit {limit_s:.0f} s (and a restart of the worker)"
+            )
     return 0 if ratio >= TARGET and slowest < limit_s + 1.5 else 1
 
 

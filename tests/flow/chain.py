@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from jobs.plan import steps
-from serl.rundir import Manifest, Run
+from jobs.plan.chain import steps
+from serl.run.rundir import Manifest, Run
 
 TINY = Path(__file__).parent / "tiny.yaml"
 PATIENCE_S = 400
@@ -57,7 +57,11 @@ def open_run(data: Path, name: str) -> Run:
 
 def manifests(run: Run) -> dict[str, Manifest]:
     """Every manifest of a finished run; refuses a run that lacks one."""
-    found = {f"{round}/{stage}/{m.shard.index}": m for round, stage in steps(run.config) for m in run.complete(round, stage)}
+    found = {
+        f"{round}/{stage}/{m.shard.index}": m
+        for round, stage in steps(run.config)
+        for m in run.complete(round, stage)
+    }
     on_disk = len(list(run.root.glob("round_*/*/shard_*.json")))
     assert on_disk == len(found), f"{on_disk} manifests on disk, {len(found)} planned"
     return found
@@ -73,7 +77,11 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 def event_seen(run_root: Path, stage: str, round: int, kind: str) -> bool:
     """Whether an attempt of the stage has said `kind`."""
     for path in (run_root / "events").glob(f"{stage}-r{round:03d}-*.jsonl"):
-        if any(json.loads(line)["kind"] == kind for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")):
+        if any(
+            json.loads(line)["kind"] == kind
+            for line in path.read_text().splitlines(keepends=True)
+            if line.endswith("\n")
+        ):
             return True
     return False
 

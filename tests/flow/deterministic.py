@@ -22,15 +22,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.plan import plan
-from serl import generator
-from serl.config import Engine as EngineConfig
-from serl.config import RunConfig, Sampling
-from serl.events import Events, read_events
-from serl.preempt import Stop
+from jobs.plan.chain import plan
+from serl.config.run import Engine as EngineConfig
+from serl.config.run import RunConfig, Sampling
+from serl.engines import generator
 from serl.records import Completion, to_jsonl
-from serl.rundir import Manifest, Run, Shard
-from serl.stages import Work, curate, execute, policy_dir, propose, respond  # noqa: F401  (loaded once, before the forks)
+from serl.run.events import Events, read_events
+from serl.run.rundir import Manifest, Run, Shard
+from serl.run.signals import Stop
+from serl.stages import Work, execute, policy_dir
+from serl.stages.curate import run as curate  # noqa: F401  (loaded once, before the forks)
+from serl.stages.propose import run as propose  # noqa: F401
+from serl.stages.respond import run as respond
 
 OPENING = "More questions:"
 KILLS_IN_A_ROW = (1, 1, 2, 3)
@@ -41,7 +44,12 @@ CONFIG = {
     "stages": ["propose", "curate", "respond", "train"],
     "base": {"kind": "checkpoint", "path": "base"},
     "seeds": {"kind": "jsonl", "path": "seeds.jsonl", "gold": "answer"},
-    "prompts": {"propose_system": "-", "propose_opening": OPENING, "respond_user": "{question}", "respond_plain": "Q: {question}\nA:"},
+    "prompts": {
+        "propose_system": "-",
+        "propose_opening": OPENING,
+        "respond_user": "{question}",
+        "respond_plain": "Q: {question}\nA:",
+    },
     "engine": {"max_model_len": 2000},
     "propose": {
         "shards": 2,
@@ -52,7 +60,13 @@ CONFIG = {
         "sampling": {"temperature": 1.0, "max_tokens": 400},
     },
     "curate": {"max_instructions": 10},
-    "respond": {"shards": 2, "samples": 4, "part_prompts": 4, "anchors": 2, "sampling": {"temperature": 1.0, "max_tokens": 60}},
+    "respond": {
+        "shards": 2,
+        "samples": 4,
+        "part_prompts": 4,
+        "anchors": 2,
+        "sampling": {"temperature": 1.0, "max_tokens": 60},
+    },
     "train": {"objective": {"kind": "reinforce_pp"}, "optimizer": {"lr": 1e-4}},
 }
 NOUNS = [
@@ -87,7 +101,7 @@ class CharacterTokenizer:
 
 
 class Engine:
-    """Stands in for `serl.generator.Generator`; tells `on_call` the seeds of each batch."""
+    """Stands in for `serl.engines.generator.Generator`; tells `on_call` the seeds of each batch."""
 
     on_call: Callable[[str], None] = staticmethod(lambda key: None)
 
@@ -101,7 +115,10 @@ class Engine:
     ) -> list[tuple[Completion, ...]]:
         Engine.on_call(hashlib.sha256(repr(list(seeds)).encode()).hexdigest())
         outputs = [
-            tuple(_complete("".join(map(chr, p)), random.Random(f"{s}/{i}/{bytes(p)!r}")) for i in range(num_samples))
+            tuple(
+                _complete("".join(map(chr, p)), random.Random(f"{s}/{i}/{bytes(p)!r}"))
+                for i in range(num_samples)
+            )
             for p, s in zip(prompts, seeds)
         ]
         self.sampled += sum(len(c.token_ids) for several in outputs for c in several)
@@ -112,7 +129,9 @@ def _complete(prompt: str, rng: random.Random) -> Completion:
     text = _questions(prompt, rng) if prompt.startswith(OPENING) else _answer(prompt, rng)
     ids = tuple(map(ord, text))
     reason = "length" if rng.random() < 0.1 else "stop"
-    return Completion(token_ids=ids, logprobs=tuple(round(-rng.random(), 4) for _ in ids), text=text, finish_reason=reason)
+    return Completion(
+        token_ids=ids, logprobs=tuple(round(-rng.random(), 4) for _ in ids), text=text, finish_reason=reason
+    )
 
 
 def _questions(prompt: str, rng: random.Random) -> str:
@@ -143,7 +162,11 @@ def train(work: Work) -> Manifest:
     built = attempt.folder / f"policy.{work.attempt_id}"
     shutil.rmtree(built, ignore_errors=True)
     (built / "extra").mkdir(parents=True)
-    for name, content in (("config.json", "{}"), ("weights.bin", digest + repr([g.rewards for g in kept])), ("extra/vocabulary", "abc")):
+    for name, content in (
+        ("config.json", "{}"),
+        ("weights.bin", digest + repr([g.rewards for g in kept])),
+        ("extra/vocabulary", "abc"),
+    ):
         (built / name).write_text(content)
     respond.write_kept(built, kept)
     return attempt.publish_folder(built, "policy", dict(fates))
@@ -220,7 +243,13 @@ def finish(root: Path, attempt: int) -> None:
             name = f"{shard.stage}-r{shard.round:03d}-{shard.index:05d}-{attempt}-0"
             execute(
                 Work(
-                    run=run, shard=shard, attempt_id=str(attempt), device="cpu", cores=1, events=Events(root / "events", name), stop=Stop()
+                    run=run,
+                    shard=shard,
+                    attempt_id=str(attempt),
+                    device="cpu",
+                    cores=1,
+                    events=Events(root / "events", name),
+                    stop=Stop(),
                 )
             )
 
@@ -259,7 +288,9 @@ def new_root(folder: Path) -> Path:
     (folder / "models/base/config.json").write_text("{}")
     (folder / "seeds").mkdir()
     seeds = [
-        {"question": f"Ben has {a} cows and sells {b}. How many cows are left?", "answer": a - b} for a in range(20, 26) for b in (3, 5)
+        {"question": f"Ben has {a} cows and sells {b}. How many cows are left?", "answer": a - b}
+        for a in range(20, 26)
+        for b in (3, 5)
     ]
     (folder / "seeds/seeds.jsonl").write_bytes(to_jsonl(seeds))
     (folder / "runs").mkdir()
@@ -278,14 +309,20 @@ def content(run: Run) -> dict[str, list[str]]:
         assert manifest is not None, f"{shard} has no manifest"
         for file in manifest.files:
             data = run.path(manifest, file).read_bytes()
-            assert (len(data), hashlib.sha256(data).hexdigest()) == (file.bytes, file.sha256), f"{file.name} is not what its manifest says"
+            assert (len(data), hashlib.sha256(data).hexdigest()) == (file.bytes, file.sha256), (
+                f"{file.name} is not what its manifest says"
+            )
         found[str(shard)] = [f.sha256 for f in manifest.files]
     return found
 
 
 def committed(root: Path, parts: dict[str, str]) -> set[str]:
     """The engine calls (of `parts`, by the path of the part that came of them) whose results are on disk."""
-    return {key for key, part in parts.items() if (root / part).exists() or (root / Path(part).parent.with_suffix(".json")).exists()}
+    return {
+        key
+        for key, part in parts.items()
+        if (root / part).exists() or (root / Path(part).parent.with_suffix(".json")).exists()
+    }
 
 
 def leftovers(run: Run) -> list[tuple[Shard, str]]:
@@ -298,7 +335,11 @@ def leftovers(run: Run) -> list[tuple[Shard, str]]:
         beside = [p for p in (folder / shard.name).rglob("*") if p.is_file()] + [
             p for p in folder.iterdir() if p.is_file() and p.name != f"{shard.name}.json"
         ]
-        found += [(shard, p.name) for p in beside if str(p.relative_to(folder)) not in named and not p.name.startswith("shard_")]
+        found += [
+            (shard, p.name)
+            for p in beside
+            if str(p.relative_to(folder)) not in named and not p.name.startswith("shard_")
+        ]
     return found
 
 
@@ -312,7 +353,9 @@ def reference(folder: Path) -> tuple[dict[str, list[str]], dict[str, str], int]:
     return content(Run.open(root)), dict(zip(calls, parts, strict=True)), injector.num_calls
 
 
-def disturbed(folder: Path, kills: Sequence[tuple[int, str]], expected: dict[str, list[str]], parts: dict[str, str]) -> Counter[str]:
+def disturbed(
+    folder: Path, kills: Sequence[tuple[int, str]], expected: dict[str, list[str]], parts: dict[str, str]
+) -> Counter[str]:
     """Kill an attempt at each of `kills` in turn, resume to the end, and check everything."""
     root = new_root(folder)
     seen: Counter[str] = Counter()
@@ -327,7 +370,9 @@ def disturbed(folder: Path, kills: Sequence[tuple[int, str]], expected: dict[str
     run = Run.open(root)
     assert content(run) == expected, "the resumed run's data differs from the undisturbed run's"
     for shard, name in leftovers(run):
-        assert run.manifest(shard).attempt in dead, f"{shard}: {name} was left behind by an attempt that was not killed"
+        assert run.manifest(shard).attempt in dead, (
+            f"{shard}: {name} was left behind by an attempt that was not killed"
+        )
         seen["leftovers"] += 1
     assert all("kind" in event for event in read_events(root / "events"))
     return seen
@@ -339,7 +384,14 @@ def schedule(num_runs: int, num_calls: int, seed: int) -> list[list[tuple[int, s
     whens = ["before", "after", "torn"]
     firsts = rng.sample([(k, w) for k in range(num_calls) for w in whens], num_runs)
     return [
-        [first, *((rng.randrange(num_calls // 2), rng.choice(whens)) for _ in range(rng.choice(KILLS_IN_A_ROW) - 1))] for first in firsts
+        [
+            first,
+            *(
+                (rng.randrange(num_calls // 2), rng.choice(whens))
+                for _ in range(rng.choice(KILLS_IN_A_ROW) - 1)
+            ),
+        ]
+        for first in firsts
     ]
 
 
@@ -353,9 +405,11 @@ def main() -> None:
     args = p.parse_args()
     gc.freeze()  # children leave what they inherit alone
     generator.Generator = Engine
-    sys.modules["serl.stages.train"] = types.ModuleType("serl.stages.train")
-    sys.modules["serl.stages.train"].run = train
-    finish(new_root(args.folder / "warm-up"), 0)  # here, so that no child pays for what is loaded at first use
+    sys.modules["serl.stages.train.run"] = types.ModuleType("serl.stages.train.run")
+    sys.modules["serl.stages.train.run"].run = train
+    finish(
+        new_root(args.folder / "warm-up"), 0
+    )  # here, so that no child pays for what is loaded at first use
     expected, parts, num_calls = reference(args.folder / "reference")
     seen: Counter[str] = Counter(points=3 * num_calls, parts=len(parts))
     for number, kills in enumerate(schedule(args.runs, num_calls, args.seed)):

@@ -15,17 +15,21 @@ import pytest
 import yaml
 from deterministic import CONFIG, all_shards, content, new_root
 
-from jobs.cluster import load_cluster
-from jobs.queue import Journal, Queued, at_work
-from jobs.runs import freeze_code
-from jobs.slurm import live, submit_missing
-from serl.config import RunConfig
+from jobs.chain.queue import Journal, Queued, at_work
+from jobs.chain.slurm import live, submit_missing
+from jobs.plan.cluster import load_cluster
+from jobs.runs.find import freeze_code
+from serl.config.run import RunConfig
 from serl.records import to_jsonl
-from serl.rundir import Run
+from serl.run.rundir import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
-MISSING = [p for p in ("slurmctld", "slurmd", "sbatch") if shutil.which(p, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
+MISSING = [
+    p
+    for p in ("slurmctld", "slurmd", "sbatch")
+    if shutil.which(p, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None
+]
 PATIENCE_S = 240
 
 SCORE = {"shards": 2, "benchmarks": ["arithmetic"], "max_tokens": 60, "part_prompts": 4}
@@ -51,7 +55,12 @@ class Lab:
 
     def __call__(self, *arguments: str) -> str:
         done = subprocess.run(
-            [ROOT / "slurm/lab", *arguments], env=self.environment, capture_output=True, text=True, timeout=300, check=False
+            [ROOT / "slurm/lab", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
         assert done.returncode == 0, f"slurm/lab {' '.join(arguments)}: {done.stdout}{done.stderr}"
         return done.stdout
@@ -60,13 +69,23 @@ class Lab:
 def start_lab(folder: Path, *options: str) -> Lab:
     """Start it, and make this process its user."""
     if MISSING:
-        pytest.skip(f"no Slurm here: {', '.join(MISSING)} not found; on Debian: apt-get install slurmctld slurmd slurm-client")
+        pytest.skip(
+            f"no Slurm here: {', '.join(MISSING)} not found; on Debian: apt-get install slurmctld slurmd slurm-client"
+        )
     lab = Lab(folder, os.environ | {"SERL_LAB": str(folder)})
     lab("start", *options)
     settings = subprocess.run(
-        ["bash", "-c", f"{lab('env')}\nenv -0"], env=lab.environment, capture_output=True, text=True, check=True
+        ["bash", "-c", f"{lab('env')}\nenv -0"],
+        env=lab.environment,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
-    os.environ.update(line.split("=", 1) for line in settings.split("\0") if line.startswith(("SLURM_CONF=", "SERL_LAB=", "PATH=")))
+    os.environ.update(
+        line.split("=", 1)
+        for line in settings.split("\0")
+        if line.startswith(("SLURM_CONF=", "SERL_LAB=", "PATH="))
+    )
     return lab
 
 
@@ -135,7 +154,12 @@ class Trial:
                 command = p.cmdline()
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
-            if "jobs.start" in command and f"{self.run.root}/logs/" in command[-1] and stage in command[-1] and program in command[0]:
+            if (
+                "jobs.chain.start" in command
+                and f"{self.run.root}/logs/" in command[-1]
+                and stage in command[-1]
+                and program in command[0]
+            ):
                 found.append(p)
         return found
 
@@ -145,7 +169,9 @@ class Trial:
         return Counter(line.split()[1] for line in lines if line.startswith(what + " "))
 
 
-def new_trial(folder: Path, *, config: dict | None = None, cluster: dict | None = None, setup: tuple[str, ...] = ()) -> Trial:
+def new_trial(
+    folder: Path, *, config: dict | None = None, cluster: dict | None = None, setup: tuple[str, ...] = ()
+) -> Trial:
     """A run like one that `jobs.launch` made, but for two files in its copy of the code."""
     root = new_root(folder)
     for name, text in (
@@ -155,20 +181,28 @@ def new_trial(folder: Path, *, config: dict | None = None, cluster: dict | None 
     ):
         (folder / "models/base" / name).write_text(text)  # enough for preflight; nobody loads it
     (folder / "benchmarks").mkdir()
-    problems = [{"id": str(i), "question": f"What is {i} plus {i}?", "answer": str(2 * i), "kind": "sum"} for i in range(16)]
+    problems = [
+        {"id": str(i), "question": f"What is {i} plus {i}?", "answer": str(2 * i), "kind": "sum"}
+        for i in range(16)
+    ]
     (folder / "benchmarks/arithmetic.jsonl").write_bytes(to_jsonl(problems))
     run = Run.create(root, RunConfig.model_validate(STAND_IN | (config or {}), strict=False), "test")
     freeze_code(root / "code")
     shutil.copy(HERE / "deterministic.py", root / "code")
-    shutil.copy(HERE / "stand_in/generator.py", root / "code/serl/generator.py")
-    shutil.copy(HERE / "stand_in/train.py", root / "code/serl/stages/train.py")
+    shutil.copy(HERE / "stand_in/generator.py", root / "code/serl/engines/generator.py")
+    shutil.copy(HERE / "stand_in/train.py", root / "code/serl/stages/train/run.py")
     calls, file = folder / "calls.txt", folder / "cluster.yaml"
     lines = [f"export SERL_TEST_CALLS={calls} PYTHONDONTWRITEBYTECODE=", *setup]
     file.write_text(yaml.safe_dump(CLUSTER | {"data": str(folder), "setup": lines} | (cluster or {})))
     return Trial(run, file, calls)
 
 
-def wait_until(condition: Callable[[], bool], what: str, explain: Callable[[], str] = lambda: "", patience_s: float = PATIENCE_S) -> None:
+def wait_until(
+    condition: Callable[[], bool],
+    what: str,
+    explain: Callable[[], str] = lambda: "",
+    patience_s: float = PATIENCE_S,
+) -> None:
     deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline, f"waited {patience_s:.0f} s for {what}\n{explain()}"
@@ -181,7 +215,16 @@ def nodes_of(job: Queued) -> list[str]:
 
 def preempt(node: str, *charge: str) -> None:
     """Somebody with priority wants the whole node, for a second."""
-    slurm("sbatch", "--partition=high", "--exclusive", f"--nodelist={node}", "--time=1", "--output=/dev/null", "--wrap=sleep 1", *charge)
+    slurm(
+        "sbatch",
+        "--partition=high",
+        "--exclusive",
+        f"--nodelist={node}",
+        "--time=1",
+        "--output=/dev/null",
+        "--wrap=sleep 1",
+        *charge,
+    )
 
 
 def slurm(*command: str) -> str:

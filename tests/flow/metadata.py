@@ -15,12 +15,12 @@ from pathlib import Path
 import deterministic
 from deterministic import CONFIG, Engine, new_root
 
-from jobs.plan import after_of, plan
-from jobs.task import Gate, Task
-from serl import checkpoint, generator
-from serl.config import RunConfig
+from jobs.chain.task import Gate, Task
+from jobs.plan.chain import after_of, plan
+from serl.config.run import RunConfig
+from serl.engines import checkpoint, generator
 from serl.records import to_jsonl
-from serl.rundir import Run, Shard
+from serl.run.rundir import Run, Shard
 
 AUDITED = {
     "open",
@@ -66,7 +66,9 @@ class Census:
 
 
 def inodes(root: Path) -> set[str]:
-    return {os.path.join(folder, name) for folder, folders, files in os.walk(root) for name in (*folders, *files)}
+    return {
+        os.path.join(folder, name) for folder, folders, files in os.walk(root) for name in (*folders, *files)
+    }
 
 
 def attempt(run: Run, shard: Shard, job_id: int, *, census: Census) -> dict:
@@ -80,13 +82,30 @@ def attempt(run: Run, shard: Shard, job_id: int, *, census: Census) -> dict:
         "SUBMITIT_EXECUTOR": "slurm",
         "SUBMITIT_FOLDER": str(folder),
     }
-    gate = Gate(stages=tuple((int(name[1:4]), name[5:]) for name in after_of(run.config, shard.round, shard.stage)))
-    task = Task(root=str(run.root), shard=shard, submission=0, device="cpu", cores=1, folder=str(folder), launcher=None, gate=gate)
+    gate = Gate(
+        stages=tuple((int(name[1:4]), name[5:]) for name in after_of(run.config, shard.round, shard.stage))
+    )
+    task = Task(
+        root=str(run.root),
+        shard=shard,
+        submission=0,
+        device="cpu",
+        cores=1,
+        folder=str(folder),
+        launcher=None,
+        gate=gate,
+    )
     before, _ = inodes(run.root), census.calls.clear()
     assert task() == "done"
     calls = dict(census.calls)
     lasting = inodes(run.root) - before
-    return {"shard": str(shard), "stage": shard.stage, "calls": calls, "total": sum(calls.values()), "inodes": len(lasting)}
+    return {
+        "shard": str(shard),
+        "stage": shard.stage,
+        "calls": calls,
+        "total": sum(calls.values()),
+        "inodes": len(lasting),
+    }
 
 
 def checkpoints(root: Path, census: Census, number: int) -> dict:
@@ -98,22 +117,35 @@ def checkpoints(root: Path, census: Census, number: int) -> dict:
         partial.mkdir()
         for name in ("rank_00000.safetensors", "rank_00001.safetensors"):
             (partial / name).write_bytes(b"x")
-        files = checkpoint.seal(partial, [partial / n for n in ("rank_00000.safetensors", "rank_00001.safetensors")])
-        checkpoint.publish(partial, checkpoint.Manifest(step=step, world_size=2, zero=1, dtype="float32", extra={}, files=files))
+        files = checkpoint.seal(
+            partial, [partial / n for n in ("rank_00000.safetensors", "rank_00001.safetensors")]
+        )
+        checkpoint.publish(
+            partial,
+            checkpoint.Manifest(step=step, world_size=2, zero=1, dtype="float32", extra={}, files=files),
+        )
         checkpoint.prune(root, keep=2)
-    return {"stage": "checkpoint", "calls": dict(census.calls), "total": sum(census.calls.values()) / number, "inodes": len(inodes(root))}
+    return {
+        "stage": "checkpoint",
+        "calls": dict(census.calls),
+        "total": sum(census.calls.values()) / number,
+        "inodes": len(inodes(root)),
+    }
 
 
 def main(folder: Path) -> None:
     root = new_root(folder)
     (folder / "benchmarks").mkdir()
-    rows = [{"id": str(i), "question": f"What is {i} plus {i}?", "answer": str(2 * i), "kind": "sum"} for i in range(16)]
+    rows = [
+        {"id": str(i), "question": f"What is {i} plus {i}?", "answer": str(2 * i), "kind": "sum"}
+        for i in range(16)
+    ]
     (folder / "benchmarks/arithmetic.jsonl").write_bytes(to_jsonl(rows))
     config = CONFIG | {"rounds": 1, "stages": [*CONFIG["stages"], "score"], "score": SCORE}
     run = Run.create(root, RunConfig.model_validate(config, strict=False), "test")
     generator.Generator = Engine
-    sys.modules["serl.stages.train"] = types.ModuleType("serl.stages.train")
-    sys.modules["serl.stages.train"].run = deterministic.train
+    sys.modules["serl.stages.train.run"] = types.ModuleType("serl.stages.train.run")
+    sys.modules["serl.stages.train.run"].run = deterministic.train
     census = Census(root)
     costs = [
         attempt(run, shard, number, census=census)

@@ -10,9 +10,9 @@ from pathlib import Path
 import yaml
 from deterministic import CONFIG, new_root
 
-from jobs.plan import plan
-from jobs.runs import PACKAGES
-from serl.rundir import Run
+from jobs.plan.chain import plan
+from jobs.runs.find import PACKAGES
+from serl.run.rundir import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
@@ -36,15 +36,28 @@ class Tree:
     def __init__(self, folder: Path, **changes):
         self.folder, self.data, self.calls = folder / "tree", folder / "data", folder / "calls.txt"
         for package in {*PACKAGES, "slurm", "configs"}:
-            shutil.copytree(ROOT / package, self.folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                ROOT / package, self.folder / package, ignore=shutil.ignore_patterns("__pycache__")
+            )
         for name, target in (
-            ("stand_in/generator.py", "serl/generator.py"),
-            ("stand_in/train.py", "serl/stages/train.py"),
+            ("stand_in/generator.py", "serl/engines/generator.py"),
+            ("stand_in/train.py", "serl/stages/train/run.py"),
             ("deterministic.py", "serl/deterministic.py"),
         ):
-            text = (HERE / name).read_text().replace("from deterministic import", "from serl.deterministic import")
+            text = (
+                (HERE / name)
+                .read_text()
+                .replace("from deterministic import", "from serl.deterministic import")
+            )
             (self.folder / target).write_text(text)
-        described = {"name": "quick", "kind": "math", "version": "1", "licence": "none", "source": "made here", "file": "quick.jsonl"}
+        described = {
+            "name": "quick",
+            "kind": "math",
+            "version": "1",
+            "licence": "none",
+            "source": "made here",
+            "file": "quick.jsonl",
+        }
         (self.folder / "evaluation/benchmarks/quick.yaml").write_text(
             yaml.safe_dump(described | {"fields": {"id": "id", "question": "question", "answer": "answer"}})
         )
@@ -56,7 +69,9 @@ class Tree:
         ):
             (self.data / "models/base" / name).write_text(text)  # enough for preflight; nobody loads it
         (self.data / "benchmarks").mkdir()
-        rows = [{"id": str(i), "question": f"How many are {i} and {i}?", "answer": str(2 * i)} for i in range(12)]
+        rows = [
+            {"id": str(i), "question": f"How many are {i} and {i}?", "answer": str(2 * i)} for i in range(12)
+        ]
         (self.data / "benchmarks/quick.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
         self.write("base.yaml", CONFIG | FEW)
         self.sweep = self.write("sweep.yaml", SWEEP | changes)
@@ -68,12 +83,23 @@ class Tree:
 
     @property
     def environment(self) -> dict[str, str]:
-        return os.environ | {"SERL_TEST_CALLS": str(self.calls), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(self.folder)}
+        return os.environ | {
+            "SERL_TEST_CALLS": str(self.calls),
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(self.folder),
+        }
 
     def start(self, *arguments: str) -> subprocess.Popen:
         """`python -m jobs.sweep`, of the copy."""
         command = [sys.executable, "-m", "jobs.sweep", *arguments, "--data", str(self.data)]
-        return subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     def verb(self, *arguments: str, code: int = 0) -> str:
         process = self.start(*arguments)
@@ -89,7 +115,9 @@ class Tree:
 
     def manifests(self) -> int:
         """How many there are on disk, of all trials and of what they share."""
-        return len(list(self.data.glob("runs/*/round_*/*/shard_*.json"))) + len(list(self.data.glob("shared/*/shard_*.json")))
+        return len(list(self.data.glob("runs/*/round_*/*/shard_*.json"))) + len(
+            list(self.data.glob("shared/*/shard_*.json"))
+        )
 
     def wanted(self) -> tuple[int, int]:
         """How many manifests the runs need together, and how many they would need without sharing."""

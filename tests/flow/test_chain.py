@@ -10,8 +10,8 @@ import pytest
 from chain import TINY, event_seen, kill, left_behind, manifests, open_run, run_verb, tasks_of, verb, wait_for
 
 from jobs.costs.measured import rows
-from jobs.plan import estimate, plan
-from jobs.preflight import num_parameters
+from jobs.plan.chain import estimate, plan
+from jobs.plan.preflight import num_parameters
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -30,7 +30,14 @@ def undisturbed(data):
 
 def test_a_launch_leaves_a_whole_run_and_its_report(undisturbed):
     found = manifests(undisturbed)
-    assert {key.split("/")[1] for key in found} == {"corpus", "propose", "curate", "respond", "train", "score"}
+    assert {key.split("/")[1] for key in found} == {
+        "corpus",
+        "propose",
+        "curate",
+        "respond",
+        "train",
+        "score",
+    }
     for name in ("report.html", "report.md", "report.csv"):
         assert (undisturbed.root / name).stat().st_size > 500
     assert left_behind(undisturbed) == []
@@ -42,7 +49,11 @@ def test_no_stage_leaves_more_than_the_plan_allows(undisturbed):
     sampled = {(r.round, r.stage, r.index): r.yields.get("tokens", 0) for r in rows(undisturbed)}
     for job in plan(config, lambda shard: False):
         most, found = estimate(config, job, parameters), [undisturbed.manifest(s) for s in job.missing]
-        tokens = sum(sampled[job.round, job.stage, s.index] for s in job.missing) if job.stage in ("propose", "respond", "score") else 0
+        tokens = (
+            sum(sampled[job.round, job.stage, s.index] for s in job.missing)
+            if job.stage in ("propose", "respond", "score")
+            else 0
+        )
         assert tokens <= most.tokens, job.name
         assert sum(len(m.files) + 1 for m in found) <= most.files, job.name
         assert sum(f.bytes for m in found for f in m.files) <= most.bytes, job.name
@@ -55,7 +66,11 @@ def test_the_trainer_and_vllm_agree_on_log_probabilities(undisturbed):
 
 def test_stored_responses_are_graded_again_without_a_model(undisturbed):
     done = subprocess.run(
-        [sys.executable, "-m", "evaluation.grade", str(undisturbed.root)], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "evaluation.grade", str(undisturbed.root)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "0 of " in done.stdout.splitlines()[-1]

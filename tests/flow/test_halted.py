@@ -9,15 +9,24 @@ from chain import left_behind, run_verb
 from lab import CLUSTER, running_lab, wait_until
 
 from jobs import resume
-from jobs import slurm as submission
-from jobs.cluster import load_cluster
-from jobs.queue import Journal, at_work
-from jobs.runs import freeze_code
-from jobs.task import failures
-from serl.checkup import accepted, halted
-from serl.rundir import Run, RunError
+from jobs.chain import slurm as submission
+from jobs.chain.queue import Journal, at_work
+from jobs.chain.task import failures
+from jobs.plan.cluster import load_cluster
+from jobs.runs.find import freeze_code
+from serl.run.rundir import Run, RunError
+from serl.safety.checkup import accepted, halted
 from tests.conftest import SMALL
-from tests.unit.report_run import do_curate, do_propose, do_respond, do_score, do_train, group, make_run, publish
+from tests.unit.report_run import (
+    do_curate,
+    do_propose,
+    do_respond,
+    do_score,
+    do_train,
+    group,
+    make_run,
+    publish,
+)
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -41,7 +50,9 @@ def collapsed(folder: Path, **safety: dict) -> Run:
     for round, num_right in ((1, 30), (2, 5)):
         do_propose(run, round)
         do_curate(run, round)
-        anchors = [group(f"s{i}", [0 if i < num_right else 1] * 6 + [2, None], role="anchor") for i in range(40)]
+        anchors = [
+            group(f"s{i}", [0 if i < num_right else 1] * 6 + [2, None], role="anchor") for i in range(40)
+        ]
         do_respond(run, round, [group(f"g{i}", [i % 5] * 4 + [7, 8, 9, None]) for i in range(20)] + anchors)
     do_train(run, 1)
     do_score(run, 1)
@@ -81,7 +92,14 @@ def test_on_slurm_stop_ends_the_chain_and_hold_keeps_the_job_with_its_reason(lab
     held = collapsed(tmp_path / "b", accuracy={"action": "hold"}, conviction={"action": "ignore"})
     for run in (stopped, held):
         file.write_text(
-            yaml.safe_dump(CLUSTER | {"data": str(run.data_root), "setup": setup, "stages": {"train": {"nodes": 1, "tasks_per_node": 2}}})
+            yaml.safe_dump(
+                CLUSTER
+                | {
+                    "data": str(run.data_root),
+                    "setup": setup,
+                    "stages": {"train": {"nodes": 1, "tasks_per_node": 2}},
+                }
+            )
         )
         submission.submit_missing(run, load_cluster(str(file)))
     wait_until(lambda: not submission.live(stopped), "the run that stops to leave the queue")

@@ -13,7 +13,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 DRIVER = Path(__file__).with_name("deterministic.py")
 NUM_RUNS, NUM_WORKERS = 200, 2
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # thousands of tiny files; the kills do not depend on the disk
+MEMORY = (
+    "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+)  # thousands of tiny files; the kills do not depend on the disk
 
 
 @pytest.mark.timeout(300)
@@ -35,9 +37,20 @@ def run_drivers(folder: str) -> Counter[str]:
     for worker in range(NUM_WORKERS):
         own = Path(folder, str(worker))
         own.mkdir()
-        command = [sys.executable, str(DRIVER), str(own), f"--runs={NUM_RUNS}", f"--worker={worker}", f"--workers={NUM_WORKERS}"]
+        command = [
+            sys.executable,
+            str(DRIVER),
+            str(own),
+            f"--runs={NUM_RUNS}",
+            f"--worker={worker}",
+            f"--workers={NUM_WORKERS}",
+        ]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        drivers.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        drivers.append(
+            subprocess.Popen(
+                command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+        )
     seen: Counter[str] = Counter()
     for driver in drivers:
         out, err = driver.communicate()

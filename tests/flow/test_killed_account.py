@@ -11,14 +11,14 @@ SCRIPT = """
 import gc, json, sys, time, types
 from pathlib import Path
 import deterministic as d
-from serl import generator
-from serl.rundir import Run
+from serl.engines import generator
+from serl.run.rundir import Run
 from jobs.costs.accounting import account
 
 gc.freeze()
 generator.Generator = d.Engine
-sys.modules["serl.stages.train"] = types.ModuleType("serl.stages.train")
-sys.modules["serl.stages.train"].run = d.train
+sys.modules["serl.stages.train.run"] = types.ModuleType("serl.stages.train.run")
+sys.modules["serl.stages.train.run"].run = d.train
 usual = d.Engine.generate
 d.Engine.generate = lambda self, *a, **k: (time.sleep(0.05), usual(self, *a, **k))[1]
 root = d.new_root(Path(sys.argv[1]))
@@ -41,6 +41,11 @@ def test_every_killed_attempt_is_accounted_for_and_its_parts_are_not_lost(tmp_pa
     ended = [(id, how) for _, id, how, *_ in found["tries"]]
     assert sum(how == "killed" for _, how in ended) == len(kills), ended
     assert sum(how == "done" for _, how in ended) == 12, "every shard was published once"
-    kept = sum(k + (0.0 if repeated or how == "done" else startup) for _, _, how, _, k, startup, repeated in found["tries"])
-    assert abs(found["used_s"] - kept - sum(found["lost_s"].values())) < 0.01 * len(found["tries"]), "causes under 10 ms are not told"
+    kept = sum(
+        k + (0.0 if repeated or how == "done" else startup)
+        for _, _, how, _, k, startup, repeated in found["tries"]
+    )
+    assert abs(found["used_s"] - kept - sum(found["lost_s"].values())) < 0.01 * len(found["tries"]), (
+        "causes under 10 ms are not told"
+    )
     assert set(found["lost_s"]) <= {"killed", "start-up repeated"}

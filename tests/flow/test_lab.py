@@ -33,10 +33,20 @@ class Lab:
     def __init__(self, folder: Path):
         self.data = folder / "data"
         self.data.mkdir(parents=True)
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH"))} | {"SERL_LAB": str(folder / "lab")}
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH"))} | {
+            "SERL_LAB": str(folder / "lab")
+        }
 
     def lab(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([LAB, *arguments], env=self.env, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+        return subprocess.run(
+            [LAB, *arguments],
+            env=self.env,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
 
     def start(self, *arguments: str) -> float:
         """Seconds it took; from here on commands run in the lab's environment."""
@@ -45,13 +55,27 @@ class Lab:
         seconds = time.monotonic() - begin
         assert started.returncode == 0, started.stderr
         exported = subprocess.run(
-            ["bash", "-c", f'eval "$({LAB} env)"; env'], env=self.env, capture_output=True, text=True, check=True
+            ["bash", "-c", f'eval "$({LAB} env)"; env'],
+            env=self.env,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
-        self.env |= dict(line.split("=", 1) for line in exported.splitlines() if line.startswith(("SLURM_CONF=", "PATH=")))
+        self.env |= dict(
+            line.split("=", 1) for line in exported.splitlines() if line.startswith(("SLURM_CONF=", "PATH="))
+        )
         return seconds
 
     def run(self, *command: str, cwd: Path | None = None) -> str:
-        done = subprocess.run(command, env=self.env, cwd=cwd or self.data, capture_output=True, text=True, check=False, timeout=180)
+        done = subprocess.run(
+            command,
+            env=self.env,
+            cwd=cwd or self.data,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=180,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()
 
@@ -112,7 +136,9 @@ def test_gpus_are_numbers_that_slurm_hands_out(lab):
 def test_a_preempted_job_hears_usr2_and_is_requeued(lab, tmp_path):
     job = lab.submit(WAITING, tmp_path, "--partition=low", "--nodes=2")
     until(lambda: len(lines(tmp_path / "pids")) == 2)
-    high = subprocess.Popen(["srun", "--partition=high", "-N4", "--exclusive", "true"], env=lab.env, stderr=subprocess.DEVNULL)
+    high = subprocess.Popen(
+        ["srun", "--partition=high", "-N4", "--exclusive", "true"], env=lab.env, stderr=subprocess.DEVNULL
+    )
     try:
         until(lambda: lines(tmp_path / "signals") == ["USR2", "USR2"])
         lab.run("scontrol", "requeue", job)
@@ -144,7 +170,9 @@ def test_a_restarted_controller_knows_its_jobs(lab, tmp_path):
     assert lab.state(job) == "RUNNING"
     assert job in lab.run("sacct", "--parsable2", "-n", "-j", job, "-o", "JobID,State")
     told = lab.run("sacct", "-X", "-n", "-P", "-j", job, "-o", "JobID,State,End")
-    assert told.split() == [f"{job}|RUNNING|Unknown"], "not when its time limit would end it: that would count as used"
+    assert told.split() == [f"{job}|RUNNING|Unknown"], (
+        "not when its time limit would end it: that would count as used"
+    )
     lab.run("scancel", job)
 
 
@@ -165,8 +193,12 @@ def test_two_labs_live_side_by_side_and_stop_ends_orphans(lab, other, tmp_path):
     assert alive(lines(tmp_path / "pids")), "without its slurmd a step lives on"
     assert other.lab("stop").returncode == 0
     until(lambda: not alive(lines(tmp_path / "pids")) and not processes_of(other), 5)
-    assert lab.run("sinfo", "--noheader", "--partition=main", "--format=%D") == "4", "the other lab is untouched"
-    refused = other.lab("start", "--port", lab.run("bash", "-c", "grep -oP 'SlurmctldPort=\\K.*' $SLURM_CONF"))
+    assert lab.run("sinfo", "--noheader", "--partition=main", "--format=%D") == "4", (
+        "the other lab is untouched"
+    )
+    refused = other.lab(
+        "start", "--port", lab.run("bash", "-c", "grep -oP 'SlurmctldPort=\\K.*' $SLURM_CONF")
+    )
     assert "taken" in refused.stderr and refused.returncode == 1
 
 
@@ -201,14 +233,25 @@ def test_the_doctor_tells_of_a_node_that_cannot_start_python(lab, tmp_path):
         str(lab.data),
         "--job",
     ]
-    done = subprocess.run(command, env=lab.env, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 1 and "/no/such/python" in done.stdout and "mend `setup`, `python`" in done.stdout
+    done = subprocess.run(
+        command, env=lab.env, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (
+        done.returncode == 1 and "/no/such/python" in done.stdout and "mend `setup`, `python`" in done.stdout
+    )
 
 
 def test_the_smoke_job_passes_on_a_node(lab):
     options = {"SERL_DATA": str(lab.data), "SMOKE_OPTIONS": "--no-imports", "PYTHON": sys.executable}
     lab.env |= options
-    job = lab.run("sbatch", "--parsable", f"--output={lab.data}/smoke", "--mem=1G", str(ROOT / "slurm/smoke.sbatch"), cwd=ROOT)
+    job = lab.run(
+        "sbatch",
+        "--parsable",
+        f"--output={lab.data}/smoke",
+        "--mem=1G",
+        str(ROOT / "slurm/smoke.sbatch"),
+        cwd=ROOT,
+    )
     until(lambda: lab.state(job) == "COMPLETED")
     assert " 0 problems" in (lab.data / "smoke").read_text()
 

@@ -42,7 +42,9 @@ def test_an_attempt_at_a_shard_keeps_to_its_budget_of_metadata_operations(costs,
         stage = c["stage"]
         parts = c["calls"]["link"] - 1
         budget = TRAIN if stage == "train" else CALLS + PER_PART * parts + PER_INPUT * inputs[stage]
-        assert c["total"] <= budget, f"{c['shard']} made {c['total']} calls, its budget is {budget}: {c['calls']}"
+        assert c["total"] <= budget, (
+            f"{c['shard']} made {c['total']} calls, its budget is {budget}: {c['calls']}"
+        )
         worst[stage] = max(worst.get(stage, 0), c["total"])
     with capsys.disabled():
         print(f"\nmetadata operations of an attempt: {worst}, of a checkpoint: {costs[-1]['total']:.0f}")
@@ -51,7 +53,12 @@ def test_an_attempt_at_a_shard_keeps_to_its_budget_of_metadata_operations(costs,
 def test_a_shard_leaves_five_names_and_a_policy_its_files(costs):
     for c in (c for c in costs if c["stage"] not in ("checkpoint", "train")):
         assert c["inodes"] <= INODES + SHARED_INODES, c
-    repeated = [c["inodes"] for stage in ("score", "propose", "respond") for c in costs if c["stage"] == stage and " 2/" in c["shard"]]
+    repeated = [
+        c["inodes"]
+        for stage in ("score", "propose", "respond")
+        for c in costs
+        if c["stage"] == stage and " 2/" in c["shard"]
+    ]
     assert len(repeated) == 4 and set(repeated) == {INODES}
     (train,) = (c for c in costs if c["stage"] == "train")
     assert train["inodes"] <= INODES + SHARED_INODES + 5
@@ -59,4 +66,6 @@ def test_a_shard_leaves_five_names_and_a_policy_its_files(costs):
 
 def test_checkpoints_cost_the_same_however_many_there_were(costs):
     *_, c = costs
-    assert c["total"] <= CHECKPOINT and c["inodes"] == 2 * 4, "the last two: a folder, two files and a manifest each"
+    assert c["total"] <= CHECKPOINT and c["inodes"] == 2 * 4, (
+        "the last two: a folder, two files and a manifest each"
+    )

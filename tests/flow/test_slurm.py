@@ -11,9 +11,9 @@ from datetime import datetime
 import pytest
 from lab import ROOT, new_trial, nodes_of, preempt, running_lab, slurm, wait_until
 
-from jobs import slurm as submission
-from jobs.queue import Journal
-from serl.events import read_events
+from jobs.chain import slurm as submission
+from jobs.chain.queue import Journal
+from serl.run.events import read_events
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -57,10 +57,13 @@ def quiet(lab, tmp_path_factory):
         ),
     }  # fmt: skip
     (folder / "failing/failing").write_text("yes")
-    curate = trials["held"].run.root / "code/serl/stages/curate.py"
+    curate = trials["held"].run.root / "code/serl/stages/curate/run.py"
     curate.with_suffix(".whole").write_text(whole := curate.read_text())
     curate.write_text(
-        whole.replace("def run(work: Work) -> Manifest:", "def run(work: Work) -> Manifest:\n    import os; os.kill(os.getpid(), 9)")
+        whole.replace(
+            "def run(work: Work) -> Manifest:",
+            "def run(work: Work) -> Manifest:\n    import os; os.kill(os.getpid(), 9)",
+        )
     )
     for t in trials.values():
         t.submit()
@@ -112,10 +115,12 @@ def test_a_job_without_progress_holds_itself_says_why_and_resume_replaces_it(qui
     wait_until(lambda: any(q.held for q in t.queue()), "the job to hold itself", t.explain)
     text = verb("status", t)
     assert "2 attempts without progress" in text and "will not start" in text
-    curate = t.run.root / "code/serl/stages/curate.py"
+    curate = t.run.root / "code/serl/stages/curate/run.py"
     curate.with_suffix(".whole").rename(curate)
     said = verb("resume", t)
-    assert "r001-propose" not in said and "r001-respond" in said, "those that waited for the held job are renewed with it"
+    assert "r001-propose" not in said and "r001-respond" in said, (
+        "those that waited for the held job are renewed with it"
+    )
     assert t.finish() == calm[0]
 
 
@@ -146,9 +151,13 @@ def test_jobs_longer_than_their_time_limit_continue(quiet, calm):
 def test_preemption_in_every_phase_loses_no_finished_part(trial, calm):
     """A high-priority job takes the node while modules are imported, parts are generated, instructions are compared, and two nodes train."""
     t = trial(setup=("export SERL_TEST_CALL_S=0.6 SERL_TEST_STEP_S=0.6 SERL_TEST_IMPORT_S=1.5",))
-    curate = t.run.root / "code/serl/stages/curate.py"
-    slow = "import time; from serl.generator import note; note('curate', 0); time.sleep(3)"
-    curate.write_text(curate.read_text().replace("def run(work: Work) -> Manifest:", f"def run(work: Work) -> Manifest:\n    {slow}"))
+    curate = t.run.root / "code/serl/stages/curate/run.py"
+    slow = "import time; from serl.engines.generator import note; note('curate', 0); time.sleep(3)"
+    curate.write_text(
+        curate.read_text().replace(
+            "def run(work: Work) -> Manifest:", f"def run(work: Work) -> Manifest:\n    {slow}"
+        )
+    )
     t.submit()
     job = t.wait_for("propose", "import")
     preempt(nodes_of(job)[0])
@@ -182,7 +191,9 @@ def test_kill_9_of_a_task_and_of_a_rank_and_requeue_from_outside_change_nothing(
 
 def test_a_cancelled_job_stays_dead_until_resume_submits_exactly_what_is_missing(trial, calm):
     """A shell that requeues whatever left at a safe point would raise a cancelled job from the dead."""
-    t = trial(setup=("export SERL_TEST_CALL_S=1 SERL_TEST_STEP_S=1",))  # a verb takes its time on a busy machine
+    t = trial(
+        setup=("export SERL_TEST_CALL_S=1 SERL_TEST_STEP_S=1",)
+    )  # a verb takes its time on a busy machine
     t.submit()
     t.wait_for("respond", "start")
     assert "cancelled" in verb("cancel", t)
@@ -203,7 +214,9 @@ def test_a_crashed_node_and_one_whose_daemon_died_leave_one_manifest_each(trial,
         p.suspend()  # cut off like the rest of the node, srun does not hear that its job is over
     lab("kill-node", node[1:])
     slurm("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
-    wait_until(lambda: any(n > 1 for n in t.noted("start").values()), "a second attempt at the same part", t.explain)
+    wait_until(
+        lambda: any(n > 1 for n in t.noted("start").values()), "a second attempt at the same part", t.explain
+    )
     for p in orphans:
         p.resume()
     crashed = nodes_of(t.wait_for("train", "step"))[0]
@@ -221,9 +234,14 @@ def test_a_controller_that_restarts_while_a_job_leaves_costs_nothing(trial, calm
     t.submit()
     job = t.wait_for("train", "step")
     # A controller killed before it has written down a start, which it does every five seconds, forgets it, and Slurm then holds the job.
-    begun = datetime.fromisoformat(slurm("squeue", "--noheader", f"--jobs={job.id}", "--format=%S").strip()).timestamp()
+    begun = datetime.fromisoformat(
+        slurm("squeue", "--noheader", f"--jobs={job.id}", "--format=%S").strip()
+    ).timestamp()
     written = lab.folder / "controller/job_state"
-    wait_until(lambda: written.stat().st_mtime >= begun + 1 or time.time() > begun + 8, "the controller to write down the start")
+    wait_until(
+        lambda: written.stat().st_mtime >= begun + 1 or time.time() > begun + 8,
+        "the controller to write down the start",
+    )
     os.kill(int((lab.folder / "run/slurmctld.pid").read_text()), signal.SIGKILL)
     for p in t.tasks("train"):
         p.send_signal(signal.SIGUSR2)
@@ -248,13 +266,19 @@ def test_a_launcher_killed_between_sbatch_and_its_record_doubles_and_loses_nothi
     monkeypatch.setattr(Journal, "add", add)
     with pytest.raises(Killed):
         t.submit()
-    assert [q for q in t.queue() if q.token == Journal(t.run.root).submissions()[-1].token], "cancel and status see it too"
+    assert [q for q in t.queue() if q.token == Journal(t.run.root).submissions()[-1].token], (
+        "cancel and status see it too"
+    )
     monkeypatch.undo()
     t.submit()
     wait_until(lambda: not t.queue("COMPLETING"), "the lost job to go")
     tokens = {s.token: s.job for s in Journal(t.run.root).submissions()}
     at_work = sorted(tokens[q.token] for q in t.queue())
-    assert at_work.count("r001-respond") == 2 and at_work.count("r001-train") == 1 and at_work.count("r001-curate") <= 1
+    assert (
+        at_work.count("r001-respond") == 2
+        and at_work.count("r001-train") == 1
+        and at_work.count("r001-curate") <= 1
+    )
 
 
 def test_a_shard_far_beyond_its_siblings_is_done_by_whoever_is_faster(quiet, calm):

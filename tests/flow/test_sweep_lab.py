@@ -14,16 +14,16 @@ from deterministic import CONFIG, Engine, new_root, train
 from lab import CLUSTER, running_lab, slurm, wait_until
 from sweep_tree import FEW, Tree
 
-from jobs.plan import plan
-from jobs.shared import Outside, shared_keys
+from jobs.plan.chain import plan
+from jobs.runs.shared import Outside, shared_keys
 from jobs.sweeps.early import ends_here
 from jobs.sweeps.schema import SweepConfig
 from jobs.sweeps.trials import Sweep, save_sweep, trials_of
-from serl import generator
-from serl.config import RunConfig
-from serl.events import Events, read_events
-from serl.preempt import Stop
-from serl.rundir import Run
+from serl.config.run import RunConfig
+from serl.engines import generator
+from serl.run.events import Events, read_events
+from serl.run.rundir import Run
+from serl.run.signals import Stop
 from serl.stages import Work, execute
 
 pytestmark = pytest.mark.timeout(400)
@@ -48,21 +48,30 @@ def deadly_sbatch(folder: Path, after: int) -> Path:
     return script.parent
 
 
-def test_three_algorithms_and_three_seeds_in_lanes_with_the_launcher_killed_in_the_middle(lab, tmp_path, monkeypatch, capsys):
+def test_three_algorithms_and_three_seeds_in_lanes_with_the_launcher_killed_in_the_middle(
+    lab, tmp_path, monkeypatch, capsys
+):
     """Nine results, nothing computed twice, shared stages once; what the killed launcher left to do, the next one or the relay does."""
     tree = Tree(tmp_path)
     base = yaml.safe_load((tree.folder / "base.yaml").read_text())
     base |= {"rounds": 1, "score": base["score"] | {"shards": 1}, "respond": base["respond"] | {"shards": 1}}
     tree.write("base.yaml", base)
     setup = [f"export SERL_TEST_CALLS={tree.calls} PYTHONDONTWRITEBYTECODE= {QUICK}"]
-    cluster = str(tree.write("cluster.yaml", CLUSTER | {"data": str(tree.data), "setup": setup, "stages": {}}))
+    cluster = str(
+        tree.write("cluster.yaml", CLUSTER | {"data": str(tree.data), "setup": setup, "stages": {}})
+    )
     with monkeypatch.context() as m:
         m.setenv("PATH", f"{deadly_sbatch(tmp_path, after=20)}:{os.environ['PATH']}")
         assert tree.start(str(tree.sweep), "--cluster", cluster).wait() == -signal.SIGKILL
     submitted = len(list(tree.data.glob("runs/*/slurm.jsonl")))
     assert 0 < submitted < 9, "it was to be killed in the middle"
     tree.verb(str(tree.sweep), "--cluster", cluster)
-    wait_until(lambda: not slurm("squeue", "--noheader").strip(), "the sweep to end", lambda: slurm("squeue", "--array"), patience_s=350)
+    wait_until(
+        lambda: not slurm("squeue", "--noheader").strip(),
+        "the sweep to end",
+        lambda: slurm("squeue", "--array"),
+        patience_s=350,
+    )
     said = tree.json("status", "algos", "--cluster", cluster)
     assert said["states"] == {"done": 9}, said
     needed, unshared = tree.wanted()
@@ -77,7 +86,12 @@ def test_three_algorithms_and_three_seeds_in_lanes_with_the_launcher_killed_in_t
         if e["kind"] == "done"
     )
     assert set(ends.values()) == {1}, "no shard was computed twice"
-    assert {s["stage"]: s["users"] for s in said["shared"]} == {"r000-score": 9, "r001-propose": 3, "r001-curate": 3, "r001-respond": 3}
+    assert {s["stage"]: s["users"] for s in said["shared"]} == {
+        "r000-score": 9,
+        "r001-propose": 3,
+        "r001-curate": 3,
+        "r001-respond": 3,
+    }
     with capsys.disabled():
         print(
             f"\nlauncher killed with {submitted} of 9 trials submitted: 9 results, 0 shards twice, {needed} stages computed in place of {unshared}"
@@ -95,7 +109,13 @@ def test_a_worse_trial_ends_early_in_its_own_processes_and_the_report_says_so(tm
     for setting in QUICK.split():
         monkeypatch.setenv(*setting.split("="))
     questions = {"per_round": 4, "source": {"kind": "jsonl", "path": "seeds.jsonl", "gold": "answer"}}
-    labelled = {"stages": ["respond", "train", "score"], "propose": None, "curate": None, "respond.shards": 1, "score.shards": 1}
+    labelled = {
+        "stages": ["respond", "train", "score"],
+        "propose": None,
+        "curate": None,
+        "respond.shards": 1,
+        "score.shards": 1,
+    }
     ways = [{"prompts.respond_plain": way} for way in ("Right: {question}", "Q: {question}")]
     tree = Tree(
         tmp_path, space={"kind": "list", "trials": ways}, replicates=[0], early_stop={"after_round": 1},
@@ -104,14 +124,21 @@ def test_a_worse_trial_ends_early_in_its_own_processes_and_the_report_says_so(tm
     engine = tree.folder / "serl/deterministic.py"
     head, call, rest = engine.read_text().partition("def _answer(prompt: str, rng: random.Random) -> str:\n")
     engine.write_text(head + call + RIGHT.lstrip("\n") + rest)
-    cluster = tree.write("cluster.yaml", {"kind": "local", "cores": 1})  # one after another: scores come first
+    cluster = tree.write(
+        "cluster.yaml", {"kind": "local", "cores": 1}
+    )  # one after another: scores come first
     said = tree.json(str(tree.sweep), "--cluster", str(cluster))
     assert said["states"] == {"done": 1, "ended early": 1}, said
     good, bad = said["trials"]
-    assert good["ended"] is None and f"by the scores of round 1 significantly worse than {good['run']}" in bad["ended"]
+    assert (
+        good["ended"] is None
+        and f"by the scores of round 1 significantly worse than {good['run']}" in bad["ended"]
+    )
     assert [t["rounds"] for t in said["trials"]] == [2, 1]
     run = Run.open(tree.data / "runs" / bad["run"])
-    assert run.config.rounds == 1 and not (run.root / "round_002/train").exists(), "its second round was not trained"
+    assert run.config.rounds == 1 and not (run.root / "round_002/train").exists(), (
+        "its second round was not trained"
+    )
     assert "1 done, 1 ended early" in (tree.data / "sweeps/algos/report.md").read_text()
 
 
@@ -121,9 +148,9 @@ def test_a_worse_trial_ends_early_in_its_own_processes_and_the_report_says_so(tm
 @pytest.fixture
 def engines(monkeypatch):
     monkeypatch.setattr(generator, "Generator", Engine)
-    stand_in = types.ModuleType("serl.stages.train")
+    stand_in = types.ModuleType("serl.stages.train.run")
     stand_in.run = train
-    monkeypatch.setitem(sys.modules, "serl.stages.train", stand_in)
+    monkeypatch.setitem(sys.modules, "serl.stages.train.run", stand_in)
 
 
 @pytest.fixture
@@ -135,7 +162,13 @@ def data(tmp_path) -> Path:
 def new_run(data: Path, name: str, *, share: bool, sweep: str = "s", **changes) -> Run:
     tree = CONFIG | {"name": name} | {k: v for k, v in FEW.items() if k not in ("score", "stages")} | changes
     config = RunConfig.model_validate(tree, strict=False)
-    return Run.create(data / "runs" / name, config, "test", shared=shared_keys(config, Outside(data)) if share else {}, sweep=sweep)
+    return Run.create(
+        data / "runs" / name,
+        config,
+        "test",
+        shared=shared_keys(config, Outside(data)) if share else {},
+        sweep=sweep,
+    )
 
 
 def finish(run: Run) -> dict[str, str]:
@@ -160,10 +193,18 @@ def test_a_trial_that_shares_ends_with_the_data_of_one_that_does_not(engines, da
     alone = finish(new_run(data, "alone", share=False))
     first = finish(new_run(data, "first", share=True))
     second = new_run(data, "second", share=True, train=CONFIG["train"] | {"objective": {"kind": "grpo"}})
-    assert {job.name for job in plan(second.config, second.done) if not job.missing} == {"r001-propose", "r001-curate", "r001-respond"}
+    assert {job.name for job in plan(second.config, second.done) if not job.missing} == {
+        "r001-propose",
+        "r001-curate",
+        "r001-respond",
+    }
     assert alone == first == finish(second), "the stand-in for training does not look at the objective"
     (manifest,) = second.complete(1, "curate")
-    assert (manifest.run, manifest.attempt, manifest.config) == ("first", "first", second.shared["r001-curate"])
+    assert (manifest.run, manifest.attempt, manifest.config) == (
+        "first",
+        "first",
+        second.shared["r001-curate"],
+    )
     assert manifest.inputs == new_run(data, "other", share=True).complete(1, "curate")[0].inputs
 
 
@@ -184,7 +225,9 @@ def test_a_shared_stage_reads_no_section_that_its_key_leaves_out(engines, data, 
     run = new_run(data, "watched", share=True)
     keyed = set()
     for name in type(run.config).model_fields:
-        other = run.config.model_copy(update={name: 12345 if name == "seed" else None if name == "train" else getattr(run.config, name)})
+        other = run.config.model_copy(
+            update={name: 12345 if name == "seed" else None if name == "train" else getattr(run.config, name)}
+        )
         keyed |= {name} if name not in ("name", "rounds", "stages", "train", "score") else set()
         assert name != "train" or shared_keys(other, Outside(data)) == dict(run.shared)
     for job in plan(run.config, run.done):
@@ -211,11 +254,21 @@ def test_a_trial_that_is_clearly_worse_ends_at_its_next_job_and_its_reason_is_ke
     """Scores are written by hand: the stand-in engines know nothing. What is whole by then stays, if the rivals came late."""
     rule = {"after_round": 1, "alpha": 0.05}
     sweep = SweepConfig.model_validate(
-        {"name": "s", "base": "x", "space": {"kind": "grid", "over": {"rounds": [2, 3, 4]}}, "early_stop": rule}, strict=False
+        {
+            "name": "s",
+            "base": "x",
+            "space": {"kind": "grid", "over": {"rounds": [2, 3, 4]}},
+            "early_stop": rule,
+        },
+        strict=False,
     )
     trials = trials_of(sweep)
     save_sweep(data, Sweep(name="s", config=sweep, trials=tuple(trials)))
-    scored = {"rounds": 3, "stages": [*CONFIG["stages"], "score"], "score": {"shards": 1, "benchmarks": ["math_500"], "max_tokens": 60}}
+    scored = {
+        "rounds": 3,
+        "stages": [*CONFIG["stages"], "score"],
+        "score": {"shards": 1, "benchmarks": ["math_500"], "max_tokens": 60},
+    }
     runs = [new_run(data, t.run, share=False, **scored) for t in trials]
     for run, right in zip(runs, (90, 85, 40), strict=True):
         (shard,) = run.shards(1, "score")
@@ -235,17 +288,23 @@ def test_a_trial_that_is_clearly_worse_ends_at_its_next_job_and_its_reason_is_ke
     (next_round,) = runs[2].shards(at, "propose")
     assert not ends_here(runs[2], runs[2].shards(at, "score")[0]), "what was trained is scored"
     assert [ends_here(run, next_round) for run in runs] == [False, False, True]
-    assert "by the scores of round 1 significantly worse than" in runs[2].root.joinpath("ended.json").read_text()
+    assert (
+        "by the scores of round 1 significantly worse than" in runs[2].root.joinpath("ended.json").read_text()
+    )
     assert [Run.open(run.root).config.rounds for run in runs] == [3, 3, at - 1]
-    assert not ends_here(runs[2], runs[2].shards(1, "propose")[0]), "what comes before the comparison is not stopped by it"
+    assert not ends_here(runs[2], runs[2].shards(1, "propose")[0]), (
+        "what comes before the comparison is not stopped by it"
+    )
 
 
 def publish_rows(run: Run, shard, rows: list[dict]) -> None:
     from dataclasses import fields
 
     from evaluation.stored import Grade
-    from serl.attempt import Attempt
     from serl.records import to_jsonl
+    from serl.run.attempt import Attempt
 
     empty = {f.name: None for f in fields(Grade)}
-    Attempt(run, shard, id="a", inputs={}).publish_bytes(".jsonl", to_jsonl([empty | r for r in rows]), len(rows))
+    Attempt(run, shard, id="a", inputs={}).publish_bytes(
+        ".jsonl", to_jsonl([empty | r for r in rows]), len(rows)
+    )

@@ -12,14 +12,14 @@ import pytest
 import torch
 import train_ranks as job
 
-from serl.algorithms import policy_loss
-from serl.batch import collate
-from serl.model import TokenLogProbs, load_model, load_tokenizer
-from serl.preempt import Preempted, Stop
-from serl.ranks import Ranks
-from serl.schedule import learning_rate
-from serl.stages import train
-from serl.tokenizer import build_tokenizer
+from serl.engines.model import TokenLogProbs, load_model, load_tokenizer
+from serl.engines.ranks import Ranks
+from serl.engines.tokenizer import build_tokenizer
+from serl.learning.algorithms import policy_loss
+from serl.learning.batch import collate
+from serl.learning.schedule import learning_rate
+from serl.run.signals import Preempted, Stop
+from serl.stages.train import run as train
 
 REPO = Path(__file__).parents[2]
 STAGES = [f"zero_{stage}" for stage in range(4)]
@@ -40,13 +40,30 @@ def run_ranks(size: int, base: Path, out: Path, *saved: Path) -> list[dict]:
         port = s.getsockname()[1]
     (out / "bfloat16").mkdir(parents=True)
     (out / "offload").mkdir()
-    common = os.environ | {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    common = os.environ | {
+        "WORLD_SIZE": str(size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+    }
     common |= {"PYTHONPATH": str(REPO), "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-W", "ignore", str(REPO / "tests/flow/train_ranks.py"), str(base), str(out), *map(str, saved)]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        str(REPO / "tests/flow/train_ranks.py"),
+        str(base),
+        str(out),
+        *map(str, saved),
+    ]
     ranks = []
     for rank in range(size):
         with open(out / f"log_{rank}", "w") as log:
-            ranks.append(subprocess.Popen(command, env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, stdout=log, stderr=log))
+            ranks.append(
+                subprocess.Popen(
+                    command, env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, stdout=log, stderr=log
+                )
+            )
     try:
         codes = [p.wait(timeout=600) for p in ranks]
     finally:

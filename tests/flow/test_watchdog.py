@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psutil
 
-from serl.events import Events, read_events
-from serl.tokenizer import build_tokenizer
-from serl.watchdog import EXIT_HUNG, Beat, Post, Watchdog, excluded, read_beats, record_hang, silent
+from serl.engines.tokenizer import build_tokenizer
+from serl.run.events import Events, read_events
+from serl.run.watchdog import EXIT_HUNG, Beat, Post, Watchdog, excluded, read_beats, record_hang, silent
 
 REPO = Path(__file__).parents[2]
 HERE = socket.gethostname()
@@ -37,10 +37,18 @@ def post_of(out: Path, rank: int, size: int, hang_s: float) -> Post:
 
 def start(out: Path, *arguments: str, **environment: str) -> subprocess.Popen:
     """This file as a process; its log is beside what it writes."""
-    common = os.environ | {"PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    common = os.environ | {
+        "PYTHONPATH": str(REPO),
+        "OMP_NUM_THREADS": "1",
+        "DS_ACCELERATOR": "cpu",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     with open(out / f"log_{environment.get('RANK', 0)}", "w") as log:
         return subprocess.Popen(
-            [sys.executable, "-W", "ignore", __file__, str(out), *arguments], env=common | environment, stdout=log, stderr=log
+            [sys.executable, "-W", "ignore", __file__, str(out), *arguments],
+            env=common | environment,
+            stdout=log,
+            stderr=log,
         )
 
 
@@ -48,7 +56,9 @@ def wait_for_step(post: Post, number: int) -> None:
     deadline = time.monotonic() + 300
     while True:
         beats = read_beats(post)
-        if len(beats) == post.size and all(b.phase.startswith("step ") and int(b.phase[5:]) >= number for b in beats.values()):
+        if len(beats) == post.size and all(
+            b.phase.startswith("step ") and int(b.phase[5:]) >= number for b in beats.values()
+        ):
             return
         assert time.monotonic() < deadline, f"no rank came to step {number}: {beats}"
         time.sleep(0.05)
@@ -80,7 +90,9 @@ def test_a_process_that_stands_still_ends_with_its_stacks_and_its_children(tmp_p
     process = start(tmp_path, "sleep")
     assert process.wait(timeout=30) == EXIT_HUNG
     log = (tmp_path / "log_0").read_text()
-    assert "'load' has lasted 1 s, its limit is 1 s" in log and "raise hang_s" in log and "in hang" in log, log
+    assert "'load' has lasted 1 s, its limit is 1 s" in log and "raise hang_s" in log and "in hang" in log, (
+        log
+    )
     child = int((tmp_path / "child").read_text())
     assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
 
@@ -106,7 +118,17 @@ def test_a_phase_may_take_ten_times_its_longest_predecessor(monkeypatch):
 
 
 def beat(rank: int, number: int, hung: bool = False) -> Beat:
-    return Beat(attempt="1-0", rank=rank, host=f"node{rank}", pid=1, born=0.0, number=number, phase="step 3", phase_s=9.0, hung=hung)
+    return Beat(
+        attempt="1-0",
+        rank=rank,
+        host=f"node{rank}",
+        pid=1,
+        born=0.0,
+        number=number,
+        phase="step 3",
+        phase_s=9.0,
+        hung=hung,
+    )
 
 
 def test_who_gives_no_sign_of_life_is_silent_but_not_who_is_leaving():
@@ -117,7 +139,15 @@ def test_who_gives_no_sign_of_life_is_silent_but_not_who_is_leaving():
 
 def hang(out: Path, attempt: str, *hosts: str) -> None:
     post = Post(
-        folder=out, suspects=out / "suspects", events=Events(out, "e"), job="7", attempt=attempt, rank=0, size=1, hang_s=1.0, host="n3"
+        folder=out,
+        suspects=out / "suspects",
+        events=Events(out, "e"),
+        job="7",
+        attempt=attempt,
+        rank=0,
+        size=1,
+        hang_s=1.0,
+        host="n3",
     )
     record_hang(post, hosts, beat(0, 1))
 
@@ -166,13 +196,15 @@ def train(out: Path) -> None:
     import torch
     import train_ranks as job
 
-    from serl.algorithms import policy_loss
-    from serl.ranks import join_ranks
-    from serl.trainer import Trainer
+    from serl.engines.ranks import join_ranks
+    from serl.engines.trainer import Trainer
+    from serl.learning.algorithms import policy_loss
 
     torch.set_num_threads(1)
     watchdog, ranks, samples = Watchdog(), join_ranks(), job.make_samples()
-    trainer = Trainer(job.make_model(out / "base"), job.settings(2), ranks=ranks, horizon=10**6, seed=job.SEED)
+    trainer = Trainer(
+        job.make_model(out / "base"), job.settings(2), ranks=ranks, horizon=10**6, seed=job.SEED
+    )
     for number in range(10**6):
         watchdog.phase(f"step {number}")
         trainer.step(samples, policy_loss(job.OBJECTIVE))

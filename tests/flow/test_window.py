@@ -8,10 +8,10 @@ import subprocess
 import pytest
 from lab import new_trial, running_lab, slurm, wait_until
 
-from jobs import slurm as submission
-from jobs.cluster import load_cluster
-from jobs.queue import Journal
-from jobs.window import RELAY
+from jobs.chain import slurm as submission
+from jobs.chain.queue import Journal
+from jobs.chain.window import RELAY
+from jobs.plan.cluster import load_cluster
 
 SBIN = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 pytestmark = [
@@ -33,7 +33,9 @@ LIMITS = {
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    with running_lab(tmp_path_factory.mktemp("lab"), "--full", "--set", "AccountingStorageEnforce=associations,limits,qos") as lab:
+    with running_lab(
+        tmp_path_factory.mktemp("lab"), "--full", "--set", "AccountingStorageEnforce=associations,limits,qos"
+    ) as lab:
         slurm("sacctmgr", "-i", "add", "account", "serl")
         slurm("sacctmgr", "-i", "add", "user", ME, "account=serl")
         slurm("sacctmgr", "-i", "modify", "user", ME, "set", "DefaultAccount=serl")
@@ -71,8 +73,12 @@ def test_a_chain_larger_than_the_limit_goes_on_by_itself(rounds, tmp_path):
     assert new[-1].job == RELAY and len(t.queue()) == 4
     assert sum(len(s.shards) for s in new) == 3
     if rounds > 1:
-        wait_until(lambda: any(q.id == relay_of(t) for q in t.queue("RUNNING")), "the relay to run", t.explain)
-        subprocess.run(["scontrol", "requeue", relay_of(t)], check=False, capture_output=True)  # refused if it has just left
+        wait_until(
+            lambda: any(q.id == relay_of(t) for q in t.queue("RUNNING")), "the relay to run", t.explain
+        )
+        subprocess.run(
+            ["scontrol", "requeue", relay_of(t)], check=False, capture_output=True
+        )  # refused if it has just left
     content = t.finish()
     assert set(submitted(t).values()) == {1} and len(submitted(t)) == len(content) == 6 * rounds
     assert set(t.noted("end").values()) == {1}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from serl.batch import Sample
+from serl.learning.batch import Sample
 
 VOCAB = 40
 

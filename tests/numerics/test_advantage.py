@@ -5,10 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serl.advantage import group_relative, leave_one_out, reward_to_go, spread, whiten
+from serl.learning.advantage import group_relative, leave_one_out, reward_to_go, spread, whiten
 
 rewards = st.integers(2, 6).flatmap(
-    lambda n: st.lists(st.lists(st.sampled_from([0.0, 1.0, 0.5]), min_size=n, max_size=n), min_size=1, max_size=5)
+    lambda n: st.lists(
+        st.lists(st.sampled_from([0.0, 1.0, 0.5]), min_size=n, max_size=n), min_size=1, max_size=5
+    )
 )
 
 
@@ -22,20 +24,28 @@ def test_return_with_kl_in_the_reward_worked_by_hand():
 
 def test_whitening_worked_by_hand_divides_by_the_population_deviation():
     # mean 2/3, variance (0.4333^2 + 0.5333^2 + 0.9667^2) / 3 = 0.468889
-    assert whiten(torch.tensor([1.1, 1.2, -0.3])).tolist() == pytest.approx([0.632830, 0.778868, -1.411698], abs=1e-5)
+    assert whiten(torch.tensor([1.1, 1.2, -0.3])).tolist() == pytest.approx(
+        [0.632830, 0.778868, -1.411698], abs=1e-5
+    )
 
 
 def test_group_relative_worked_by_hand_divides_by_the_sample_deviation():
-    assert group_relative(torch.tensor([[1.0, 0.0, 0.0, 1.0]])).tolist()[0] == pytest.approx([0.866025, -0.866025, -0.866025, 0.866025])
+    assert group_relative(torch.tensor([[1.0, 0.0, 0.0, 1.0]])).tolist()[0] == pytest.approx(
+        [0.866025, -0.866025, -0.866025, 0.866025]
+    )
 
 
 def test_leave_one_out_worked_by_hand():
-    assert leave_one_out(torch.tensor([[1.0, 0.0, 0.0, 1.0]])).tolist()[0] == pytest.approx([2 / 3, -2 / 3, -2 / 3, 2 / 3])
+    assert leave_one_out(torch.tensor([[1.0, 0.0, 0.0, 1.0]])).tolist()[0] == pytest.approx(
+        [2 / 3, -2 / 3, -2 / 3, 2 / 3]
+    )
 
 
 def test_rewards_beyond_the_limit_are_clipped():
     zero_T = torch.zeros(2)
-    assert reward_to_go(torch.tensor([50.0, -50.0]), zero_T, zero_T, torch.tensor([1, 1]), kl=0.1).tolist() == [10.0, -10.0]
+    assert reward_to_go(
+        torch.tensor([50.0, -50.0]), zero_T, zero_T, torch.tensor([1, 1]), kl=0.1
+    ).tolist() == [10.0, -10.0]
 
 
 @settings(max_examples=50, deadline=None)
@@ -68,7 +78,9 @@ def test_whitening_equal_values_gives_zeros_not_infinities():
 def test_without_kl_every_token_of_a_sequence_returns_its_reward():
     logp_T = torch.randn(9)
     reward_S, length_S = torch.tensor([0.25, 1.0, -0.5]), torch.tensor([4, 1, 4])
-    assert torch.equal(reward_to_go(reward_S, logp_T, logp_T - 1, length_S, kl=0.0), spread(reward_S, length_S))
+    assert torch.equal(
+        reward_to_go(reward_S, logp_T, logp_T - 1, length_S, kl=0.0), spread(reward_S, length_S)
+    )
 
 
 def test_one_sequence_of_many_returns_what_it_returns_alone():
@@ -78,4 +90,6 @@ def test_one_sequence_of_many_returns_what_it_returns_alone():
     reward_S = torch.rand(4, generator=g)
     together = reward_to_go(reward_S, logp_T, ref_T, length_S, kl=0.1).split(length_S.tolist())
     for i, (logp, ref) in enumerate(zip(logp_T.split(length_S.tolist()), ref_T.split(length_S.tolist()))):
-        torch.testing.assert_close(together[i], reward_to_go(reward_S[i : i + 1], logp, ref, length_S[i : i + 1], kl=0.1))
+        torch.testing.assert_close(
+            together[i], reward_to_go(reward_S[i : i + 1], logp, ref, length_S[i : i + 1], kl=0.1)
+        )

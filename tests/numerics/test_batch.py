@@ -4,7 +4,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serl.batch import Sample, attach, collate, plan_micro_batches, sample_order, split_by_tokens, split_evenly
+from serl.learning.batch import (
+    Sample,
+    attach,
+    collate,
+    plan_micro_batches,
+    sample_order,
+    split_by_tokens,
+    split_evenly,
+)
 
 lengths_of_samples = st.lists(st.integers(1, 200), max_size=60)
 
@@ -30,7 +38,9 @@ def test_token_batches_hold_every_sample_once_and_enough_tokens(lengths, batch_t
     batches = split_by_tokens(range(len(lengths)), lengths, batch_tokens)
     assert [i for b in batches for i in b] == list(range(len(lengths)))
     tokens = [sum(lengths[i] for i in b) for b in batches]
-    assert all(t >= batch_tokens for t in tokens[:-1]) and (len(tokens) == 1 or tokens[-1] * 2 >= batch_tokens)
+    assert all(t >= batch_tokens for t in tokens[:-1]) and (
+        len(tokens) == 1 or tokens[-1] * 2 >= batch_tokens
+    )
 
 
 @settings(deadline=None)
@@ -46,7 +56,10 @@ def test_plan_holds_every_sample_once_in_budget_and_in_lockstep(lengths, num_ran
 
 @given(lengths_of_samples, st.integers(1, 5))
 def test_ranks_share_the_tokens_evenly(lengths, num_ranks):
-    loads = [sum(lengths[i] for micro in mine for i in micro) for mine in plan_micro_batches(lengths, num_ranks, 512)]
+    loads = [
+        sum(lengths[i] for micro in mine for i in micro)
+        for mine in plan_micro_batches(lengths, num_ranks, 512)
+    ]
     assert max(loads) - min(loads) <= max(lengths, default=0)
 
 
@@ -56,7 +69,11 @@ def test_enough_samples_leave_no_pass_empty():
 
 
 def sample(tokens: list[int], num_prompt: int) -> Sample:
-    return Sample(token_L=torch.tensor(tokens), num_prompt=num_prompt, column={"weight": torch.arange(len(tokens) - num_prompt).float()})
+    return Sample(
+        token_L=torch.tensor(tokens),
+        num_prompt=num_prompt,
+        column={"weight": torch.arange(len(tokens) - num_prompt).float()},
+    )
 
 
 def test_collated_rows_read_each_response_token_where_it_is_predicted():
@@ -71,6 +88,8 @@ def test_collated_rows_read_each_response_token_where_it_is_predicted():
 
 
 def test_attach_hands_each_sample_its_part():
-    pair = attach([sample([1, 2, 3, 4], 2), sample([5, 6, 7], 1)], {"advantage": torch.tensor([10.0, 11.0, 12.0, 13.0])})
+    pair = attach(
+        [sample([1, 2, 3, 4], 2), sample([5, 6, 7], 1)], {"advantage": torch.tensor([10.0, 11.0, 12.0, 13.0])}
+    )
     assert [s.column["advantage"].tolist() for s in pair] == [[10.0, 11.0], [12.0, 13.0]]
     assert set(pair[0].column) == {"weight", "advantage"}

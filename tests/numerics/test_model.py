@@ -6,10 +6,10 @@ import json
 import pytest
 import torch
 
-from serl import model
-from serl.batch import collate, plan_micro_batches
-from serl.model import TokenLogProbs
-from serl.objective import PolicyLoss
+from serl.engines import model
+from serl.engines.model import TokenLogProbs
+from serl.learning.batch import collate, plan_micro_batches
+from serl.learning.objective import PolicyLoss
 
 LOSS = PolicyLoss(clip=0.2, kl=0.1)
 
@@ -60,11 +60,15 @@ def test_chunks_of_logits_change_neither_values_nor_gradients(llama, samples, mo
 
 
 def test_one_pass_of_eight_equals_eight_passes_of_one(llama, samples):
-    assert_same_step(gradients(llama, samples, [range(8)]), gradients(llama, samples, [[i] for i in range(8)]))
+    assert_same_step(
+        gradients(llama, samples, [range(8)]), gradients(llama, samples, [[i] for i in range(8)])
+    )
 
 
 def test_packed_equals_padded(llama, samples):
-    assert_same_step(gradients(llama, samples, [range(8)]), gradients(llama, samples, [range(8)], packed=True))
+    assert_same_step(
+        gradients(llama, samples, [range(8)]), gradients(llama, samples, [range(8)], packed=True)
+    )
 
 
 @pytest.mark.parametrize("num_ranks", [2, 3])
@@ -80,7 +84,7 @@ def test_a_pass_without_samples_has_zero_gradients_everywhere(llama, samples):
 
 
 def test_scratch_model_is_a_function_of_its_seed_and_leaves_the_random_state_alone():
-    from serl.base import Architecture
+    from serl.config.base import Architecture
 
     class Vocabulary:
         bos_token_id, eos_token_id, pad_token_id = 1, 2, 0
@@ -90,13 +94,17 @@ def test_scratch_model_is_a_function_of_its_seed_and_leaves_the_random_state_alo
 
     shape = Architecture(hidden=32, layers=1, heads=1, intermediate=64)
     before = torch.get_rng_state()
-    made = [model.scratch_llama(shape, Vocabulary(), seed).get_input_embeddings().weight for seed in (3, 3, 4)]
+    made = [
+        model.scratch_llama(shape, Vocabulary(), seed).get_input_embeddings().weight for seed in (3, 3, 4)
+    ]
     assert torch.equal(before, torch.get_rng_state())
     assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
     assert made[0].shape == (50, 32)
 
 
-def test_a_model_with_generation_defaults_that_transformers_reads_but_will_not_write_is_written(llama, tmp_path):
+def test_a_model_with_generation_defaults_that_transformers_reads_but_will_not_write_is_written(
+    llama, tmp_path
+):
     """Some published ones are such; the round's whole training used to be lost on every attempt, at its last line."""
 
     class Tokenizer:

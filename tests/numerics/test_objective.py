@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from serl.objective import ImitationLoss, PolicyLoss, importance_weights, k3, mean_weights, mismatch
+from serl.learning.objective import ImitationLoss, PolicyLoss, importance_weights, k3, mean_weights, mismatch
 
 
 def columns(advantage, old, ref=None, weight=None):
@@ -25,7 +25,9 @@ def test_clipped_loss_worked_by_hand():
     assert sums["clip_fraction"].item() == 2
     assert sums["ratio"].item() == pytest.approx(4.0)
     loss.backward()
-    assert logp_T.grad.tolist() == pytest.approx([0.0, 1.5, -0.5, 0.0]), "clipped tokens pass no gradient; the others -ratio A"
+    assert logp_T.grad.tolist() == pytest.approx([0.0, 1.5, -0.5, 0.0]), (
+        "clipped tokens pass no gradient; the others -ratio A"
+    )
 
 
 def test_on_policy_gradient_is_minus_the_advantage_whatever_the_clip():
@@ -62,10 +64,16 @@ def test_sequence_mean_is_the_official_objective_at_micro_batch_one():
     column = {"advantage": advantage_T, "old_logp": old_T, "weight": mean_weights(length_S, "sequence")}
     parts = zip(*(x.split(length_S.tolist()) for x in (logp_T, old_T, advantage_T)))
     official = 0.0
-    for logp, old, a in parts:  # one forward pass per sequence: the mean over its tokens; then the mean over passes
+    for (
+        logp,
+        old,
+        a,
+    ) in parts:  # one forward pass per sequence: the mean over its tokens; then the mean over passes
         ratio = (logp - old).exp()
         official += -torch.minimum(ratio * a, ratio.clamp(0.8, 1.2) * a).mean().item() / 3
-    assert PolicyLoss(clip=0.2)(logp_T, column)[0].item() / column["weight"].sum().item() == pytest.approx(official, rel=1e-5)
+    assert PolicyLoss(clip=0.2)(logp_T, column)[0].item() / column["weight"].sum().item() == pytest.approx(
+        official, rel=1e-5
+    )
 
 
 def test_token_mean_weighs_every_token_alike():
@@ -75,7 +83,9 @@ def test_token_mean_weighs_every_token_alike():
 def test_importance_weights_are_one_where_both_engines_agree():
     logp_T = torch.tensor([-0.1, -2.0])
     assert importance_weights(logp_T, logp_T, cap=2.0).tolist() == [1.0, 1.0]
-    assert importance_weights(torch.tensor([0.0, 0.0]), torch.tensor([-3.0, 3.0]), cap=2.0).tolist() == pytest.approx([2.0, math.exp(-3)])
+    assert importance_weights(
+        torch.tensor([0.0, 0.0]), torch.tensor([-3.0, 3.0]), cap=2.0
+    ).tolist() == pytest.approx([2.0, math.exp(-3)])
 
 
 def test_mismatch_is_zero_for_equal_engines_and_never_negative():
@@ -86,6 +96,12 @@ def test_mismatch_is_zero_for_equal_engines_and_never_negative():
 
 def test_approx_kl_is_the_divergence_from_the_policy_that_sampled():
     """Of ten tokens drawn from p_old exactly in proportion, the estimate is KL(p_old || p_new) itself."""
-    old_V, new_V, drawn = torch.tensor([0.7, 0.2, 0.1]), torch.tensor([0.4, 0.35, 0.25]), [0] * 7 + [1] * 2 + [2]
+    old_V, new_V, drawn = (
+        torch.tensor([0.7, 0.2, 0.1]),
+        torch.tensor([0.4, 0.35, 0.25]),
+        [0] * 7 + [1] * 2 + [2],
+    )
     _, sums = PolicyLoss(clip=0.2)(new_V.log()[drawn], columns([1.0] * 10, old_V.log()[drawn].tolist()))
-    assert sums["approx_kl"].item() / 10 == pytest.approx((old_V * (old_V / new_V).log()).sum().item(), rel=1e-5)
+    assert sums["approx_kl"].item() / 10 == pytest.approx(
+        (old_V * (old_V / new_V).log()).sum().item(), rel=1e-5
+    )

@@ -2,8 +2,8 @@
 
 import pytest
 
-from serl.schedule import learning_rate
-from serl.training import Optimizer
+from serl.config.training import Optimizer
+from serl.learning.schedule import learning_rate
 
 COSINE = Optimizer(lr=1.0, warmup=0.03, min_lr_ratio=0.1)
 
@@ -26,7 +26,9 @@ def test_the_first_step_is_not_wasted_on_a_rate_of_zero():
 
 def test_wsd_stays_at_the_top_then_falls_linearly():
     wsd = Optimizer(lr=2.0, schedule="wsd", warmup=0.1, decay=0.5, min_lr_ratio=0.0)
-    assert [learning_rate(s, 100, wsd) for s in (9, 10, 50, 75, 100, 200)] == pytest.approx([2.0, 2.0, 2.0, 1.0, 0.0, 0.0])
+    assert [learning_rate(s, 100, wsd) for s in (9, 10, 50, 75, 100, 200)] == pytest.approx(
+        [2.0, 2.0, 2.0, 1.0, 0.0, 0.0]
+    )
 
 
 def test_constant_is_constant_after_warm_up():

@@ -10,9 +10,9 @@ import random
 from collections import Counter
 from pathlib import Path
 
-from jobs.plan import Job, plan
-from serl.config import RunConfig
-from serl.rundir import DataFile, Manifest, Run, Shard
+from jobs.plan.chain import Job, plan
+from serl.config.run import RunConfig
+from serl.run.rundir import DataFile, Manifest, Run, Shard
 
 START_S = {"propose": 25.0, "respond": 25.0, "score": 25.0, "train": 18.0, "curate": 1.0}
 FIXED_S, TOKEN_S, STEP_TOKEN_S, LOGP_TOKEN_S, CANDIDATE_S = 1.5, 0.004, 0.0012, 0.0002, 0.002
@@ -50,7 +50,9 @@ class MadeUpWorld:
         """Run it all; seconds from first to last."""
         run = Run.create(root, config, "test")
         begun, free, ends = self.clock, [self.clock] * self.slots, {}
-        for job in plan(config, lambda shard: False):  # the plan's order, greedily: what the real chain does, but for fillers
+        for job in plan(
+            config, lambda shard: False
+        ):  # the plan's order, greedily: what the real chain does, but for fillers
             ready = max((ends[n] for n in job.after if n in ends), default=begun)
             pace, starting = self._near(1.0), self._near(1.0)
             width = ranks if job.stage == "train" else 1
@@ -65,7 +67,9 @@ class MadeUpWorld:
         self.clock = max(ends.values()) + 1000.0
         return max(ends.values()) - begun
 
-    def _shard(self, run: Run, job: Job, shard: Shard, at: float, pace: float, starting: float, ranks: int) -> float:
+    def _shard(
+        self, run: Run, job: Job, shard: Shard, at: float, pace: float, starting: float, ranks: int
+    ) -> float:
         """Attempts until it is done; returns when that was."""
         own, kept, attempt = pace * self._near(1.0), 0, 0
         units, yields = self._work(run.config, job, shard, ranks)
@@ -76,7 +80,14 @@ class MadeUpWorld:
             rate = self.preempt_per_hour / 3600 * width
             dies = now + self.rng.expovariate(rate) if rate else math.inf
             now += BOOT_S
-            first = {"attempt": f"a-{attempt}", "boot_s": BOOT_S, "ranks": width, "nodes": width, "gpus": 0, "device": "cpu"}
+            first = {
+                "attempt": f"a-{attempt}",
+                "boot_s": BOOT_S,
+                "ranks": width,
+                "nodes": width,
+                "gpus": 0,
+                "device": "cpu",
+            }
             lines.append((now, "start", first))
             start_s = self._near(START_S[job.stage] * starting)
             now += start_s
@@ -84,7 +95,16 @@ class MadeUpWorld:
                 lines.append((now, "phase", {"name": f"{job.stage} load", "seconds": 0.9 * start_s}))
             if job.stage == "train":
                 now += units[0][1] * len(units) * LOGP_TOKEN_S * ranks
-                lines.append((now, "phase", {"name": "log-probabilities", "seconds": units[0][1] * len(units) * LOGP_TOKEN_S * ranks}))
+                lines.append(
+                    (
+                        now,
+                        "phase",
+                        {
+                            "name": "log-probabilities",
+                            "seconds": units[0][1] * len(units) * LOGP_TOKEN_S * ranks,
+                        },
+                    )
+                )
             for n, (seconds, tokens, items) in enumerate(units[kept:], kept):
                 seconds *= own * self.rng.uniform(0.97, 1.03)
                 now += seconds
@@ -98,7 +118,16 @@ class MadeUpWorld:
                 else:
                     loading_s = 0.9 * start_s if n == kept else 0.0
                     lines.append(
-                        (now, "phase", {"name": f"{job.stage} part {n}", "seconds": seconds + loading_s, "tokens": tokens, "items": items})
+                        (
+                            now,
+                            "phase",
+                            {
+                                "name": f"{job.stage} part {n}",
+                                "seconds": seconds + loading_s,
+                                "tokens": tokens,
+                                "items": items,
+                            },
+                        )
                     )
             now += END_S if job.stage != "curate" else 0.0
             lines.append((now, "done", {"seconds": 1.0}))
@@ -109,25 +138,49 @@ class MadeUpWorld:
             self.seen["preemptions"] += 1
             if job.stage in ("propose", "respond", "score"):
                 kept = max(
-                    [kept, *(int(more["name"].split()[-1]) + 1 for t, kind, more in lines if t <= dies and "part" in more.get("name", ""))]
+                    [
+                        kept,
+                        *(
+                            int(more["name"].split()[-1]) + 1
+                            for t, kind, more in lines
+                            if t <= dies and "part" in more.get("name", "")
+                        ),
+                    ]
                 )
-            self._write(run, shard, attempt, [lines[0], *(line for line in lines[1:] if line[0] <= dies), (dies, "beat", {})])
+            self._write(
+                run,
+                shard,
+                attempt,
+                [lines[0], *(line for line in lines[1:] if line[0] <= dies), (dies, "beat", {})],
+            )
             at = dies
 
-    def _work(self, c: RunConfig, job: Job, shard: Shard, ranks: int) -> tuple[list[tuple[float, int, int]], dict[str, float]]:
+    def _work(
+        self, c: RunConfig, job: Job, shard: Shard, ranks: int
+    ) -> tuple[list[tuple[float, int, int]], dict[str, float]]:
         """(seconds, tokens, items) of each part or step at the usual pace, and the counts of the manifest."""
         if job.stage in ("propose", "respond", "score"):
             section = getattr(c, job.stage)
-            total = {"propose": c.propose.prompts, "respond": self._kept(c) + c.respond.anchors, "score": c.score.max_problems}[job.stage]
+            total = {
+                "propose": c.propose.prompts,
+                "respond": self._kept(c) + c.respond.anchors,
+                "score": c.score.max_problems,
+            }[job.stage]
             mine = total // shard.count + (shard.index < total % shard.count)
             samples = {"propose": 1, "respond": c.respond.samples, "score": 1 + c.score.samples}[job.stage]
             sizes = [min(section.part_prompts, mine - i) for i in range(0, mine, section.part_prompts)]
             tokens = [int(self._near(n * samples * length(job.stage, job.round), 0.02)) for n in sizes]
-            return [(FIXED_S + TOKEN_S * t, t, n) for n, t in zip(sizes, tokens)], {"accepted": round(ACCEPTED * mine)}
+            return [(FIXED_S + TOKEN_S * t, t, n) for n, t in zip(sizes, tokens)], {
+                "accepted": round(ACCEPTED * mine)
+            }
         if job.stage == "curate":
             candidates = ACCEPTED * c.propose.prompts
             novel = round(NOVEL * candidates)
-            return [(CANDIDATE_S * candidates, 0, 0)], {"candidates": candidates, "novel": novel, "kept": self._kept(c)}
+            return [(CANDIDATE_S * candidates, 0, 0)], {
+                "candidates": candidates,
+                "novel": novel,
+                "kept": self._kept(c),
+            }
         groups = self._kept(c)
         kept = round(groups * kept_share(job.round))
         steps = math.ceil(kept * c.respond.samples / c.train.batch_samples)
@@ -145,7 +198,9 @@ class MadeUpWorld:
     def _write(self, run: Run, shard: Shard, attempt: int, lines: list) -> None:
         path = run.root / "events" / f"{shard.stage}-r{shard.round:03d}-{shard.index:05d}-a-{attempt}-0.jsonl"
         always = {"stage": shard.stage, "round": shard.round, "shard": shard.index}
-        path.write_text("".join(json.dumps({"time": t, "kind": kind} | always | more) + "\n" for t, kind, more in lines))
+        path.write_text(
+            "".join(json.dumps({"time": t, "kind": kind} | always | more) + "\n" for t, kind, more in lines)
+        )
 
     def _publish(self, run: Run, shard: Shard, attempt: int, now: float, counts: dict[str, float]) -> None:
         folder = run.stage_dir(shard.round, shard.stage)

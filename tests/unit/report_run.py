@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from evaluation.stored import Grade
-from serl.attempt import Attempt
-from serl.config import RunConfig, StageName
-from serl.events import Events
+from serl.run.attempt import Attempt
+from serl.config.run import RunConfig, StageName
+from serl.run.events import Events
 from serl.records import Candidate, Completion, Group, Problem, groups_to_parquet, share, to_jsonl
-from serl.rundir import Run
-from serl.vote import vote
+from serl.run.rundir import Run
+from serl.rewards.vote import vote
 
 SAMPLES = 8
 SCORE = {"shards": 2, "benchmarks": ["sums", "choices"], "max_tokens": 64, "samples": 4}
@@ -23,12 +23,23 @@ def make_run(folder: Path, tree: dict, **changes: object) -> Run:
     return Run.create(folder / "runs" / "made-up", RunConfig.model_validate(tree, strict=False), "0123abc")
 
 
-def publish(run: Run, round: int, stage: StageName, index: int, data: bytes, counts: Mapping[str, float]) -> None:
+def publish(
+    run: Run, round: int, stage: StageName, index: int, data: bytes, counts: Mapping[str, float]
+) -> None:
     shard = run.shards(round, stage)[index]
-    Attempt(run, shard, id="a", inputs={}).publish_bytes(".parquet" if stage == "respond" else ".jsonl", data, 0, counts)
+    Attempt(run, shard, id="a", inputs={}).publish_bytes(
+        ".parquet" if stage == "respond" else ".jsonl", data, 0, counts
+    )
 
 
-def group(id: str, labels: Iterable[int | None], *, role: str = "train", question: str = "What is 1 + 1?", **changes: object) -> Group:
+def group(
+    id: str,
+    labels: Iterable[int | None],
+    *,
+    role: str = "train",
+    question: str = "What is 1 + 1?",
+    **changes: object,
+) -> Group:
     """A group whose class k answers with the number k, the right answer being 0 where there is gold."""
     labels = tuple(labels)
     result = vote(labels)
@@ -85,7 +96,14 @@ def do_propose(run: Run, round: int) -> None:
 
 def do_curate(run: Run, round: int) -> None:
     kept = [Problem(id=f"p{i}", question=f"question {i}") for i in range(80)]
-    counts = {"novel": 90, "near_duplicate": 25, "exact_duplicate": 5, "candidates": 120, "kept": 80, "surplus": 10}
+    counts = {
+        "novel": 90,
+        "near_duplicate": 25,
+        "exact_duplicate": 5,
+        "candidates": 120,
+        "kept": 80,
+        "surplus": 10,
+    }
     publish(run, round, "curate", 0, to_jsonl(kept), counts)
 
 
@@ -105,7 +123,9 @@ def do_respond(run: Run, round: int, groups: list[Group] | None = None) -> None:
 
 
 def do_train(run: Run, round: int, num_steps: int = 12, attempt: str = "a-0") -> None:
-    events = Events(run.root / "events", f"train-r{round:03d}-00000-{attempt}-0", stage="train", round=round, shard=0)
+    events = Events(
+        run.root / "events", f"train-r{round:03d}-00000-{attempt}-0", stage="train", round=round, shard=0
+    )
     for n in range(1, num_steps + 1):
         kl = 0.002 * n
         numbers = {
@@ -119,7 +139,14 @@ def do_train(run: Run, round: int, num_steps: int = 12, attempt: str = "a-0") ->
         }
         events.add("step", step=n, **numbers)
     events.add("phase", name="steps", seconds=1.5)
-    publish(run, round, "train", 0, b"{}\n", {"samples": 300, "steps": num_steps, "mismatch_kl": 1e-5, "mismatch_max": 0.01})
+    publish(
+        run,
+        round,
+        "train",
+        0,
+        b"{}\n",
+        {"samples": 300, "steps": num_steps, "mismatch_kl": 1e-5, "mismatch_max": 0.01},
+    )
 
 
 def do_score(run: Run, round: int, skill: float | None = None, num: int = 200) -> None:

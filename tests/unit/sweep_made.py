@@ -8,14 +8,18 @@ from report_run import grades, publish
 
 from jobs.sweeps.schema import SweepConfig
 from jobs.sweeps.trials import Sweep, Trial, save_sweep
-from serl.config import RunConfig
+from serl.config.run import RunConfig
 from serl.records import to_jsonl
-from serl.rundir import Run, Shard
+from serl.run.rundir import Run, Shard
 
 SKILLS = {("grpo", 1e-5): 0.8, ("grpo", 1e-4): 0.5, ("rloo", 1e-5): 0.6, ("rloo", 1e-4): 0.5}
 NUM = 80
 SCORE = {"shards": 1, "benchmarks": ["sums"], "validation": ["check"], "max_tokens": 64}
-SWEEP = {"name": "made", "base": "base.yaml", "space": {"kind": "list", "trials": [{"train.objective": {"kind": "grpo"}}]}}
+SWEEP = {
+    "name": "made",
+    "base": "base.yaml",
+    "space": {"kind": "list", "trials": [{"train.objective": {"kind": "grpo"}}]},
+}
 
 
 def make_sweep(data: Path, tree: dict, seeds: tuple[int, ...] = (0, 1, 2)) -> Sweep:

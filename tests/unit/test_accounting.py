@@ -9,17 +9,31 @@ import pytest
 from jobs.costs import sacct
 from jobs.costs.accounting import Account, account
 from jobs.costs.sacct import Record
-from jobs.queue import Journal, Submission
-from serl.attempt import Attempt
-from serl.rundir import Run
+from jobs.chain.queue import Journal, Submission
+from serl.run.attempt import Attempt
+from serl.run.rundir import Run
 
 
-def attempt(run: Run, stage: str, index: int, id: str, *events: tuple, start: float, rank: int = 0, **first: object) -> Path:
+def attempt(
+    run: Run, stage: str, index: int, id: str, *events: tuple, start: float, rank: int = 0, **first: object
+) -> Path:
     """An event file: `events` are (seconds after `start`, kind, fields)."""
     path = run.root / "events" / f"{stage}-r001-{index:05d}-{id}-{rank}.jsonl"
     path.parent.mkdir(exist_ok=True)
     always = {"stage": stage, "round": 1, "shard": index}
-    lines = [{"time": start, "kind": "start", **always, "attempt": id, "device": "cpu", "ranks": 1, "gpus": 2, "boot_s": 2.0} | first]
+    lines = [
+        {
+            "time": start,
+            "kind": "start",
+            **always,
+            "attempt": id,
+            "device": "cpu",
+            "ranks": 1,
+            "gpus": 2,
+            "boot_s": 2.0,
+        }
+        | first
+    ]
     lines += [{"time": start + at, "kind": kind, **always, **fields} for at, kind, fields in events]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
@@ -47,12 +61,17 @@ def lost(result: Account) -> dict[str, float]:
 
 def balanced(result: Account) -> bool:
     """Used is kept and lost, of each attempt, and nothing else."""
-    kept = sum((t.kept_s + (0 if t.repeated or t.ended in ("done", "at work") else t.startup_s)) * t.ranks for t in result.tries)
+    kept = sum(
+        (t.kept_s + (0 if t.repeated or t.ended in ("done", "at work") else t.startup_s)) * t.ranks
+        for t in result.tries
+    )
     return result.total.used_s == pytest.approx(kept + result.total.all_lost_s)
 
 
 def test_an_undisturbed_shard_loses_nothing(run):
-    attempt(run, "propose", 0, "9-1", load(5, 4), part(15, 0, 14), part(25, 1, 10), (26, "done", {}), start=100.0)
+    attempt(
+        run, "propose", 0, "9-1", load(5, 4), part(15, 0, 14), part(25, 1, 10), (26, "done", {}), start=100.0
+    )
     publish(run, "propose", 0, "9-1")
     result = account(run)
     assert result.total.used_s == 28.0 and result.total.gpu_hours == pytest.approx(28 * 2 / 3600)
@@ -93,9 +112,20 @@ def test_an_attempts_last_word_tells_why_it_ended(run, word, cause):
 
 
 def test_without_a_scheduler_who_is_asked_to_stop_was_cancelled(run):
-    attempt(run, "propose", 0, "9-1", load(5, 4), part(15, 0, 14), (18, "stopped", {"asked": True, "left_s": None}), start=100.0)
+    attempt(
+        run,
+        "propose",
+        0,
+        "9-1",
+        load(5, 4),
+        part(15, 0, 14),
+        (18, "stopped", {"asked": True, "left_s": None}),
+        start=100.0,
+    )
     result = account(run)
-    assert lost(result) == {"cancelled": 3.0}, "of a shard that is not done the latest start-up is the one that counts"
+    assert lost(result) == {"cancelled": 3.0}, (
+        "of a shard that is not done the latest start-up is the one that counts"
+    )
 
 
 def test_a_process_that_its_time_limit_ended_without_a_word_is_told_by_the_clock(run):
@@ -123,7 +153,9 @@ def test_an_attempt_that_nobody_has_seen_end_is_at_work_while_the_run_lives(run)
 
 
 def test_the_slower_of_two_live_attempts_worked_for_nothing(run):
-    attempt(run, "propose", 0, "9-0", load(5, 4), part(15, 0, 14), part(25, 1, 10), (26, "done", {}), start=100.0)
+    attempt(
+        run, "propose", 0, "9-0", load(5, 4), part(15, 0, 14), part(25, 1, 10), (26, "done", {}), start=100.0
+    )
     attempt(run, "propose", 0, "12-0", load(5, 4), part(15, 1, 14), (16, "done", {}), start=110.0)
     publish(run, "propose", 0, "9-0")
     result = account(run)
@@ -152,14 +184,25 @@ def test_steps_after_the_last_checkpoint_are_lost_and_those_before_it_are_not(ru
 
 def test_a_training_that_saved_as_it_left_loses_its_start_up_only(run):
     Journal(run.root).add(Submission(token="t", job="r001-train", shards=(0,), id="9"))
-    attempt(run, "train", 0, "9-0", step(12, 1), step(14, 2), (19, "stopped", {"asked": True, "left_s": 9000.0}), start=100.0)
+    attempt(
+        run,
+        "train",
+        0,
+        "9-0",
+        step(12, 1),
+        step(14, 2),
+        (19, "stopped", {"asked": True, "left_s": 9000.0}),
+        start=100.0,
+    )
     attempt(run, "train", 0, "9-1", step(12, 3), (15, "done", {}), start=200.0)
     publish(run, "train", 0, "9-1")
     assert lost(account(run)) == {"start-up repeated": 12.0}
 
 
 def test_a_rank_that_raised_because_its_peer_was_killed_was_killed(run):
-    attempt(run, "train", 0, "9-0", step(12, 1), (19, "failed", {"error": "RuntimeError"}), start=100.0, ranks=2)
+    attempt(
+        run, "train", 0, "9-0", step(12, 1), (19, "failed", {"error": "RuntimeError"}), start=100.0, ranks=2
+    )
     attempt(run, "train", 0, "9-0", start=100.0, rank=1, ranks=2)
     assert account(run).tries[0].ended == "killed"
 
@@ -192,18 +235,23 @@ def test_records_that_forgot_an_attempt_are_not_taken_for_another(run):
     attempt(run, "propose", 0, "9-0", load(5, 4), part(15, 0, 14), start=100.0)
     attempt(run, "propose", 0, "9-1", load(5, 4), part(15, 1, 14), (16, "done", {}), start=200.0)
     publish(run, "propose", 0, "9-1")
-    result = account(run, slurm=lambda ids: [Record(job="9", state="COMPLETED", submit=0.0, start=190.0, end=218.0)])
+    result = account(
+        run, slurm=lambda ids: [Record(job="9", state="COMPLETED", submit=0.0, start=190.0, end=218.0)]
+    )
     assert not result.by_slurm and result.total.wait_s == 0.0
 
 
 def test_sacct_is_read_as_it_writes_and_asked_once(run, monkeypatch):
-    said = (
-        "9_0|CANCELLED by 0|2026-01-02T03:04:05|2026-01-02T03:05:05|2026-01-02T03:06:05\n9_1|PENDING|2026-01-02T03:04:05|Unknown|Unknown\n"
-    )
+    said = "9_0|CANCELLED by 0|2026-01-02T03:04:05|2026-01-02T03:05:05|2026-01-02T03:06:05\n9_1|PENDING|2026-01-02T03:04:05|Unknown|Unknown\n"
     calls = []
     monkeypatch.setattr(sacct, "ask_slurm", lambda command: calls.append(command) or said)
     (record,) = sacct.ask_sacct(["9", "10"])
-    assert (record.job, record.state, record.start - record.submit, record.end - record.start) == ("9_0", "CANCELLED", 60.0, 60.0)
+    assert (record.job, record.state, record.start - record.submit, record.end - record.start) == (
+        "9_0",
+        "CANCELLED",
+        60.0,
+        60.0,
+    )
     assert len(calls) == 1 and "-D" in calls[0] and "9,10" in calls[0]
 
 
@@ -212,4 +260,6 @@ def test_facts_are_plain_and_by_stage(run):
     publish(run, "propose", 0, "9-1")
     facts = account(run).facts()
     assert json.loads(json.dumps(facts)) == facts
-    assert facts["stages"]["r001-propose"]["used_s"] == 18.0 and facts["stages"]["r002-train"]["attempts"] == 0
+    assert (
+        facts["stages"]["r001-propose"]["used_s"] == 18.0 and facts["stages"]["r002-train"]["attempts"] == 0
+    )

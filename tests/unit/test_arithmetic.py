@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from serl import arithmetic as toy
-from serl.arithmetic_solver import solve
+from serl.world import arithmetic as toy
+from serl.world.solver import solve
 
 
 def parts_of(question_list: str) -> list[str]:
@@ -35,7 +35,10 @@ def test_solver_agrees_with_the_chain_behind_every_question():
         ("What is (2 + 3) * 4?", 20),
         ("Compute 120 - (7 - 2) * 3 - 1.", 104),
         ("Evaluate ((3)) * 2.", 6),
-        ("Tom has 100 pens. Mia buys 250 more. Soon there are 3 times as many. How many pens are left?", 1050),
+        (
+            "Tom has 100 pens. Mia buys 250 more. Soon there are 3 times as many. How many pens are left?",
+            1050,
+        ),
         ("What is 3 - 5?", None),
         ("What is 7?", None),
         ("What is 3 + ?", None),
@@ -67,13 +70,17 @@ def test_a_tenth_of_the_chains_is_held_out_whatever_the_wording():
 
 
 def test_no_held_out_question_leaks_into_corpus_seeds_or_labelled_problems():
-    tests = {p.question for p in toy.test_problems(1000)} | {c.problem.question for c in toy.choice_problems(400)}
+    tests = {p.question for p in toy.test_problems(1000)} | {
+        c.problem.question for c in toy.choice_problems(400)
+    }
     shown = {p.question for p in toy.seed_problems(0, 200) + toy.train_problems(0, 500)}
     for document in toy.corpus(0, 3000):
         if document.kind == "list":
             shown.update(parts_of(document.completion))
         else:
-            shown.add(document.prompt.split("\nAnswer:")[0].split("\nOptions:")[0].removeprefix("Question:").strip())
+            shown.add(
+                document.prompt.split("\nAnswer:")[0].split("\nOptions:")[0].removeprefix("Question:").strip()
+            )
     assert len(tests) > 1300 and len(shown) > 3000
     assert not tests & shown
     assert all(toy.held_out(p) for p in toy.test_problems(200))
@@ -98,7 +105,9 @@ def test_both_styles_box_the_same_answer_and_every_step_is_true():
 
 
 def test_the_steps_style_reads_as_documented():
-    problem = toy.Problem(question="What is (3 + 4) * 2?", start=3, operations=(("+", 4), ("*", 2)), kind="expression")
+    problem = toy.Problem(
+        question="What is (3 + 4) * 2?", start=3, operations=(("+", 4), ("*", 2)), kind="expression"
+    )
     assert toy.solution(problem, "steps") == " Step by step: 3 + 4 = 7. 7 * 2 = 14. \\boxed{14}"
 
 
@@ -108,7 +117,11 @@ def test_corpus_is_mixed_as_asked():
     share = {kind: count / len(documents) for kind, count in Counter(d.kind for d in documents).items()}
     assert share["list"] == pytest.approx(0.2, abs=0.03)
     assert share["choice"] == pytest.approx(0.1, abs=0.02)
-    assert all(("What is" in d.prompt or "ompute" in d.prompt or "valu" in d.prompt) for d in documents if d.kind == "direct")
+    assert all(
+        ("What is" in d.prompt or "ompute" in d.prompt or "valu" in d.prompt)
+        for d in documents
+        if d.kind == "direct"
+    )
     assert all(d.completion.startswith(" ") for d in documents if d.kind != "list")
 
 
@@ -128,13 +141,17 @@ def test_choice_letters_are_balanced_and_name_the_right_option():
     for choice in choices:
         assert len(set(choice.options)) == 4 and toy.held_out(choice.problem)
         assert choice.options["ABCD".index(choice.gold)] == str(choice.problem.gold)
-        assert toy.choice_solution(choice).endswith(f" = {choice.problem.gold}. The answer is ({choice.gold}).")
+        assert toy.choice_solution(choice).endswith(
+            f" = {choice.problem.gold}. The answer is ({choice.gold})."
+        )
 
 
 def test_choice_prompt_has_the_benchmark_wording():
     problem = toy.Problem(question="What is 3 + 4?", start=3, operations=(("+", 4),), kind="expression")
     choice = toy.Choice(problem=problem, options=("6", "7", "8", "9"), gold="B")
-    expected = "Question:\nWhat is 3 + 4?\nOptions:\nA. 6\nB. 7\nC. 8\nD. 9\nAnswer: Let's think step by step."
+    expected = (
+        "Question:\nWhat is 3 + 4?\nOptions:\nA. 6\nB. 7\nC. 8\nD. 9\nAnswer: Let's think step by step."
+    )
     instruction, _, asked = toy.choice_prompt(choice).partition("\n\n\n\n")
     assert "about arithmetic" in instruction and asked == expected
     assert toy.choice_solution(choice) == " 3 + 4 = 7. The answer is (B)."

@@ -5,12 +5,12 @@ from datetime import datetime
 
 import pytest
 
-from jobs.attempts import attempts
+from jobs.runs.attempts import attempts
 from jobs.logs import body
-from jobs.queue import Journal, Submission
-from jobs.task import record_failure
-from serl.attempt import Attempt
-from serl.events import Events
+from jobs.chain.queue import Journal, Submission
+from jobs.chain.task import record_failure
+from serl.run.attempt import Attempt
+from serl.run.events import Events
 
 DAY = "2026-03-04"
 
@@ -32,7 +32,9 @@ def log(run, job_name: str, folder: str, name: str, text: str) -> None:
 def events(run, shard, attempt: str, rows: list[tuple[str, dict]], rank: int = 0) -> None:
     path = run.root / "events" / f"{shard.stage}-r{shard.round:03d}-{shard.index:05d}-{attempt}-{rank}.jsonl"
     always = {"stage": shard.stage, "round": shard.round, "shard": shard.index}
-    path.write_text("".join(json.dumps({"time": at(clock), **always, **fields}) + "\n" for clock, fields in rows))
+    path.write_text(
+        "".join(json.dumps({"time": at(clock), **always, **fields}) + "\n" for clock, fields in rows)
+    )
 
 
 @pytest.fixture
@@ -58,9 +60,17 @@ def requeued(run):
         run,
         shard,
         "7_1-0",
-        [("10:00:02", {"kind": "start"}), ("10:00:30", {"kind": "progress", "done": 1, "total": 4, "unit": "questions"})],
+        [
+            ("10:00:02", {"kind": "start"}),
+            ("10:00:30", {"kind": "progress", "done": 1, "total": 4, "unit": "questions"}),
+        ],
     )
-    events(run, shard, "7_1-2", [("10:20:01", {"kind": "start"}), ("10:21:00", {"kind": "done", "seconds": 58.0})])
+    events(
+        run,
+        shard,
+        "7_1-2",
+        [("10:20:01", {"kind": "start"}), ("10:21:00", {"kind": "done", "seconds": 58.0})],
+    )
     Attempt(run, shard, id="7_1-2", inputs={}).publish_bytes(".parquet", b"x", 1)
     return run
 
@@ -70,13 +80,20 @@ def test_a_requeued_jobs_file_is_cut_into_its_attempts(requeued):
     first, second, third = attempts(requeued, [shard])[shard]
     assert [a.id for a in (first, second, third)] == ["7_1-0", "7_1, start 2", "7_1-2"]
     assert [list(a.hosts) for a in (first, second, third)] == [["n1"], ["n2"], ["n3"]]
-    assert [a.how for a in (first, second, third)] == ["ended by Slurm: due to preemption", "no last word", "done"]
+    assert [a.how for a in (first, second, third)] == [
+        "ended by Slurm: due to preemption",
+        "no last word",
+        "done",
+    ]
 
 
 def test_logs_and_events_are_in_one_order_and_lines_without_a_time_stay_with_those_before(requeued):
     shard = requeued.shards(1, "respond")[2]
     first = attempts(requeued, [shard])[shard][0]
-    told = [(datetime.fromtimestamp(line.time).strftime("%H:%M:%S"), line.text.partition(" (")[0][:28].strip()) for line in first.lines]
+    told = [
+        (datetime.fromtimestamp(line.time).strftime("%H:%M:%S"), line.text.partition(" (")[0][:28].strip())
+        for line in first.lines
+    ]
     assert told == [
         ("10:00:00", "srun: hello"), ("10:00:00", "submitit INFO"), ("10:00:00", "working 20%"), ("10:00:02", "* start"),
         ("10:00:05", "INFO 03-04 10:00:05 [vllm.py"), ("10:00:05", "no time of its own"), ("10:00:30", "* 1 of 4 questions"), ("10:01:00", "slurmstepd: error: *** JOB 7"),
@@ -90,10 +107,27 @@ def test_an_arrays_elements_are_told_apart_by_their_shards(requeued):
 
 def test_ranks_that_started_apart_are_one_attempt(run):
     Journal(run.root).add(Submission(token="tok", job="r001-train", shards=(0,), id="9"))
-    log(run, "r001-train", "tok", "9_0", start("10:00:04", "9", "n0", 0, 2) + start("11:00:00", "9", "n0", 0, 2))
-    log(run, "r001-train", "tok", "9_1", start("10:00:00", "9", "n1", 1, 2) + "rank 1 of the first\n" + start("11:00:03", "9", "n2", 1, 2))
+    log(
+        run,
+        "r001-train",
+        "tok",
+        "9_0",
+        start("10:00:04", "9", "n0", 0, 2) + start("11:00:00", "9", "n0", 0, 2),
+    )
+    log(
+        run,
+        "r001-train",
+        "tok",
+        "9_1",
+        start("10:00:00", "9", "n1", 1, 2) + "rank 1 of the first\n" + start("11:00:03", "9", "n2", 1, 2),
+    )
     shard = run.shards(1, "train")[0]
-    events(run, shard, "9-4", [("11:00:05", {"kind": "start"}), ("11:00:09", {"kind": "failed", "error": "RuntimeError"})])
+    events(
+        run,
+        shard,
+        "9-4",
+        [("11:00:05", {"kind": "start"}), ("11:00:09", {"kind": "failed", "error": "RuntimeError"})],
+    )
     first, second = attempts(run, [shard])[shard]
     assert (first.id, first.ranks, list(first.hosts)) == ("9, start 1", {0, 1}, ["n0", "n1"])
     assert any(line.text == "rank 1 of the first" and line.rank == 1 for line in first.lines)
@@ -129,16 +163,24 @@ def say(capsys, run, *argv: str) -> str:
 
 
 def test_the_verb_lists_attempts_and_prints_timelines_without_control_characters(requeued, capsys):
-    log(requeued, "r001-propose", "shard_00000.a1", "5_0", start("08:00:00", "5", "n0") + "\x1b[31mred\x1b]8;;http://x\x07\n")
+    log(
+        requeued,
+        "r001-propose",
+        "shard_00000.a1",
+        "5_0",
+        start("08:00:00", "5", "n0") + "\x1b[31mred\x1b]8;;http://x\x07\n",
+    )
     overview = say(capsys, requeued, "small")
     assert "r001-respond 2" in overview and "7_1-2" in overview and "r001-train" not in overview
     timeline = say(capsys, requeued, "small", "respond", "2", "--attempt", "7_1-2")
     assert timeline.count("== ") == 1 and "on n3" in timeline and "10:21:00 * done: seconds 58.0" in timeline
-    assert "\x1b" not in say(capsys, requeued, "small", "r001-propose") and "7_1" not in say(capsys, requeued, "small", "propose")
+    assert "\x1b" not in say(capsys, requeued, "small", "r001-propose") and "7_1" not in say(
+        capsys, requeued, "small", "propose"
+    )
 
 
 def test_following_a_run_that_nobody_runs_prints_it_once_and_ends(requeued, capsys, monkeypatch):
-    monkeypatch.setattr("jobs.state.look_at_queue", list)
+    monkeypatch.setattr("jobs.runs.state.look_at_queue", list)
     assert say(capsys, requeued, "small", "respond", "2", "--follow").count("10:21:00 * done") == 1
 
 

@@ -10,17 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from jobs import queue, state
-from jobs.batch import PREVIEW, by_the_script, sbatch_text
-from jobs.cluster import Stragglers
-from jobs.plan import plan
-from jobs.queue import Journal, Queued, SlurmError, Submission, ask_slurm, at_work
-from jobs.runs import freeze_code
-from jobs.slurm import submit_missing
-from jobs.spares import late
-from jobs.task import _node
-from serl.attempt import Attempt
-from serl.rundir import Run
+from jobs.chain import queue
+
+from jobs.runs.find import state
+from jobs.chain.batch import PREVIEW, by_the_script, sbatch_text
+from jobs.plan.cluster import Stragglers
+from jobs.plan.chain import plan
+from jobs.chain.queue import Journal, Queued, SlurmError, Submission, ask_slurm, at_work
+from jobs.runs.find import freeze_code
+from jobs.chain.slurm import submit_missing
+from jobs.chain.spares import late
+from jobs.chain.task import _node
+from serl.run.attempt import Attempt
+from serl.run.rundir import Run
 from tests.conftest import ROOT
 from tests.unit.test_submission import cluster, fake, scripts  # noqa: F401  (fixtures)
 
@@ -34,19 +36,29 @@ LOCAL = (
 def test_a_signal_in_the_first_moments_of_a_task_is_held_and_not_lost(number, tmp_path):
     """Between python's first line and `Stop.listen` half a second of imports goes by; python would die of the signal there."""
     program = (
-        "import os, sys, time; import jobs.start; os.kill(os.getpid(), int(sys.argv[1])); time.sleep(0.2)\n"
-        "import submitit; from jobs.task import Task; from serl.preempt import Stop\n"
+        "import os, sys, time; import jobs.chain.start; os.kill(os.getpid(), int(sys.argv[1])); time.sleep(0.2)\n"
+        "import submitit; from jobs.chain.task import Task; from serl.run.signals import Stop\n"
         "stop = Stop(); assert not stop.requested; stop.listen(); print(stop.requested)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(int(number))], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program, str(int(number))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
 
 
 def test_signals_are_held_before_anything_that_takes_time_is_imported():
-    heavy = "import sys, jobs.start; print([m for m in ('submitit', 'numpy', 'serl', 'pydantic', 'asyncio') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", heavy], cwd=ROOT, capture_output=True, text=True, check=True).stdout == "[]\n"
+    heavy = "import sys, jobs.chain.start; print([m for m in ('submitit', 'numpy', 'serl', 'pydantic', 'asyncio') if m in sys.modules])"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", heavy], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        == "[]\n"
+    )
 
 
 def test_every_cache_of_compiled_code_is_on_the_node_wherever_home_is(tmp_path):
@@ -59,19 +71,32 @@ def test_every_cache_of_compiled_code_is_on_the_node_wherever_home_is(tmp_path):
         "XDG_CACHE_HOME": str(home / ".cache"),
     }
     text = subprocess.run(
-        ["bash", "-euc", f"source {ROOT}/slurm/env.sh; env"], env=given, capture_output=True, text=True, check=True
+        ["bash", "-euc", f"source {ROOT}/slurm/env.sh; env"],
+        env=given,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-    assert {k: found[k] for k in LOCAL if not found[k].startswith(f"{node}/serl-")} == {} and found["TMPDIR"] == str(node)
+    assert {k: found[k] for k in LOCAL if not found[k].startswith(f"{node}/serl-")} == {} and found[
+        "TMPDIR"
+    ] == str(node)
     assert found["HF_HOME"] == str(home / ".cache/huggingface"), "models that lie there are still found"
 
 
-def test_jobs_start_in_the_code_that_was_frozen_wherever_the_launcher_was(run, cluster, fake, monkeypatch, tmp_path):  # noqa: F811
+def test_jobs_start_in_the_code_that_was_frozen_wherever_the_launcher_was(
+    run, cluster, fake, monkeypatch, tmp_path
+):  # noqa: F811
     """`source slurm/env.sh` used to mean the launcher's folder, and failed in any other, or once the clone had gone."""
     freeze_code(run.root / "code")
     monkeypatch.chdir(tmp_path)
     submit_missing(run, cluster.model_copy(update={"setup": ("source slurm/env.sh",)}))
-    folder = {line.partition("=")[2] for text in scripts(fake) for line in text.splitlines() if line.startswith("#SBATCH --chdir")}
+    folder = {
+        line.partition("=")[2]
+        for text in scripts(fake)
+        for line in text.splitlines()
+        if line.startswith("#SBATCH --chdir")
+    }
     assert folder == {str(run.root / "code")}
     subprocess.run(
         ["bash", "-euc", "source slurm/env.sh"],
@@ -84,11 +109,23 @@ def test_jobs_start_in_the_code_that_was_frozen_wherever_the_launcher_was(run, c
 def test_what_a_job_submits_inherits_the_launchers_environment_and_not_the_jobs(tmp_path):
     """A cache folder that ends with this job, its number of tasks, and its memory are none of the next one's business."""
     shell = subprocess.Popen(
-        ["sleep", "60"], env={"SLURM_JOB_ID": "7", "SLURM_CONF": "/etc/lab.conf", "MINE": "1", "SLURM_MEM_PER_NODE": "5", "PATH": "/bin"}
+        ["sleep", "60"],
+        env={
+            "SLURM_JOB_ID": "7",
+            "SLURM_CONF": "/etc/lab.conf",
+            "MINE": "1",
+            "SLURM_MEM_PER_NODE": "5",
+            "PATH": "/bin",
+        },
     )
     before = dict(os.environ)
     try:
-        os.environ |= {"SLURM_JOB_ID": "7", "SLURM_CONF": "/etc/lab.conf", "SERL_SHELL": str(shell.pid), "VLLM_CACHE_ROOT": "/tmp/job-7"}
+        os.environ |= {
+            "SLURM_JOB_ID": "7",
+            "SLURM_CONF": "/etc/lab.conf",
+            "SERL_SHELL": str(shell.pid),
+            "VLLM_CACHE_ROOT": "/tmp/job-7",
+        }
         deadline = time.monotonic() + 10
         while b"sleep" not in Path(f"/proc/{shell.pid}/cmdline").read_bytes():
             assert time.monotonic() < deadline
@@ -97,7 +134,9 @@ def test_what_a_job_submits_inherits_the_launchers_environment_and_not_the_jobs(
         assert os.environ["VLLM_CACHE_ROOT"] == "/tmp/job-7"
         os.environ["SERL_SHELL"] = "0"
         with by_the_script():
-            assert "SLURM_JOB_ID" not in os.environ and os.environ["SLURM_CONF"] == "/etc/lab.conf", "elsewhere than on the script's node"
+            assert "SLURM_JOB_ID" not in os.environ and os.environ["SLURM_CONF"] == "/etc/lab.conf", (
+                "elsewhere than on the script's node"
+            )
     finally:
         shell.kill()
         shell.wait()
@@ -148,12 +187,16 @@ def test_slurm_is_asked_the_same_whatever_its_user_likes_to_see(fake, monkeypatc
 
 
 def test_a_refusal_for_want_of_nodes_tells_of_those_left_out_after_hangs(run, cluster, fake, monkeypatch):  # noqa: F811
-    monkeypatch.setenv("SLURMD_NODENAME", "n7")  # a machine may call itself n7.cluster.org, which Slurm does not know
+    monkeypatch.setenv(
+        "SLURMD_NODENAME", "n7"
+    )  # a machine may call itself n7.cluster.org, which Slurm does not know
     for attempt in ("7-0", "7-1"):
         (run.root / "suspects").mkdir(exist_ok=True)
         (run.root / "suspects" / f"{attempt}.json").write_text(json.dumps({"hosts": [_node()]}))
     (fake.parent / "bin/sbatch").write_text('#!/bin/bash\ngrep exclude "$1" >&2; exit 1\n')
-    with pytest.raises(SlurmError, match=r"(?s)--exclude=n13,n7.*without n7, where it hung; remove .*suspects"):
+    with pytest.raises(
+        SlurmError, match=r"(?s)--exclude=n13,n7.*without n7, where it hung; remove .*suspects"
+    ):
         submit_missing(run, cluster)
 
 
@@ -163,7 +206,9 @@ def test_status_asks_slurm_once_for_one_run_and_once_for_all(run, cluster, fake,
         submit_missing(r, cluster)
     asked: list[list[str]] = []
     monkeypatch.setattr(
-        queue.subprocess, "run", lambda command, real=subprocess.run, **kwargs: asked.append(command) or real(command, **kwargs)
+        queue.subprocess,
+        "run",
+        lambda command, real=subprocess.run, **kwargs: asked.append(command) or real(command, **kwargs),
     )
     for some in (runs[:1], runs):
         asked.clear()
@@ -178,21 +223,17 @@ def test_stragglers_are_what_is_beyond_the_median_of_enough_siblings():
     rule = Stragglers(factor=3.0, min_done=0.5)
     assert late(rule, 40, [100.0] * 19, {30: 999.0}) == {}, "too few are done to tell"
     assert late(rule, 40, [100.0] * 20, {30: 301.0, 31: 299.0}) == {30: 0.0}
-    assert late(rule, 40, [100.0] * 38, {30: 120.0, 31: 280.0}) == {30: 180.0, 31: 20.0}, "nobody may come by again: for when they are late"
+    assert late(rule, 40, [100.0] * 38, {30: 120.0, 31: 280.0}) == {30: 180.0, 31: 20.0}, (
+        "nobody may come by again: for when they are late"
+    )
     assert late(rule, 2, [100.0], {1: 100.0}) == {1: 200.0}
     assert late(rule, 4, [], {}) == {} and late(Stragglers(min_done=0.0), 4, [], {1: 5.0}) == {}
 
 
 def test_elapsed_times_are_read_as_slurm_writes_them():
-    assert [queue.seconds(t) for t in ("0:05", "12:00", "1:00:01", "2-03:04:05", "3-00:00:00", "INVALID", "")] == [
-        5,
-        720,
-        3601,
-        183845,
-        259200,
-        0,
-        0,
-    ]
+    assert [
+        queue.seconds(t) for t in ("0:05", "12:00", "1:00:01", "2-03:04:05", "3-00:00:00", "INVALID", "")
+    ] == [5, 720, 3601, 183845, 259200, 0, 0]
 
 
 def test_a_spare_counts_as_the_shards_job_only_where_the_first_is_gone(tmp_path):
@@ -200,13 +241,23 @@ def test_a_spare_counts_as_the_shards_job_only_where_the_first_is_gone(tmp_path)
         Submission(token="a", job="r001-respond", shards=(0, 1), id="5", array=True),
         Submission(token="b", job="r001-respond", shards=(1,), id="9", spare=True),
     )
-    in_queue = [Queued(id=i, state="RUNNING", held=False, where="", token=t) for i, t in (("5_0", "a"), ("5_1", "a"), ("9", "b"))]
-    assert {k: q.id for k, q in at_work([first, spare], in_queue).items()} == {("r001-respond", 0): "5_0", ("r001-respond", 1): "5_1"}
+    in_queue = [
+        Queued(id=i, state="RUNNING", held=False, where="", token=t)
+        for i, t in (("5_0", "a"), ("5_1", "a"), ("9", "b"))
+    ]
+    assert {k: q.id for k, q in at_work([first, spare], in_queue).items()} == {
+        ("r001-respond", 0): "5_0",
+        ("r001-respond", 1): "5_1",
+    }
     assert at_work([first, spare], in_queue[2:])["r001-respond", 1].id == "9"
     journal = Journal(tmp_path)
     journal.add(spare)
-    (tmp_path / "slurm.jsonl").open("a").write(json.dumps({"token": "old", "job": "r001-train", "shards": [0], "id": "1"}) + "\n")
-    assert journal.submissions()[0] == spare and not journal.submissions()[1].spare, "lines of before there were spares"
+    (tmp_path / "slurm.jsonl").open("a").write(
+        json.dumps({"token": "old", "job": "r001-train", "shards": [0], "id": "1"}) + "\n"
+    )
+    assert journal.submissions()[0] == spare and not journal.submissions()[1].spare, (
+        "lines of before there were spares"
+    )
 
 
 def test_a_survey_knows_what_is_done_and_opens_nothing_that_is_not_there(run, monkeypatch):
@@ -215,7 +266,9 @@ def test_a_survey_knows_what_is_done_and_opens_nothing_that_is_not_there(run, mo
     for shard in everything[:3]:
         Attempt(run, shard, id="1", inputs={}).publish_bytes(".jsonl", b"", 0)
     opened = []
-    monkeypatch.setattr(Path, "read_bytes", lambda path, real=Path.read_bytes: opened.append(path.name) or real(path))
+    monkeypatch.setattr(
+        Path, "read_bytes", lambda path, real=Path.read_bytes: opened.append(path.name) or real(path)
+    )
     done = run.survey()
     assert [done(s) for s in everything] == [True] * 3 + [False] * (len(everything) - 3)
     assert opened == [f"{s.name}.json" for s in everything[:3]]

@@ -21,19 +21,31 @@ from report_run import do_curate, do_propose, do_score, group, make_run, publish
 
 from jobs.browse import Server, Site, wish
 from serl.records import groups_to_parquet
-from serl.rundir import Run
+from serl.run.rundir import Run
 from tests.conftest import SMALL
 
 HOSTILE = "</pre><script>document.title = 'OWNED'</script><img src=x onerror=\"document.title='OWNED'\">\u202etxet &amp; <b>bold</b>"
 CHROMIUM = shutil.which("chromium")
-OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
+OPTIONS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+)
 OPTIONS += ("--disable-component-update", "--disable-sync")
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Run:
     run = make_run(tmp_path_factory.mktemp("browse"), copy.deepcopy(SMALL))
-    evil = group("evil", [0, 0, 0, 1, 1, 2, None, 0], question=HOSTILE, answers=(HOSTILE, "0", "0", "1", "1", "2", None, "0"))
+    evil = group(
+        "evil",
+        [0, 0, 0, 1, 1, 2, None, 0],
+        question=HOSTILE,
+        answers=(HOSTILE, "0", "0", "1", "1", "2", None, "0"),
+    )
     evil = type(evil)(**{n: getattr(evil, n) for n in evil.__dataclass_fields__ if n != "completions"}, completions=tuple(
         type(c)(token_ids=c.token_ids, logprobs=c.logprobs, text=f"{HOSTILE} {i}\nsecond line", finish_reason="stop" if i != 6 else "length") for i, c in enumerate(evil.completions)
     ))  # fmt: skip
@@ -122,13 +134,17 @@ def test_no_page_holds_the_secret_loads_anything_or_runs_a_models_text(server):
 def test_a_group_shows_its_classes_rewards_and_why_it_is_kept(server):
     page = get(server, "group?round=1&at=0")
     assert "kept" in page and "the mean reward 0.5 lies in the band 0.2 to 0.8" in page
-    assert page.count("<details") == 8 and page.count("<details open") == 4, "the first answer of each class is open"
+    assert page.count("<details") == 8 and page.count("<details open") == 4, (
+        "the first answer of each class is open"
+    )
     assert "no answer" in page and "length" in page and "&lt;script&gt;" in page and "second line" in page
     assert "2 to 2 an answer" in page and "mean log-probability -0.150" in page
 
 
 def test_the_neighbours_of_an_opened_group_are_those_of_the_list(server):
-    listed = re.findall(r'href="(group\?[^"]+)"', get(server, "groups?round=1&fate=kept&sort=agreement&down=1"))
+    listed = re.findall(
+        r'href="(group\?[^"]+)"', get(server, "groups?round=1&fate=kept&sort=agreement&down=1")
+    )
     page = get(server, listed[3].replace("&amp;", "&"))
     around = dict(re.findall(r'href="([^"]+)" data-rel="(prev|next|up)"', page))
     assert {around_rel: href for href, around_rel in around.items()}["next"] == listed[4]
@@ -145,15 +161,27 @@ def test_pages_end_where_the_rows_do(server):
 
 def test_an_empty_list_says_why_and_a_partial_one_that_more_comes(server, made):
     assert "This round has none." in get(server, "groups?round=0")
-    assert "None is done yet." in get(server, "groups?round=2") and "None is done yet." in get(server, "responses?round=3")
+    assert "None is done yet." in get(server, "groups?round=2") and "None is done yet." in get(
+        server, "responses?round=3"
+    )
     publish(made, 2, "respond", 1, groups_to_parquet([group("only", [0] * 8, question=" \n ")]), {})
     partial = get(server, "groups?round=2")
-    assert "1 found, and the round is not done yet" in partial and ">(blank)</a>" in partial, "a blank question can be opened too"
+    assert "1 found, and the round is not done yet" in partial and ">(blank)</a>" in partial, (
+        "a blank question can be opened too"
+    )
     assert "not done yet" not in get(server, "groups?round=1")
 
 
 @pytest.mark.parametrize(
-    "address", ["groups?round=99", "groups?round=x", "group?round=1&at=5000", "groups?low=much", "groups?page=-1", "group?at=1e3"]
+    "address",
+    [
+        "groups?round=99",
+        "groups?round=x",
+        "group?round=1&at=5000",
+        "groups?low=much",
+        "groups?page=-1",
+        "group?at=1e3",
+    ],
 )
 def test_a_wrong_address_is_one_sentence(server, address):
     with pytest.raises(urllib.error.HTTPError) as e:
@@ -194,7 +222,12 @@ async def _walk(endpoint: str, url: str) -> dict[str, str]:
         async def ask(method: str, session: str = "", **params):
             nonlocal number
             number += 1
-            await socket.send(json.dumps({"id": number, "method": method, "params": params} | ({"sessionId": session} if session else {})))
+            await socket.send(
+                json.dumps(
+                    {"id": number, "method": method, "params": params}
+                    | ({"sessionId": session} if session else {})
+                )
+            )
             while (answer := json.loads(await socket.recv())).get("id") != number:
                 pass
             return answer["result"]
@@ -203,7 +236,9 @@ async def _walk(endpoint: str, url: str) -> dict[str, str]:
         session = (await ask("Target.attachToTarget", targetId=target, flatten=True))["sessionId"]
 
         async def value(expression: str) -> str:
-            return (await ask("Runtime.evaluate", session, expression=expression, returnByValue=True))["result"].get("value", "")
+            return (await ask("Runtime.evaluate", session, expression=expression, returnByValue=True))[
+                "result"
+            ].get("value", "")
 
         async def until(expression: str) -> None:
             for _ in range(600):
@@ -214,16 +249,27 @@ async def _walk(endpoint: str, url: str) -> dict[str, str]:
 
         async def press(key: str) -> None:
             for kind in ("keyDown", "keyUp"):
-                await ask("Input.dispatchKeyEvent", session, type=kind, key=key, text=key if len(key) == 1 and kind == "keyDown" else "")
+                await ask(
+                    "Input.dispatchKeyEvent",
+                    session,
+                    type=kind,
+                    key=key,
+                    text=key if len(key) == 1 and kind == "keyDown" else "",
+                )
 
         seen = {}
         await until("document.querySelector('.pager')")
-        seen["title"], seen["question"] = await value("document.title"), await value("document.querySelector('.question').textContent")
+        seen["title"], seen["question"] = (
+            await value("document.title"),
+            await value("document.querySelector('.question').textContent"),
+        )
         seen["first"], seen["owned"] = (
             await value("document.querySelector('.pager').innerText"),
             await value("String(document.querySelectorAll('img, main script').length)"),
         )
-        seen["wide"] = await value("String([...document.querySelectorAll('.votes i')].every(i => i.getBoundingClientRect().width > 0))")
+        seen["wide"] = await value(
+            "String([...document.querySelectorAll('.votes i')].every(i => i.getBoundingClientRect().width > 0))"
+        )
         await press("j")
         await until("location.search.includes('at=1')")
         seen["next"] = await value("document.querySelector('.pager').innerText")
@@ -241,7 +287,10 @@ async def _walk(endpoint: str, url: str) -> dict[str, str]:
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 def test_in_chromium_keys_walk_and_a_hostile_answer_stays_text(server, tmp_path):
     pytest.importorskip("websockets")
-    process = subprocess.Popen([CHROMIUM, *OPTIONS, f"--user-data-dir={tmp_path}", "--remote-debugging-port=0"], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [CHROMIUM, *OPTIONS, f"--user-data-dir={tmp_path}", "--remote-debugging-port=0"],
+        stderr=subprocess.DEVNULL,
+    )
     try:
         seen = asyncio.run(_walk(_endpoint(tmp_path), f"{server.url}group?round=1&at=0"))
     finally:

@@ -5,9 +5,9 @@ import pytest
 from report_run import do_score, group, make_run, publish, round_groups
 
 from jobs.browser.index import Wish, group_index, instruction_index, open_group, response_index
-from serl.attempt import Attempt
+from serl.run.attempt import Attempt
 from serl.records import Candidate, Novelty, Problem, groups_to_parquet, to_jsonl
-from serl.vote import fate
+from serl.rewards.vote import fate
 
 
 @pytest.fixture
@@ -24,7 +24,12 @@ def answer(run, groups, shards=3):
 def test_the_fate_of_every_group_is_the_filters_own(made):
     groups = answer(
         made,
-        [*round_groups(1, 300, 0.5), group("silent", [None] * 8), group("split", [0] * 4 + [1] * 4), group("lonely", [0] + [None] * 7)],
+        [
+            *round_groups(1, 300, 0.5),
+            group("silent", [None] * 8),
+            group("split", [0] * 4 + [1] * 4),
+            group("lonely", [0] + [None] * 7),
+        ],
     )
     low, high = made.config.train.agreement
     expected = ["anchor" if g.role == "anchor" else fate(g, low, high, voted=True) for g in groups]
@@ -37,9 +42,15 @@ def test_the_fate_of_every_group_is_the_filters_own(made):
 def test_filters_are_what_a_loop_would_find(made):
     groups = answer(made, round_groups(1, 200, 0.5))
     index = group_index(made, 1)
-    found = index.find(Wish(only={"fate": "kept", "role": ""}, between={"agreement": (0.3, 0.625)}, sort="margin", down=True))
-    loop = [i for i, g in enumerate(groups) if index.words["fate"][i] == "kept" and 0.3 <= g.agreement <= 0.625]
-    assert found.tolist() == sorted(loop, key=lambda i: -groups[i].margin), "equal margins stay in the round's order"
+    found = index.find(
+        Wish(only={"fate": "kept", "role": ""}, between={"agreement": (0.3, 0.625)}, sort="margin", down=True)
+    )
+    loop = [
+        i for i, g in enumerate(groups) if index.words["fate"][i] == "kept" and 0.3 <= g.agreement <= 0.625
+    ]
+    assert found.tolist() == sorted(loop, key=lambda i: -groups[i].margin), (
+        "equal margins stay in the round's order"
+    )
     assert [row["id"] for row in index.rows([int(i) for i in found])] == [groups[i].id for i in found]
 
 
@@ -55,7 +66,13 @@ def test_search_looks_into_questions_ids_golds_and_answers_and_takes_no_text_for
     def hits(text):
         return sorted(row["id"] for row in index.rows(index.find(Wish(text=text)).tolist()))
 
-    assert hits("(1+2)*") == ["a1"] and hits("HALF") == ["a1"] and hits("B2") == ["b2"] and hits("7.5") == ["c3"] and hits(".*") == []
+    assert (
+        hits("(1+2)*") == ["a1"]
+        and hits("HALF") == ["a1"]
+        and hits("B2") == ["b2"]
+        and hits("7.5") == ["c3"]
+        and hits(".*") == []
+    )
     assert hits("5") == ["c3"]
 
 
@@ -65,7 +82,9 @@ def test_an_opened_group_is_what_was_written_across_shards_and_row_groups(made):
     for row in (0, 127, 128, 170, 171, len(groups) - 1):
         opened = open_group(index, row)
         assert (opened["id"], opened["labels"]) == (groups[row].id, list(groups[row].labels))
-        assert [tuple(c["token_ids"]) for c in opened["completions"]] == [c.token_ids for c in groups[row].completions]
+        assert [tuple(c["token_ids"]) for c in opened["completions"]] == [
+            c.token_ids for c in groups[row].completions
+        ]
     with pytest.raises(ValueError, match="there are 510 groups"):
         open_group(index, 510)
 
@@ -85,7 +104,11 @@ def test_every_proposal_says_what_became_of_it(made):
             Candidate(prompt=0, item=1, text="x", rejection="too_short"),
             Candidate(prompt=0, item=2, text="one two!"),
         ],
-        [Candidate(prompt=1, item=0, text="three"), Candidate(prompt=1, item=1, text="four"), Candidate(prompt=1, item=2, text="long")],
+        [
+            Candidate(prompt=1, item=0, text="three"),
+            Candidate(prompt=1, item=1, text="four"),
+            Candidate(prompt=1, item=2, text="long"),
+        ],
     ]
     for i, candidates in enumerate(proposed):
         publish(made, 1, "propose", i, to_jsonl(candidates), {})
@@ -100,7 +123,14 @@ def test_every_proposal_says_what_became_of_it(made):
     groups = group_index(made, 1)
     index = instruction_index(made, 1, groups)
     rows = index.rows(range(6))
-    assert [row["fate"] for row in rows] == ["kept", "too_short", "near_duplicate", "too_easy", "surplus", "prompt_too_long"]
+    assert [row["fate"] for row in rows] == [
+        "kept",
+        "too_short",
+        "near_duplicate",
+        "too_easy",
+        "surplus",
+        "prompt_too_long",
+    ]
     assert [row["stage"] for row in rows] == ["respond", "propose", "curate", "respond", "curate", "respond"]
     assert rows[2]["like"] == "one two" and rows[2]["rouge_l"] == 1.0
     assert [groups.rows([row["group"]])[0]["id"] for row in (rows[0], rows[3])] == ["p0", "p1"]
@@ -119,13 +149,17 @@ def test_graded_responses_are_found_by_verdict_and_text(made):
     do_score(made, 1, num=20)
     index = response_index(made, 1)
     assert len(index) == 2 * 20 * 5
-    wrong = index.find(Wish(only={"verdict": "wrong", "benchmark": "sums", "mode": "greedy"}, text="<SCRIPT>"))
+    wrong = index.find(
+        Wish(only={"verdict": "wrong", "benchmark": "sums", "mode": "greedy"}, text="<SCRIPT>")
+    )
     assert 0 < len(wrong) <= 20
     assert {row["verdict"] for row in index.rows(wrong.tolist())} == {"wrong"}
 
 
 def test_a_lone_surrogate_does_not_end_the_reading(made):
     do_score(made, 1, num=2)
-    publish_path = made.path(made.manifest(made.shards(1, "score")[0]), made.manifest(made.shards(1, "score")[0]).files[0])
+    publish_path = made.path(
+        made.manifest(made.shards(1, "score")[0]), made.manifest(made.shards(1, "score")[0]).files[0]
+    )
     publish_path.write_bytes(publish_path.read_bytes().replace(b"<script>", b"\\ud800"))
     assert len(response_index(made, 1)) == 20

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from serl import checkpoint
-from serl.checkpoint import Manifest, newest_valid, partial_folder, prune, publish, seal, step_folder
+from serl.engines import checkpoint
+from serl.engines.checkpoint import Manifest, newest_valid, partial_folder, prune, publish, seal, step_folder
 
 FIRST, SECOND = "rank_00000_00000.safetensors", "rank_00001_00000.safetensors"
 
@@ -18,7 +18,9 @@ def write(root: Path, step: int, attempt: str = "a", content: bytes = b"weights"
     for path, data in zip(paths, (content, content * step)):
         path.write_bytes(data)
     files = seal(partial, paths[:1]) | seal(partial, paths[1:])
-    return publish(partial, Manifest(step=step, world_size=2, zero=1, dtype="float32", extra={"round": 3}, files=files))
+    return publish(
+        partial, Manifest(step=step, world_size=2, zero=1, dtype="float32", extra={"round": 3}, files=files)
+    )
 
 
 def test_the_manifest_names_what_every_rank_wrote(tmp_path):
@@ -30,7 +32,12 @@ def test_the_newest_is_found_with_what_was_saved(tmp_path):
     for step in (5, 125):
         write(tmp_path, step)
     found = newest_valid(tmp_path)
-    assert (found.folder, found.manifest.step, found.manifest.extra, found.rejected) == (tmp_path / "step_000125", 125, {"round": 3}, ())
+    assert (found.folder, found.manifest.step, found.manifest.extra, found.rejected) == (
+        tmp_path / "step_000125",
+        125,
+        {"round": 3},
+        (),
+    )
 
 
 def test_nothing_is_found_where_nothing_is(tmp_path):
@@ -55,7 +62,11 @@ def flip(path: Path) -> None:
         (Path.unlink, "manifest.json", "manifest missing"),
         (cut, "manifest.json", "manifest missing or unreadable"),
         (lambda p: p.write_text("[1]"), "manifest.json", "manifest missing or unreadable"),
-        (lambda p: p.write_text(json.dumps({"files": {}})), "manifest.json", "manifest missing or unreadable"),
+        (
+            lambda p: p.write_text(json.dumps({"files": {}})),
+            "manifest.json",
+            "manifest missing or unreadable",
+        ),
     ],
 )
 def test_a_damaged_checkpoint_is_passed_over_with_its_reason(tmp_path, harm, name, reason):
@@ -92,7 +103,11 @@ def test_pruning_keeps_the_newest_and_clears_what_dead_attempts_left(tmp_path):
     partial_folder(tmp_path, 3, "dead").mkdir()
     partial_folder(tmp_path, 5, "alive").mkdir()
     prune(tmp_path, keep=2)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".step_000005.alive.partial", "step_000003", "step_000004"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        ".step_000005.alive.partial",
+        "step_000003",
+        "step_000004",
+    ]
 
 
 def test_pruning_never_deletes_the_last_complete_checkpoint(tmp_path):

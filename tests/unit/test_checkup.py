@@ -9,11 +9,11 @@ from report_run import do_curate, do_propose, do_respond, do_train, group, make_
 
 from jobs import report, status
 from jobs.reporting.vitals import alarm_sentences, vital_blocks, vital_facts
-from jobs.task import EXIT_REQUEUE, Gate, Task, failures, wish_path
-from serl.checkup import Unsafe, accept, accepted, checkups, halted, read_checkup, refusal
-from serl.rundir import RunError
-from serl.stages.guard import check
-from serl.stages.respond import round_groups
+from jobs.chain.task import EXIT_REQUEUE, Gate, Task, failures, wish_path
+from serl.safety.checkup import Unsafe, accept, accepted, checkups, halted, read_checkup, refusal
+from serl.run.rundir import RunError
+from serl.stages.train.guard import check
+from serl.stages.respond.run import round_groups
 
 NUM_ANCHORS = 40
 
@@ -21,7 +21,10 @@ NUM_ANCHORS = 40
 def answered(num_right: int, sure: int = 6):
     """Own questions as ever, and anchors of which `num_right` are voted on rightly."""
     own = [group(f"g{i}", [i % 5] * 4 + [7, 8, 9, None]) for i in range(30)]
-    anchors = [group(f"s{i}", [0 if i < num_right else 1] * sure + [2] * (8 - sure), role="anchor") for i in range(NUM_ANCHORS)]
+    anchors = [
+        group(f"s{i}", [0 if i < num_right else 1] * sure + [2] * (8 - sure), role="anchor")
+        for i in range(NUM_ANCHORS)
+    ]
     return own + anchors
 
 
@@ -50,7 +53,11 @@ def test_a_collapse_is_caught_before_the_next_round_trains(run):
     assert halted(run) == checkup == read_checkup(run, 3)
     unsafe = refusal(run, checkup)
     assert unsafe is not None and unsafe.verdict == "stop"
-    assert "policy 2" in str(unsafe) and "--accept 3" in str(unsafe) and str(run.stage_dir(1, "train") / "policy") in str(unsafe)
+    assert (
+        "policy 2" in str(unsafe)
+        and "--accept 3" in str(unsafe)
+        and str(run.stage_dir(1, "train") / "policy") in str(unsafe)
+    )
 
 
 def test_the_verdict_is_the_same_whoever_looked_before(run):
@@ -92,7 +99,9 @@ def test_only_a_round_that_waits_can_be_accepted(run):
 
 
 def test_what_is_switched_off_or_only_warns_halts_nothing(tmp_path, small_tree):
-    quiet = make_run(tmp_path, small_tree, safety={"accuracy": {"action": "warn"}, "conviction": {"action": "ignore"}})
+    quiet = make_run(
+        tmp_path, small_tree, safety={"accuracy": {"action": "warn"}, "conviction": {"action": "ignore"}}
+    )
     for round, num_right in ((1, 24), (2, 2)):
         for do in (do_propose, do_curate):
             do(quiet, round)
@@ -111,7 +120,9 @@ def test_a_run_says_in_its_report_what_fired(run, capsys):
     assert "stopped by safety before round 3 trains" in blocks[1].text
     told = report.body([str(run.root)]).fields["halted"]
     assert told == blocks[1].text and capsys.readouterr().out.count(told) == 1
-    assert blocks[1].text in html.unescape((run.root / "report.html").read_text().partition("<h2>")[0]), "before any figure"
+    assert blocks[1].text in html.unescape((run.root / "report.html").read_text().partition("<h2>")[0]), (
+        "before any figure"
+    )
     status.body([run.root.name, "--data", str(run.data_root)])
     assert capsys.readouterr().out.count("stopped by safety") == 1
     assert [row[0] for row in blocks[2].rows] == ["1", "2", "3"] and blocks[2].rows[2][1:3] == [

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from serl.config import RunConfig
+from serl.config.run import RunConfig
 from tests.conftest import SMALL
 
 SCRATCH = {
@@ -51,7 +51,8 @@ def test_a_whole_number_and_its_float_are_one_value(small_tree):
 
 
 @pytest.mark.parametrize(
-    ("section", "key", "value"), [(None, "seed", 2), ("train", "epochs", 2), ("respond", "samples", 5), ("seeds", "path", "other")]
+    ("section", "key", "value"),
+    [(None, "seed", 2), ("train", "epochs", 2), ("respond", "samples", 5), ("seeds", "path", "other")],
 )
 def test_the_digest_changes_with_every_value(small_tree, section, key, value):
     before = config(small_tree).digest()
@@ -67,10 +68,16 @@ def test_a_configuration_cannot_be_changed():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"stages": ["curate", "propose", "respond", "train"]}, r"list each once, in the order propose, curate, respond, train"),
+        (
+            {"stages": ["curate", "propose", "respond", "train"]},
+            r"list each once, in the order propose, curate, respond, train",
+        ),
         ({"stages": ["propose", "curate", "respond", "train", "train"]}, "list each once"),
         ({"stages": ["corpus", "propose", "curate", "respond", "train"]}, "list each once"),
-        ({"score": {"shards": 1, "benchmarks": ["x"], "max_tokens": 8}}, "score is not listed in stages but has a section"),
+        (
+            {"score": {"shards": 1, "benchmarks": ["x"], "max_tokens": 8}},
+            "score is not listed in stages but has a section",
+        ),
         ({"train": None}, "train is listed in stages but has no section"),
         (
             {"stages": ["respond", "train"], "propose": None, "curate": None},
@@ -80,14 +87,23 @@ def test_a_configuration_cannot_be_changed():
         ({"stages": ["propose", "respond", "train"], "curate": None}, "propose and curate need each other"),
         ({"seeds": None}, "propose needs seed problems"),
         ({"seeds": {"kind": "corpus"}}, "only where base.kind is scratch"),
-        ({"rounds": 1, "stages": ["propose", "curate"], "respond": None, "train": None}, "without the train stage there is only round 0"),
+        (
+            {"rounds": 1, "stages": ["propose", "curate"], "respond": None, "train": None},
+            "without the train stage there is only round 0",
+        ),
         (
             {"respond": SMALL["respond"] | {"anchors": 3}, "seeds": {"kind": "jsonl", "path": "x"}},
             "respond.anchors 3: the seeds have no gold field",
         ),
-        ({"respond": SMALL["respond"] | {"reward": {"kind": "verified"}}}, "verified needs respond.problems with a gold field"),
         (
-            {"stages": [*SMALL["stages"], "score"], "score": {"shards": 1, "benchmarks": ["x", "y"], "validation": ["y"], "max_tokens": 8}},
+            {"respond": SMALL["respond"] | {"reward": {"kind": "verified"}}},
+            "verified needs respond.problems with a gold field",
+        ),
+        (
+            {
+                "stages": [*SMALL["stages"], "score"],
+                "score": {"shards": 1, "benchmarks": ["x", "y"], "validation": ["y"], "max_tokens": 8},
+            },
             "score: y named twice; a benchmark is either reported",
         ),
         (
@@ -97,14 +113,23 @@ def test_a_configuration_cannot_be_changed():
             },
             "score.preamble: y is not asked",
         ),
-        ({"train": SMALL["train"] | {"reference": "previous"}}, r"the KL in their reward \(reinforce_pp\) would always be 0"),
-        ({"engine": {"max_model_len": 64}}, "propose.sampling.max_tokens 64: engine.max_model_len 64 leaves no room"),
+        (
+            {"train": SMALL["train"] | {"reference": "previous"}},
+            r"the KL in their reward \(reinforce_pp\) would always be 0",
+        ),
+        (
+            {"engine": {"max_model_len": 64}},
+            "propose.sampling.max_tokens 64: engine.max_model_len 64 leaves no room",
+        ),
         ({"base": SCRATCH, "engine": {"max_model_len": 1024}}, "the base model has 512 positions"),
         (
             {"base": SCRATCH | {"architecture": SCRATCH["architecture"] | {"heads": 4}}},
             "hidden 32 over 4 heads is 8 each; vLLM needs one of 32, 64",
         ),
-        ({"base": SCRATCH | {"architecture": SCRATCH["architecture"] | {"vocabulary": 258}}}, "greater than or equal to 259"),
+        (
+            {"base": SCRATCH | {"architecture": SCRATCH["architecture"] | {"vocabulary": 258}}},
+            "greater than or equal to 259",
+        ),
         (
             {"base": SCRATCH, "seeds": {"kind": "corpus"}, "propose": SMALL["propose"] | {"seed_shots": 101}},
             "propose.seed_shots 101: the corpus has 100",
@@ -115,9 +140,15 @@ def test_a_configuration_cannot_be_changed():
         ),
         ({"propose": SMALL["propose"] | {"quality": {"min_words": 151}}}, "min_words is above max_words"),
         ({"rounds": 1000}, "less than or equal to 999"),  # names of jobs and folders have three digits
-        ({"seed": 2**32}, "less than 4294967296"),  # torch takes 64 bits, and each round has a seed of its own
+        (
+            {"seed": 2**32},
+            "less than 4294967296",
+        ),  # torch takes 64 bits, and each round has a seed of its own
         ({"train": SMALL["train"] | {"optimizer": {"lr": 1e-4, "betas": [0.9, 1.0]}}}, "less than 1"),
-        ({"respond": SMALL["respond"] | {"sampling": {"temperature": 0.0, "max_tokens": 8}}}, "equal answers make no vote"),
+        (
+            {"respond": SMALL["respond"] | {"sampling": {"temperature": 0.0, "max_tokens": 8}}},
+            "equal answers make no vote",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_said_in_a_sentence(small_tree, change, message):
@@ -132,7 +163,12 @@ def test_what_does_not_fit_together_is_said_in_a_sentence(small_tree, change, me
         {"rounds": 0},
         {"train": SMALL["train"] | {"reference": "previous", "objective": {"kind": "grpo"}}},
         {"train": SMALL["train"] | {"reference": "previous", "objective": {"kind": "rloo", "kl": 0}}},
-        {"stages": ["respond", "train"], "propose": None, "curate": None, "respond": SMALL["respond"] | {"problems": PROBLEMS}},
+        {
+            "stages": ["respond", "train"],
+            "propose": None,
+            "curate": None,
+            "respond": SMALL["respond"] | {"problems": PROBLEMS},
+        },
         {
             "rounds": 0,
             "stages": ["score"],
@@ -149,7 +185,10 @@ def test_what_fits_together_is_accepted(small_tree, change):
     config(small_tree | change)
 
 
-@pytest.mark.parametrize("sampling", [{"top_p": 0.0}, {"top_p": 1.1}, {"presence_penalty": 2.1}, {"temperature": -1.0}, {"max_tokens": 0}])
+@pytest.mark.parametrize(
+    "sampling",
+    [{"top_p": 0.0}, {"top_p": 1.1}, {"presence_penalty": 2.1}, {"temperature": -1.0}, {"max_tokens": 0}],
+)
 def test_what_the_sampler_would_refuse_is_refused_before_a_model_loads(small_tree, sampling):
     small_tree["propose"]["sampling"] |= sampling
     with pytest.raises(ValidationError):
@@ -158,7 +197,12 @@ def test_what_the_sampler_would_refuse_is_refused_before_a_model_loads(small_tre
 
 @pytest.mark.parametrize(
     ("changes", "groups"),
-    [({}, None), ({"max_steps": 10}, 40), ({"max_steps": 10, "epochs": 3}, 13), ({"max_steps": 1, "batch_samples": 1}, 1)],
+    [
+        ({}, None),
+        ({"max_steps": 10}, 40),
+        ({"max_steps": 10, "epochs": 3}, 13),
+        ({"max_steps": 1, "batch_samples": 1}, 1),
+    ],
 )
 def test_a_limit_of_steps_is_one_of_whole_groups(small_tree, changes, groups):
     """It used to cut the shuffled answers: baselines and normalisation then saw answers, about half of most groups, that nobody was trained on."""

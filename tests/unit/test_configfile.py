@@ -6,9 +6,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from serl.config import RunConfig
-from serl.configfile import ConfigError, load, parse_yaml
-from serl.schema import Section
+from serl.config.run import RunConfig
+from serl.config.files import ConfigError, load, parse_yaml
+from serl.config.schema import Section
 
 
 class Small(Section):
@@ -48,7 +48,16 @@ def test_numbers_of_an_override_are_numbers_too(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("12", 12), ("1_000", 1000), ("-3", -3), ("1e3", 1000.0), ("abc", "abc"), ("1e", "1e"), ("e5", "e5"), ("1.2.3", "1.2.3")],
+    [
+        ("12", 12),
+        ("1_000", 1000),
+        ("-3", -3),
+        ("1e3", 1000.0),
+        ("abc", "abc"),
+        ("1e", "1e"),
+        ("e5", "e5"),
+        ("1.2.3", "1.2.3"),
+    ],
 )
 def test_what_is_and_what_is_not_a_number(text, value):
     parsed = parse_yaml(text, "here")
@@ -61,7 +70,17 @@ def test_a_date_is_a_text(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["rate: .inf", "rate: .nan", "number: 1.5", "number: true", "number: '1'", "name: 3", "rate: '1.0'", "rate: yes"]
+    "text",
+    [
+        "rate: .inf",
+        "rate: .nan",
+        "number: 1.5",
+        "number: true",
+        "number: '1'",
+        "name: 3",
+        "rate: '1.0'",
+        "rate: yes",
+    ],
 )
 def test_wrong_types_are_refused_and_never_converted(tmp_path, text):
     key, _, value = text.partition(": ")
@@ -76,26 +95,44 @@ def test_wrong_types_are_refused_and_never_converted(tmp_path, text):
     ("delta", "message"),
     [
         ("trian: {}", r"main.yaml: trian: unknown key \(value {}\); did you mean 'train'\?"),
-        ("propose: {shard: 3}", r"main.yaml: propose.shard: unknown key \(value 3\); did you mean 'shards'\?"),
+        (
+            "propose: {shard: 3}",
+            r"main.yaml: propose.shard: unknown key \(value 3\); did you mean 'shards'\?",
+        ),
         (
             "train: {objective: {kind: grpo, clipp: 0.1}}",
             r"main.yaml: train.objective.clipp: unknown key \(value 0.1\); did you mean 'clip'\?",
         ),
-        ("train: {objective: {clipp: 0.1}}", r"main.yaml: train.objective.clipp: unknown key .* did you mean 'clip'\?"),
+        (
+            "train: {objective: {clipp: 0.1}}",
+            r"main.yaml: train.objective.clipp: unknown key .* did you mean 'clip'\?",
+        ),
         (
             "train: {optimizer: {zzz: 1}}",
             r"main.yaml: train.optimizer.zzz: unknown key \(value 1\); valid keys: betas, decay, grad_clip, lr",
         ),
-        ("seeds: {kind: jsonl, paht: x}", r"main.yaml: seeds.paht: unknown key \(value 'x'\); did you mean 'path'\?"),
+        (
+            "seeds: {kind: jsonl, paht: x}",
+            r"main.yaml: seeds.paht: unknown key \(value 'x'\); did you mean 'path'\?",
+        ),
         (
             "train: {objective: {kind: gpro}}",
             r"main.yaml: train.objective.kind: 'gpro' is unknown; choose one of 'reinforce_pp', 'rloo', 'grpo'",
         ),
-        ("respond: {reward: {}}", r"main.yaml: respond.reward.kind: missing; choose one of 'majority', 'verified', 'random'"),
+        (
+            "respond: {reward: {}}",
+            r"main.yaml: respond.reward.kind: missing; choose one of 'majority', 'verified', 'random'",
+        ),
         ("propose: {shards: two}", r"main.yaml: propose.shards: 'two': input should be a valid integer"),
         ("propose: {shards: 0}", r"main.yaml: propose.shards: 0: input should be greater than or equal to 1"),
-        ("train: {agreement: [0.9, 0.1]}", r"main.yaml: train.agreement: \[0.9, 0.1\]: the low bound is above the high bound"),
-        ("prompts: {respond_user: hello}", r"main.yaml: prompts.respond_user: 'hello': write {question} exactly once"),
+        (
+            "train: {agreement: [0.9, 0.1]}",
+            r"main.yaml: train.agreement: \[0.9, 0.1\]: the low bound is above the high bound",
+        ),
+        (
+            "prompts: {respond_user: hello}",
+            r"main.yaml: prompts.respond_user: 'hello': write {question} exactly once",
+        ),
         ("seeds: {kind: dataset}", r"main.yaml: seeds.name: missing; add this key"),
         ("train: {optimizer: {lr: null}}", r"main.yaml: train.optimizer.lr: missing"),
         ("name: a b", r"main.yaml: name: 'a b': string should match"),
@@ -115,9 +152,18 @@ def test_an_error_names_file_key_value_and_remedy(tmp_path, base, delta, message
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.objective.clipp=1", r"override 'train.objective.clipp=1': train.objective.clipp: unknown key"),
-        ("train.objective.kind=foo", r"override 'train.objective.kind=foo': train.objective.kind: 'foo' is unknown"),
-        ("seeds={path: x, kind: dataset}", r"override 'seeds={path: x, kind: dataset}': seeds.path: unknown key"),
+        (
+            "train.objective.clipp=1",
+            r"override 'train.objective.clipp=1': train.objective.clipp: unknown key",
+        ),
+        (
+            "train.objective.kind=foo",
+            r"override 'train.objective.kind=foo': train.objective.kind: 'foo' is unknown",
+        ),
+        (
+            "seeds={path: x, kind: dataset}",
+            r"override 'seeds={path: x, kind: dataset}': seeds.path: unknown key",
+        ),
         ("base.kind=scratch", r"override 'base.kind=scratch': base.architecture: missing"),
         ("name.x=3", r"override 'name.x=3': name is 'small', not a section"),
         ("name", r"override 'name': write key=value"),
@@ -144,14 +190,18 @@ def test_all_errors_are_told_at_once(tmp_path, base):
 
 
 def test_merge_keys_and_endless_nesting_are_refused_in_a_sentence(tmp_path):
-    with pytest.raises(ConfigError, match=r"main\.yaml: not valid YAML: merge keys \(<<\) are not read; use `extends`"):
+    with pytest.raises(
+        ConfigError, match=r"main\.yaml: not valid YAML: merge keys \(<<\) are not read; use `extends`"
+    ):
         read(tmp_path, "small: &s {number: 1}\nother: {<<: *s}\n", model=Nested)
     with pytest.raises(ConfigError, match=r"main\.yaml: nested too deeply"):
         read(tmp_path, "name: " + "[" * 3000 + "]" * 3000, model=Small)
 
 
 def test_duplicate_keys_are_refused_with_their_line(tmp_path, base):
-    with pytest.raises(ConfigError, match=r"(?s)main\.yaml: not valid YAML: key 'clip' appears twice.*line 2"):
+    with pytest.raises(
+        ConfigError, match=r"(?s)main\.yaml: not valid YAML: key 'clip' appears twice.*line 2"
+    ):
         read(tmp_path, base + "train: {objective: {clip: 1, clip: 2}}\n")
 
 
@@ -179,7 +229,9 @@ def test_anything_that_is_not_a_plain_mapping_is_a_readable_error(tmp_path, text
 
 
 def test_a_file_that_is_not_there_suggests_its_neighbours(tmp_path, base):
-    with pytest.raises(ConfigError, match=r"bsae\.yaml: no such file \(extended by .*main\.yaml\); did you mean base\.yaml"):
+    with pytest.raises(
+        ConfigError, match=r"bsae\.yaml: no such file \(extended by .*main\.yaml\); did you mean base\.yaml"
+    ):
         read(tmp_path, "extends: bsae.yaml")
     with pytest.raises(ConfigError, match="cannot be read"):
         load(RunConfig, tmp_path)
@@ -218,7 +270,10 @@ def test_extends_names_files(tmp_path, value):
 
 
 def test_null_takes_an_inherited_key_away(tmp_path, base):
-    assert read(tmp_path, base, "propose.prompts=9", "train.max_steps=3", "train.max_steps=null").train.max_steps is None
+    assert (
+        read(tmp_path, base, "propose.prompts=9", "train.max_steps=3", "train.max_steps=null").train.max_steps
+        is None
+    )
     c = read(
         tmp_path,
         base
@@ -228,10 +283,16 @@ def test_null_takes_an_inherited_key_away(tmp_path, base):
 
 
 def test_a_section_that_changes_kind_is_replaced_whole_and_one_that_does_not_is_merged(tmp_path, base):
-    c = read(tmp_path, "extends: a.yaml\ntrain: {objective: {kind: grpo}}\n", a=base + "train: {objective: {kind: rloo, clip: 0.5}}\n")
+    c = read(
+        tmp_path,
+        "extends: a.yaml\ntrain: {objective: {kind: grpo}}\n",
+        a=base + "train: {objective: {kind: rloo, clip: 0.5}}\n",
+    )
     assert (c.train.objective.kind, c.train.objective.clip) == ("grpo", 0.2)
     c = read(
-        tmp_path, "extends: a.yaml\ntrain: {objective: {kind: rloo, kl: 0.5}}\n", a=base + "train: {objective: {kind: rloo, clip: 0.5}}\n"
+        tmp_path,
+        "extends: a.yaml\ntrain: {objective: {kind: rloo, kl: 0.5}}\n",
+        a=base + "train: {objective: {kind: rloo, clip: 0.5}}\n",
     )
     assert (c.train.objective.kl, c.train.objective.clip) == (0.5, 0.5)
 
@@ -240,7 +301,10 @@ def test_overrides_merge_by_the_same_rules_as_files(tmp_path, base):
     c = read(tmp_path, base, "train.objective.clip=0.5", "train.objective.kind=grpo", "seeds={gold: null}")
     assert (c.train.objective.kind, c.train.objective.clip) == ("grpo", 0.2)
     assert (c.seeds.path, c.seeds.gold) == ("seeds.jsonl", None)
-    assert read(tmp_path, base, "train.objective.kind=grpo", "train.objective.clip=0.5").train.objective.clip == 0.5
+    assert (
+        read(tmp_path, base, "train.objective.kind=grpo", "train.objective.clip=0.5").train.objective.clip
+        == 0.5
+    )
 
 
 def test_an_override_of_a_shared_anchor_changes_one_place(tmp_path):

@@ -2,14 +2,14 @@
 
 import pytest
 
-from jobs.cluster import load_cluster
-from jobs.plan import estimate, plan
-from jobs.shared import savings
+from jobs.plan.cluster import load_cluster
+from jobs.plan.chain import estimate, plan
+from jobs.runs.shared import savings
 from jobs.sweeps.lanes import count
 from jobs.sweeps.launching import draft_sweep
-from serl.config import Prompts, RunConfig
-from serl.configfile import load, parse_yaml
-from serl.schema import Section
+from serl.config.run import Prompts, RunConfig
+from serl.config.files import load, parse_yaml
+from serl.config.schema import Section
 from tests.conftest import ROOT
 
 FILES = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -91,5 +91,14 @@ def _parents(path) -> list[str]:
 def test_a_template_scores_what_was_published_as_it_was_asked(path):
     """They used to leave MMLU-Pro 1,024 tokens for a prompt, five examples for a quarter of its problems, and to miss four of the paper's five sets."""
     config = load(RunConfig, path)
-    assert set(config.score.benchmarks) == {"math_500", "math_hard", "asdiv", "college_math", "tabmwp", "mmlu_pro"}
-    assert config.engine.max_model_len - config.score.max_tokens >= 2048, "the official script's limit of a prompt"
+    assert set(config.score.benchmarks) == {
+        "math_500",
+        "math_hard",
+        "asdiv",
+        "college_math",
+        "tabmwp",
+        "mmlu_pro",
+    }
+    assert config.engine.max_model_len - config.score.max_tokens >= 2048, (
+        "the official script's limit of a prompt"
+    )

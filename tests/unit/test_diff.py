@@ -7,9 +7,9 @@ from report_run import SCORE, do_score, grades, make_run, publish
 
 from evaluation.scores import paired
 from jobs.diff import body
-from serl.config import RunConfig
+from serl.config.run import RunConfig
 from serl.records import to_jsonl
-from serl.rundir import Run
+from serl.run.rundir import Run
 
 
 @pytest.fixture
@@ -19,7 +19,9 @@ def pair(tmp_path, small_tree):
     tree["respond"] |= {"samples": 8, "anchors": 10}
     tree["train"]["objective"] = {"kind": "grpo", "kl": 0.0}
     tree |= {"stages": [*tree["stages"], "score"], "score": SCORE, "rounds": 3}
-    return first, Run.create(tmp_path / "runs" / "other", RunConfig.model_validate(tree, strict=False), "4567def")
+    return first, Run.create(
+        tmp_path / "runs" / "other", RunConfig.model_validate(tree, strict=False), "4567def"
+    )
 
 
 def ask(pair, *argv: str) -> dict:
@@ -28,7 +30,11 @@ def ask(pair, *argv: str) -> dict:
 
 def test_only_keys_with_other_values_are_told_and_names_are_no_difference(pair):
     told = {row["key"]: (row["first"], row["second"]) for row in ask(pair)["configuration"]}
-    assert told == {"seed": (1, 7), "train.objective.kind": ("reinforce_pp", "grpo"), "train.objective.kl": (1e-3, 0.0)}
+    assert told == {
+        "seed": (1, 7),
+        "train.objective.kind": ("reinforce_pp", "grpo"),
+        "train.objective.kl": (1e-3, 0.0),
+    }
 
 
 def test_code_is_compared_file_by_file(pair):
@@ -38,7 +44,11 @@ def test_code_is_compared_file_by_file(pair):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
     (pair[1].root / "code/jobs/new.py").write_text("n")
-    assert ask(pair)["code"] == {"first": "0123abc", "second": "4567def", "files": ["jobs/new.py", "serl/a.py"]}
+    assert ask(pair)["code"] == {
+        "first": "0123abc",
+        "second": "4567def",
+        "files": ["jobs/new.py", "serl/a.py"],
+    }
 
 
 def test_the_first_stage_with_other_results_is_named(pair):
@@ -59,11 +69,18 @@ def test_scores_are_paired_by_problem_over_those_that_both_were_asked(pair):
         publish(run, 0, "score", 1, b"", {})
     told = ask(pair)
     (row,) = told["scores"]
-    right = [[g.verdict == "correct" for g in rows if g.mode == "greedy" and int(g.id) < 50] for rows in (mine, theirs)]
+    right = [
+        [g.verdict == "correct" for g in rows if g.mode == "greedy" and int(g.id) < 50]
+        for rows in (mine, theirs)
+    ]
     order = sorted(range(50), key=str)
     expected = paired([float(right[0][i]) for i in order], [float(right[1][i]) for i in order])
     assert told["rounds"] == [0, 0] and row["n"] == 50 and row["verdict"] == "better"
-    assert (row["difference"], row["p"], row["p_mcnemar"]) == (expected.difference, expected.p, expected.p_mcnemar)
+    assert (row["difference"], row["p"], row["p_mcnemar"]) == (
+        expected.difference,
+        expected.p,
+        expected.p_mcnemar,
+    )
 
 
 def test_a_round_that_is_not_scored_is_one_sentence(pair):

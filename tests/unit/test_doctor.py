@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs import doctor
-from jobs.cluster import Slurm, load_cluster
+from jobs.plan.cluster import Slurm, load_cluster
 from jobs.health import canary, site
 from jobs.health.canary import Facts, Files, Import
 from jobs.health.checks import Check, check_site
@@ -71,7 +71,9 @@ def test_a_site_as_it_should_be_has_no_ills():
 def test_the_lab_misses_accounting_and_grace_only():
     checks = judged("light", load_cluster("lab"))
     assert {s.split(" (")[0] for s in ills(checks)} == {"accounting", "preemption"}
-    assert finding(checks, "signal on preemption").found == "USR2 (SlurmctldParameters=preempt_send_user_signal)"
+    assert (
+        finding(checks, "signal on preemption").found == "USR2 (SlurmctldParameters=preempt_send_user_signal)"
+    )
     assert finding(checks, "requeue delay").found.startswith("about 5 s")
 
 
@@ -93,11 +95,26 @@ def test_a_site_that_cancels_is_a_problem_unless_the_qos_requeues():
     [
         ({"partition": "gpus"}, "partition gpus", "none of that name", "gpu, preempt, cpu"),
         ({"partition": "maint", "account": "project"}, "partition maint", "not up", "choose another"),
-        ({"partition": "maint", "account": "project"}, "partition maint", "may not use it", "account: one of root"),
+        (
+            {"partition": "maint", "account": "project"},
+            "partition maint",
+            "may not use it",
+            "account: one of root",
+        ),
         ({"time_min": 1000}, "partition preempt", "time_min 1000 is over", "720 or less"),
-        ({"partition": "gpu", "stages": {"train": {"nodes": 17}}}, "partition gpu (train)", "nodes 17 is over", "16 or less"),
+        (
+            {"partition": "gpu", "stages": {"train": {"nodes": 17}}},
+            "partition gpu (train)",
+            "nodes 17 is over",
+            "16 or less",
+        ),
         ({"gpus_per_node": 9}, "partition preempt", "9 GPUs on a node of 8", "8 or less"),
-        ({"constraint": "a100", "gpus_per_node": 8}, "partition preempt", "8 GPUs on a node of 4", "4 or less"),
+        (
+            {"constraint": "a100", "gpus_per_node": 8},
+            "partition preempt",
+            "8 GPUs on a node of 4",
+            "4 or less",
+        ),
         ({"constraint": "h200"}, "partition preempt", "no node has h200", "a100, h100, ib"),
         ({"mem_gb": 2000}, "partition preempt", "mem_gb 2000 on a node of 1500", "1500 or less"),
         ({"cpus_per_task": 256}, "partition preempt", "256 CPUs on a node of 128", "lower cpus_per_task"),
@@ -122,12 +139,16 @@ def test_a_site_that_cancels_is_a_problem_unless_the_qos_requeues():
 )
 def test_a_cluster_file_that_does_not_fit_the_site_is_told_how_it_would(changes, subject, found, remedy):
     checks = [c for c in judged("lustre_gpu", cluster(**changes)) if c.level != "ok"]
-    assert any(c.subject.startswith(subject) and found in c.found and remedy in c.remedy for c in checks), checks
+    assert any(c.subject.startswith(subject) and found in c.found and remedy in c.remedy for c in checks), (
+        checks
+    )
 
 
 def test_constraints_are_understood_as_alternatives_of_all_of():
     assert ills(judged("lustre_gpu", cluster(constraint="h100&ib|h200"))) == {}
-    assert ills(judged("lustre_gpu", cluster(constraint="[rack1*2&rack2*2]"))) == {}, "what is not understood is taken on trust"
+    assert ills(judged("lustre_gpu", cluster(constraint="[rack1*2&rack2*2]"))) == {}, (
+        "what is not understood is taken on trust"
+    )
 
 
 def test_a_partition_without_grace_or_that_suspends_is_a_warning():
@@ -142,7 +163,15 @@ def test_a_partition_without_grace_or_that_suspends_is_a_warning():
 
 @pytest.mark.parametrize(
     ("text", "minutes"),
-    [("2-00:00:00", 2880), ("12:00:00", 720), ("30:00", 30), ("UNLIMITED", None), ("INFINITE", None), ("1-12:30:59", 2190), ("", None)],
+    [
+        ("2-00:00:00", 2880),
+        ("12:00:00", 720),
+        ("30:00", 30),
+        ("UNLIMITED", None),
+        ("INFINITE", None),
+        ("1-12:30:59", 2190),
+        ("", None),
+    ],
 )
 def test_times_in_slurms_notation(text, minutes):
     assert site.minutes(text) == minutes
@@ -202,7 +231,10 @@ def test_a_file_system_that_does_not_serve(changes, ill):
     ("changes", "ill"),
     [
         ({"python": "3.9.18"}, ("problem", "g001: Python")),
-        ({"imports": (Import(name="vllm", seconds=3.0, fault="ImportError: libcudart.so.13"),)}, ("problem", "g001: import vllm")),
+        (
+            {"imports": (Import(name="vllm", seconds=3.0, fault="ImportError: libcudart.so.13"),)},
+            ("problem", "g001: import vllm"),
+        ),
         ({"imports": (Import(name="vllm", seconds=200.0, fault=""),)}, ("warning", "g001: import vllm")),
         ({"gpus": ()}, ("problem", "g001: GPUs")),
         ({"scontrol": False}, ("problem", "g001: scontrol")),
@@ -216,12 +248,20 @@ def test_a_node_that_does_not_serve(changes, ill):
 
 
 def test_a_login_node_does_without_engines_but_not_without_the_rest():
-    looked = (Import(name="vllm", seconds=None, fault="not installed"), Import(name="submitit", seconds=None, fault="not installed"))
-    assert machine_ills(replace(NODE, imports=looked, gpus=(), scontrol=False), node=False) == [("problem", "g001: import submitit")]
+    looked = (
+        Import(name="vllm", seconds=None, fault="not installed"),
+        Import(name="submitit", seconds=None, fault="not installed"),
+    )
+    assert machine_ills(replace(NODE, imports=looked, gpus=(), scontrol=False), node=False) == [
+        ("problem", "g001: import submitit")
+    ]
     assert machine_ills(replace(NODE, executable_kind="xfs"), node=False) == [("warning", "g001: Python")]
 
 
-@pytest.mark.parametrize(("submitted", "seen", "level"), [(990.0, 1002.0, "ok"), (1100.0, 1110.0, "warning"), (900.0, 950.0, "warning")])
+@pytest.mark.parametrize(
+    ("submitted", "seen", "level"),
+    [(990.0, 1002.0, "ok"), (1100.0, 1110.0, "warning"), (900.0, 950.0, "warning")],
+)
 def test_a_nodes_clock_must_lie_between_question_and_answer(submitted, seen, level):
     assert check_clocks(NODE, submitted, seen).level == level
 
@@ -229,7 +269,10 @@ def test_a_nodes_clock_must_lie_between_question_and_answer(submitted, seen, lev
 def test_this_machine_can_be_measured_and_told_as_json(tmp_path):
     facts = canary.measure(tmp_path, ("json", "no_such_package"))
     assert facts.files.fault == "" and facts.files.publish_ms > 0
-    assert [i.fault for i in facts.imports][-2:] == ["", "ModuleNotFoundError: No module named 'no_such_package'"]
+    assert [i.fault for i in facts.imports][-2:] == [
+        "",
+        "ModuleNotFoundError: No module named 'no_such_package'",
+    ]
     assert canary.from_json(json.dumps(asdict(facts))) == facts
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 
@@ -246,7 +289,9 @@ def test_links_and_renames_that_misbehave_are_found(tmp_path, monkeypatch):
 
     (tmp_path / "b").mkdir()
     monkeypatch.setattr(os, "link", refuse)
-    assert "EOPNOTSUPP" in canary.publication_fault(tmp_path / "b") or "ENOTSUP" in canary.publication_fault(tmp_path / "b")
+    assert "EOPNOTSUPP" in canary.publication_fault(tmp_path / "b") or "ENOTSUP" in canary.publication_fault(
+        tmp_path / "b"
+    )
 
 
 def test_a_model_that_would_not_load_is_a_problem(tmp_path):
@@ -265,13 +310,27 @@ def test_one_small_job_for_each_kind_of_node():
 
 def test_the_job_asks_for_what_a_stage_asks_for(tmp_path):
     example = load_cluster("example")
-    text = doctor.job_script(example, doctor.kinds_of_node(example)[1], tmp_path, Path("/lustre/my data"), ("torch",))
-    for line in ("--partition=preempt", "--account=project", "--gpus-per-node=1", "--mem=96GB", "--exclude=node013", "--cpus-per-task=8"):
+    text = doctor.job_script(
+        example, doctor.kinds_of_node(example)[1], tmp_path, Path("/lustre/my data"), ("torch",)
+    )
+    for line in (
+        "--partition=preempt",
+        "--account=project",
+        "--gpus-per-node=1",
+        "--mem=96GB",
+        "--exclude=node013",
+        "--cpus-per-task=8",
+    ):
         assert f"#SBATCH {line}\n" in text
-    spaced = doctor.job_script(example, doctor.kinds_of_node(example)[1], tmp_path / "my data", Path("/x"), ())
+    spaced = doctor.job_script(
+        example, doctor.kinds_of_node(example)[1], tmp_path / "my data", Path("/x"), ()
+    )
     assert f"#SBATCH --output='{tmp_path}/my data/log'\n" in spaced
     assert "module load cuda/13.0\nexport NCCL_SOCKET_IFNAME=ib0\nsource slurm/env.sh\n" in text
-    assert f"srun /lustre/project/serl/venv/bin/python -m jobs.health.canary '/lustre/my data' torch --into {tmp_path}/facts.json\n" in text
+    assert (
+        f"srun /lustre/project/serl/venv/bin/python -m jobs.health.canary '/lustre/my data' torch --into {tmp_path}/facts.json\n"
+        in text
+    )
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
 
 
@@ -279,11 +338,21 @@ def test_env_keeps_caches_on_the_node_and_what_was_set(tmp_path):
     def env(**given: str) -> dict[str, str]:
         script = 'source "$0"; env'
         given = {"PATH": os.environ["PATH"], "SERL_LOCAL": str(tmp_path)} | given
-        done = subprocess.run(["bash", "-euc", script, str(ROOT / "slurm/env.sh")], env=given, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["bash", "-euc", script, str(ROOT / "slurm/env.sh")],
+            env=given,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
 
-    alone = env(SLURM_JOB_GPUS="2,3", SLURM_JOB_NUM_NODES="1", SLURM_CPUS_PER_TASK="6", TRITON_CACHE_DIR="/mine")
-    assert alone["VLLM_CACHE_ROOT"].startswith(f"{tmp_path}/serl-") and alone["VLLM_CACHE_ROOT"].endswith("/gpu-2-3/vllm")
+    alone = env(
+        SLURM_JOB_GPUS="2,3", SLURM_JOB_NUM_NODES="1", SLURM_CPUS_PER_TASK="6", TRITON_CACHE_DIR="/mine"
+    )
+    assert alone["VLLM_CACHE_ROOT"].startswith(f"{tmp_path}/serl-") and alone["VLLM_CACHE_ROOT"].endswith(
+        "/gpu-2-3/vllm"
+    )
     assert (alone["TRITON_CACHE_DIR"], alone["OMP_NUM_THREADS"]) == ("/mine", "6")
     many = env(SLURM_JOB_GPUS="0", SLURM_JOB_NUM_NODES="2")
     assert "/job-" in many["VLLM_CACHE_ROOT"] and many["OMP_NUM_THREADS"] == "1"
@@ -292,7 +361,17 @@ def test_env_keeps_caches_on_the_node_and_what_was_set(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "script", ["lab", "lab.sacct", "lab.accounting", "python", "env.sh", "build_env.sbatch", "stage_data.sbatch", "smoke.sbatch"]
+    "script",
+    [
+        "lab",
+        "lab.sacct",
+        "lab.accounting",
+        "python",
+        "env.sh",
+        "build_env.sbatch",
+        "stage_data.sbatch",
+        "smoke.sbatch",
+    ],
 )
 def test_shell_scripts_parse(script):
     subprocess.run(["bash", "-n", str(ROOT / "slurm" / script)], check=True)

@@ -6,13 +6,15 @@ import signal
 
 import pytest
 
-from serl.events import Events, read_events
-from serl.preempt import Preempted, Stop
+from serl.run.events import Events, read_events
+from serl.run.signals import Preempted, Stop
 
 
 def test_events_are_read_back_with_what_is_always_said(tmp_path):
     Events(tmp_path / "events", "b", stage="train").add("step", loss=0.5)
-    Events(tmp_path / "events", "a", stage="propose", shard=3).add("note", text="line\nbreak \u2028 \x1b[31m é")
+    Events(tmp_path / "events", "a", stage="propose", shard=3).add(
+        "note", text="line\nbreak \u2028 \x1b[31m é"
+    )
     first, second = read_events(tmp_path / "events")
     assert (first["kind"], first["shard"], first["text"]) == ("note", 3, "line\nbreak \u2028 \x1b[31m é")
     assert (second["kind"], second["stage"], second["loss"]) == ("step", "train", 0.5)

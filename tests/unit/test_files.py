@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serl.files import fsync_tree, rename_if_absent, sha256, write_atomic, write_if_absent
+from serl.run.files import fsync_tree, rename_if_absent, sha256, write_atomic, write_if_absent
 
 
 def at_once(number: int, act: Callable[[int], object]) -> list:
@@ -49,7 +49,9 @@ def test_writers_with_the_same_process_number_on_two_machines_do_not_share_a_tem
     contents = [b"a" * 2_000_000, b"b" * 2_000_000]
     for attempt in range(5):
         gate = fork.Barrier(2)
-        rivals = [fork.Process(target=_write, args=(tmp_path / str(attempt), content, gate)) for content in contents]
+        rivals = [
+            fork.Process(target=_write, args=(tmp_path / str(attempt), content, gate)) for content in contents
+        ]
         for p in rivals:
             p.start()
         for p in rivals:
@@ -123,4 +125,6 @@ def test_fsync_tree_takes_every_folder_and_file(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
     fsync_tree(tmp_path)
-    assert sorted(synced) == sorted(str(p) for p in [tmp_path, tmp_path / "a", tmp_path / "a/b", tmp_path / "a/b/file", tmp_path / "top"])
+    assert sorted(synced) == sorted(
+        str(p) for p in [tmp_path, tmp_path / "a", tmp_path / "a/b", tmp_path / "a/b/file", tmp_path / "top"]
+    )

@@ -6,15 +6,25 @@ import math
 
 import pytest
 import report_run as made
-from report_run import do_curate, do_propose, do_respond, do_round, do_score, do_train, group, make_run, publish
+from report_run import (
+    do_curate,
+    do_propose,
+    do_respond,
+    do_round,
+    do_score,
+    do_train,
+    group,
+    make_run,
+    publish,
+)
 
 from jobs.report import write_report
 from jobs.reporting import harvest, pages, scalars
 from jobs.reporting.findings import gather
-from serl.events import Events
+from serl.run.events import Events
 from serl.records import to_jsonl
-from serl.rundir import Run, RunError
-from serl.stages.respond import round_groups, trainable
+from serl.run.rundir import Run, RunError
+from serl.stages.respond.run import round_groups, trainable
 
 
 @pytest.fixture
@@ -36,16 +46,25 @@ def test_the_votes_agree_with_what_the_trainer_would_keep(run):
     groups = round_groups(run, 1, completions=False)
     kept, fates = trainable(run, groups)
     assert votes.fates == fates and votes.fates["kept"] == len(kept)
-    assert votes.num_groups == sum(g.role == "train" for g in groups) == sum(votes.first) == sum(votes.fates.values())
+    assert (
+        votes.num_groups
+        == sum(g.role == "train" for g in groups)
+        == sum(votes.first)
+        == sum(votes.fates.values())
+    )
     assert sum(votes.tied) == votes.fates["tie"]
-    assert math.isclose(sum(k * n for k, n in enumerate(votes.first)) / votes.num_samples / votes.num_groups, votes.agreement.value)
+    assert math.isclose(
+        sum(k * n for k, n in enumerate(votes.first)) / votes.num_samples / votes.num_groups,
+        votes.agreement.value,
+    )
 
 
 def test_reward_accuracy_counts_only_majorities_that_exist_and_never_the_rounds_own_unlabelled_questions(run):
     right, wrong, tie, silent = [0] * 5 + [1] * 3, [1] * 5 + [0] * 3, [0] * 4 + [1] * 4, [None] * 8
-    groups = [group(f"a{i}", labels, role="anchor") for i, labels in enumerate((right, right, wrong, tie, silent, [1] * 8))] + [
-        group("t", right)
-    ]
+    groups = [
+        group(f"a{i}", labels, role="anchor")
+        for i, labels in enumerate((right, right, wrong, tie, silent, [1] * 8))
+    ] + [group("t", right)]
     votes = harvest.votes(run.config, groups)
     assert (votes.right["anchors"].value, votes.right["anchors"].n) == (0.5, 4)
     assert (votes.right["anchors in the band"].value, votes.right["anchors in the band"].n) == (2 / 3, 3)
@@ -80,14 +99,23 @@ def test_validation_scores_choose_a_round_and_are_in_no_result(tmp_path, small_t
         for i, name in enumerate(("sums", "choices")):
             publish(run, round, "score", i, to_jsonl(made.grades(name, 60, skill, round)), {})
     found = gather(run)
-    assert found.benchmarks == ["sums"] and {c.benchmark for r in found.rounds for c in r.comparisons} == {"sums"}
-    assert found.chosen.round == 1 and set(found.chosen.validation) == {"choices"} and set(found.chosen.scores) == {"sums"}
+    assert found.benchmarks == ["sums"] and {c.benchmark for r in found.rounds for c in r.comparisons} == {
+        "sums"
+    }
+    assert (
+        found.chosen.round == 1
+        and set(found.chosen.validation) == {"choices"}
+        and set(found.chosen.scores) == {"sums"}
+    )
     header, _ = pages.summary_table(found)
     assert "choices" not in pages.headline(found) and "choices" not in header
     rows = {(r.round, r.benchmark, r.metric) for r in scalars.rows(found)}
     assert (1, "choices", "pass_at_1") in rows and (1, "", "best_on_validation") in rows
     text = write_report(run)[0].markdown.read_text()
-    assert "Best on validation\\: the policy of round 1" in text and "choices" not in text.split("## Validation")[0]
+    assert (
+        "Best on validation\\: the policy of round 1" in text
+        and "choices" not in text.split("## Validation")[0]
+    )
 
 
 def test_a_policy_without_a_scored_base_is_compared_with_nothing(run):
@@ -102,9 +130,16 @@ def test_of_a_step_taken_twice_the_later_counts(run):
     earlier.add("step", step=2, loss=5.0)
     (run.root / "events" / "torn.jsonl").write_text('{"time": 1, "ki')
     path = run.root / "events" / "train-r001-00000-a-0.jsonl"
-    later = [{"time": 1e12, "kind": "step", "round": 1, "step": n, "loss": 1.0, "stage": "train", "shard": 0} for n in (2, 3)]
+    later = [
+        {"time": 1e12, "kind": "step", "round": 1, "step": n, "loss": 1.0, "stage": "train", "shard": 0}
+        for n in (2, 3)
+    ]
     path.write_text("".join(json.dumps(event) + "\n" for event in later))
-    assert [(s.step, s.numbers) for s in gather(run).rounds[1].steps] == [(1, {"loss": 5.0}), (2, {"loss": 1.0}), (3, {"loss": 1.0})]
+    assert [(s.step, s.numbers) for s in gather(run).rounds[1].steps] == [
+        (1, {"loss": 5.0}),
+        (2, {"loss": 1.0}),
+        (3, {"loss": 1.0}),
+    ]
 
 
 def test_every_stage_that_is_missing_is_named_wherever_the_run_stopped(run):
@@ -112,7 +147,9 @@ def test_every_stage_that_is_missing_is_named_wherever_the_run_stopped(run):
     for done, stage in enumerate((do_propose, do_curate, do_respond, do_train, do_score)):
         stage(run, 1)
         found = gather(run)
-        named = [name for name in ("propose", "curate", "respond", "train", "score") if name in found.missing[0]]
+        named = [
+            name for name in ("propose", "curate", "respond", "train", "score") if name in found.missing[0]
+        ]
         assert named == ["propose", "curate", "respond", "train", "score"][done + 1 :]
         assert found.missing[-1] == "rounds 2, 3: not begun"
 
@@ -132,7 +169,9 @@ def test_damage_is_told_with_its_remedy_and_hides_nothing_else(run):
     run.path(manifest, manifest.files[0]).write_bytes(b"rotten")
     (run.stage_dir(1, "curate") / "shard_00000.json").write_text("{")
     found = gather(run)
-    assert any("do not match the manifest" in m for m in found.missing) and any("damaged" in m for m in found.missing)
+    assert any("do not match the manifest" in m for m in found.missing) and any(
+        "damaged" in m for m in found.missing
+    )
     assert found.rounds[1].votes is None and found.rounds[1].scores and found.rounds[1].steps
 
 

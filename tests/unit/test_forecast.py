@@ -6,20 +6,27 @@ import statistics
 import pytest
 from made_up_world import LOGP_TOKEN_S, SAVE_S, STEP_TOKEN_S, TOKEN_S, WAIT_S, MadeUpWorld, kept_share, length
 
-from jobs.cluster import Local, Slurm
+from jobs.plan.cluster import Local, Slurm
 from jobs.costs.calibration import UNKNOWN, Calibration, fit, learn, load_calibration
 from jobs.costs.forecast import FROZEN, forecast, freeze_forecast, frozen, learn_from, learn_from_trials
 from jobs.costs.ledger import cost_blocks, facts, ledger
 from jobs.costs.measured import rows
 from jobs.costs.weather import World
-from jobs.plan import plan
-from jobs.queue import Journal, Submission
-from serl.config import RunConfig
-from serl.rundir import Run
+from jobs.plan.chain import plan
+from jobs.chain.queue import Journal, Submission
+from serl.config.run import RunConfig
+from serl.run.rundir import Run
 
 MACHINE = Local(cores=4, gpus=0, train_ranks=2)
 RANKS = 2
-SCORE = {"shards": 2, "benchmarks": ["math_500"], "max_tokens": 200, "samples": 1, "max_problems": 200, "part_prompts": 50}
+SCORE = {
+    "shards": 2,
+    "benchmarks": ["math_500"],
+    "max_tokens": 200,
+    "samples": 1,
+    "max_problems": 200,
+    "part_prompts": 50,
+}
 REPEATS = 5
 SEEDS = range(6)
 
@@ -58,7 +65,10 @@ def learned(folder, tree: dict, seed: int, runs: int = 1) -> tuple[MadeUpWorld, 
 
 PLANS = {
     "more rounds and shards": ({"rounds": 4, "shards": 4}, 0.0),
-    "half the samples, longer lists": ({"rounds": 2, "respond": {"samples": 4}, "propose": {"prompts": 200}}, 0.0),
+    "half the samples, longer lists": (
+        {"rounds": 2, "respond": {"samples": 4}, "propose": {"prompts": 200}},
+        0.0,
+    ),
     "a preemptible partition": ({"rounds": 3, "shards": 4}, 8.0),
 }
 
@@ -79,11 +89,18 @@ def test_a_plan_learned_from_one_run_is_within_15_percent_of_another(case, tmp_p
             world=World(slots=4, preempt_per_hour=per_hour, doubt=0.06) if per_hour else None,
         )
         world.preempt_per_hour = per_hour
-        times = [world.play(folder / "runs" / f"second-{n}", config, RANKS) for n in range(REPEATS if per_hour else 1)]
-        errors.append(told.seconds.median / statistics.median(times) - 1)  # chance that no plan can know is averaged out
+        times = [
+            world.play(folder / "runs" / f"second-{n}", config, RANKS)
+            for n in range(REPEATS if per_hour else 1)
+        ]
+        errors.append(
+            told.seconds.median / statistics.median(times) - 1
+        )  # chance that no plan can know is averaged out
         held += [actual in told.seconds for actual in times]
         preemptions += world.seen["preemptions"]
-    print(f"{case}: errors {[f'{e:+.1%}' for e in errors]}, interval held {sum(held)}/{len(held)}, {preemptions} preemptions")
+    print(
+        f"{case}: errors {[f'{e:+.1%}' for e in errors]}, interval held {sum(held)}/{len(held)}, {preemptions} preemptions"
+    )
     assert max(map(abs, errors)) <= 0.15
     assert sum(held) >= 0.75 * len(held)
     assert bool(preemptions) == bool(per_hour)
@@ -96,7 +113,9 @@ def test_learning_recovers_what_the_world_is_made_of(tmp_path, small_tree):
     assert known.pace("train", 1).per_size_s == pytest.approx(STEP_TOKEN_S, rel=0.1)
     assert known.saved("train", 1).value == pytest.approx(SAVE_S, rel=0.15)
     assert known.share("train", 2, "kept", "groups").value == pytest.approx(kept_share(2), rel=0.02)
-    assert known.share("respond", 1, "tokens", "samples").value == pytest.approx(length("respond", 1), rel=0.03)
+    assert known.share("respond", 1, "tokens", "samples").value == pytest.approx(
+        length("respond", 1), rel=0.03
+    )
     assert known.share("train", 1, "logp_s", "tokens").value == pytest.approx(LOGP_TOKEN_S, rel=0.1)
     assert 0.0 < known.pace("respond", 1).job_sigma < 0.12 and known.runs == ["first-0", "first-1", "first-2"]
 
@@ -110,7 +129,9 @@ def learned_on_slurm(folder, tree: dict, seed: int, per_hour: float) -> tuple[Ma
     for n in range(3):
         config = configuration(tree, f"first-{n}", rounds=2)
         world.play(folder / "runs" / config.name, config, RANKS)
-        Journal(folder / "runs" / config.name).add(Submission(token="t", job="r001-propose", shards=(0,), id="a"))
+        Journal(folder / "runs" / config.name).add(
+            Submission(token="t", job="r001-propose", shards=(0,), id="a")
+        )
         known = learn(Run.open(folder / "runs" / config.name), "slurm-low-cpu")
     return world, known
 
@@ -124,13 +145,18 @@ def test_how_often_nodes_are_taken_away_is_learned_and_planned_with(tmp_path, sm
         assert known.requeue_s < 1.0, "here the next attempt starts as soon as any"
         config = configuration(small_tree, "second", rounds=3, shards=4)
         jobs = plan(config, lambda s: False)
-        told, calm = (forecast(config, jobs, PREEMPTIBLE, folder, world=world) for world in (None, World(doubt=known.doubt)))
+        told, calm = (
+            forecast(config, jobs, PREEMPTIBLE, folder, world=world)
+            for world in (None, World(doubt=known.doubt))
+        )
         times = [world.play(folder / "runs" / f"second-{n}", config, RANKS) for n in range(REPEATS)]
         errors.append(told.seconds.median / statistics.median(times) - 1)
         blind.append(calm.seconds.median / statistics.median(times) - 1)
         held += [actual in told.seconds for actual in times]
         assert "nodes taken away" in told.sentence()
-    print(f"errors {[f'{e:+.1%}' for e in errors]}, without what was learned {[f'{e:+.1%}' for e in blind]}, held {sum(held)}/{len(held)}")
+    print(
+        f"errors {[f'{e:+.1%}' for e in errors]}, without what was learned {[f'{e:+.1%}' for e in blind]}, held {sum(held)}/{len(held)}"
+    )
     assert sum(r.taken for r in rates) / sum(r.node_hours for r in rates) == pytest.approx(8.0, rel=0.25)
     assert max(map(abs, errors)) <= 0.15 and statistics.mean(blind) < -0.1
     assert sum(held) >= 0.75 * len(held)
@@ -139,19 +165,32 @@ def test_how_often_nodes_are_taken_away_is_learned_and_planned_with(tmp_path, sm
 def test_where_no_node_was_taken_away_a_plan_hardly_changes_and_here_nobody_takes_any(tmp_path, small_tree):
     _, known = learned_on_slurm(tmp_path, small_tree, seed=0, per_hour=0.0)
     config = configuration(small_tree, "second", rounds=2)
-    told, calm = (forecast(config, plan(config, lambda s: False), PREEMPTIBLE, tmp_path, world=w) for w in (None, World(doubt=known.doubt)))
+    told, calm = (
+        forecast(config, plan(config, lambda s: False), PREEMPTIBLE, tmp_path, world=w)
+        for w in (None, World(doubt=known.doubt))
+    )
     assert told.seconds.median == pytest.approx(calm.seconds.median, rel=0.02)
-    assert calm.seconds.high <= told.seconds.high < 1.15 * calm.seconds.high, "nobody knows that none ever will be"
+    assert calm.seconds.high <= told.seconds.high < 1.15 * calm.seconds.high, (
+        "nobody knows that none ever will be"
+    )
     _, label = learned(tmp_path / "here", small_tree, seed=0)
     assert load_calibration(tmp_path / "here", label, "base").weather.rate is None
 
 
 def test_a_run_that_was_disturbed_teaches_the_same_yields_and_waits(tmp_path, small_tree):
     """What the last attempt of a shard did is not all that was done for it, nor its start the first."""
-    (_, calm), (rough, known) = (learned_on_slurm(tmp_path / str(rate), small_tree, seed=0, per_hour=rate) for rate in (0.0, 40.0))
+    (_, calm), (rough, known) = (
+        learned_on_slurm(tmp_path / str(rate), small_tree, seed=0, per_hour=rate) for rate in (0.0, 40.0)
+    )
     assert rough.seen["preemptions"] > 50
-    for stage, top, bottom in (("propose", "accepted", "samples"), ("respond", "bytes", "tokens"), ("score", "tokens", "samples")):
-        assert known.share(stage, 1, top, bottom).value == pytest.approx(calm.share(stage, 1, top, bottom).value, rel=0.03)
+    for stage, top, bottom in (
+        ("propose", "accepted", "samples"),
+        ("respond", "bytes", "tokens"),
+        ("score", "tokens", "samples"),
+    ):
+        assert known.share(stage, 1, top, bottom).value == pytest.approx(
+            calm.share(stage, 1, top, bottom).value, rel=0.03
+        )
     assert known.waited("respond", 1).value == pytest.approx(WAIT_S, abs=1.0)
 
 
@@ -172,7 +211,13 @@ def test_learning_twice_from_a_run_changes_nothing(tmp_path, small_tree):
 def test_a_calibration_that_cannot_be_read_counts_as_none_and_is_written_anew(tmp_path, small_tree):
     _, label = learned(tmp_path, small_tree, seed=1)
     (path,) = (tmp_path / "calibration").glob("*/*.json")
-    for damaged in ("", "[]", "{}", '{"version": 0, "rows": []}', '{"version": 1, "rows": [{"stage": "train"}]}'):
+    for damaged in (
+        "",
+        "[]",
+        "{}",
+        '{"version": 0, "rows": []}',
+        '{"version": 1, "rows": [{"stage": "train"}]}',
+    ):
         path.write_text(damaged)
         assert load_calibration(tmp_path, label, "base").rows == ()
     assert learn(Run.open(tmp_path / "runs/first-0"), label).rows
@@ -188,7 +233,11 @@ def test_one_observation_says_nothing_of_the_spread(tmp_path, small_tree):
 def test_without_measurements_there_are_no_times_and_the_forecast_says_so(tmp_path, small_tree):
     config = configuration(small_tree, "new", rounds=1)
     told = forecast(config, plan(config, lambda s: False), MACHINE, tmp_path)
-    assert told.seconds is None and "was never measured on local-cpu4" in told.sentence() and "upper bounds" in told.sentence()
+    assert (
+        told.seconds is None
+        and "was never measured on local-cpu4" in told.sentence()
+        and "upper bounds" in told.sentence()
+    )
 
 
 @pytest.mark.parametrize(
@@ -217,14 +266,25 @@ def test_a_plan_is_frozen_once_and_held_against_what_came(tmp_path, small_tree):
     learn_from(run)
     freeze_forecast(run, MACHINE, plan(config, lambda s: False))
     assert (run.root / FROZEN).read_bytes() == first
-    begun = min(e["time"] for path in (run.root / "events").iterdir() for e in map(json.loads, path.read_text().splitlines())) - 5.5
+    begun = (
+        min(
+            e["time"]
+            for path in (run.root / "events").iterdir()
+            for e in map(json.loads, path.read_text().splitlines())
+        )
+        - 5.5
+    )
     content = json.loads(first)
-    (run.root / FROZEN).write_text(json.dumps(content | {"made": begun}))  # the made-up world has its own clock
+    (run.root / FROZEN).write_text(
+        json.dumps(content | {"made": begun})
+    )  # the made-up world has its own clock
     made, told = frozen(run)
     assert made == begun and told.seconds is not None and len(told.jobs) == 1 + 5 * 2
     book = ledger(run)
     assert abs(book.error()) < 0.15 and "its interval held" in book.sentence()
-    assert all(line.planned.seconds.median == pytest.approx(line.seconds, rel=0.5, abs=3.0) for line in book.lines)
+    assert all(
+        line.planned.seconds.median == pytest.approx(line.seconds, rel=0.5, abs=3.0) for line in book.lines
+    )
     texts = [getattr(b, "text", "") for b in cost_blocks(run)]
     assert any("Planned to take" in t for t in texts)
     assert facts(book)["plan"]["planned_s"][1] == told.seconds.median
@@ -270,4 +330,7 @@ def test_a_run_without_a_frozen_plan_still_has_its_account(tmp_path, small_tree)
     run = Run.open(tmp_path / "runs/old")
     learn_from(run)
     assert not (tmp_path / "calibration").exists(), "nobody knows on what it ran"
-    assert ledger(run).sentence() == "No plan was frozen when this run was launched." and len(list(cost_blocks(run))) == 3
+    assert (
+        ledger(run).sentence() == "No plan was frozen when this run was launched."
+        and len(list(cost_blocks(run))) == 3
+    )

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from jobs import gc
-from jobs.queue import Journal, SlurmError, Submission
-from jobs.runs import claim
-from serl.attempt import Attempt
-from serl.rundir import Run
+from jobs.chain.queue import Journal, SlurmError, Submission
+from jobs.runs.find import claim
+from serl.run.attempt import Attempt
+from serl.run.rundir import Run
 
 OLD = time.time() - 10 * 3600
 
@@ -21,7 +21,7 @@ def no_slurm(monkeypatch):
     def refuse():
         raise SlurmError("squeue: not found")
 
-    monkeypatch.setattr("jobs.state.look_at_queue", refuse)
+    monkeypatch.setattr("jobs.runs.state.look_at_queue", refuse)
     monkeypatch.setattr("jobs.gc.look_at_queue", refuse)
 
 
@@ -58,7 +58,9 @@ def littered(run):
         put(folder / ".x.1-0.tmp"),
         put(run.stage_dir(1, "propose") / ".shard_00000.json.9-1.tmp"),
     ]
-    litter += [put(attempt.folder / "checkpoints.abcd1234" / "step_000010" / "masters.safetensors", "y" * 5000)]
+    litter += [
+        put(attempt.folder / "checkpoints.abcd1234" / "step_000010" / "masters.safetensors", "y" * 5000)
+    ]
     litter += [
         put(run.root / "logs" / "r001-propose" / "tok" / "1_0_result.pkl"),
         put(run.root / "logs" / "r001-train" / "tok" / "heartbeat-1-00000.json"),
@@ -68,7 +70,13 @@ def littered(run):
     put(run.root / "logs" / "r001-propose" / "tok" / "1_0_0_log.out")
     put(run.root / "logs" / "r001-respond" / "tok" / "2_0_submitted.pkl")
     put(run.stage_dir(1, "respond") / "shard_00001" / "part_00000.abcd1234")
-    put(run.stage_dir(2, "train") / "shard_00000" / "checkpoints.ffff0000" / "step_000010" / "masters.safetensors")
+    put(
+        run.stage_dir(2, "train")
+        / "shard_00000"
+        / "checkpoints.ffff0000"
+        / "step_000010"
+        / "masters.safetensors"
+    )
     age(run.root)
     return run, litter
 
@@ -85,7 +93,14 @@ def test_a_dry_run_lists_by_kind_and_touches_nothing(littered):
     told = ask(run)
     assert everything(run.root) == before and told["applied"] is False
     kinds = {item["kind"]: item["inodes"] for item in told["items"]}
-    assert kinds == {"parts": 1, "stale attempts": 1, "temporaries": 2, "checkpoints": 3, "submission files": 2, "caches": 2}
+    assert kinds == {
+        "parts": 1,
+        "stale attempts": 1,
+        "temporaries": 2,
+        "checkpoints": 3,
+        "submission files": 2,
+        "caches": 2,
+    }
     assert told["inodes"] == 11 and told["bytes"] > 5000
 
 
@@ -95,7 +110,9 @@ def test_what_a_manifest_names_what_is_unfinished_and_every_policy_stays(littere
     told = ask(run, "--apply")
     after = everything(run.root)
     assert set(before) - set(after) == {str(p.relative_to(run.root)) for p in litter} and told["inodes"] == 11
-    assert "round_001/train/policy/model.safetensors" in after and "logs/r001-propose/tok/1_0_0_log.out" in after
+    assert (
+        "round_001/train/policy/model.safetensors" in after and "logs/r001-propose/tok/1_0_0_log.out" in after
+    )
     again = Run.open(run.root)
     for shard in (*again.shards(1, "propose"), *again.shards(1, "train")):
         for file in again.manifest(shard).files:
@@ -115,13 +132,20 @@ def test_a_run_whose_queue_nobody_knows_is_left_alone(littered):
     run, litter = littered
     Journal(run.root).add(Submission(token="t", job="r001-respond", shards=(0, 1, 2), id="5"))
     told = ask(run, "--apply")
-    assert all(p.exists() for p in litter) and "nobody knows whether its jobs are in the queue: squeue: not found" in told["skipped"][0]
+    assert (
+        all(p.exists() for p in litter)
+        and "nobody knows whether its jobs are in the queue: squeue: not found" in told["skipped"][0]
+    )
 
 
 def test_what_changed_lately_stays(littered):
     run, litter = littered
     os.utime(litter[0])
-    assert ask(run)["inodes"] == 10 and ask(run, "--older-than", "0")["inodes"] == 11 and ask(run, "--older-than", "100")["inodes"] == 0
+    assert (
+        ask(run)["inodes"] == 10
+        and ask(run, "--older-than", "0")["inodes"] == 11
+        and ask(run, "--older-than", "100")["inodes"] == 0
+    )
 
 
 def test_a_manifest_that_is_damaged_saves_its_run(littered):
@@ -139,7 +163,9 @@ def test_checkpoints_of_unfinished_trainings_are_thinned_only_on_request_and_the
         files = {"masters.safetensors": [step, "0"]}
         put(
             folder / "manifest.json",
-            json.dumps({"step": step, "world_size": 1, "zero": 0, "dtype": "float32", "extra": {}, "files": files}),
+            json.dumps(
+                {"step": step, "world_size": 1, "zero": 0, "dtype": "float32", "extra": {}, "files": files}
+            ),
         )
     age(run.root)
     assert ask(run)["inodes"] == 0
@@ -154,10 +180,16 @@ def test_shared_results_go_only_when_no_run_refers_to_them(run):
     used = put(data / "shared" / "used" / "shard_00000.json")
     orphan = put(data / "shared" / "orphan" / "shard_00000.json")
     frozen = json.loads((run.root / "run.json").read_bytes())
-    (run.root / "run.json").write_text(json.dumps(frozen | {"shared": {"r001-propose": "used"}, "sweep": "s"}))
+    (run.root / "run.json").write_text(
+        json.dumps(frozen | {"shared": {"r001-propose": "used"}, "sweep": "s"})
+    )
     age(data)
     told = ask(run, "--apply")
-    assert used.exists() and not orphan.parent.exists() and [i["kind"] for i in told["items"]] == ["orphaned shared results"]
+    assert (
+        used.exists()
+        and not orphan.parent.exists()
+        and [i["kind"] for i in told["items"]] == ["orphaned shared results"]
+    )
     (run.root / "run.json").write_text("{")
     put(orphan)
     age(data)
@@ -187,7 +219,10 @@ def test_what_cannot_be_removed_is_told_once_for_a_run_and_not_called_nothing(ru
     def refuse(*_, **__):
         raise OSError(30, "Read-only file system")
 
-    items = [gc.Item(owner="small", kind="caches", path=put(run.root / f"f{i}"), inodes=1, bytes=1, changed=0.0) for i in range(9)]
+    items = [
+        gc.Item(owner="small", kind="caches", path=put(run.root / f"f{i}"), inodes=1, bytes=1, changed=0.0)
+        for i in range(9)
+    ]
     monkeypatch.setattr("jobs.gc.busy", lambda *_: "")
     monkeypatch.setattr("jobs.gc.activities", lambda runs: [None for _ in runs])
     monkeypatch.setattr("pathlib.Path.unlink", refuse)

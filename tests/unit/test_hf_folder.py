@@ -6,9 +6,11 @@ import sys
 
 import pytest
 
-from serl.hf_folder import validate_context, validate_model_folder
+from serl.engines.hf_folder import validate_context, validate_model_folder
 
-HEADER = json.dumps({"__metadata__": {"format": "pt"}, "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+HEADER = json.dumps(
+    {"__metadata__": {"format": "pt"}, "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
+).encode()
 WEIGHTS = len(HEADER).to_bytes(8, "little") + HEADER + bytes(8)
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12345\n"
 
@@ -23,7 +25,9 @@ def folder(tmp_path):
 
 def shard(folder):
     (folder / "model.safetensors").unlink()
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors"}}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors"}})
+    )
     (folder / "m-1.safetensors").write_bytes(WEIGHTS)
 
 
@@ -50,16 +54,27 @@ def test_a_complete_sharded_folder_passes(folder):
         (shard, "missing or empty: m-2.safetensors"),
         (lambda f: (f / "config.json").write_text('{"model_type": 7}'), "no key model_type"),
         (
-            lambda f: (f / "config.json").write_text('{"model_type": "bert", "architectures": ["BertForMaskedLM"]}'),
+            lambda f: (f / "config.json").write_text(
+                '{"model_type": "bert", "architectures": ["BertForMaskedLM"]}'
+            ),
             "BertForMaskedLM: not a causal language model",
         ),
         (lambda f: (f / "tokenizer.json").write_text("{"), "tokenizer.json: not valid JSON"),
-        (lambda f: (f / "tokenizer.json").write_text(POINTER), "a Git LFS pointer: fetch the file with `git lfs pull`"),
-        (lambda f: (f / "model.safetensors").write_text(POINTER), "model.safetensors: a Git LFS pointer, not the weights"),
+        (
+            lambda f: (f / "tokenizer.json").write_text(POINTER),
+            "a Git LFS pointer: fetch the file with `git lfs pull`",
+        ),
+        (
+            lambda f: (f / "model.safetensors").write_text(POINTER),
+            "model.safetensors: a Git LFS pointer, not the weights",
+        ),
         (lambda f: (f / "model.safetensors").write_bytes(WEIGHTS[:-1]), "cut off, it has"),
         (lambda f: (f / "model.safetensors").write_bytes(WEIGHTS[:40]), "its header cannot be read"),
         (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 100), "its header cannot be read"),
-        (lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": ["a"]}'), "no weight_map from weights to files"),
+        (
+            lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": ["a"]}'),
+            "no weight_map from weights to files",
+        ),
     ],
 )
 def test_what_is_missing_is_named(folder, harm, message):
@@ -76,7 +91,14 @@ def test_what_is_missing_is_named(folder, harm, message):
         ({"n_positions": 511}, False),
         ({}, True),
         ({"max_position_embeddings": 128, "rope_scaling": {"type": "yarn", "factor": 4.0}}, True),
-        ({"max_position_embeddings": 128, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}, "rope_scaling": None}, False),
+        (
+            {
+                "max_position_embeddings": 128,
+                "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+                "rope_scaling": None,
+            },
+            False,
+        ),
     ],
 )
 def test_a_context_that_the_model_does_not_have_is_refused(folder, positions, enough):
@@ -84,7 +106,10 @@ def test_a_context_that_the_model_does_not_have_is_refused(folder, positions, en
     if enough:
         validate_context(folder, 512)
     else:
-        with pytest.raises(ValueError, match=r"engine\.max_model_len 512: .*config\.json has .* positions; ask for at most that"):
+        with pytest.raises(
+            ValueError,
+            match=r"engine\.max_model_len 512: .*config\.json has .* positions; ask for at most that",
+        ):
             validate_context(folder, 512)
 
 
@@ -99,5 +124,5 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 
 
 def test_validation_needs_no_torch():
-    code = "import sys, serl.hf_folder, serl.checkpoint; sys.exit('torch' in sys.modules)"
+    code = "import sys, serl.engines.hf_folder, serl.engines.checkpoint; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

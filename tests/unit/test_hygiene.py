@@ -18,27 +18,50 @@ LONG = "a train leaves the town at noon and travels sixty miles in one hour how 
 @pytest.fixture
 def run(tmp_path, small_tree):
     """Seeds of which one stands in a benchmark, word for word."""
-    score = {"shards": 1, "benchmarks": ["arithmetic"], "validation": ["arithmetic_validation"], "max_tokens": 64}
+    score = {
+        "shards": 1,
+        "benchmarks": ["arithmetic"],
+        "validation": ["arithmetic_validation"],
+        "max_tokens": 64,
+    }
     run = make_run(tmp_path, small_tree, score=score)
     for folder in ("seeds", "benchmarks"):
         (tmp_path / folder).mkdir()
     (tmp_path / "seeds" / "seeds.jsonl").write_text(
         "".join(json.dumps({"question": q, "answer": "1"}) + "\n" for q in ("What is 2 + 3?", "quite new"))
     )
-    rows = [{"id": str(i), "question": q, "answer": "5", "kind": "k"} for i, q in enumerate(("what is 2+3", f"On Monday {LONG}"))]
+    rows = [
+        {"id": str(i), "question": q, "answer": "5", "kind": "k"}
+        for i, q in enumerate(("what is 2+3", f"On Monday {LONG}"))
+    ]
     (tmp_path / "benchmarks" / "arithmetic.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     return run
 
 
 def test_seeds_and_instructions_are_compared_with_every_benchmark_asked(run):
-    publish(run, 1, "curate", 0, to_jsonl([Problem(id="a", question=LONG), Problem(id="b", question="<b>other</b>")]), {"kept": 2})
+    publish(
+        run,
+        1,
+        "curate",
+        0,
+        to_jsonl([Problem(id="a", question=LONG), Problem(id="b", question="<b>other</b>")]),
+        {"kept": 2},
+    )
     found = gather(run).overlap
     by_name = {o.name: o.shared for o in found.overlaps}
     assert (by_name["seeds"].exact_ours, by_name["seeds"].num_ours) == (1, 2)
-    assert (by_name["instructions"].exact_ours, by_name["instructions"].runs_ours, by_name["instructions"].runs_theirs) == (0, 1, 1)
+    assert (
+        by_name["instructions"].exact_ours,
+        by_name["instructions"].runs_ours,
+        by_name["instructions"].runs_theirs,
+    ) == (0, 1, 1)
     assert len(found.unread) == 1 and found.unread[0].startswith("arithmetic_validation: ")
     text = write_report(run)[0].markdown.read_text().split("## Held-out hygiene")[1]
-    assert "| seeds | arithmetic | 2 | 1 | 1 | 2 | 1 | 1 |" in text and "what is 2+3" in text and "Not compared" in text
+    assert (
+        "| seeds | arithmetic | 2 | 1 | 1 | 2 | 1 | 1 |" in text
+        and "what is 2+3" in text
+        and "Not compared" in text
+    )
 
 
 def test_the_same_files_are_compared_once_and_a_changed_one_again(run, monkeypatch):
@@ -55,7 +78,7 @@ def test_the_same_files_are_compared_once_and_a_changed_one_again(run, monkeypat
 
 
 def test_a_hub_dataset_is_not_fetched_for_a_report(run):
-    from serl.config import HubProblems
+    from serl.config.run import HubProblems
 
     found = measure(run, run.root / "nowhere", {"seeds": HubProblems(name="somebody/something")}, {})
     assert found.overlaps == () and "evaluation.overlap" in found.unread[0]

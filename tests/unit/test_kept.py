@@ -3,10 +3,10 @@
 import pytest
 from report_run import group, make_run
 
-from serl.attempt import Attempt
-from serl.files import write_atomic
-from serl.rundir import Run, RunError
-from serl.stages.respond import KEPT, kept_questions, write_kept
+from serl.run.attempt import Attempt
+from serl.run.files import write_atomic
+from serl.run.rundir import Run, RunError
+from serl.stages.respond.run import KEPT, kept_questions, write_kept
 
 
 def publish_policy(run: Run, round: int, *questions: str) -> None:

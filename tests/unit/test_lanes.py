@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 from fake_slurm import install
 
-from jobs.cluster import Slurm
-from jobs.plan import plan
-from jobs.queue import recorded
-from jobs.slurm import cancel_runs
+from jobs.plan.cluster import Slurm
+from jobs.plan.chain import plan
+from jobs.chain.queue import recorded
+from jobs.chain.slurm import cancel_runs
 from jobs.sweeps import lanes
 from jobs.sweeps.launching import Draft
 from jobs.sweeps.relay import hand_over
 from jobs.sweeps.relay import main as relay_main
 from jobs.sweeps.schema import Gpus, Lanes, SweepConfig, Tasks
 from jobs.sweeps.trials import Sweep, save_sweep, sweep_dir, trials_of
-from serl.attempt import Attempt
-from serl.config import RunConfig
-from serl.rundir import Run
+from serl.run.attempt import Attempt
+from serl.config.run import RunConfig
+from serl.run.rundir import Run
 from tests.conftest import SMALL
 
 FAKES = {
@@ -45,7 +45,11 @@ else printf '%s\tPENDING\t9\t\t%s\n' $n "$comment" >> $FAKE/queue; fi
 for id in "$@"; do grep -v -P "^$id(_\d+)?\t" $FAKE/queue > $FAKE/rest; mv $FAKE/rest $FAKE/queue; done
 """,
 }
-SCORED = SMALL | {"rounds": 1, "stages": [*SMALL["stages"], "score"], "score": {"shards": 2, "benchmarks": ["math_500"], "max_tokens": 8}}
+SCORED = SMALL | {
+    "rounds": 1,
+    "stages": [*SMALL["stages"], "score"],
+    "score": {"shards": 2, "benchmarks": ["math_500"], "max_tokens": 8},
+}
 CLUSTER = Slurm(data="/data", python="/env/bin/python", gpus_per_node=1)
 SWEEP = SweepConfig.model_validate(
     {
@@ -75,7 +79,10 @@ def draft(data: Path, sweep: SweepConfig = SWEEP) -> Draft:
         tree = json.loads(json.dumps(SCORED)) | {"name": t.run, "seed": t.overrides.get("seed", 0)}
         tree["train"]["objective"]["kl"] = t.overrides.get("train.objective.kl", 0.0)
         configs.append(RunConfig.model_validate_json(json.dumps(tree)))
-    keys = [{f"r001-{s}": f"{s}-{c.seed}" for s in ("propose", "curate", "respond")} | {"r000-score": "score"} for c in configs]
+    keys = [
+        {f"r001-{s}": f"{s}-{c.seed}" for s in ("propose", "curate", "respond")} | {"r000-score": "score"}
+        for c in configs
+    ]
     return Draft(data=data, config=sweep, trials=tuple(trials), configs=tuple(configs), keys=tuple(keys))
 
 
@@ -110,7 +117,12 @@ def at_work(fake: Path, runs: list[Run]) -> Counter[tuple[Path, str, int]]:
 
 
 def wanted(runs: list[Run]) -> set[tuple[Path, str, int]]:
-    return {(run.home(job.round, job.stage), job.name, s.index) for run in runs for job in plan(run.config, run.done) for s in job.missing}
+    return {
+        (run.home(job.round, job.stage), job.name, s.index)
+        for run in runs
+        for job in plan(run.config, run.done)
+        for s in job.missing
+    }
 
 
 def before(fake: Path, id: str) -> set[str]:
@@ -142,9 +154,16 @@ def test_every_shard_is_submitted_once_shared_ones_by_whoever_is_first_and_lanes
     assert at_work(fake, runs) == Counter(wanted(runs))
     check_lanes(fake, runs)
     shared = [s for s in new if s.job in runs[0].shared]
-    assert Counter(s.job for s in shared) == {"r000-score": 1, "r001-propose": 2, "r001-curate": 2, "r001-respond": 2}
+    assert Counter(s.job for s in shared) == {
+        "r000-score": 1,
+        "r001-propose": 2,
+        "r001-curate": 2,
+        "r001-respond": 2,
+    }
     everywhere = {id.partition("_")[0] for id, _ in in_queue(fake)}
-    assert all(set((fake / f"after-{id}").read_text().split()) <= everywhere for id in everywhere), "nobody waits for what is not there"
+    assert all(set((fake / f"after-{id}").read_text().split()) <= everywhere for id in everywhere), (
+        "nobody waits for what is not there"
+    )
     assert launch(tmp_path / "data", runs) == [], "a second launch has nothing to do"
 
 
@@ -168,7 +187,9 @@ def forked(work, kill: str = "") -> bool:
 def test_a_launcher_killed_at_any_sbatch_and_started_again_submits_the_same_set_once(fake, tmp_path, capsys):
     """Before the job is in the queue, and after, when nobody has recorded its id."""
     killed = 0
-    points = [(point, when) for point in range(1, 17) for when in ("before", "after")][:: 1 if os.environ.get("SERL_SLOW") else 3]
+    points = [(point, when) for point in range(1, 17) for when in ("before", "after")][
+        :: 1 if os.environ.get("SERL_SLOW") else 3
+    ]
     for point, when in points:
         data = tmp_path / f"{when}-{point}"
         (fake / "n").write_text("0")
@@ -179,7 +200,9 @@ def test_a_launcher_killed_at_any_sbatch_and_started_again_submits_the_same_set_
         assert at_work(fake, runs) == Counter(wanted(runs)), f"killed {when} sbatch {point}"
         check_lanes(fake, runs)
     with capsys.disabled():
-        print(f"\nsweep launcher killed at {killed} of {len(points)} submission points: every shard in the queue once, lanes are chains")
+        print(
+            f"\nsweep launcher killed at {killed} of {len(points)} submission points: every shard in the queue once, lanes are chains"
+        )
     assert killed == len(points)
 
 
@@ -187,7 +210,9 @@ def test_a_failed_trial_goes_to_the_end_of_its_lane(fake, tmp_path):
     runs = created(tmp_path / "data")
     launch(tmp_path / "data", runs)
     lost = own_ids(fake, runs[1]) & {
-        id for id, token in in_queue(fake) if token in {s.token for s in recorded(runs[1]) if s.job not in runs[1].shared}
+        id
+        for id, token in in_queue(fake)
+        if token in {s.token for s in recorded(runs[1]) if s.job not in runs[1].shared}
     }
     rows = (fake / "queue").read_text().splitlines(keepends=True)
     (fake / "queue").write_text("".join(r for r in rows if r.split("\t")[0].partition("_")[0] not in lost))
@@ -230,14 +255,25 @@ def test_the_verb_cancels_trials_what_they_share_and_the_relay(fake, tmp_path, m
     launch(data, runs)
     assert len(in_queue(fake)) == 9
     assert body(["status", "s", "--data", str(data)]).fields["states"] == {"queued": 4}
-    assert body(["cancel", "s", "--data", str(data)]).fields == {"sweep": "s", "stopped_here": False, "cancelled_jobs": 9}
+    assert body(["cancel", "s", "--data", str(data)]).fields == {
+        "sweep": "s",
+        "stopped_here": False,
+        "cancelled_jobs": 9,
+    }
     assert in_queue(fake) == []
     assert "cancelled 9 jobs in the queue" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("cap", "expected"),
-    [(Lanes(lanes=9), 4), (Lanes(lanes=2), 2), (Tasks(tasks=10), 2), (Tasks(tasks=5), 1), (Gpus(gpus=15), 3), (Tasks(tasks=1000), 4)],
+    [
+        (Lanes(lanes=9), 4),
+        (Lanes(lanes=2), 2),
+        (Tasks(tasks=10), 2),
+        (Tasks(tasks=5), 1),
+        (Gpus(gpus=15), 3),
+        (Tasks(tasks=1000), 4),
+    ],
 )
 def test_a_cap_becomes_lanes_by_the_most_that_a_trial_holds_at_once(tmp_path, cap, expected):
     """Its widest job, the answering in three shards, beside a scoring in two: five tasks, each with a GPU."""
@@ -245,7 +281,9 @@ def test_a_cap_becomes_lanes_by_the_most_that_a_trial_holds_at_once(tmp_path, ca
 
 
 def test_a_cap_below_one_trial_says_what_to_change(tmp_path):
-    with pytest.raises(ValueError, match=r"cap: 4 tasks: one trial uses up to 5 at once; raise the cap, or lower array_limit"):
+    with pytest.raises(
+        ValueError, match=r"cap: 4 tasks: one trial uses up to 5 at once; raise the cap, or lower array_limit"
+    ):
         lanes.count(Tasks(tasks=4), draft(tmp_path).configs, CLUSTER)
     narrow = CLUSTER.model_copy(update={"array_limit": 1})
     assert lanes.count(Tasks(tasks=4), draft(tmp_path).configs, narrow) == 2
@@ -267,7 +305,10 @@ def work_off(fake: Path, runs: list[Run]) -> None:
     present = {id.partition("_")[0] for id, _ in in_queue(fake)}
     gone = set()
     for id, token in in_queue(fake):
-        if token in submissions and not set((fake / f"after-{id.partition('_')[0]}").read_text().split()) & present:
+        if (
+            token in submissions
+            and not set((fake / f"after-{id.partition('_')[0]}").read_text().split()) & present
+        ):
             run, s = submissions[token]
             round, stage = int(s.job[1:4]), s.job[5:]
             shard = run.shards(round, stage)[s.shards[int(id.partition("_")[2] or 0)]]
@@ -278,7 +319,9 @@ def work_off(fake: Path, runs: list[Run]) -> None:
     (fake / "queue").write_text("".join(r for r in rows if r.split("\t")[0] not in gone))
 
 
-def test_a_sweep_larger_than_the_users_window_goes_on_by_itself_through_its_relay(fake, tmp_path, monkeypatch):
+def test_a_sweep_larger_than_the_users_window_goes_on_by_itself_through_its_relay(
+    fake, tmp_path, monkeypatch
+):
     """30 shards through a window of 9 jobs: the launcher leaves after the first, and the relay submits the rest bit by bit."""
     monkeypatch.setenv("FAKE_LIMIT", "9")
     data = tmp_path / "data"
@@ -301,4 +344,6 @@ def test_the_relay_knows_the_sweep(fake, tmp_path):
     forked(lambda: launch(tmp_path / "data", runs), "before-5")
     script = next((sweep_dir(tmp_path / "data", "s") / "logs/relay").glob("*/relay.sh")).read_text()
     assert re.search(r"-m jobs\.sweeps\.relay \S*/sweeps/s ", script)
-    assert json.loads((sweep_dir(tmp_path / "data", "s") / "launched.json").read_text())["runs"] == [r.root.name for r in runs]
+    assert json.loads((sweep_dir(tmp_path / "data", "s") / "launched.json").read_text())["runs"] == [
+        r.root.name for r in runs
+    ]

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serl.pieces import Piece, fill, write
+from serl.engines.pieces import Piece, fill, write
 
 NAMES = {"model.embed": 37, "model.norm": 5, "odd:name": 1}
 
@@ -24,10 +24,19 @@ def random_values(seed: int) -> dict[str, torch.Tensor]:
 
 
 @given(writers=st.integers(1, 9), readers=st.integers(1, 9), max_bytes=st.integers(1, 200))
-def test_any_number_of_readers_gets_what_any_number_of_writers_wrote(tmp_path_factory, writers, readers, max_bytes):
+def test_any_number_of_readers_gets_what_any_number_of_writers_wrote(
+    tmp_path_factory, writers, readers, max_bytes
+):
     folder = tmp_path_factory.mktemp("pieces")
-    values, empty = random_values(writers), {name: torch.full((2, numel), torch.nan) for name, numel in NAMES.items()}
-    paths = [path for r in range(writers) for path in write(folder, f"rank_{r}", [p.share(r, writers) for p in whole(values)], max_bytes)]
+    values, empty = (
+        random_values(writers),
+        {name: torch.full((2, numel), torch.nan) for name, numel in NAMES.items()},
+    )
+    paths = [
+        path
+        for r in range(writers)
+        for path in write(folder, f"rank_{r}", [p.share(r, writers) for p in whole(values)], max_bytes)
+    ]
     for r in range(readers):
         fill([p.share(r, readers) for p in whole(empty)], paths)
     assert all(torch.equal(values[name], empty[name]) for name in NAMES)

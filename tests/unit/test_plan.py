@@ -7,13 +7,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.cluster import Local, load_cluster, this_machine
-from jobs.plan import estimate, num_problems, plan, steps
-from jobs.preflight import bounds, rows_of_files
-from serl.attempt import Attempt
-from serl.config import RunConfig
-from serl.configfile import load
-from serl.rundir import Run, Shard
+from jobs.plan.cluster import Local, load_cluster, this_machine
+from jobs.plan.chain import estimate, num_problems, plan, steps
+from jobs.plan.preflight import bounds, rows_of_files
+from serl.run.attempt import Attempt
+from serl.config.run import RunConfig
+from serl.config.files import load
+from serl.run.rundir import Run, Shard
 from tests.conftest import ROOT, SMALL
 
 QUICKSTART = load(RunConfig, ROOT / "configs/quickstart.yaml")
@@ -57,7 +57,12 @@ def test_without_rounds_only_the_base_is_scored():
 
 def test_labelled_problems_need_no_curation():
     problems = {"per_round": 2, "source": {"kind": "jsonl", "path": "x"}}
-    c = config(stages=["respond", "train"], propose=None, curate=None, respond=SMALL["respond"] | {"problems": problems})
+    c = config(
+        stages=["respond", "train"],
+        propose=None,
+        curate=None,
+        respond=SMALL["respond"] | {"problems": problems},
+    )
     assert chain(c) == {
         "r001-respond": (),
         "r001-train": ("r001-respond",),
@@ -66,7 +71,9 @@ def test_labelled_problems_need_no_curation():
     }
 
 
-@pytest.mark.parametrize("c", [config(), config(rounds=5), QUICKSTART], ids=["checkpoint", "five rounds", "quickstart"])
+@pytest.mark.parametrize(
+    "c", [config(), config(rounds=5), QUICKSTART], ids=["checkpoint", "five rounds", "quickstart"]
+)
 def test_every_job_comes_after_the_jobs_it_reads_and_names_are_unique(c):
     jobs = plan(c, nothing)
     names = [j.name for j in jobs]
@@ -83,7 +90,9 @@ def test_the_order_holds_for_everything_a_stage_reads():
     """Policy of the round before, and for propose and curate the groups and instructions of every earlier round."""
     after = chain(QUICKSTART)
     for round in range(1, QUICKSTART.rounds + 1):
-        earlier = {f"r{r:03d}-{s}" for r in range(1, round) for s in ("propose", "curate", "respond", "train")} | {"r000-train"}
+        earlier = {
+            f"r{r:03d}-{s}" for r in range(1, round) for s in ("propose", "curate", "respond", "train")
+        } | {"r000-train"}
         for stage in ("propose", "curate", "respond", "train"):
             assert earlier <= transitive(after, f"r{round:03d}-{stage}")
 
@@ -125,13 +134,20 @@ def test_a_benchmark_whose_description_does_not_tell_its_rows_is_counted_in_its_
     rows = [{"id": str(i), "question": "1 + 1?", "answer": "2", "kind": "x"} for i in range(30)]
     (tmp_path / "benchmarks/arithmetic.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     assert rows_of_files(c, tmp_path) == {"arithmetic": 30}
-    scored = [e for job, e in zip(plan(c, nothing), bounds(c, plan(c, nothing), tmp_path), strict=True) if job.stage == "score"]
+    scored = [
+        e
+        for job, e in zip(plan(c, nothing), bounds(c, plan(c, nothing), tmp_path), strict=True)
+        if job.stage == "score"
+    ]
     assert [e.tokens for e in scored] == [5300, 5300]
 
 
 def test_what_people_read_beside_the_data_is_in_the_bounds():
     c = config(rounds=1)
-    curate, train = (next(estimate(c, job, 10**9) for job in plan(c, nothing) if job.stage == stage) for stage in ("curate", "train"))
+    curate, train = (
+        next(estimate(c, job, 10**9) for job in plan(c, nothing) if job.stage == stage)
+        for stage in ("curate", "train")
+    )
     assert curate.bytes > 0 and train.bytes > 4 * 10**9 and train.files > 6
 
 

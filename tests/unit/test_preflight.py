@@ -6,12 +6,12 @@ import os
 import pytest
 
 from jobs import launch, sweep
-from jobs.cluster import Local, Slurm
-from jobs.command import load_run
-from jobs.preflight import check_engine, preflight
-from jobs.queue import SlurmError
-from serl.config import RunConfig
-from serl.configfile import ConfigError
+from jobs.plan.cluster import Local, Slurm
+from jobs.shell.command import load_run
+from jobs.plan.preflight import check_engine, preflight
+from jobs.chain.queue import SlurmError
+from serl.config.run import RunConfig
+from serl.config.files import ConfigError
 from tests.conftest import ROOT, SMALL
 
 SAFETENSORS = b"\x02" + bytes(7) + b"{}"
@@ -37,8 +37,14 @@ def data(tmp_path):
     ("changes", "message"),
     [
         ({}, ""),
-        ({"propose": SMALL["propose"] | {"seed_shots": 7}}, "propose.seed_shots 7: the configured source has 6 seed problems"),
-        ({"respond": SMALL["respond"] | {"anchors": 7}}, "respond.anchors 7: the configured source has 6 seed problems"),
+        (
+            {"propose": SMALL["propose"] | {"seed_shots": 7}},
+            "propose.seed_shots 7: the configured source has 6 seed problems",
+        ),
+        (
+            {"respond": SMALL["respond"] | {"anchors": 7}},
+            "respond.anchors 7: the configured source has 6 seed problems",
+        ),
         ({"engine": {"max_model_len": 513}}, "engine.max_model_len 513: .* has 512 positions"),
     ],
 )
@@ -51,7 +57,9 @@ def test_more_than_there_is_is_refused(data, changes, message):
 
 def test_a_choice_benchmark_has_its_own_worked_examples(data):
     score = {"shards": 1, "benchmarks": ["mmlu_pro"], "preamble": {"mmlu_pro": "1+1? 2"}, "max_tokens": 8}
-    with pytest.raises(ValueError, match="score.preamble.mmlu_pro: a choice benchmark brings worked examples of its own"):
+    with pytest.raises(
+        ValueError, match="score.preamble.mmlu_pro: a choice benchmark brings worked examples of its own"
+    ):
         preflight(config(stages=[*SMALL["stages"], "score"], score=score), data, data / "runs/small", [])
 
 
@@ -81,7 +89,10 @@ def test_an_engine_wider_than_its_task_is_refused_before_it_waits_in_a_queue(clu
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        ("configs/sweeps/algorithms.yaml", "algorithms.yaml: this is a sweep file; give it to `python -m jobs.sweep`"),
+        (
+            "configs/sweeps/algorithms.yaml",
+            "algorithms.yaml: this is a sweep file; give it to `python -m jobs.sweep`",
+        ),
         ("configs/clusters/lab.yaml", "lab.yaml: this is a cluster file; give it to --cluster"),
     ],
 )
@@ -95,7 +106,9 @@ def test_a_run_file_is_neither_a_sweep_nor_a_cluster(tmp_path):
     run_file = str(ROOT / "configs/quickstart.yaml")
     with pytest.raises(ConfigError, match=r"this is a run file; start it with `python -m jobs\.launch`"):
         sweep.body([run_file, "--dry-run", "--data", str(tmp_path)])
-    with pytest.raises(ConfigError, match="kind: missing, so this is another kind of file; choose one of 'local', 'slurm'"):
+    with pytest.raises(
+        ConfigError, match="kind: missing, so this is another kind of file; choose one of 'local', 'slurm'"
+    ):
         launch.body([run_file, "--dry-run", "--data", str(tmp_path), "--cluster", run_file])
 
 
@@ -105,7 +118,9 @@ def test_without_slurm_nothing_is_created(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}")
     argv = ["--cluster", "lab", "--data", str(tmp_path / "data")]
     for verb, file in ((launch, "configs/quickstart.yaml"), (sweep, "configs/sweeps/algorithms.yaml")):
-        with pytest.raises(SlurmError, match="scontrol: not found.*run this on a login node.*or use --cluster local"):
+        with pytest.raises(
+            SlurmError, match="scontrol: not found.*run this on a login node.*or use --cluster local"
+        ):
             verb.body([str(ROOT / file), *argv])
         for kind in ("runs", "sweeps"):
             assert not (tmp_path / "data" / kind).exists() or not os.listdir(tmp_path / "data" / kind)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from serl.config import GeneratedProblems, HubProblems, JsonlProblems
-from serl.problems import fingerprint, load_problems
+from serl.config.run import GeneratedProblems, HubProblems, JsonlProblems
+from serl.text.problems import fingerprint, load_problems
 from serl.records import Problem
 
 
@@ -19,8 +19,15 @@ def load(folder: Path, content: str | bytes | None, **fields: str) -> list[Probl
 
 
 def test_lines_become_problems_in_order(tmp_path):
-    problems = load(tmp_path, '{"question": "one", "answer": 1}\n\n{"question": " two", "answer": "x", "more": []}\n', gold="answer")
-    assert problems == [Problem(id="000000", question="one", gold="1"), Problem(id="000001", question=" two", gold="x")]
+    problems = load(
+        tmp_path,
+        '{"question": "one", "answer": 1}\n\n{"question": " two", "answer": "x", "more": []}\n',
+        gold="answer",
+    )
+    assert problems == [
+        Problem(id="000000", question="one", gold="1"),
+        Problem(id="000001", question=" two", gold="x"),
+    ]
     assert load(tmp_path, '{"q": "one"}', question="q") == [Problem(id="000000", question="one", gold=None)]
 
 
@@ -32,7 +39,9 @@ def test_unicode_line_separators_inside_a_text_do_not_end_the_line(tmp_path, sep
 
 
 def test_windows_line_ends_and_a_byte_order_mark_are_read(tmp_path):
-    assert [p.question for p in load(tmp_path, b'\xef\xbb\xbf{"question": "one"}\r\n{"question": "two"}\r\n')] == ["one", "two"]
+    assert [
+        p.question for p in load(tmp_path, b'\xef\xbb\xbf{"question": "one"}\r\n{"question": "two"}\r\n')
+    ] == ["one", "two"]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +55,10 @@ def test_windows_line_ends_and_a_byte_order_mark_are_read(tmp_path):
         ("3", r"s\.jsonl:1: int, not a JSON object"),
         ("[" * 100_000, r"s\.jsonl:1: not a JSON object"),
         ('{"question": ' + "1" * 5000 + "}", r"s\.jsonl:1: not a JSON object"),
-        ('{"problem": "a", "id": 3}', r"s\.jsonl:1: no field 'question'; it has 'problem', 'id': name the right one"),
+        (
+            '{"problem": "a", "id": 3}',
+            r"s\.jsonl:1: no field 'question'; it has 'problem', 'id': name the right one",
+        ),
         ("{}", r"s\.jsonl:1: no field 'question'; it has none"),
         ('{"question": " "}', r"s\.jsonl:1: field 'question' is ' ', not a text or number"),
         ('{"question": null}', r"s\.jsonl:1: field 'question' is None"),
@@ -66,7 +78,11 @@ def test_compressed_files_are_read_and_false_ones_refused(tmp_path):
     (tmp_path / "p.jsonl.gz").write_bytes(gzip.compress(b'{"question": "one"}'))
     source = JsonlProblems(path=str(tmp_path / "p.jsonl.gz"))
     assert load_problems(source, data_root=tmp_path, corpus=tmp_path)[0].question == "one"
-    for damage in (b"plain", gzip.compress(b"x" * 1000)[:-20], gzip.compress(b"x" * 1000)[:12] + b"\xff" * 30):
+    for damage in (
+        b"plain",
+        gzip.compress(b"x" * 1000)[:-20],
+        gzip.compress(b"x" * 1000)[:12] + b"\xff" * 30,
+    ):
         (tmp_path / "p.jsonl.gz").write_bytes(damage)
         with pytest.raises(ValueError, match=r"p\.jsonl\.gz: cannot be read .*must be a gzip file"):
             load_problems(source, data_root=tmp_path, corpus=tmp_path)
@@ -89,9 +105,14 @@ def test_a_dataset_that_is_a_local_folder_needs_no_network(tmp_path, monkeypatch
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     pytest.importorskip("datasets")
     (tmp_path / "d").mkdir()
-    (tmp_path / "d/train.jsonl").write_text('{"problem": "one", "answer": 1}\n{"problem": "two", "answer": 2}\n')
+    (tmp_path / "d/train.jsonl").write_text(
+        '{"problem": "one", "answer": 1}\n{"problem": "two", "answer": 2}\n'
+    )
     source = HubProblems(name=str(tmp_path / "d"), question="problem", gold="answer")
-    assert [(p.question, p.gold) for p in load_problems(source, data_root=tmp_path, corpus=tmp_path)] == [("one", "1"), ("two", "2")]
+    assert [(p.question, p.gold) for p in load_problems(source, data_root=tmp_path, corpus=tmp_path)] == [
+        ("one", "1"),
+        ("two", "2"),
+    ]
     with pytest.raises(ValueError, match=r"dataset .*nowhere.*cannot be loaded"):
         load_problems(HubProblems(name=str(tmp_path / "nowhere")), data_root=tmp_path, corpus=tmp_path)
 

@@ -3,10 +3,10 @@
 import pytest
 
 from evaluation.benchmark import Problem
-from serl.config import Prompts, Score
-from serl.prompts import one_line, propose_prompt, question_prompt
-from serl.stages.score import _question
-from serl.tokenizer import build_tokenizer
+from serl.config.run import Prompts, Score
+from serl.text.prompts import one_line, propose_prompt, question_prompt
+from serl.stages.score.run import _question
+from serl.engines.tokenizer import build_tokenizer
 
 PROMPTS = Prompts(
     propose_system="Write.",
@@ -27,7 +27,9 @@ class Plain:
 class Chat(Plain):
     chat_template = "template"
 
-    def apply_chat_template(self, conversation: list[dict], *, add_generation_prompt: bool, return_dict: bool, strftime_now) -> list[int]:
+    def apply_chat_template(
+        self, conversation: list[dict], *, add_generation_prompt: bool, return_dict: bool, strftime_now
+    ) -> list[int]:
         assert add_generation_prompt and not return_dict
         return [ord(c) for turn in conversation for c in f"<{turn['role']}>{turn['content']}"]
 
@@ -37,16 +39,28 @@ def text(ids: list[int]) -> str:
 
 
 def test_a_question_is_put_in_literally():
-    assert text(question_prompt(Plain(), PROMPTS, "What is {question}{0}%s?")) == "\x01Q: What is {question}{0}%s?\nA:"
+    assert (
+        text(question_prompt(Plain(), PROMPTS, "What is {question}{0}%s?"))
+        == "\x01Q: What is {question}{0}%s?\nA:"
+    )
     assert text(question_prompt(Chat(), PROMPTS, "1+1?")) == "<system>Think.<user>1+1?\nAnswer in {braces}."
 
 
 def test_no_system_turn_without_a_system_prompt():
-    assert text(question_prompt(Chat(), PROMPTS.model_copy(update={"respond_system": None}), "1+1?")) == "<user>1+1?\nAnswer in {braces}."
+    assert (
+        text(question_prompt(Chat(), PROMPTS.model_copy(update={"respond_system": None}), "1+1?"))
+        == "<user>1+1?\nAnswer in {braces}."
+    )
 
 
 def test_a_benchmarks_preamble_stands_before_each_of_its_questions_in_the_user_turn():
-    section = Score(shards=1, benchmarks=("aqua", "svamp"), preamble={"aqua": "1+1?\n2"}, max_tokens=8, protocol="qwen25_math")
+    section = Score(
+        shards=1,
+        benchmarks=("aqua", "svamp"),
+        preamble={"aqua": "1+1?\n2"},
+        max_tokens=8,
+        protocol="qwen25_math",
+    )
     aqua, svamp = (Problem(benchmark=name, id="0", question="2+2?", gold="4") for name in section.benchmarks)
     assert "<|im_start|>user\n1+1?\n2\n\n2+2?<|im_end|>" in text(_question(PROMPTS, Plain(), section, aqua))
     assert "<|im_start|>user\n2+2?<|im_end|>" in text(_question(PROMPTS, Plain(), section, svamp))
@@ -61,7 +75,10 @@ def test_a_template_that_states_the_date_gives_the_same_prompt_on_every_day(tmp_
         "{% if not date_string is defined %}{% if strftime_now is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}{% endif %}"
         "Today Date: {{ date_string }} {{ messages[-1]['content'] }}"
     )
-    assert tokenizer.decode(question_prompt(tokenizer, PROMPTS, "1+1?")) == "Today Date: 26 Jul 2024 1+1?\nAnswer in {braces}."
+    assert (
+        tokenizer.decode(question_prompt(tokenizer, PROMPTS, "1+1?"))
+        == "Today Date: 26 Jul 2024 1+1?\nAnswer in {braces}."
+    )
 
 
 def test_a_propose_prompt_is_a_list_that_stops_where_the_next_item_begins():

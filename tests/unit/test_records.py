@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serl.records import Candidate, Completion, Group, Problem, from_jsonl, groups_from_parquet, groups_to_parquet, share, to_jsonl
+from serl.records import (
+    Candidate,
+    Completion,
+    Group,
+    Problem,
+    from_jsonl,
+    groups_from_parquet,
+    groups_to_parquet,
+    share,
+    to_jsonl,
+)
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 FLOAT32 = st.floats(-100, 0, width=32)
@@ -58,13 +68,21 @@ def test_log_probabilities_are_kept_to_single_precision():
         id="", role="train", question="", gold=None, prompt_ids=(), completions=(one,), answers=(None,), labels=(None,), winner=None, tie=False,
         undecided=0, agreement=0.0, margin=0.0, winner_correct=None, rewards=(0.0,),
     )  # fmt: skip
-    assert groups_from_parquet(groups_to_parquet([group]))[0].completions[0].logprobs == tuple(float(np.float32(x)) for x in one.logprobs)
+    assert groups_from_parquet(groups_to_parquet([group]))[0].completions[0].logprobs == tuple(
+        float(np.float32(x)) for x in one.logprobs
+    )
 
 
-@given(st.lists(st.builds(Candidate, prompt=st.integers(0, 9), item=st.integers(0, 9), text=st.text(max_size=30))))
+@given(
+    st.lists(
+        st.builds(Candidate, prompt=st.integers(0, 9), item=st.integers(0, 9), text=st.text(max_size=30))
+    )
+)
 def test_a_text_never_breaks_its_line(candidates):
     data = to_jsonl(candidates)
-    assert data.isascii() and data.count(b"\n") == len(candidates) and b"\r" not in data and b"\x1b" not in data
+    assert (
+        data.isascii() and data.count(b"\n") == len(candidates) and b"\r" not in data and b"\x1b" not in data
+    )
     assert [Candidate(**row) for row in from_jsonl(data)] == candidates
 
 

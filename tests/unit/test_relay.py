@@ -11,17 +11,17 @@ import pytest
 from fake_slurm import install
 from test_submission import CLUSTER, FAKES
 
-from jobs import queue, sbatch, slurm, window
-from jobs.batch import EXIT_REQUEUE
-from jobs.cluster import Slurm
-from jobs.plan import plan
-from jobs.queue import Journal, SlurmError, _parse_queue, look_at_queue
-from jobs.slurm import submit_missing
-from jobs.task import BLOCKED, failures, record_failure
-from jobs.turn import turn
-from jobs.window import RELAY, Relay, Room, full, middle, one_turn
-from serl.attempt import Attempt
-from serl.rundir import Run
+from jobs.chain import queue, sbatch, slurm, window
+from jobs.chain.batch import EXIT_REQUEUE
+from jobs.plan.cluster import Slurm
+from jobs.plan.chain import plan
+from jobs.chain.queue import Journal, SlurmError, _parse_queue, look_at_queue
+from jobs.chain.slurm import submit_missing
+from jobs.chain.task import BLOCKED, failures, record_failure
+from jobs.chain.ticket import turn
+from jobs.chain.window import RELAY, Relay, Room, full, middle, one_turn
+from serl.run.attempt import Attempt
+from serl.run.rundir import Run
 
 # A queue of lines `ID TOKEN STATE`, one for each element; beyond $FAKE/most of them sbatch refuses.
 SBATCH = """#!/bin/bash
@@ -50,7 +50,9 @@ def cluster() -> Slurm:
 
 @pytest.fixture
 def fake(tmp_path, monkeypatch) -> Path:
-    folder = install(tmp_path, monkeypatch, FAKES | {"sbatch": SBATCH, "scancel": SCANCEL, "scontrol": SCONTROL})
+    folder = install(
+        tmp_path, monkeypatch, FAKES | {"sbatch": SBATCH, "scancel": SCANCEL, "scontrol": SCONTROL}
+    )
     (folder / "queue").touch()
     (folder / "most").write_text("1000")
     return folder
@@ -59,8 +61,15 @@ def fake(tmp_path, monkeypatch) -> Path:
 def work(run: Run) -> list[tuple[str, int]]:
     """What is in the queue, in the order of the plan, once for each job; relays left out."""
     by_token = {s.token: s for s in Journal(run.root).submissions()}
-    found = [(by_token[q.token].job, by_token[q.token].shards[q.position]) for q in look_at_queue() if by_token[q.token].job != RELAY]
-    return sorted(found, key=lambda pair: ([job.name for job in plan(run.config, lambda s: False)].index(pair[0]), pair[1]))
+    found = [
+        (by_token[q.token].job, by_token[q.token].shards[q.position])
+        for q in look_at_queue()
+        if by_token[q.token].job != RELAY
+    ]
+    return sorted(
+        found,
+        key=lambda pair: ([job.name for job in plan(run.config, lambda s: False)].index(pair[0]), pair[1]),
+    )
 
 
 def everything(run: Run) -> list[tuple[str, int]]:
@@ -86,11 +95,15 @@ def finish(run: Run, fake: Path, number: int) -> None:
 
 
 @pytest.mark.parametrize("most", [2, 3, 5, 9])
-def test_a_window_is_filled_to_the_last_place_and_one_of_them_is_the_relays(run, cluster, fake, tmp_path, most):
+def test_a_window_is_filled_to_the_last_place_and_one_of_them_is_the_relays(
+    run, cluster, fake, tmp_path, most
+):
     (fake / "most").write_text(str(most))
     new = submit_missing(run, cluster)
     assert len(relays(run)) == 1 and new[-1].job == RELAY and new[-1].id == relays(run)[0]
-    assert work(run) == everything(run)[: most - 1], "what comes first is submitted first, arrays in part if need be"
+    assert work(run) == everything(run)[: most - 1], (
+        "what comes first is submitted first, arrays in part if need be"
+    )
     waits = (fake / "updated").read_text().split()
     assert waits[-1].startswith("Dependency=afterany:") and waits[-2] == f"JobId={relays(run)[0]}"
     passes = 0
@@ -135,10 +148,14 @@ def test_a_relay_submits_what_was_never_tried_and_lets_a_failure_spread(run, clu
     record_failure(run, shard, "7-0", "ValueError: the cause", "")
     (fake / "most").write_text("1000")
     new = submit_missing(run, cluster, note=tmp_path / "note")
-    assert first not in work(run) and all("r002" not in job and "train" not in job for job, _ in work(run)), work(run)
+    assert first not in work(run) and all("r002" not in job and "train" not in job for job, _ in work(run)), (
+        work(run)
+    )
     assert new == [] or new[-1].job != RELAY
     reasons = {f["shard"]: f["reason"] for f in failures(run)}
-    assert reasons[str(shard)] == "ValueError: the cause" and reasons[str(run.shards(2, "train")[0])].startswith(BLOCKED)
+    assert reasons[str(shard)] == "ValueError: the cause" and reasons[
+        str(run.shards(2, "train")[0])
+    ].startswith(BLOCKED)
     submit_missing(run, cluster)
     assert work(run) == everything(run), "a resume starts all of it again"
 
@@ -151,7 +168,10 @@ def test_a_held_job_is_replaced_by_people_and_left_alone_by_a_relay(run, cluster
     held = text.split()[0]
     submit_missing(run, cluster, note=tmp_path / "note")
     assert held not in (fake / "cancelled").read_text().split() if (fake / "cancelled").exists() else True
-    assert "Dependency=afterany:" in (tmp_path / "note").read_text() and held not in (tmp_path / "note").read_text().split(":")[1]
+    assert (
+        "Dependency=afterany:" in (tmp_path / "note").read_text()
+        and held not in (tmp_path / "note").read_text().split(":")[1]
+    )
     submit_missing(run, cluster)
     assert held in (fake / "cancelled").read_text().split()
 
@@ -159,7 +179,9 @@ def test_a_held_job_is_replaced_by_people_and_left_alone_by_a_relay(run, cluster
 def test_beyond_max_job_count_nothing_is_offered_since_sbatch_would_sleep(run, cluster, fake):
     (fake / "maxjobs").write_text("5")
     new = submit_missing(run, cluster)
-    assert len(work(run)) == 4 and new[-1].job == RELAY, "one place below the limit is left free, and the relay takes it"
+    assert len(work(run)) == 4 and new[-1].job == RELAY, (
+        "one place below the limit is left free, and the relay takes it"
+    )
 
 
 def test_another_refusal_is_not_taken_for_a_full_window(run, cluster, fake):
@@ -195,7 +217,11 @@ def test_a_relay_waits_for_the_middle_of_the_queue():
 
 def test_the_relays_script_asks_for_little_and_comes_back_with_what_to_wait_for(cluster, tmp_path):
     relay = Relay(
-        folder=tmp_path, name="small", cluster=cluster, code=tmp_path / "code", arguments=("-m", "jobs.relay", "/data/my runs/small")
+        folder=tmp_path,
+        name="small",
+        cluster=cluster,
+        code=tmp_path / "code",
+        arguments=("-m", "jobs.chain.relay", "/data/my runs/small"),
     )
     text = relay.text("TOKEN", "7_3")
     for line in (
@@ -210,10 +236,21 @@ def test_the_relays_script_asks_for_little_and_comes_back_with_what_to_wait_for(
         assert f"#SBATCH {line}\n" in text, line
     assert "gpus" not in text and "module load cuda" in text and "#SBATCH --time=60\n" in text
     short = cluster.model_copy(update={"time_min": 20})
-    assert "#SBATCH --time=20\n" in replace(relay, cluster=short).text("TOKEN", None), "a partition of 30 minutes would never start it"
-    assert f"/env/bin/python -u -m jobs.relay '/data/my runs/small' {tmp_path}/logs/relay/TOKEN/after-$me\n" in text
-    assert text.index("scontrol $how $me") < text.index(f"scontrol update JobId=$me $(cat {tmp_path}/logs/relay/TOKEN/after-$me)")
-    assert json.loads(text.split("--comment='")[1].split("'")[0]) == {"run": "small", "stage": "relay", "token": "TOKEN"}
+    assert "#SBATCH --time=20\n" in replace(relay, cluster=short).text("TOKEN", None), (
+        "a partition of 30 minutes would never start it"
+    )
+    assert (
+        f"/env/bin/python -u -m jobs.chain.relay '/data/my runs/small' {tmp_path}/logs/relay/TOKEN/after-$me\n"
+        in text
+    )
+    assert text.index("scontrol $how $me") < text.index(
+        f"scontrol update JobId=$me $(cat {tmp_path}/logs/relay/TOKEN/after-$me)"
+    )
+    assert json.loads(text.split("--comment='")[1].split("'")[0]) == {
+        "run": "small",
+        "stage": "relay",
+        "token": "TOKEN",
+    }
 
 
 def test_only_one_submits_at_a_time_and_a_dead_holder_is_not_waited_for(tmp_path):
@@ -236,7 +273,10 @@ def test_a_relay_tries_again_when_slurm_or_the_file_system_is_away(tmp_path):
         def submit(trouble=trouble):
             raise trouble
 
-        assert one_turn(tmp_path / "note", submit) == EXIT_REQUEUE and (tmp_path / "note").read_text() == "StartTime=now+60"
+        assert (
+            one_turn(tmp_path / "note", submit) == EXIT_REQUEUE
+            and (tmp_path / "note").read_text() == "StartTime=now+60"
+        )
 
 
 def test_cancel_ends_the_relay_too(run, cluster, fake):
@@ -294,7 +334,9 @@ def test_a_relay_killed_at_any_point_loses_and_doubles_nothing(run, cluster, fak
         for path, content in saved.items():
             path.write_bytes(content)
         install = dying(point)
-        _, status = os.waitpid(in_child(lambda install=install: (install(), submit_missing(run, cluster, note=note))), 0)
+        _, status = os.waitpid(
+            in_child(lambda install=install: (install(), submit_missing(run, cluster, note=note))), 0
+        )
         if os.waitstatus_to_exitcode(status) == 0:
             break
         deaths += 1
@@ -309,6 +351,8 @@ def test_two_relays_at_once_submit_everything_once(run, cluster, fake, tmp_path)
     submit_missing(run, cluster)
     finish(run, fake, 3)
     expected = [(job.name, s.index) for job in plan(run.config, run.done) for s in job.missing][:4]
-    for pid in [in_child(lambda n=n: submit_missing(run, cluster, note=tmp_path / f"note{n}")) for n in range(3)]:
+    for pid in [
+        in_child(lambda n=n: submit_missing(run, cluster, note=tmp_path / f"note{n}")) for n in range(3)
+    ]:
         os.waitpid(pid, 0)
     assert work(run) == expected

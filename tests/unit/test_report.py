@@ -20,9 +20,9 @@ from jobs.reporting import pages, scalars
 from jobs.reporting.findings import gather
 from jobs.reporting.render import Code, Heading, Paragraph, Table, to_html, to_markdown
 from jobs.reporting.visible import visible
-from serl.config import RunConfig
-from serl.events import Events
-from serl.rundir import Run
+from serl.config.run import RunConfig
+from serl.run.events import Events
+from serl.run.rundir import Run
 
 REPO = Path(__file__).resolve().parents[2]
 HOSTILE = [
@@ -93,8 +93,16 @@ def test_a_finished_run_gets_a_page_that_needs_nothing_but_itself(run):
     for image in images:
         ElementTree.fromstring(base64.b64decode(image.removeprefix("data:image/svg+xml;base64,")))
     assert "http" not in re.sub(r"http-equiv", "", paths.html.read_text().split("<body>")[0])
-    assert "better on sums, 41.0 % to 90.5 % (200 problems, p < 0.0001); not shown better on choices" in page.text
-    assert "Missing" not in page.text and run.digest in page.text and "0123abc" in page.text and "python -m jobs.resume" in page.text
+    assert (
+        "better on sums, 41.0 % to 90.5 % (200 problems, p < 0.0001); not shown better on choices"
+        in page.text
+    )
+    assert (
+        "Missing" not in page.text
+        and run.digest in page.text
+        and "0123abc" in page.text
+        and "python -m jobs.resume" in page.text
+    )
     assert "not shown better on choices" in paths.markdown.read_text()
     table = shown(summary)
     assert "0.905" in table and "reward accuracy" in table and "better on sums" in table
@@ -143,7 +151,11 @@ def test_a_run_that_stopped_anywhere_is_reported_and_says_what_is_missing(run, d
 
 
 def test_a_run_without_rounds_reports_its_base_model_alone(tmp_path, small_tree):
-    tree = {key: small_tree[key] for key in ("name", "base", "prompts", "engine")} | {"rounds": 0, "stages": ["score"], "score": SCORE}
+    tree = {key: small_tree[key] for key in ("name", "base", "prompts", "engine")} | {
+        "rounds": 0,
+        "stages": ["score"],
+        "score": SCORE,
+    }
     run = Run.create(tmp_path / "runs" / "base-only", RunConfig.model_validate(tree, strict=False), "x")
     do_score(run, 0)
     text = Page(write_report(run)[0].html.read_text()).text
@@ -157,7 +169,10 @@ def test_a_run_that_does_not_score_says_so(tmp_path, small_tree):
 
 def test_agreement_that_rises_while_the_majority_is_less_often_right_is_called_a_collapse(run):
     for round, (size, right) in enumerate(((5, 18), (7, 2)), start=1):
-        anchors = [group(f"a{i}", [int(i >= right)] * size + [2] * (SAMPLES - size), role="anchor") for i in range(20)]
+        anchors = [
+            group(f"a{i}", [int(i >= right)] * size + [2] * (SAMPLES - size), role="anchor")
+            for i in range(20)
+        ]
         do_respond(run, round, [group("g", [0] * 5 + [1] * 3), *anchors])
     assert "collapse" in pages.warnings(gather(run))[0]
     assert "collapse" in write_report(run)[0].markdown.read_text()
@@ -168,18 +183,30 @@ def test_whatever_a_model_writes_stays_text(run, text):
     """In a question, an answer and a gold answer: neither page, table nor terminal obeys it."""
     answers = (text, text, text, text, "2", None, None, "3")
     labels = (0, 0, 0, 0, 1, None, None, 2)
-    do_respond(run, 1, [group(f"g{i}", labels, question=text, answers=answers, gold=text, winner_correct=True) for i in range(4)])
+    do_respond(
+        run,
+        1,
+        [
+            group(f"g{i}", labels, question=text, answers=answers, gold=text, winner_correct=True)
+            for i in range(4)
+        ],
+    )
     paths, summary = write_report(run)
     page = Page(paths.html.read_text())
     assert page.open == []
     assert {tag for tag, _ in page.tags} <= {
         "html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "div", "table", "tr", "th", "td", "bdi", "figure", "img", "figcaption", "pre"
     }  # fmt: skip
-    assert all(set(attrs) <= {"class", "src", "alt", "lang", "charset", "content", "http-equiv", "name"} for _, attrs in page.tags)
+    assert all(
+        set(attrs) <= {"class", "src", "alt", "lang", "charset", "content", "http-equiv", "name"}
+        for _, attrs in page.tags
+    )
     for content in (paths.html.read_text(), paths.markdown.read_text(), shown(summary)):
         assert unseen(content) == set()
     assert len(paths.markdown.read_text()) < 30_000
-    (line,) = [row for row in paths.markdown.read_text().splitlines() if row.count("kept |") and "| 0.50 |" in row][:1]
+    (line,) = [
+        row for row in paths.markdown.read_text().splitlines() if row.count("kept |") and "| 0.50 |" in row
+    ][:1]
     assert len(re.findall(r"(?<!\\)\|", line)) == 6
 
 
@@ -192,9 +219,19 @@ def test_visible_text_is_bounded_one_line_and_says_what_it_left_out():
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_block_lets_text_through_as_markup(text):
-    blocks = [Heading(text), Paragraph(text), Paragraph(text, text), Table(header=[text], rows=[[text]]), Code(text)]
+    blocks = [
+        Heading(text),
+        Paragraph(text),
+        Paragraph(text, text),
+        Table(header=[text], rows=[[text]]),
+        Code(text),
+    ]
     page = Page(to_html(text, blocks))
-    assert page.open == [] and "script" not in {tag for tag, _ in page.tags} and not any("onerror" in attrs for _, attrs in page.tags)
+    assert (
+        page.open == []
+        and "script" not in {tag for tag, _ in page.tags}
+        and not any("onerror" in attrs for _, attrs in page.tags)
+    )
     markdown = to_markdown(text, blocks)
     assert unseen(to_html(text, blocks) + markdown) == set()
     fence = re.findall(r"^`{3,}$", markdown, re.MULTILINE)[-1]
@@ -214,7 +251,14 @@ def test_tensorboard_holds_each_round_once_however_often_the_report_is_written(r
     board = EventAccumulator(str(folder))
     board.Reload()
     tags = board.Tags()["scalars"]
-    assert {"agreement", "kept_share", "reward_accuracy/anchors", "score/sums/pass_at_1", "seconds/respond", "truncated_share"} <= set(tags)
+    assert {
+        "agreement",
+        "kept_share",
+        "reward_accuracy/anchors",
+        "score/sums/pass_at_1",
+        "seconds/respond",
+        "truncated_share",
+    } <= set(tags)
     assert [e.step for e in board.Scalars("score/sums/pass_at_1")] == [0, 1]
     assert board.Scalars("score/sums/pass_at_1")[1].value == pytest.approx(0.57)
 

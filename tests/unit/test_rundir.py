@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from serl import attempt as attempts
-from serl.attempt import Attempt
-from serl.config import RunConfig
-from serl.rundir import Manifest, Run, RunError, Shard
+from serl.run import attempt as attempts
+from serl.run.attempt import Attempt
+from serl.config.run import RunConfig
+from serl.run.rundir import Manifest, Run, RunError, Shard
 
 SHARD = Shard(round=1, stage="propose", index=0, count=2)
 CURATE = Shard(round=1, stage="curate", index=0, count=1)
@@ -30,7 +30,9 @@ def test_a_run_is_created_once_and_opens_as_what_it_was(run, small_tree):
     again = Run.open(run.root)
     assert again == run
     assert again.config.digest() == run.config.digest()
-    with pytest.raises(RunError, match=r"runs/small: this run exists; continue it with `python -m jobs.resume small`"):
+    with pytest.raises(
+        RunError, match=r"runs/small: this run exists; continue it with `python -m jobs.resume small`"
+    ):
         Run.create(run.root, run.config, "test")
     assert os.listdir(run.root.parent) == ["small"]
 
@@ -61,7 +63,12 @@ def test_published_bytes_are_read_back_with_their_manifest(run):
     data = b'{"a": 1}\n'
     manifest = attempt(run, policy="p").publish_bytes(".jsonl", data, 1, {"kept": 1})
     assert run.manifest(SHARD) == manifest
-    assert (manifest.attempt, manifest.inputs, manifest.config, manifest.counts) == ("a", {"policy": "p"}, run.config.digest(), {"kept": 1})
+    assert (manifest.attempt, manifest.inputs, manifest.config, manifest.counts) == (
+        "a",
+        {"policy": "p"},
+        run.config.digest(),
+        {"kept": 1},
+    )
     assert run.read(manifest) == data
     assert files_below(run.stage_dir(1, "propose")) == ["shard_00000.json", "shard_00000/a.jsonl"]
 
@@ -203,7 +210,9 @@ def test_who_comes_after_the_winner_leaves_its_folder_alone(run, monkeypatch, sw
 
 
 def test_a_digest_depends_on_content_alone(run, tmp_path, small_tree):
-    other = Run.create(tmp_path / "elsewhere/runs/small", RunConfig.model_validate(small_tree, strict=False), "other code")
+    other = Run.create(
+        tmp_path / "elsewhere/runs/small", RunConfig.model_validate(small_tree, strict=False), "other code"
+    )
     one = attempt(run, "a").publish_bytes(".jsonl", b"same", 1)
     two = attempt(other, "b").publish_bytes(".jsonl", b"same", 1, {"counts": 2})
     assert one.digest == two.digest
@@ -214,7 +223,9 @@ def test_a_manifest_of_another_configuration_is_refused_with_path_and_remedy(run
     frozen = run.root / "run.json"
     frozen.write_text(frozen.read_text().replace('"seed": 1', '"seed": 2'))
     changed = Run.open(run.root)
-    with pytest.raises(RunError, match=r"shard_00000\.json: written for .*under configuration .*restore it, or launch"):
+    with pytest.raises(
+        RunError, match=r"shard_00000\.json: written for .*under configuration .*restore it, or launch"
+    ):
         changed.manifest(SHARD)
 
 
@@ -236,7 +247,10 @@ def test_data_that_is_changed_or_missing_is_refused_and_the_remedy_works(run):
     manifest = attempt(run, "a").publish_bytes(".jsonl", b"data", 1)
     path = run.path(manifest, manifest.files[0])
     path.write_bytes(b"dada")
-    with pytest.raises(RunError, match=r"a\.jsonl: its 4 bytes do not match the manifest; remove .*shard_00000\.json and resume"):
+    with pytest.raises(
+        RunError,
+        match=r"a\.jsonl: its 4 bytes do not match the manifest; remove .*shard_00000\.json and resume",
+    ):
         run.read(manifest)
     path.unlink()
     with pytest.raises(RunError, match=r"a\.jsonl: missing.*remove .*shard_00000\.json and resume"):
@@ -248,7 +262,9 @@ def test_data_that_is_changed_or_missing_is_refused_and_the_remedy_works(run):
 def test_a_stage_reads_as_complete_only_with_every_manifest_and_equal_inputs(run):
     other = Shard(round=1, stage="propose", index=1, count=2)
     attempt(run, "a", policy="1").publish_bytes(".jsonl", b"1", 1)
-    with pytest.raises(RunError, match=r"round_001/propose: shards \[1\] are not done; `python -m jobs.resume small`"):
+    with pytest.raises(
+        RunError, match=r"round_001/propose: shards \[1\] are not done; `python -m jobs.resume small`"
+    ):
         run.complete(1, "propose")
     attempt(run, "b", other, policy="2").publish_bytes(".jsonl", b"2", 1)
     with pytest.raises(RunError, match="computed from different inputs.*restore"):
@@ -264,7 +280,12 @@ def test_a_shard_costs_few_metadata_operations(run, monkeypatch):
     for name in ("fsync", "link", "unlink", "replace", "rename", "mkdir", "scandir", "stat", "listdir"):
         real = getattr(os, name)
         monkeypatch.setattr(
-            os, name, lambda *a, _real=real, _name=name, **k: (counts.update({_name: counts.get(_name, 0) + 1}), _real(*a, **k))[1]
+            os,
+            name,
+            lambda *a, _real=real, _name=name, **k: (
+                counts.update({_name: counts.get(_name, 0) + 1}),
+                _real(*a, **k),
+            )[1],
         )
     mine = attempt(run, "a", CURATE)
     for part in range(4):
@@ -277,4 +298,15 @@ def test_a_shard_costs_few_metadata_operations(run, monkeypatch):
 def test_a_manifest_is_plain_json_that_says_where_the_shard_came_from(run):
     attempt(run, "a", policy="p").publish_bytes(".jsonl", b"1", 1, {"kept": 1})
     m = json.loads((run.stage_dir(1, "propose") / "shard_00000.json").read_bytes())
-    assert {"shard", "files", "inputs", "config", "code", "attempt", "seconds", "created", "counts", "run"} == set(m)
+    assert {
+        "shard",
+        "files",
+        "inputs",
+        "config",
+        "code",
+        "attempt",
+        "seconds",
+        "created",
+        "counts",
+        "run",
+    } == set(m)

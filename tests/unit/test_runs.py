@@ -7,13 +7,25 @@ import sys
 
 import pytest
 
-from jobs import runs
-from jobs.runs import Journal, Process, Submission, born, claim, find_run, freeze_code, launcher_of, list_runs
-from serl.rundir import Run, RunError
+from jobs.runs.find import find as runs
+from jobs.runs.find import (
+    Journal,
+    Process,
+    Submission,
+    born,
+    claim,
+    find_run,
+    freeze_code,
+    launcher_of,
+    list_runs,
+)
+from serl.run.rundir import Run, RunError
 
 
 def submission(number: int) -> Submission:
-    return Submission(number=number, job="r001-propose", shard=0, process=Process(host="elsewhere", pid=1, born=2))
+    return Submission(
+        number=number, job="r001-propose", shard=0, process=Process(host="elsewhere", pid=1, born=2)
+    )
 
 
 def test_runs_are_found_by_name_and_by_path(run):
@@ -54,7 +66,7 @@ def test_a_half_copied_code_folder_is_not_taken_for_the_code(tmp_path, monkeypat
             freeze_code(tmp_path / "code")
     assert not (tmp_path / "code").exists()
     freeze_code(tmp_path / "code")
-    assert (tmp_path / "code/serl/rundir.py").is_file()
+    assert (tmp_path / "code/serl/run/rundir.py").is_file()
 
 
 def test_the_journal_gives_back_what_was_written(tmp_path):

@@ -7,9 +7,9 @@ import random
 import pytest
 
 from serl.records import Group
-from serl.rules import Accuracy, Conviction, Safety
-from serl.safety import Vitals, examine, fewer_right, label_entropy, mean_change, take_vitals
-from serl.vote import vote
+from serl.config.rules import Accuracy, Conviction, Safety
+from serl.safety.vitals import Vitals, examine, fewer_right, label_entropy, mean_change, take_vitals
+from serl.rewards.vote import vote
 
 DEFAULT = Safety()
 ACCURACY_ALONE = Safety(conviction=Conviction(action="ignore"))
@@ -49,13 +49,25 @@ def test_vitals_of_groups_counted_by_hand():
         group("c", [0, 0, 0, 0]),
         group("x", [0, 0, None, 1], role="anchor", right=True),
         group("y", [0, 1, None, None], role="anchor"),  # a tie: wrong
-        group("z", [0, 0, 0, 1], role="anchor", right=None),  # its winner could not be judged: it says nothing
+        group(
+            "z", [0, 0, 0, 1], role="anchor", right=None
+        ),  # its winner could not be judged: it says nothing
     ]
     answers = {"completions": 24.0, "unparsed": 2.0, "truncated": 1.0, "undecided": 0.0, "tokens": 240.0}
-    v = take_vitals(2, groups, 1, answers, {"candidates": 10.0, "exact_duplicate": 1.0, "near_duplicate": 3.0, "novel": 6.0})
+    v = take_vitals(
+        2,
+        groups,
+        1,
+        answers,
+        {"candidates": 10.0, "exact_duplicate": 1.0, "near_duplicate": 3.0, "novel": 6.0},
+    )
     assert v.leads == {"x": 0.25, "y": 0.0} and v.accuracy == 0.5 and v.conviction == 0.125
     assert v.agreement == pytest.approx((0.75 + 0.5 + 1) / 3) and v.margin == pytest.approx((0.5 + 0 + 1) / 3)
-    assert v.monotony == pytest.approx(2 / 3) and v.kept == pytest.approx(1 / 3) and v.duplicates == pytest.approx(0.4)
+    assert (
+        v.monotony == pytest.approx(2 / 3)
+        and v.kept == pytest.approx(1 / 3)
+        and v.duplicates == pytest.approx(0.4)
+    )
     assert v.silent == pytest.approx(3 / 24) and v.length == pytest.approx(10.0)
 
 
@@ -72,7 +84,11 @@ def test_label_entropy_is_that_of_the_votes_cast():
 
 def test_the_paired_test_is_the_sign_test_and_forgets_anchors_that_only_one_round_has():
     before = {"a": 0.1, "b": 0.2, "c": 0.3, "d": -0.1, "gone": 0.5}
-    assert fewer_right(before, {"a": -0.1, "b": 0.0, "c": 0.9, "d": 0.1, "new": -1.0}) == (2, 1, pytest.approx(4 / 8))
+    assert fewer_right(before, {"a": -0.1, "b": 0.0, "c": 0.9, "d": 0.1, "new": -1.0}) == (
+        2,
+        1,
+        pytest.approx(4 / 8),
+    )
     assert fewer_right(before, before) == (0, 0, 1.0)
 
 
@@ -124,21 +140,35 @@ def test_conviction_fires_where_votes_grow_surer_and_not_more_right_for_it():
     assert fired(surer(0.2, 0.1), first) == {"conviction"}, "no fall to speak of, but no rise either"
     assert fired(surer(0.3, 0.1), first) == set(), "the right ones gain more than the wrong ones"
     assert fired(surer(0.0, -0.2), first) == set(), "the wrong ones are less sure"
-    few = [dataclasses.replace(v, leads={i: v.leads[i] for i in list(v.leads)[25:44]}) for v in (first, surer(0.2, 0.2))]
+    few = [
+        dataclasses.replace(v, leads={i: v.leads[i] for i in list(v.leads)[25:44]})
+        for v in (first, surer(0.2, 0.2))
+    ]
     assert fired(few[1], few[0]) == set(), "too few to tell"
-    assert fired(surer(0.2, 0.1), vitals(1, leads=leads(30, lead=0.1)), first) == {"conviction"}, "by the first round, not by the last"
+    assert fired(surer(0.2, 0.1), vitals(1, leads=leads(30, lead=0.1)), first) == {"conviction"}, (
+        "by the first round, not by the last"
+    )
 
 
 def test_accuracy_is_compared_with_the_best_proof_among_all_earlier_rounds():
     better = leads(80)
-    (alarm,) = examine(vitals(4), (vitals(1), vitals(2, leads=better), vitals(3, leads=better)), ACCURACY_ALONE)
-    assert alarm.figures["against_round"] == 2 and alarm.figures["lost"] == 20 and alarm.figures["p"] == pytest.approx(3 / 2**20)
+    (alarm,) = examine(
+        vitals(4), (vitals(1), vitals(2, leads=better), vitals(3, leads=better)), ACCURACY_ALONE
+    )
+    assert (
+        alarm.figures["against_round"] == 2
+        and alarm.figures["lost"] == 20
+        and alarm.figures["p"] == pytest.approx(3 / 2**20)
+    )
 
 
 def test_the_sentence_tells_whether_the_votes_are_surer_or_the_policy_is_being_undone():
     surer, sure = examine(vitals(2, leads=leads(40), anchor_agreement=0.8), (vitals(1),), DEFAULT)
     (undone, _) = examine(vitals(2, leads=leads(40), anchor_agreement=0.2), (vitals(1),), DEFAULT)
-    assert "40.0%, 60.0% in round 1 (20 lost, 0 won" in surer.sentence and "rose from 0.50 to 0.80" in surer.sentence
+    assert (
+        "40.0%, 60.0% in round 1 (20 lost, 0 won" in surer.sentence
+        and "rose from 0.50 to 0.80" in surer.sentence
+    )
     assert "fell from 0.50 to 0.20" in undone.sentence and "from +0.080 in round 1 to -0.080" in sure.sentence
 
 
@@ -168,7 +198,9 @@ def test_a_policy_that_learns_raises_no_alarm():
     rng = random.Random("learning")
     for _ in range(100):
         chances = [rng.random() for _ in range(50)]
-        assert not fired(voted(2, [min(1.0, c + 0.15) if c > 0.35 else c for c in chances], rng), voted(1, chances, rng))
+        assert not fired(
+            voted(2, [min(1.0, c + 0.15) if c > 0.35 else c for c in chances], rng), voted(1, chances, rng)
+        )
 
 
 @pytest.mark.parametrize(("num_anchors", "seen_at_least"), [(50, 0.8), (100, 0.95)])

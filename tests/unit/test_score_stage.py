@@ -2,12 +2,12 @@
 
 import pytest
 
-from serl import generator
-from serl.config import RunConfig
-from serl.events import Events
-from serl.preempt import Stop
+from serl.engines import generator
+from serl.config.run import RunConfig
+from serl.run.events import Events
+from serl.run.signals import Stop
 from serl.records import to_jsonl
-from serl.rundir import Run, RunError
+from serl.run.rundir import Run, RunError
 from serl.stages import Work, execute
 from tests.flow.deterministic import Engine
 
@@ -20,17 +20,31 @@ def scoring(tmp_path, small_tree, monkeypatch) -> Run:
     (tmp_path / "models" / "base").mkdir(parents=True)
     (tmp_path / "models" / "base" / "config.json").write_text("{}")
     (tmp_path / "benchmarks").mkdir()
-    tree = {key: small_tree[key] for key in ("name", "base", "prompts", "engine")} | {"rounds": 0, "stages": ["score"], "score": SCORE}
+    tree = {key: small_tree[key] for key in ("name", "base", "prompts", "engine")} | {
+        "rounds": 0,
+        "stages": ["score"],
+        "score": SCORE,
+    }
     return Run.create(tmp_path / "runs" / "small", RunConfig.model_validate(tree, strict=False), "test")
 
 
 def score(run: Run, index: int, *, offset: int = 0) -> None:
     """Score a shard of 8 problems, whose numbers begin at `offset`."""
-    rows = [{"id": str(i), "question": f"What is {offset + i} plus 1?", "answer": str(offset + i + 1), "kind": "sum"} for i in range(8)]
+    rows = [
+        {
+            "id": str(i),
+            "question": f"What is {offset + i} plus 1?",
+            "answer": str(offset + i + 1),
+            "kind": "sum",
+        }
+        for i in range(8)
+    ]
     (run.data_root / "benchmarks" / "arithmetic.jsonl").write_bytes(to_jsonl(rows))
     shard = run.shards(0, "score")[index]
     events = Events(run.root / "events", f"score-{index}")
-    execute(Work(run=run, shard=shard, attempt_id=f"a{index}", device="cpu", cores=1, events=events, stop=Stop()))
+    execute(
+        Work(run=run, shard=shard, attempt_id=f"a{index}", device="cpu", cores=1, events=events, stop=Stop())
+    )
 
 
 def test_shards_that_were_asked_different_problems_are_no_score(scoring):

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from rapidfuzz.distance import Indel
 from rouge_score.rouge_scorer import RougeScorer
 
-from serl.config import Quality
-from serl.prompts import one_line
-from serl.selfinstruct import Encoder, choose_shots, novel, parse_list, rejection, rouge_tokens, twins
+from serl.config.run import Quality
+from serl.text.prompts import one_line
+from serl.text.selfinstruct import Encoder, choose_shots, novel, parse_list, rejection, rouge_tokens, twins
 
 SCORER = RougeScorer(["rougeL"], use_stemmer=False)
 STRANGE = [
@@ -99,12 +99,14 @@ def slow_novel(texts: list[str], pool: list[str], limit: float) -> list[str | No
 
 @pytest.mark.parametrize("limit", [0.0, 0.5, 0.6, 0.7, 1.0])
 def test_novelty_is_its_slow_definition(limit, monkeypatch):
-    monkeypatch.setattr("serl.selfinstruct._BLOCK", 7)  # many blocks and chunks
+    monkeypatch.setattr("serl.text.selfinstruct._BLOCK", 7)  # many blocks and chunks
     seen: Counter[str | None] = Counter()
     for seed in range(12):
         rng = random.Random(seed)
         pool = [words(rng, 0, 15) for _ in range(rng.randint(0, 70))]
-        texts = [words(rng, 0, 15) for _ in range(15)] + [variant(rng.choice(pool or ["w1 w2"]), rng) for _ in range(15)]
+        texts = [words(rng, 0, 15) for _ in range(15)] + [
+            variant(rng.choice(pool or ["w1 w2"]), rng) for _ in range(15)
+        ]
         rng.shuffle(texts)
         texts += [variant(rng.choice(texts), rng) for _ in range(10)]
         expected = slow_novel(texts, pool, limit)
@@ -124,7 +126,11 @@ def test_the_limit_itself_is_still_new():
 
 def test_what_a_rejected_text_resembles_does_not_reject_others():
     """Chains: b is near a, c is near b but not near a, so c is kept."""
-    a, b, c = "q1 q2 q3 q4 q5 q6 q7 q8 q9 q10", "q1 q2 q3 q4 q5 q6 q7 q8 z1 z2", "q1 q2 q3 q4 q5 q6 y1 y2 z1 z2"
+    a, b, c = (
+        "q1 q2 q3 q4 q5 q6 q7 q8 q9 q10",
+        "q1 q2 q3 q4 q5 q6 q7 q8 z1 z2",
+        "q1 q2 q3 q4 q5 q6 y1 y2 z1 z2",
+    )
     assert novel([a, b, c], [], 0.7) == [None, "near_duplicate", None]
 
 
@@ -141,7 +147,10 @@ def test_a_collapsed_model_is_no_slower():
     """A thousand variations of one sentence: every pair is near, which must not cost a Python step each."""
     rng = random.Random(0)
     texts = [
-        " ".join(["the", "same", "question", "again", "and", "again", "with", "number", str(rng.randrange(10**6))]) for _ in range(2000)
+        " ".join(
+            ["the", "same", "question", "again", "and", "again", "with", "number", str(rng.randrange(10**6))]
+        )
+        for _ in range(2000)
     ]
     start = time.process_time()
     reasons = novel(texts, texts[:1], 0.7)
@@ -159,7 +168,10 @@ def test_a_collapsed_model_is_no_slower():
         (" First\n# 9. Second\n### 10. Third", ["First", "Second", "Third"]),
         (" First\nQuestion 9: Second\nProblem 10. Third", ["First", "Second", "Third"]),
         (" First, which has\ntwo lines\n  9. Second", ["First, which has two lines", "Second"]),
-        (" It costs 3.5 dollars\n3.5 is not a marker\n9. Second", ["It costs 3.5 dollars 3.5 is not a marker", "Second"]),
+        (
+            " It costs 3.5 dollars\n3.5 is not a marker\n9. Second",
+            ["It costs 3.5 dollars 3.5 is not a marker", "Second"],
+        ),
         (" First\n9. Second\n10.", ["First", "Second"]),
         (" First\n9.\n10. Third", ["First", "Third"]),
         (" First\r\n9. Second\r\n", ["First", "Second"]),
@@ -168,7 +180,10 @@ def test_a_collapsed_model_is_no_slower():
         ("9. Second", ["Second"]),
         (" First\n1234. Not a marker", ["First 1234. Not a marker"]),
         (" First\n٩. Second", ["First", "Second"]),
-        (" Let ABC be \\Delta and x_1\n9. If $A \\subset B$", ["Let ABC be \\Delta and x_1", "If $A \\subset B$"]),
+        (
+            " Let ABC be \\Delta and x_1\n9. If $A \\subset B$",
+            ["Let ABC be \\Delta and x_1", "If $A \\subset B$"],
+        ),
     ],
 )
 def test_a_numbered_list_is_read_item_by_item_in_its_own_case(text, items):
@@ -181,7 +196,10 @@ def test_the_item_that_the_token_limit_cut_is_left_out():
 
 
 def test_talk_before_the_list_is_no_item_of_a_chat():
-    assert parse_list("Sure! Here are some:\n1. First\n2. Second", continues=False, truncated=False) == ["First", "Second"]
+    assert parse_list("Sure! Here are some:\n1. First\n2. Second", continues=False, truncated=False) == [
+        "First",
+        "Second",
+    ]
     assert parse_list("A single question?", continues=False, truncated=False) == ["A single question?"]
 
 
@@ -224,7 +242,9 @@ def test_a_million_hostile_characters_take_bounded_time(unit):
     items = parse_list(text, continues=True, truncated=False)
     for item in [*items[:1000], text]:
         rejection(item, Quality(min_words=0, max_words=10**7))
-    novel([item[:20_000] for item in items[:3]], [text[:20_000]], 0.7)  # quadratic by nature; `max_words` and the sampler's limit bound it
+    novel(
+        [item[:20_000] for item in items[:3]], [text[:20_000]], 0.7
+    )  # quadratic by nature; `max_words` and the sampler's limit bound it
     assert time.process_time() - start < 5.0
 
 
@@ -275,13 +295,23 @@ def test_seeds_stand_in_for_kept_shots_that_do_not_exist_yet():
 
 def test_shots_are_shuffled():
     seeds, kept = [f"s{i}" for i in range(50)], [f"k{i}" for i in range(20)]
-    places = {i for s in range(60) for i, t in enumerate(choose_shots(seeds, kept, 6, 2, random.Random(s))) if t[0] == "k"}
+    places = {
+        i
+        for s in range(60)
+        for i, t in enumerate(choose_shots(seeds, kept, 6, 2, random.Random(s)))
+        if t[0] == "k"
+    }
     assert places == set(range(8))
 
 
 def test_what_is_not_new_names_the_first_text_that_it_repeats_or_comes_too_near_to():
     pool = ["How many apples are in seven boxes of three?", "something else entirely"]
-    texts = ["How many apples are in eight boxes of three?", "something  else entirely", "brand new words here", "brand new words there"]
+    texts = [
+        "How many apples are in eight boxes of three?",
+        "something  else entirely",
+        "brand new words here",
+        "brand new words there",
+    ]
     near, same, fresh, inside = twins(texts, pool, 0.7)
     assert (near.reason, near.like, near.rouge_l) == ("near_duplicate", pool[0], round(16 / 18, 3))
     assert (same.reason, same.like, same.rouge_l) == ("exact_duplicate", pool[1], 1.0)

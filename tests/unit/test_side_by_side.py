@@ -11,52 +11,84 @@ from report_run import SCORE, grades, publish
 
 from jobs.report import write_side_by_side
 from jobs.reporting.side_by_side import MAX_ALL_PAIRS, side_by_side
-from serl.config import RunConfig
+from serl.config.run import RunConfig
 from serl.records import to_jsonl
-from serl.rundir import Run, RunError
+from serl.run.rundir import Run, RunError
 from tests.conftest import ROOT
 
 
 def evaluation(data: Path, tree: dict, name: str, skill: float, *, gold: str = "1", **changes: object) -> Run:
     """A run of nothing but round 0, with two benchmarks and one to choose by."""
     section = SCORE | {"benchmarks": ["sums", "choices"], "validation": ["check"]} | changes
-    whole = {key: tree[key] for key in ("base", "prompts", "engine")} | {"name": name, "rounds": 0, "stages": ["score"], "score": section}
+    whole = {key: tree[key] for key in ("base", "prompts", "engine")} | {
+        "name": name,
+        "rounds": 0,
+        "stages": ["score"],
+        "score": section,
+    }
     run = Run.create(data / "runs" / name, RunConfig.model_validate(whole, strict=False), "x")
     do_score(run, 0, skill, gold)
     return run
 
 
 def do_score(run: Run, round: int, skill: float, gold: str = "1") -> None:
-    rows = [r for i, name in enumerate(("sums", "choices", "check")) for r in grades(name, 150, skill if i != 1 else 0.3, 7 * i + round)]
-    lines = to_jsonl(rows).replace(b'"gold": "1"', json.dumps({"gold": gold}).encode()[1:-1]) if gold != "1" else to_jsonl(rows)
+    rows = [
+        r
+        for i, name in enumerate(("sums", "choices", "check"))
+        for r in grades(name, 150, skill if i != 1 else 0.3, 7 * i + round)
+    ]
+    lines = (
+        to_jsonl(rows).replace(b'"gold": "1"', json.dumps({"gold": gold}).encode()[1:-1])
+        if gold != "1"
+        else to_jsonl(rows)
+    )
     publish(run, round, "score", 0, lines, {})
     publish(run, round, "score", 1, b"", {})
 
 
-def test_models_are_compared_with_the_first_on_the_same_problems_and_never_on_what_is_chosen_by(tmp_path, small_tree):
+def test_models_are_compared_with_the_first_on_the_same_problems_and_never_on_what_is_chosen_by(
+    tmp_path, small_tree
+):
     for name, skill in (("weak", 0.4), ("strong", 0.8), ("same", 0.4)):
         evaluation(tmp_path, small_tree, name, skill)
     found = side_by_side(["weak", "strong", "same"], tmp_path)
     words = {(p.first, p.second): p.word for p in found.pairs if p.benchmark == "sums"}
     assert words == {("weak", "strong"): "better", ("weak", "same"): "not shown", ("strong", "same"): "worse"}
     assert found.benchmarks == ("sums", "choices") and found.validation == ("check",)
-    assert {p.benchmark for p in found.pairs} == {"sums", "choices"} and all(p.p_holm >= p.p for p in found.pairs)
+    assert {p.benchmark for p in found.pairs} == {"sums", "choices"} and all(
+        p.p_holm >= p.p for p in found.pairs
+    )
     paths = write_side_by_side(found, tmp_path)
     text = paths.markdown.read_text()
     assert "strong against weak\\: better on sums" in text and "not shown better on choices" in text
     assert "check" not in text.split("## Validation")[0] and "check" in text.split("## Validation")[1]
     rows = list(csv.DictReader(paths.csv.read_text().splitlines()))
-    assert {(r["benchmark"], r["role"]) for r in rows} == {("sums", "headline"), ("choices", "headline"), ("check", "validation")}
-    assert len(list(csv.DictReader((paths.csv.parent / "pairs.csv").read_text().splitlines()))) == len(found.pairs)
+    assert {(r["benchmark"], r["role"]) for r in rows} == {
+        ("sums", "headline"),
+        ("choices", "headline"),
+        ("check", "validation"),
+    }
+    assert len(list(csv.DictReader((paths.csv.parent / "pairs.csv").read_text().splitlines()))) == len(
+        found.pairs
+    )
 
 
 def test_a_round_of_a_run_is_a_model_and_the_best_on_validation_can_be_asked_for(tmp_path, small_tree):
-    small_tree |= {"name": "run", "stages": [*small_tree["stages"], "score"], "rounds": 3, "score": SCORE | {"validation": ["check"]}}
+    small_tree |= {
+        "name": "run",
+        "stages": [*small_tree["stages"], "score"],
+        "rounds": 3,
+        "score": SCORE | {"validation": ["check"]},
+    }
     run = Run.create(tmp_path / "runs" / "run", RunConfig.model_validate(small_tree, strict=False), "x")
     for round, skill in enumerate((0.3, 0.7, 0.5)):
         do_score(run, round, skill)
     found = side_by_side(["run:0", "run:best", "run"], tmp_path)
-    assert [(m.name, m.round) for m in found.models] == [("run, round 0", 0), ("run, round 1", 1), ("run, round 2", 2)]
+    assert [(m.name, m.round) for m in found.models] == [
+        ("run, round 0", 0),
+        ("run, round 1", 1),
+        ("run, round 2", 2),
+    ]
     assert found.name == "run-0+run-1+run-2"
     with pytest.raises(RunError, match="no scored round '3'; there are 0, 1, 2"):
         side_by_side(["run:3", "run"], tmp_path)
@@ -89,7 +121,9 @@ def test_many_models_are_each_compared_with_the_first_and_get_a_short_name(tmp_p
 
 
 def test_a_run_without_a_score_is_refused_with_its_remedy(tmp_path, small_tree):
-    Run.create(tmp_path / "runs" / "new", RunConfig.model_validate(small_tree | {"name": "new"}, strict=False), "x")
+    Run.create(
+        tmp_path / "runs" / "new", RunConfig.model_validate(small_tree | {"name": "new"}, strict=False), "x"
+    )
     with pytest.raises(RunError, match="jobs.status new"):
         side_by_side(["new", "new:1"], tmp_path)
 

@@ -12,7 +12,9 @@ from jobs.costs.tasks import JobLoad, TaskLoad, daly_interval_s, expected_s
 from jobs.costs.weather import PRIOR_TAKEN, Rate, World
 
 
-def job(name: str = "job", num: int = 1, after: tuple[str, ...] = (), width: int = 1, **load: float) -> JobLoad:
+def job(
+    name: str = "job", num: int = 1, after: tuple[str, ...] = (), width: int = 1, **load: float
+) -> JobLoad:
     settings = {"start_s": 0.0, "unit_s": 10.0, "units": 1.0} | load
     return JobLoad(name=name, tasks=(TaskLoad(**settings),) * num, after=after, width=width)
 
@@ -29,7 +31,12 @@ def test_equal_tasks_take_as_many_waves_as_do_not_fit_at_once(num, slots, limit)
 
 
 def test_a_chain_takes_the_sum_and_branches_take_the_longest():
-    chain = [job("a"), job("b", after=("a",), unit_s=5.0), job("c", after=("a",), unit_s=7.0), job("d", after=("b", "c"))]
+    chain = [
+        job("a"),
+        job("b", after=("a",), unit_s=5.0),
+        job("c", after=("a",), unit_s=7.0),
+        job("d", after=("b", "c")),
+    ]
     assert play(chain).makespan_s == 27.0
     assert play(chain, slots=1).makespan_s == 32.0
 
@@ -39,7 +46,9 @@ def test_a_job_waits_only_for_jobs_that_are_still_to_run():
 
 
 def test_a_stage_without_tasks_ends_when_it_may_begin():
-    assert play([job("a"), JobLoad(name="b", tasks=(), after=("a",)), job("c", after=("b",))]).makespan_s == 20.0
+    assert (
+        play([job("a"), JobLoad(name="b", tasks=(), after=("a",)), job("c", after=("b",))]).makespan_s == 20.0
+    )
 
 
 def test_a_wide_task_waits_until_all_its_slots_are_free():
@@ -68,7 +77,12 @@ def test_the_same_seed_tells_the_same_history():
 # ------------------------------------------------------------------------------------------------ preemption
 def mean_used_s(load: TaskLoad, per_hour: float, times: int = 4000) -> tuple[float, float]:
     """Mean and standard error of what the attempts of a task use together."""
-    used = [simulate([JobLoad(name="t", tasks=(load,))], World(preempt_per_hour=per_hour), random.Random(i)).used_s for i in range(times)]
+    used = [
+        simulate(
+            [JobLoad(name="t", tasks=(load,))], World(preempt_per_hour=per_hour), random.Random(i)
+        ).used_s
+        for i in range(times)
+    ]
     mean = sum(used) / times
     return mean, math.sqrt(sum((u - mean) ** 2 for u in used) / times) / math.sqrt(times)
 
@@ -90,7 +104,9 @@ def test_poisson_preemption_costs_what_renewal_theory_says(load):
 def test_lost_and_repeated_work_make_up_all_that_an_undisturbed_task_would_not_use():
     load = TaskLoad(start_s=30.0, unit_s=20.0, units=12.0, end_s=5.0)
     for seed in range(50):
-        outcome = simulate([JobLoad(name="t", tasks=(load,))], World(preempt_per_hour=50.0), random.Random(seed))
+        outcome = simulate(
+            [JobLoad(name="t", tasks=(load,))], World(preempt_per_hour=50.0), random.Random(seed)
+        )
         assert outcome.used_s - outcome.lost_s - outcome.repeated_s == pytest.approx(load.seconds)
 
 
@@ -99,20 +115,34 @@ def test_lost_work_of_a_stretch_follows_the_poisson_formula():
     c, per_hour = 120.0, 30.0
     rate = per_hour / 3600
     load = TaskLoad(start_s=0.0, unit_s=c, units=1.0)
-    lost = [simulate([JobLoad(name="t", tasks=(load,))], World(preempt_per_hour=per_hour), random.Random(i)).lost_s for i in range(6000)]
+    lost = [
+        simulate(
+            [JobLoad(name="t", tasks=(load,))], World(preempt_per_hour=per_hour), random.Random(i)
+        ).lost_s
+        for i in range(6000)
+    ]
     survive = math.exp(-rate * c)
-    assert sum(lost) / len(lost) == pytest.approx((1 / survive - 1) * (1 / rate - c * survive / (1 - survive)), rel=0.1)
+    assert sum(lost) / len(lost) == pytest.approx(
+        (1 / survive - 1) * (1 / rate - c * survive / (1 - survive)), rel=0.1
+    )
 
 
 def test_the_checkpoint_interval_that_costs_least_is_youngs():
     save_s, per_hour, step_s = 20.0, 2.0, 5.0
     intervals = [4, 8, 16, 32, 54, 64, 96, 128, 256]
-    cost = {k: expected_s(TaskLoad(start_s=60.0, unit_s=step_s, units=2000, keep_every=k, save_s=save_s), per_hour) for k in intervals}
+    cost = {
+        k: expected_s(
+            TaskLoad(start_s=60.0, unit_s=step_s, units=2000, keep_every=k, save_s=save_s), per_hour
+        )
+        for k in intervals
+    }
     best = min(cost, key=cost.get)
     assert daly_interval_s(save_s, per_hour) / step_s == pytest.approx(54, abs=0.5)
     assert best == 54
     simulated = {
-        k: mean_used_s(TaskLoad(start_s=60.0, unit_s=step_s, units=2000, keep_every=k, save_s=save_s), per_hour, 400)[0]
+        k: mean_used_s(
+            TaskLoad(start_s=60.0, unit_s=step_s, units=2000, keep_every=k, save_s=save_s), per_hour, 400
+        )[0]
         for k in (4, 54, 256)
     }
     assert min(simulated, key=simulated.get) == 54
@@ -121,21 +151,40 @@ def test_the_checkpoint_interval_that_costs_least_is_youngs():
 def test_a_grace_time_longer_than_a_unit_and_its_save_loses_nothing():
     load = TaskLoad(start_s=10.0, unit_s=5.0, units=200.0, keep_every=50, save_s=3.0)
     for seed in range(30):
-        outcome = simulate([JobLoad(name="t", tasks=(load,))], World(preempt_per_hour=20.0, grace_s=8.0), random.Random(seed))
+        outcome = simulate(
+            [JobLoad(name="t", tasks=(load,))], World(preempt_per_hour=20.0, grace_s=8.0), random.Random(seed)
+        )
         assert outcome.lost_s == 0.0
-    assert sum(simulate([JobLoad(name="t", tasks=(load,))], World(preempt_per_hour=20.0), random.Random(s)).lost_s for s in range(30)) > 0
+    assert (
+        sum(
+            simulate(
+                [JobLoad(name="t", tasks=(load,))], World(preempt_per_hour=20.0), random.Random(s)
+            ).lost_s
+            for s in range(30)
+        )
+        > 0
+    )
 
 
 def test_preemption_hits_a_wide_task_on_each_of_its_nodes():
     def preemptions(width: int) -> float:
-        return study([job(units=30.0, width=width)], World(preempt_per_hour=6.0), histories=3000).mean("preemptions")
+        return study([job(units=30.0, width=width)], World(preempt_per_hour=6.0), histories=3000).mean(
+            "preemptions"
+        )
 
-    assert preemptions(4) / preemptions(1) == pytest.approx(4.0, rel=0.25)  # a little more, since what is lost is exposed again
+    assert preemptions(4) / preemptions(1) == pytest.approx(
+        4.0, rel=0.25
+    )  # a little more, since what is lost is exposed again
 
 
 def test_a_requeue_waits():
-    fast, slow = (study([job(units=30.0)], World(preempt_per_hour=30.0, requeue_s=r), histories=400) for r in (0.0, 100.0))
-    assert slow.mean("makespan_s") - fast.mean("makespan_s") == pytest.approx(100.0 * fast.mean("preemptions"), rel=0.01)
+    fast, slow = (
+        study([job(units=30.0)], World(preempt_per_hour=30.0, requeue_s=r), histories=400)
+        for r in (0.0, 100.0)
+    )
+    assert slow.mean("makespan_s") - fast.mean("makespan_s") == pytest.approx(
+        100.0 * fast.mean("preemptions"), rel=0.01
+    )
 
 
 def test_a_wait_in_the_queue_delays_a_job_and_uses_no_slot():
@@ -145,7 +194,10 @@ def test_a_wait_in_the_queue_delays_a_job_and_uses_no_slot():
 
 
 def test_a_job_whose_predecessor_was_requeued_has_looked_too_early():
-    late = [play([job("a", units=20.0), job("b", after=("a",))], seed=s, preempt_per_hour=20.0, requeue_s=50.0) for s in range(60)]
+    late = [
+        play([job("a", units=20.0), job("b", after=("a",))], seed=s, preempt_per_hour=20.0, requeue_s=50.0)
+        for s in range(60)
+    ]
     gaps = [o.began["b"] - o.ended["a"] for o in late]
     assert all(0.0 <= g <= 50.0 for g in gaps) and {g > 0 for g in gaps} == {True, False}
 
@@ -159,13 +211,16 @@ def test_a_learned_rate_is_drawn_anew_in_each_history_around_what_was_seen(taken
     low, high = rate.interval()
     assert 0.88 < sum(low <= d <= high for d in draws) / len(draws) < 0.92
     if not taken:
-        assert sum(math.exp(-d * hours) for d in draws) / len(draws) == pytest.approx(0.5**PRIOR_TAKEN, abs=0.01), "as long again"
+        assert sum(math.exp(-d * hours) for d in draws) / len(draws) == pytest.approx(
+            0.5**PRIOR_TAKEN, abs=0.01
+        ), "as long again"
 
 
 def test_a_rate_at_which_nothing_would_ever_be_done_is_refused_or_if_drawn_taken_for_less():
     long = job(unit_s=3600.0)
     with pytest.raises(
-        ValueError, match=r"job: a node taken away 20 times an hour.*at most 6\.91 times can be borne: keep work more often"
+        ValueError,
+        match=r"job: a node taken away 20 times an hour.*at most 6\.91 times can be borne: keep work more often",
     ):
         play([long], preempt_per_hour=20.0)
     assert study([long], World(learned=Rate(taken=90, node_hours=3.0)), histories=3).quantile(0.5) > 3600.0

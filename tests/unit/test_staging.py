@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serl.staging import IDLE_S, node_local
+from serl.run.staging import IDLE_S, node_local
 
 
 @pytest.fixture

@@ -8,15 +8,17 @@ import pytest
 from report_run import do_score, make_run
 from rich.console import Console
 
-from jobs import command, status
-from jobs import state as states
-from jobs.local import ShardFailed
-from jobs.progress import Going, Look, StageState, run_eta_s, span, told
-from jobs.queue import Journal, Queued, SlurmError, Submission
-from jobs.runs import claim
-from jobs.state import Looks, activities
-from jobs.task import record_failure
-from serl.rundir import Run
+from jobs import status
+
+from jobs.shell import command
+from jobs.runs.find import state as states
+from jobs.chain.local import ShardFailed
+from jobs.runs.progress import Going, Look, StageState, run_eta_s, span, told
+from jobs.chain.queue import Journal, Queued, SlurmError, Submission
+from jobs.runs.find import claim
+from jobs.runs.state import Looks, activities
+from jobs.chain.task import record_failure
+from serl.run.rundir import Run
 
 
 @pytest.fixture
@@ -42,7 +44,9 @@ def test_each_state_has_its_word(submitted, monkeypatch):
     assert word(run, monkeypatch, queued("PENDING", held=True)) == "held"
     assert word(run, monkeypatch, queued("PENDING", held=True), queued("PENDING", "7_1")) == "queued"
     behind = replace(queued("PENDING", "8"), where="(Dependency)")
-    assert word(run, monkeypatch, queued("PENDING", held=True), behind) == "held", "by Slurm, without a word of ours"
+    assert word(run, monkeypatch, queued("PENDING", held=True), behind) == "held", (
+        "by Slurm, without a word of ours"
+    )
     assert word(run, monkeypatch, queued("PENDING"), behind) == "queued"
     assert word(run, monkeypatch, queued("PENDING"), queued("RUNNING", "7_1")) == "running"
     record_failure(run, run.shards(1, "propose")[0], "7_0-0", "ValueError: no", "")
@@ -59,11 +63,15 @@ def test_a_finished_run_is_done_whatever_failed_on_the_way(tmp_path, small_tree,
     assert word(run, monkeypatch) == "done" and Looks()([run])[0].causes() == []
 
 
-def test_one_look_at_the_queue_serves_all_runs_and_none_is_made_for_runs_without_jobs(submitted, tmp_path, small_tree, monkeypatch):
+def test_one_look_at_the_queue_serves_all_runs_and_none_is_made_for_runs_without_jobs(
+    submitted, tmp_path, small_tree, monkeypatch
+):
     calls = []
     monkeypatch.setattr(states, "look_at_queue", lambda: calls.append(1) or [queued("RUNNING")])
     other = make_run(tmp_path, small_tree)
-    assert [bool(a) for a in activities([submitted, other, submitted])] == [True, False, True] and len(calls) == 1
+    assert [bool(a) for a in activities([submitted, other, submitted])] == [True, False, True] and len(
+        calls
+    ) == 1
     activities([other])
     assert len(calls) == 1
 
@@ -111,13 +119,26 @@ def stage(name: str, done: int, total: int, seconds: float = 0.0, *going: Going)
 def test_the_time_left_is_that_of_earlier_rounds():
     at_work = Going(done=25, total=100, unit="x", started=0.0, last=10.0)
     known = [stage("r001-respond", 1, 1, 50.0), stage("r001-train", 1, 1, 20.0)]
-    assert run_eta_s([*known, stage("r002-respond", 0, 1, 0.0, at_work), stage("r002-train", 0, 1)], now=10.0) == pytest.approx(30.0 + 20.0)
-    assert run_eta_s([*known, stage("r002-respond", 1, 2), stage("r002-train", 1, 1, 9.0)], now=10.0) == pytest.approx(25.0)
-    assert run_eta_s([stage("r001-respond", 0, 1)], now=0.0) is None, "nothing is known of a stage that was never done"
+    assert run_eta_s(
+        [*known, stage("r002-respond", 0, 1, 0.0, at_work), stage("r002-train", 0, 1)], now=10.0
+    ) == pytest.approx(30.0 + 20.0)
+    assert run_eta_s(
+        [*known, stage("r002-respond", 1, 2), stage("r002-train", 1, 1, 9.0)], now=10.0
+    ) == pytest.approx(25.0)
+    assert run_eta_s([stage("r001-respond", 0, 1)], now=0.0) is None, (
+        "nothing is known of a stage that was never done"
+    )
 
 
 def test_lengths_of_time_read_well():
-    assert [span(s) for s in (None, 0.4, 59.6, 61, 3599.9, 7322)] == ["", "0 s", "1 min 00 s", "1 min 01 s", "1 h 00 min", "2 h 02 min"]
+    assert [span(s) for s in (None, 0.4, 59.6, 61, 3599.9, 7322)] == [
+        "",
+        "0 s",
+        "1 min 00 s",
+        "1 min 01 s",
+        "1 h 00 min",
+        "2 h 02 min",
+    ]
 
 
 @pytest.mark.parametrize("width", [80, 200])
@@ -126,10 +147,17 @@ def test_however_many_shards_are_at_work_no_column_of_figures_is_cut(width):
     many = [Going(done=5 + i, total=1400, unit="answers", started=0.0, last=2.0) for i in range(12)]
     late = Going(done=0, total=0, unit="", started=0.0, last=0.0)
     console = Console(width=width, record=True)
-    console.print(status.status_table([stage("r001-respond", 12, 128, 0.0, *many, late), stage("r001-train", 1, 1, 75.0)], 2.0))
+    console.print(
+        status.status_table(
+            [stage("r001-respond", 12, 128, 0.0, *many, late), stage("r001-train", 1, 1, 75.0)], 2.0
+        )
+    )
     header, first, second = console.export_text().splitlines()
     assert header.split()[:5] == ["job", "shards", "rate", "took,", "left"]
-    assert first.split()[:3] == ["r001-respond", "12/128", "#"] and "63.0/s  9 min 18 s  126/16800 answers" in first
+    assert (
+        first.split()[:3] == ["r001-respond", "12/128", "#"]
+        and "63.0/s  9 min 18 s  126/16800 answers" in first
+    )
     assert "starting" in first or width == 80
     assert "1/1  ##########          1 min 15 s" in second
 
@@ -149,13 +177,16 @@ def test_the_newest_attempt_is_the_one_that_is_shown(run):
     folder = run.root / "events"
     for age, (attempt, done) in enumerate({"1-1": 4, "1-0": 9}.items()):
         path = folder / f"propose-r001-00000-{attempt}-0.jsonl"
-        path.write_text(f'{{"time": 1, "kind": "progress", "done": {done}, "total": 10, "unit": "answers"}}\n')
+        path.write_text(
+            f'{{"time": 1, "kind": "progress", "done": {done}, "total": 10, "unit": "answers"}}\n'
+        )
         os.utime(path, (100 - age, 100 - age))
     assert [g.done for g in Look(run)()[0].going] == [4] and Look(run)(live=False)[0].going == ()
 
 
 def test_counts_are_read_without_exponents():
     assert (
-        told({"tokens": 1337520.0, "kept_share": 0.25, "mismatch_kl": 1.25e-5}) == "tokens 1,337,520, kept share 0.25, mismatch kl 1.25e-05"
+        told({"tokens": 1337520.0, "kept_share": 0.25, "mismatch_kl": 1.25e-5})
+        == "tokens 1,337,520, kept share 0.25, mismatch kl 1.25e-05"
     )
     assert told({"loss": float("nan"), "clip": float("inf")}) == "loss nan, clip inf"

@@ -15,16 +15,16 @@ from submitit.core.job_environment import SignalHandler
 from submitit.core.utils import DelayedSubmission, JobPaths, UncompletedJobError
 from submitit.slurm.slurm import SlurmJobEnvironment, _make_sbatch_string
 
-from jobs.batch import PREVIEW, log_folder, sbatch_text
-from jobs.cluster import Slurm
-from jobs.plan import plan
-from jobs.queue import Journal, Queued, Submission, _parse_queue, at_work, max_array_size
-from jobs.slurm import cancel, live, sort_queue, submit_missing
-from jobs.task import EXIT_REQUEUE, Gate, Task, failure, fruitless, record_failure, tries_path
-from serl.attempt import Attempt
-from serl.config import RunConfig
-from serl.preempt import Stop
-from serl.rundir import Run
+from jobs.chain.batch import PREVIEW, log_folder, sbatch_text
+from jobs.plan.cluster import Slurm
+from jobs.plan.chain import plan
+from jobs.chain.queue import Journal, Queued, Submission, _parse_queue, at_work, max_array_size
+from jobs.chain.slurm import cancel, live, sort_queue, submit_missing
+from jobs.chain.task import EXIT_REQUEUE, Gate, Task, failure, fruitless, record_failure, tries_path
+from serl.run.attempt import Attempt
+from serl.config.run import RunConfig
+from serl.run.signals import Stop
+from serl.run.rundir import Run
 from tests.conftest import ROOT
 
 GOLDEN = Path(__file__).with_name("sbatch.golden")
@@ -60,14 +60,18 @@ def scripts(fake: Path) -> list[str]:
 def in_queue(fake: Path, run: Run, *lines: tuple[str, str, str, int]) -> None:
     """The queue: (id, job name, state, priority) of jobs that the run recorded."""
     tokens = {s.job: s.token for s in Journal(run.root).submissions()}
-    rows = [f"{id}\t{state}\t{priority}\tn0\t" + json.dumps({"token": tokens[job]}) for id, job, state, priority in lines]
+    rows = [
+        f"{id}\t{state}\t{priority}\tn0\t" + json.dumps({"token": tokens[job]})
+        for id, job, state, priority in lines
+    ]
     (fake / "queue").write_text("".join(row + "\n" for row in rows))
 
 
 def test_the_script_of_every_stage_is_the_golden_one(cluster, small_tree):
     config = RunConfig.model_validate(small_tree | {"rounds": 1, "name": "small"}, strict=False)
     text = "".join(
-        f"\n## {job.name}\n{sbatch_text(Path('/data/runs/small'), 'DIGEST', cluster, job)}\n" for job in plan(config, lambda s: False)
+        f"\n## {job.name}\n{sbatch_text(Path('/data/runs/small'), 'DIGEST', cluster, job)}\n"
+        for job in plan(config, lambda s: False)
     )
     if os.environ.get("SERL_WRITE_GOLDEN"):
         GOLDEN.write_text(text)
@@ -116,7 +120,9 @@ def test_what_waits_for_a_renewed_job_is_renewed_with_it(run):
     ]
     everything = [queued(f"{s.id}_{i}", s.token) for s in submissions for i in range(len(s.shards))]
     kept, useless = sort_queue(jobs, submissions, everything)
-    assert useless == [] and sum(map(len, kept.values())) == len(everything) == len(at_work(submissions, everything))
+    assert useless == [] and sum(map(len, kept.values())) == len(everything) == len(
+        at_work(submissions, everything)
+    )
 
     held = [queued(q.id, q.token, held=q.token == "r001-train") for q in everything]
     kept, useless = sort_queue(jobs, submissions, held)
@@ -130,7 +136,10 @@ def test_what_waits_for_a_renewed_job_is_renewed_with_it(run):
         "a controller that forgot it may hold a job that has done its shard, and all behind it"
     )
 
-    crashed = [s if s.job != "r002-respond" else Submission(token=s.token, job=s.job, shards=s.shards) for s in submissions]
+    crashed = [
+        s if s.job != "r002-respond" else Submission(token=s.token, job=s.job, shards=s.shards)
+        for s in submissions
+    ]
     kept, useless = sort_queue(jobs, crashed, everything)
     assert set(useless) == {q.id for q in everything if q.token in ("r002-respond", "r002-train")}, (
         "an unrecorded job may have no pickle to run"
@@ -141,11 +150,21 @@ def test_resume_submits_what_left_the_queue_and_cancels_nothing_else(run, cluste
     first = submit_missing(run, cluster)
     assert [s.job for s in first] == [job.name for job in plan(run.config, run.done)]
     in_queue(
-        fake, run, ("103_0", "r001-respond", "RUNNING", 9), ("103_2", "r001-respond", "PENDING", 9), ("1", "r001-propose", "PENDING", 9)
+        fake,
+        run,
+        ("103_0", "r001-respond", "RUNNING", 9),
+        ("103_2", "r001-respond", "PENDING", 9),
+        ("1", "r001-propose", "PENDING", 9),
     )
     again = submit_missing(run, cluster)
-    assert [(s.job, s.shards) for s in again[:3]] == [("r001-propose", (1,)), ("r001-curate", (0,)), ("r001-respond", (0, 1, 2))]
-    assert (fake / "cancelled").read_text().split() == ["103_0", "103_2"], "they waited for a job that is renewed"
+    assert [(s.job, s.shards) for s in again[:3]] == [
+        ("r001-propose", (1,)),
+        ("r001-curate", (0,)),
+        ("r001-respond", (0, 1, 2)),
+    ]
+    assert (fake / "cancelled").read_text().split() == ["103_0", "103_2"], (
+        "they waited for a job that is renewed"
+    )
 
 
 def test_cancel_ends_only_jobs_with_a_token_of_the_run(run, cluster, fake):
@@ -168,7 +187,9 @@ def test_arrays_are_split_at_the_clusters_limit(run, cluster, fake, monkeypatch)
     assert f"--dependency=afterany:{':'.join(sorted(ids))}" in train
 
 
-def test_a_thousand_shards_and_ten_rounds_take_one_sbatch_for_each_stage(tmp_path, small_tree, cluster, fake, capsys):
+def test_a_thousand_shards_and_ten_rounds_take_one_sbatch_for_each_stage(
+    tmp_path, small_tree, cluster, fake, capsys
+):
     small_tree["rounds"] = 10
     small_tree["propose"] |= {"shards": 500, "prompts": 4000}
     small_tree["respond"]["shards"] = 500
@@ -201,7 +222,14 @@ def on_node(run, tmp_path, monkeypatch, fake):
     folder = tmp_path / "job"
     folder.mkdir()
     return folder, Task(
-        root=str(run.root), shard=shard, submission=0, device="cpu", cores=1, folder=str(folder), launcher=None, gate=Gate(stages=())
+        root=str(run.root),
+        shard=shard,
+        submission=0,
+        device="cpu",
+        cores=1,
+        folder=str(folder),
+        launcher=None,
+        gate=Gate(stages=()),
     )
 
 
@@ -215,7 +243,11 @@ def submitted(folder: Path, function) -> JobPaths:
 
 def start(folder: Path) -> int:
     return subprocess.run(
-        [sys.executable, "-m", "submitit.core._submit", str(folder)], cwd=folder, capture_output=True, timeout=60, check=False
+        [sys.executable, "-m", "submitit.core._submit", str(folder)],
+        cwd=folder,
+        capture_output=True,
+        timeout=60,
+        check=False,
     ).returncode
 
 
@@ -235,7 +267,9 @@ def test_a_signal_before_ours_is_in_place_asks_for_a_requeue_and_touches_no_pick
         paths = submitted(folder, function)
         before = paths.submitted_pickle.read_bytes()
         with pytest.raises(expected) as raised:
-            SignalHandler(SlurmJobEnvironment(), paths, DelayedSubmission.load(paths.submitted_pickle)).checkpoint_and_try_requeue(12)
+            SignalHandler(
+                SlurmJobEnvironment(), paths, DelayedSubmission.load(paths.submitted_pickle)
+            ).checkpoint_and_try_requeue(12)
         assert paths.submitted_pickle.read_bytes() == before
     assert raised.value.code == EXIT_REQUEUE
 
@@ -253,7 +287,11 @@ def test_the_script_asks_for_requeue_which_submitit_leaves_out(cluster, run):
         (1, "n0@RUNNING", ""),
         (EXIT_REQUEUE, "n0@RUNNING", "requeue 7_3"),
         (137, "n0@RUNNING", "requeue 7_3"),
-        (140, "n0@SIGNALING", "requeue 7_3"),  # while Slurm is still handing out the warning that made it leave
+        (
+            140,
+            "n0@SIGNALING",
+            "requeue 7_3",
+        ),  # while Slurm is still handing out the warning that made it leave
         (EXIT_REQUEUE, "n0@COMPLETING", ""),  # scancel, or requeued by Slurm itself
         (EXIT_REQUEUE, "n/a@PENDING", ""),
         (137, "n1@RUNNING", ""),  # an orphan: the job is at work elsewhere
@@ -262,7 +300,9 @@ def test_the_script_asks_for_requeue_which_submitit_leaves_out(cluster, run):
 def test_the_script_requeues_a_job_only_while_it_is_its_own(run, cluster, tmp_path, code, where, expected):
     """Whatever a site's lines tell the shell to do about errors, and whatever an earlier attempt, since released by hand, had wished for."""
     job = plan(run.config, run.done)[0]
-    (tmp_path / "script").write_text(sbatch_text(run.root, "d", cluster.model_copy(update={"setup": ("set -euo pipefail",)}), job))
+    (tmp_path / "script").write_text(
+        sbatch_text(run.root, "d", cluster.model_copy(update={"setup": ("set -euo pipefail",)}), job)
+    )
     old = log_folder(run.root, job, PREVIEW) / "wish-7_3"
     old.parent.mkdir(parents=True)
     old.write_text("requeuehold")
@@ -297,11 +337,14 @@ def test_an_error_left_by_another_rank_or_attempt_does_not_undo_a_manifest(on_no
 
 def test_what_outlasts_the_time_limit_asks_for_a_requeue_before_slurm_kills_it():
     program = (
-        "import threading, time; from jobs import task; from serl.preempt import Stop;"
+        "import threading, time; from jobs import task; from serl.run.signals import Stop;"
         "threading.Thread(target=task._leave_in_time, args=(Stop(end=time.time() + task.LAST_MOMENT_S + 0.2),), daemon=True).start(); time.sleep(60)"
     )
     begun = time.monotonic()
-    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, check=False).returncode == EXIT_REQUEUE
+    assert (
+        subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, check=False).returncode
+        == EXIT_REQUEUE
+    )
     assert time.monotonic() - begun < 30
 
 
@@ -323,7 +366,10 @@ def test_what_an_attempt_leaves_that_dies_in_a_save_or_an_export_is_no_progress(
     tries = []
     for number in range(3):
         tries.append(fruitless(run, shard))
-        for name in (f"policy.7-{number}/config.json", f"checkpoints.k/.step_000004.{number}.partial/rank_00000.safetensors"):
+        for name in (
+            f"policy.7-{number}/config.json",
+            f"checkpoints.k/.step_000004.{number}.partial/rank_00000.safetensors",
+        ):
             path = tries_path(run, shard).parent / name
             path.parent.mkdir(parents=True)
             path.write_text("{}")
@@ -369,4 +415,6 @@ def test_the_deadline_leaves_room_for_the_next_piece_of_work():
 def test_shards_of_a_submission_are_told_by_their_place_in_the_array():
     s = Submission(token="t", job="r001-respond", shards=(4, 7), id="5")
     assert at_work([s], [queued("5_1", "t")]).keys() == {("r001-respond", 7)}
-    assert at_work([Submission(token="t", job="r001-train", shards=(0,), id="5")], [queued("5", "t")]).keys() == {("r001-train", 0)}
+    assert at_work(
+        [Submission(token="t", job="r001-train", shards=(0,), id="5")], [queued("5", "t")]
+    ).keys() == {("r001-train", 0)}

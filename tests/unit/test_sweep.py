@@ -14,29 +14,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from jobs.cluster import Local, Slurm, load_cluster
-from jobs.local import ShardFailed
-from jobs.plan import estimate, plan
-from jobs.runs import claim, launcher_of, release
-from jobs.shared import Outside, code_digest, savings, shared_keys, users_of
+from jobs.plan.cluster import Local, Slurm, load_cluster
+from jobs.chain.local import ShardFailed
+from jobs.plan.chain import estimate, plan
+from jobs.runs.find import claim, launcher_of, release
+from jobs.runs.shared import Outside, code_digest, savings, shared_keys, users_of
 from jobs.sweeps.early import verdict
 from jobs.sweeps.launching import draft_sweep, prepare, run_here
 from jobs.sweeps.status import show_plan
 from jobs.sweeps.trials import load_sweep, trials_of
-from serl.attempt import Attempt
-from serl.config import Prompts, RunConfig
-from serl.preempt import Stop
-from serl.rundir import Run, RunError, end_after
+from serl.run.attempt import Attempt
+from serl.config.run import Prompts, RunConfig
+from serl.run.signals import Stop
+from serl.run.rundir import Run, RunError, end_after
 from tests.conftest import ROOT, SMALL
 
-GRID = {"kind": "grid", "over": {"train.objective": [{"kind": "grpo"}, {"kind": "rloo"}], "train.optimizer.lr": [1.0e-4, 2.0e-4]}}
+GRID = {
+    "kind": "grid",
+    "over": {"train.objective": [{"kind": "grpo"}, {"kind": "rloo"}], "train.optimizer.lr": [1.0e-4, 2.0e-4]},
+}
 
 
 def write(folder: Path, tree: dict | None = None, **changes) -> Path:
     """A sweep file beside its base."""
     (folder / "base.yaml").write_text(yaml.safe_dump(tree or SMALL))
     path = folder / "sweep.yaml"
-    path.write_text(yaml.safe_dump({"name": "mine", "base": "base.yaml", "space": GRID, "replicates": [0, 1]} | changes))
+    path.write_text(
+        yaml.safe_dump({"name": "mine", "base": "base.yaml", "space": GRID, "replicates": [0, 1]} | changes)
+    )
     return path
 
 
@@ -52,7 +57,9 @@ def data(tmp_path) -> Path:
     ):
         (folder / "models/base" / name).write_text(text)
     (folder / "seeds").mkdir()
-    (folder / "seeds/seeds.jsonl").write_text("".join(json.dumps({"question": f"What is {i}?", "answer": i}) + "\n" for i in range(8)))
+    (folder / "seeds/seeds.jsonl").write_text(
+        "".join(json.dumps({"question": f"What is {i}?", "answer": i}) + "\n" for i in range(8))
+    )
     return folder
 
 
@@ -65,7 +72,12 @@ def test_a_grid_is_every_combination_and_each_is_repeated(tmp_path, data):
     assert len(draft.trials) == len({t.id for t in draft.trials}) == 8
     assert len({t.setting("seed") for t in draft.trials}) == 4
     last = draft.configs[-1]
-    assert (last.train.objective.kind, last.train.optimizer.lr, last.seed, last.name) == ("rloo", 2e-4, 1, draft.trials[-1].run)
+    assert (last.train.objective.kind, last.train.optimizer.lr, last.seed, last.name) == (
+        "rloo",
+        2e-4,
+        1,
+        draft.trials[-1].run,
+    )
 
 
 def test_a_list_reaches_everything_and_null_takes_away(tmp_path, data):
@@ -87,12 +99,22 @@ def test_a_list_reaches_everything_and_null_takes_away(tmp_path, data):
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 5))
 def test_more_random_trials_of_a_seed_begin_with_the_fewer(few, more, seed):
     def drawn(number: int) -> list[str]:
-        over = {"train.optimizer.lr": {"kind": "log_uniform", "low": 1e-5, "high": 1e-3}, "rounds": {"kind": "int", "low": 1, "high": 3}}
-        config = {"name": "r", "base": "x", "space": {"kind": "random", "trials": number, "seed": seed, "over": over}}
+        over = {
+            "train.optimizer.lr": {"kind": "log_uniform", "low": 1e-5, "high": 1e-3},
+            "rounds": {"kind": "int", "low": 1, "high": 3},
+        }
+        config = {
+            "name": "r",
+            "base": "x",
+            "space": {"kind": "random", "trials": number, "seed": seed, "over": over},
+        }
         from jobs.sweeps.schema import SweepConfig
 
         trials = trials_of(SweepConfig.model_validate_json(json.dumps(config)))
-        assert all(1e-5 <= t.overrides["train.optimizer.lr"] <= 1e-3 and t.overrides["rounds"] in (1, 2, 3) for t in trials)
+        assert all(
+            1e-5 <= t.overrides["train.optimizer.lr"] <= 1e-3 and t.overrides["rounds"] in (1, 2, 3)
+            for t in trials
+        )
         return [t.id for t in trials]
 
     short, long = sorted((few, more))
@@ -103,18 +125,39 @@ def test_more_random_trials_of_a_seed_begin_with_the_fewer(few, more, seed):
     ("changes", "words"),
     [
         ({"nmae": 1}, r"sweep\.yaml: nmae: unknown key .*did you mean 'name'"),
-        ({"base": "no.yaml"}, r"sweep\.yaml: base: 'no\.yaml': there is no file .*no\.yaml; the path is relative"),
+        (
+            {"base": "no.yaml"},
+            r"sweep\.yaml: base: 'no\.yaml': there is no file .*no\.yaml; the path is relative",
+        ),
         ({"space": {"kind": "gird"}}, r"space\.kind: 'gird' is unknown; choose one of"),
         ({"space": {"kind": "grid", "over": {"train..lr": [1]}}}, r"key 'train\.\.lr': write a dotted key"),
         ({"space": {"kind": "grid", "over": {"name": ["x"]}}}, r"a trial's run is named after the sweep"),
         ({"space": {"kind": "grid", "over": {"seed": [1]}}}, r"replicates: seed is varied by the space too"),
         ({"space": {"kind": "grid", "over": {"train.optimizer.lr": []}}}, r"no values; give at least one"),
-        ({"space": {"kind": "list", "trials": [{}, {}]}}, r"the base as it is.* stands in it twice|seed=0 stands in it twice"),
         (
-            {"space": {"kind": "random", "trials": 3, "over": {"rounds": {"kind": "int", "low": 1, "high": 2}}}},
+            {"space": {"kind": "list", "trials": [{}, {}]}},
+            r"the base as it is.* stands in it twice|seed=0 stands in it twice",
+        ),
+        (
+            {
+                "space": {
+                    "kind": "random",
+                    "trials": 3,
+                    "over": {"rounds": {"kind": "int", "low": 1, "high": 2}},
+                }
+            },
             r"only 2 different ones were found",
         ),
-        ({"space": {"kind": "random", "trials": 3, "over": {"rounds": {"kind": "int", "low": 2, "high": 1}}}}, r"low 2 is above high 1"),
+        (
+            {
+                "space": {
+                    "kind": "random",
+                    "trials": 3,
+                    "over": {"rounds": {"kind": "int", "low": 2, "high": 1}},
+                }
+            },
+            r"low 2 is above high 1",
+        ),
         (
             {"space": {"kind": "grid", "over": {"train.optimizer.lr": [1.0e-4, -1]}}},
             r"trial train\.optimizer\.lr=-1: train\.optimizer\.lr: -1",
@@ -146,7 +189,13 @@ def test_a_mistake_names_file_key_value_and_remedy_before_anything_is_made(tmp_p
 
 def keys(data: Path, **changes) -> dict[str, str]:
     tree = json.loads(
-        json.dumps(SMALL | {"stages": [*SMALL["stages"], "score"], "score": {"shards": 1, "benchmarks": ["math_500"], "max_tokens": 8}})
+        json.dumps(
+            SMALL
+            | {
+                "stages": [*SMALL["stages"], "score"],
+                "score": {"shards": 1, "benchmarks": ["math_500"], "max_tokens": 8},
+            }
+        )
     )
     for key, value in changes.items():
         *path, last = key.split("__")
@@ -202,7 +251,7 @@ def test_keys_follow_the_code_and_the_locked_packages(tmp_path, monkeypatch):
     for name in ("serl/a.py", "evaluation/b.yaml", "slurm/requirements-cpu.lock"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("1")
-    monkeypatch.setattr("jobs.shared.ROOT", tmp_path)
+    monkeypatch.setattr("jobs.runs.shared.ROOT", tmp_path)
     found = [code_digest()]
     for name in ("serl/a.py", "evaluation/b.yaml", "slurm/requirements-cpu.lock"):
         (tmp_path / name).write_text("2")
@@ -212,7 +261,7 @@ def test_keys_follow_the_code_and_the_locked_packages(tmp_path, monkeypatch):
 
 
 def test_a_large_file_of_problems_is_told_by_all_of_it(data, monkeypatch):
-    monkeypatch.setattr("jobs.shared.SMALL_BYTES", 2**16)
+    monkeypatch.setattr("jobs.runs.shared.SMALL_BYTES", 2**16)
     lines = [json.dumps({"question": f"What is {i:06d}?", "answer": 1}) for i in range(200_000)]
     (data / "seeds/seeds.jsonl").write_text("\n".join(lines))
     one = Outside(data).of(data / "seeds/seeds.jsonl")
@@ -222,7 +271,7 @@ def test_a_large_file_of_problems_is_told_by_all_of_it(data, monkeypatch):
 
 
 def test_large_weights_are_told_by_blocks_spread_over_them(data, monkeypatch):
-    monkeypatch.setattr("jobs.shared.SMALL_BYTES", 2**16)
+    monkeypatch.setattr("jobs.runs.shared.SMALL_BYTES", 2**16)
     weights = data / "models/base/model.safetensors"
     weights.write_bytes(bytes(2**23))
     one = Outside(data).of(data / "models/base")
@@ -237,14 +286,18 @@ def test_large_weights_are_told_by_blocks_spread_over_them(data, monkeypatch):
 def test_the_base_model_made_on_the_spot_is_shared_by_the_trials_of_a_seed(data):
     path = write(
         data.parent,
-        space={"kind": "grid", "over": {"train.objective": [{"kind": k} for k in ("reinforce_pp", "grpo", "rloo")]}},
+        space={
+            "kind": "grid",
+            "over": {"train.objective": [{"kind": k} for k in ("reinforce_pp", "grpo", "rloo")]},
+        },
         replicates=[0, 1, 2],
     )
     path.write_text(path.read_text().replace("base.yaml", str(ROOT / "configs/quickstart.yaml")))
     draft = draft_sweep(path, data)
     saved = savings(draft.configs, draft.keys, load_cluster("example"))
     assert [(s.stage, s.wanted, s.computed) for s in saved] == [
-        (name, 9, 3) for name in ("r000-corpus", "r000-train", "r000-score", "r001-propose", "r001-curate", "r001-respond")
+        (name, 9, 3)
+        for name in ("r000-corpus", "r000-train", "r000-score", "r001-propose", "r001-curate", "r001-respond")
     ]
     assert all(s.hours > 0 for s in saved if s.stage not in ("r000-corpus", "r001-curate"))
 
@@ -262,7 +315,7 @@ def test_users_of_a_shared_result_are_the_runs_that_name_it(tmp_path, data):
 def test_a_second_launch_adds_trials_and_keeps_the_others(tmp_path, data):
     first = prepare(draft_sweep(write(tmp_path), data))
     codes = {(r.root / "code").resolve() for r in first}
-    assert len(codes) == 1 and (codes.pop() / "jobs/task.py").is_file()
+    assert len(codes) == 1 and (codes.pop() / "jobs/chain/task.py").is_file()
     before = {p: p.stat().st_mtime_ns for p in data.glob("runs/*/run.json")}
     wider = {"kind": "grid", "over": GRID["over"] | {"train.optimizer.lr": [3.0e-4, 1.0e-4]}}
     second = prepare(draft_sweep(write(tmp_path, space=wider), data))
@@ -280,7 +333,9 @@ def test_trials_of_overrides_that_the_file_no_longer_has_are_told_from_those_of_
     assert len(trials) == 24 and len({t.setting("seed") for t in trials}) == 12
     assert [t.overrides.get("rounds") for t in trials] == [1] * 8 + [3] * 8 + [None] * 8
     moved = {"kind": "grid", "over": GRID["over"] | {"rounds": [1]}}
-    assert [t.id for t in draft_sweep(write(tmp_path, space=moved), data).trials] == [t.id for t in trials[:8]]
+    assert [t.id for t in draft_sweep(write(tmp_path, space=moved), data).trials] == [
+        t.id for t in trials[:8]
+    ]
 
 
 def test_a_launch_asks_for_the_space_of_what_is_left_and_of_trials_at_once(tmp_path, data, monkeypatch):
@@ -298,9 +353,14 @@ def test_a_launch_asks_for_the_space_of_what_is_left_and_of_trials_at_once(tmp_p
         if (e := estimate(runs[0].config, j, weights)) and j.name not in runs[0].shared
     )
     once = sum(
-        estimate(runs[0].config, j, weights).bytes for j in plan(runs[0].config, lambda s: False) for n in shared.values() if n == j.name
+        estimate(runs[0].config, j, weights).bytes
+        for j in plan(runs[0].config, lambda s: False)
+        for n in shared.values()
+        if n == j.name
     )
-    passing = max(estimate(runs[0].config, j, weights).temporary_bytes for j in plan(runs[0].config, lambda s: False))
+    passing = max(
+        estimate(runs[0].config, j, weights).temporary_bytes for j in plan(runs[0].config, lambda s: False)
+    )
     assert asked == [8 * one + once + passing, 8 * one + once + 3 * passing]
     for run in runs:
         for job in plan(run.config, run.done):
@@ -336,7 +396,8 @@ def test_a_launcher_that_dies_between_any_two_runs_is_made_good(tmp_path, data, 
 def test_a_base_that_changed_under_launched_trials_is_refused(tmp_path, data):
     prepare(draft_sweep(write(tmp_path), data))
     with pytest.raises(
-        RunError, match=r"was launched with another configuration \(it differs in rounds\).*restore it, or give the sweep another name"
+        RunError,
+        match=r"was launched with another configuration \(it differs in rounds\).*restore it, or give the sweep another name",
     ):
         prepare(draft_sweep(write(tmp_path, SMALL | {"rounds": 3}), data))
 
@@ -351,10 +412,10 @@ def test_a_trial_that_was_ended_early_stays_so_when_the_sweep_is_launched_again(
 def test_a_sweep_is_launched_by_one_process_at_a_time(tmp_path):
     claim(tmp_path, watch="sweep status {}", stop="sweep cancel {}")
     assert launcher_of(tmp_path) is not None
-    code = (
-        f"from pathlib import Path; from jobs.runs import claim; claim(Path({str(tmp_path)!r}), 'sweep status {{}}', 'sweep cancel {{}}')"
+    code = f"from pathlib import Path; from jobs.runs.find import claim; claim(Path({str(tmp_path)!r}), 'sweep status {{}}', 'sweep cancel {{}}')"
+    other = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    other = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert re.search(rf"jobs\.sweep status {tmp_path.name}`", other.stderr)
     release(tmp_path)
     assert launcher_of(tmp_path) is None
@@ -410,12 +471,24 @@ def test_what_sharing_saves_is_told_in_what_the_cluster_pays_with(tmp_path, data
         text = console.file.getvalue()
         assert facts["unit"] == unit and f"{unit} saved" in text
         assert wanted is None or facts["hours_saved"] == wanted
-        assert (facts["hours_saved"] is None) == isinstance(cluster, Local) and ("saved by sharing" in text) == isinstance(cluster, Slurm)
+        assert (facts["hours_saved"] is None) == isinstance(cluster, Local) and (
+            "saved by sharing" in text
+        ) == isinstance(cluster, Slurm)
 
 
 def test_a_dry_run_prints_trials_sharing_and_savings_and_writes_nothing(tmp_path, data):
     path = write(tmp_path, cap={"kind": "gpus", "gpus": 64})
-    command = [sys.executable, "-m", "jobs.sweep", str(path), "--dry-run", "--cluster", "example", "--data", str(data)]
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.sweep",
+        str(path),
+        "--dry-run",
+        "--cluster",
+        "example",
+        "--data",
+        str(data),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "8 trials of 4 settings; 18 stages need not be computed again" in done.stdout
@@ -433,7 +506,9 @@ def answered(right: int, of: int = 100) -> dict[str, float]:
 def test_early_stop_ends_the_significantly_worse_and_never_the_best():
     scored = {"best": answered(80), "close": answered(75), "bad": answered(40)}
     assert verdict("best", scored, 0.05) == verdict("close", scored, 0.05) == ""
-    assert verdict("bad", scored, 0.05).startswith("significantly worse than best: 0.400 to 0.800 on 100 problems, p ")
+    assert verdict("bad", scored, 0.05).startswith(
+        "significantly worse than best: 0.400 to 0.800 on 100 problems, p "
+    )
     assert verdict("bad", {"bad": answered(40)}, 0.05) == "", "alone there is nothing to be worse than"
     assert verdict("bad", scored, 0.0) == ""
 

@@ -16,8 +16,8 @@ from evaluation.seeds import over_seeds
 from jobs.reporting.sweep_findings import gather_sweep, short_keys
 from jobs.reporting.sweep_report import write_sweep_report
 from jobs.sweeps.trials import Sweep, Trial
-from jobs.task import failure_path
-from serl.rundir import Run, end_after
+from jobs.chain.task import failure_path
+from serl.run.rundir import Run, end_after
 from tests.conftest import ROOT, SMALL
 
 
@@ -31,13 +31,19 @@ def made(tmp_path_factory) -> tuple[Path, Sweep]:
         if trial.run == "made-rloo0.0001-2":
             path = failure_path(run, run.shards(0, "score")[0])
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"shard": "round 0 score 1/1", "reason": "the disk of <b>node7</b> is full"}))
+            path.write_text(
+                json.dumps({"shard": "round 0 score 1/1", "reason": "the disk of <b>node7</b> is full"})
+            )
         elif trial.run == "made-grpo0.0001-2":
             finish(run, trial, rounds=(0,))
             end_after(run.root, 0, "significantly worse")
         else:
             finish(run, trial)
-    unmade = Trial(id="later", run="made-later", overrides={"train.objective": {"kind": "rloo"}, "train.optimizer.lr": 1e-5, "seed": 9})
+    unmade = Trial(
+        id="later",
+        run="made-later",
+        overrides={"train.objective": {"kind": "rloo"}, "train.optimizer.lr": 1e-5, "seed": 9},
+    )
     return data, Sweep(name=sweep.name, config=sweep.config, trials=(*sweep.trials, unmade))
 
 
@@ -58,7 +64,9 @@ def test_a_settings_mean_is_that_of_its_seeds_and_its_interval_is_students(made)
     best = gather_sweep(sweep, data).settings[0]
     values = [t.means[1]["sums"] for t in best.trials]
     assert best.seeds("sums") == over_seeds(values)
-    assert best.problems("sums").n == NUM and best.problems("sums").value == pytest.approx(best.seeds("sums").value)
+    assert best.problems("sums").n == NUM and best.problems("sums").value == pytest.approx(
+        best.seeds("sums").value
+    )
 
 
 def test_a_trial_is_reported_with_its_best_round_on_validation(made):
@@ -74,7 +82,11 @@ def test_a_difference_is_shown_only_after_holms_adjustment_and_only_on_common_se
     pairs = {(p.first, p.second): p for p in found.pairs}
     assert len(pairs) == 6
     best, last = found.settings[0].label, found.settings[-1].label
-    assert [pairs[best, s.label].found.num_seeds for s in found.settings[1:]] == [3, 3, 2] and last == "objective=rloo, lr=0.0001"
+    assert [pairs[best, s.label].found.num_seeds for s in found.settings[1:]] == [
+        3,
+        3,
+        2,
+    ] and last == "objective=rloo, lr=0.0001"
     assert pairs[best, "objective=grpo, lr=0.0001"].word == "worse"
     assert all(p.p_holm >= p.found.p for p in found.pairs)
     equal = [p for p in found.pairs if "lr=0.0001" in p.first and "lr=0.0001" in p.second]
@@ -98,7 +110,11 @@ def test_the_files_agree_with_each_other(made):
     trials, settings, pairs = (rows_of(by_name[name]) for name in ("report.csv", "settings.csv", "pairs.csv"))
     assert {r["run"] for r in trials} == {t.run for t in sweep.trials}
     (best,) = [r for r in settings if r["rank"] == "1" and r["benchmark"] == "sums"]
-    chosen = [float(r["score"]) for r in trials if r["setting"] == best["setting"] and r["benchmark"] == "sums" and r["chosen"] == "1"]
+    chosen = [
+        float(r["score"])
+        for r in trials
+        if r["setting"] == best["setting"] and r["benchmark"] == "sums" and r["chosen"] == "1"
+    ]
     assert float(best["mean"]) == pytest.approx(sum(chosen) / len(chosen)) and best["role"] == "headline"
     assert len(pairs) == 6
     console = Console(file=io.StringIO(), width=200)
@@ -131,13 +147,20 @@ def test_tensorboard_finds_a_session_for_each_trial_with_its_overrides_and_score
     run = "made-grpo1e-05-1"
     board = EventAccumulator(str(folder / run))
     board.Reload()
-    start = metadata.parse_session_start_info_plugin_data(board.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content)
-    assert start.hparams["train.optimizer.lr"].number_value == 1e-5 and start.hparams["train.objective"].string_value == "grpo"
+    start = metadata.parse_session_start_info_plugin_data(
+        board.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
+    )
+    assert (
+        start.hparams["train.optimizer.lr"].number_value == 1e-5
+        and start.hparams["train.objective"].string_value == "grpo"
+    )
     assert [e.step for e in board.Scalars("score/sums")] == [0, 1]
     assert board.Scalars("final/sums")[0].value == pytest.approx(found[run].means[1]["sums"])
     root = EventAccumulator(str(folder))
     root.Reload()
-    experiment = metadata.parse_experiment_plugin_data(root.SummaryMetadata(metadata.EXPERIMENT_TAG).plugin_data.content)
+    experiment = metadata.parse_experiment_plugin_data(
+        root.SummaryMetadata(metadata.EXPERIMENT_TAG).plugin_data.content
+    )
     assert {i.name for i in experiment.hparam_infos} == {"train.objective", "train.optimizer.lr", "seed"}
 
 
@@ -155,13 +178,19 @@ def test_a_damaged_score_is_told_and_hides_no_other_trial(tmp_path):
     manifest = run.manifest(run.shards(1, "score")[0])
     run.path(manifest, manifest.files[0]).write_bytes(b"rotten")
     words = {t.trial.id: (t.word, t.reason) for t in gather_sweep(sweep, tmp_path).trials}
-    assert words[sweep.trials[0].id][0] == "damaged" and "do not match the manifest" in words[sweep.trials[0].id][1]
+    assert (
+        words[sweep.trials[0].id][0] == "damaged"
+        and "do not match the manifest" in words[sweep.trials[0].id][1]
+    )
     assert words[sweep.trials[1].id][0] == "done"
 
 
 def test_many_axes_are_drawn_as_parallel_coordinates(tmp_path):
     sweep = make_sweep(tmp_path, copy.deepcopy(SMALL), seeds=(0,))
-    wider = [Trial(id=t.id, run=t.run, overrides=t.overrides | {"respond.samples": 4 + i % 2}) for i, t in enumerate(sweep.trials)]
+    wider = [
+        Trial(id=t.id, run=t.run, overrides=t.overrides | {"respond.samples": 4 + i % 2})
+        for i, t in enumerate(sweep.trials)
+    ]
     for trial in wider:
         finish(Run.open(tmp_path / "runs" / trial.run), trial)
     paths, _ = write_sweep_report(Sweep(name=sweep.name, config=sweep.config, trials=tuple(wider)), tmp_path)
@@ -172,7 +201,10 @@ def test_a_key_is_shortened_as_far_as_it_stays_its_own():
     assert short_keys(["train.optimizer.lr", "base.train.optimizer.lr", "seed"]) == {
         "train.optimizer.lr": "train.optimizer.lr", "base.train.optimizer.lr": "base.train.optimizer.lr", "seed": "seed"
     }  # fmt: skip
-    assert short_keys(["train.objective", "respond.reward"]) == {"train.objective": "objective", "respond.reward": "reward"}
+    assert short_keys(["train.objective", "respond.reward"]) == {
+        "train.objective": "objective",
+        "respond.reward": "reward",
+    }
 
 
 def test_the_report_of_a_sweep_loads_nothing_heavy_before_it_draws():

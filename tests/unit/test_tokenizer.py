@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from serl import arithmetic as toy
-from serl.tokenizer import build_tokenizer
+from serl.world import arithmetic as toy
+from serl.engines.tokenizer import build_tokenizer
 
 transformers = pytest.importorskip("transformers")
 
@@ -14,7 +14,9 @@ transformers = pytest.importorskip("transformers")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
     build_tokenizer((d.prompt + d.completion for d in toy.corpus(0, 2000)), 512, folder)
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]})
+    )
     return folder
 
 
@@ -25,13 +27,22 @@ def tokenizer(folder):
 
 def test_domain_text_and_foreign_text_round_trip_exactly(tokenizer):
     texts = [d.prompt + d.completion for d in toy.corpus(1, 500)]
-    texts += [" leading", "two  spaces\n\n\ttab", "naïve Ω 漢字 \U0001f600", "\\frac{1}{2} \\boxed{-3}", "don 't stop .", ""]
+    texts += [
+        " leading",
+        "two  spaces\n\n\ttab",
+        "naïve Ω 漢字 \U0001f600",
+        "\\frac{1}{2} \\boxed{-3}",
+        "don 't stop .",
+        "",
+    ]
     for text in texts:
         assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
 
 
 def test_every_digit_is_one_token(tokenizer):
-    pieces = tokenizer.convert_ids_to_tokens(tokenizer.encode("12 + 305 = 317. \\boxed{317}", add_special_tokens=False))
+    pieces = tokenizer.convert_ids_to_tokens(
+        tokenizer.encode("12 + 305 = 317. \\boxed{317}", add_special_tokens=False)
+    )
     assert all(sum(c.isdigit() for c in piece) <= 1 for piece in pieces)
 
 
@@ -40,8 +51,12 @@ def test_prompt_and_completion_split_where_the_tokens_split(tokenizer):
         return tokenizer.encode(text, add_special_tokens=False)
 
     for document in toy.corpus(2, 500):
-        assert encode(document.prompt) + encode(document.completion) == encode(document.prompt + document.completion)
-    assert encode("4. What is 1 + 2?\n5.") + encode(" What is 2 + 2?\n") == encode("4. What is 1 + 2?\n5. What is 2 + 2?\n")
+        assert encode(document.prompt) + encode(document.completion) == encode(
+            document.prompt + document.completion
+        )
+    assert encode("4. What is 1 + 2?\n5.") + encode(" What is 2 + 2?\n") == encode(
+        "4. What is 1 + 2?\n5. What is 2 + 2?\n"
+    )
 
 
 def test_special_tokens_exist_and_encoding_puts_one_in_front(tokenizer):

@@ -7,11 +7,13 @@ from types import SimpleNamespace
 import pytest
 from report_run import do_round, do_score, make_run
 
-from jobs import report, trackers
-from jobs.cluster import Slurm
-from jobs.slurm import freeze_cluster
-from jobs.trackers import check, mirror
-from serl.rundir import Run
+from jobs import report
+
+from jobs.reporting import trackers
+from jobs.plan.cluster import Slurm
+from jobs.chain.slurm import freeze_cluster
+from jobs.reporting.trackers import check, mirror
+from serl.run.rundir import Run
 
 
 @pytest.fixture
@@ -56,7 +58,10 @@ def wandb(monkeypatch) -> FakeWandb:
 
 def test_a_package_that_is_missing_is_one_sentence(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"wandb is not installed here; `slurm/python -m pip install wandb`, or take it out of trackers"):
+    with pytest.raises(
+        ValueError,
+        match=r"wandb is not installed here; `slurm/python -m pip install wandb`, or take it out of trackers",
+    ):
         check(["wandb"])
     check([])
 
@@ -67,13 +72,19 @@ def test_a_round_is_sent_once_and_only_when_it_is_done(made, wandb):
     assert mirror(made, ["wandb"]) == ["wandb: nothing new"]
     assert [step for step, _ in wandb.logged] == [0] and wandb.logged[0][1]["score/sums/pass_at_1"] > 0
     (options,) = wandb.inits
-    assert (options["id"], options["mode"], options["resume"]) == (trackers.identity(made), "offline", "allow") and wandb.finished == 1
+    assert (options["id"], options["mode"], options["resume"]) == (
+        trackers.identity(made),
+        "offline",
+        "allow",
+    ) and wandb.finished == 1
 
 
 def test_the_same_configuration_with_other_code_is_another_run(made, tmp_path):
     """Else a run that is launched again after a fix would be shown with the figures of the old one."""
     again = Run.create(tmp_path / "again" / "runs" / "made-up", made.config, "another commit")
-    assert again.digest == made.digest and trackers.identity(again) != trackers.identity(made) == trackers.identity(Run.open(made.root))
+    assert again.digest == made.digest and trackers.identity(again) != trackers.identity(
+        made
+    ) == trackers.identity(Run.open(made.root))
 
 
 def test_a_run_on_slurm_is_mirrored_by_its_report_wherever_its_own_cluster_file_says(made, wandb, capsys):
@@ -93,7 +104,10 @@ def test_a_service_that_fails_fails_nothing_and_is_tried_again(made, wandb):
 
 
 def test_names_that_mlflow_would_take_for_a_file_and_a_folder_stay_apart():
-    assert trackers._key("seconds/train") == "seconds/train" and trackers._key("seconds/train/steps") == "seconds/train.steps"
+    assert (
+        trackers._key("seconds/train") == "seconds/train"
+        and trackers._key("seconds/train/steps") == "seconds/train.steps"
+    )
     assert trackers._key("score/a+b/pass@1") == "score/a_b.pass_1"
 
 
@@ -110,8 +124,13 @@ def test_the_real_mlflow_has_one_run_and_every_round_once(made, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert "1 rounds sent" in mirror(made, ["mlflow"])[0]
     do_round(made, 1)
-    assert "1 rounds sent" in mirror(made, ["mlflow"])[0] and mirror(made, ["mlflow"]) == ["mlflow: nothing new"]
+    assert "1 rounds sent" in mirror(made, ["mlflow"])[0] and mirror(made, ["mlflow"]) == [
+        "mlflow: nothing new"
+    ]
     client = mlflow.MlflowClient(tracking_uri=(made.data_root / "mlruns").as_uri())
     (there,) = client.search_runs([client.get_experiment_by_name("serl").experiment_id])
-    assert there.data.params["train.objective.kind"] == "reinforce_pp" and there.data.tags["serl_digest"] == made.digest
+    assert (
+        there.data.params["train.objective.kind"] == "reinforce_pp"
+        and there.data.tags["serl_digest"] == made.digest
+    )
     assert [m.step for m in client.get_metric_history(there.info.run_id, "score/sums.pass_at_1")] == [0, 1]

@@ -5,14 +5,14 @@ from types import SimpleNamespace
 import pytest
 from report_run import group
 
-from serl.events import Events
-from serl.preempt import Preempted, Stop
-from serl.rundir import Run
+from serl.run.events import Events
+from serl.run.signals import Preempted, Stop
+from serl.run.rundir import Run
 from serl.stages import Work
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 torch = pytest.importorskip("torch")
-train = pytest.importorskip("serl.stages.train")
+train = pytest.importorskip("serl.stages.train.run")
 
 
 def draw(run: Run, attempt: str, begun_at: int, *, until: int) -> None:
@@ -22,7 +22,9 @@ def draw(run: Run, attempt: str, begun_at: int, *, until: int) -> None:
     work = Work(run=run, shard=shard, attempt_id=attempt, device="cpu", cores=1, events=events, stop=Stop())
     record = train._recorder(work, SimpleNamespace(first=True), begun_at)
     for step in range(begun_at + 1, until + 1):
-        record(train.StepStats(step=step, lr=0.1, loss=float(step), grad_norm=1.0, samples=1, tokens=1, means={}))
+        record(
+            train.StepStats(step=step, lr=0.1, loss=float(step), grad_norm=1.0, samples=1, tokens=1, means={})
+        )
 
 
 @pytest.mark.parametrize(("killed_at", "saved_at"), [(7, 5), (3, 0)])
@@ -52,7 +54,9 @@ def test_log_probabilities_are_kept_part_by_part_and_none_is_computed_twice(run,
             work.stop.requested = len(seen) >= leave_after
             return [torch.full((s.num_response,), float(len(seen))) for s in mine]
 
-        return train._log_probabilities(work, alone, work.attempt({}), SimpleNamespace(logprobs=logprobs), samples, groups)
+        return train._log_probabilities(
+            work, alone, work.attempt({}), SimpleNamespace(logprobs=logprobs), samples, groups
+        )
 
     with pytest.raises(Preempted):
         attempt("first", leave_after=2)

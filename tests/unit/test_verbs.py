@@ -18,10 +18,14 @@ import pytest
 from report_run import do_round, make_run
 from rich.console import Console
 
-from jobs import command, completion, slurm
-from jobs.cluster import Local, Slurm
-from jobs.command import Answer
-from jobs.local import ShardFailed, Stopped
+from jobs import completion
+
+from jobs.chain import slurm
+
+from jobs.shell import command
+from jobs.plan.cluster import Local, Slurm
+from jobs.shell.command import Answer
+from jobs.chain.local import ShardFailed, Stopped
 from tests.conftest import ROOT, SMALL
 
 HERE = {"SERL_DATA": "", "OMP_NUM_THREADS": "1"}
@@ -84,11 +88,15 @@ def test_without_a_run_status_lists_all_and_a_damaged_one_hides_none(made, capsy
     (broken / "run.json").write_text("{")
     code, out, _ = run_verb(capsys, monkeypatch, "status", "--json", "--data", str(made.data_root))
     shutil.rmtree(broken)
-    assert code == 0 and {r["run"]: r["state"] for r in json.loads(out)["runs"]} == {"made-up": "stopped", "broken": "damaged"}
+    assert code == 0 and {r["run"]: r["state"] for r in json.loads(out)["runs"]} == {
+        "made-up": "stopped",
+        "broken": "damaged",
+    }
 
 
 @pytest.mark.parametrize(
-    ("verb", "argv"), [("resume", ["nope"]), ("launch", []), ("browse", ["nope"]), ("logs", ["nope"]), ("diff", ["one"])]
+    ("verb", "argv"),
+    [("resume", ["nope"]), ("launch", []), ("browse", ["nope"]), ("logs", ["nope"]), ("diff", ["one"])],
 )
 def test_a_users_mistake_is_told_in_json_too(tmp_path, capsys, monkeypatch, verb, argv):
     code, out, err = run_verb(capsys, monkeypatch, verb, *argv, "--json", "--data", str(tmp_path))
@@ -104,7 +112,11 @@ def test_a_users_mistake_is_told_in_json_too(tmp_path, capsys, monkeypatch, verb
         ("gc", ["--older-than", "nan"], "--older-than nan: give hours, at least 0"),
         ("gc", ["--older-than", "-1"], "--older-than -1.0: give hours, at least 0"),
         ("whatif", ["configs/quickstart.yaml", "--histories", "0"], "--histories: 0: at least one"),
-        ("whatif", ["configs/quickstart.yaml", "--histories", "2,3"], "--histories: 2,3: give one whole number"),
+        (
+            "whatif",
+            ["configs/quickstart.yaml", "--histories", "2,3"],
+            "--histories: 2,3: give one whole number",
+        ),
     ],
 )
 def test_a_number_out_of_range_is_refused(made, capsys, monkeypatch, verb, argv, message):
@@ -170,7 +182,12 @@ def test_with_json_a_defect_of_ours_is_an_object_too_and_figures_that_are_none_a
 
 
 def test_what_nobody_reads_or_can_be_written_ends_a_verb_without_a_traceback():
-    call = [sys.executable, "-c", "from jobs.command import Answer, main; main(lambda argv: Answer(fields={'a': 1}))", "--json"]
+    call = [
+        sys.executable,
+        "-c",
+        "from jobs.shell.command import Answer, main; main(lambda argv: Answer(fields={'a': 1}))",
+        "--json",
+    ]
     with open("/dev/full", "w", encoding="ascii") as full:
         unwritten = subprocess.Popen(call, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
     unread = subprocess.Popen(call, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -203,10 +220,15 @@ def test_a_report_that_a_full_disk_stops_names_the_place_and_the_remedy(made, ca
 
     monkeypatch.setattr("jobs.report.learn_from", refuse)
     code, _, err = run_verb(capsys, monkeypatch, "report", "made-up", "--data", str(made.data_root))
-    assert code == 2 and f"{made.data_root / 'calibration'}: cannot be written (No space left on device); make room" in err
+    assert (
+        code == 2
+        and f"{made.data_root / 'calibration'}: cannot be written (No space left on device); make room" in err
+    )
 
 
-def test_a_run_that_was_submitted_is_resumed_where_it_was_and_not_on_the_login_node(made, capsys, monkeypatch):
+def test_a_run_that_was_submitted_is_resumed_where_it_was_and_not_on_the_login_node(
+    made, capsys, monkeypatch
+):
     """`status` tells people to resume it without naming a cluster; that used to start its engines on the machine at hand."""
     for name in ("preflight", "reach_slurm", "freeze_code"):
         monkeypatch.setattr(f"jobs.resume.{name}", lambda *_: None)
@@ -215,17 +237,24 @@ def test_a_run_that_was_submitted_is_resumed_where_it_was_and_not_on_the_login_n
     monkeypatch.setattr("jobs.resume.drive", lambda run, cluster: went.append(cluster) or 0)
     slurm.freeze_cluster(made, Slurm(data="elsewhere", partition="night"))
     for argv in ([], ["--cluster", "local"]):
-        assert run_verb(capsys, monkeypatch, "resume", "made-up", *argv, "--data", str(made.data_root))[0] == 0
+        assert (
+            run_verb(capsys, monkeypatch, "resume", "made-up", *argv, "--data", str(made.data_root))[0] == 0
+        )
     (made.root / "launched.json").unlink()
     assert run_verb(capsys, monkeypatch, "resume", "made-up", "--data", str(made.data_root))[0] == 0
-    assert [c.kind for c in went] == ["slurm", "local", "local"] and went[0] == Slurm(data="elsewhere", partition="night")
+    assert [c.kind for c in went] == ["slurm", "local", "local"] and went[0] == Slurm(
+        data="elsewhere", partition="night"
+    )
 
 
 def test_help_says_the_exit_codes_and_what_json_is(capsys):
     with pytest.raises(SystemExit):
         command.parser("gc", "x").parse_args(["--help"])
     said = " ".join(capsys.readouterr().out.split())
-    assert "exit codes: 0 done, 1 something failed, 2 the request is wrong, 130 stopped" in said and "--json" in said
+    assert (
+        "exit codes: 0 done, 1 something failed, 2 the request is wrong, 130 stopped" in said
+        and "--json" in said
+    )
 
 
 # ------------------------------------------------------------------------------------------------ completion
@@ -255,7 +284,11 @@ def complete(shell: Path, data: Path, *lines: str) -> list[list[str]]:
     """What bash offers at the end of each line; words are parted by |, an empty last one is END."""
     asked = "".join(line + "\n" for line in lines)
     done = subprocess.run(
-        ["bash", "-c", ASK, "bash", str(shell), str(ROOT), str(data)], input=asked, capture_output=True, text=True, check=False
+        ["bash", "-c", ASK, "bash", str(shell), str(ROOT), str(data)],
+        input=asked,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0 and not done.stderr, done.stderr
     return [line.split() for line in done.stdout.split("\n")[:-1]]
@@ -268,11 +301,26 @@ def test_bash_completes_verbs_runs_files_stages_keys_and_values(shell, made):
         "python|-m|jobs.launch|configs/quickstart.yaml|train.objective.", "python|-m|jobs.launch|x.yaml|train.objective.kind|=", "python|-m|jobs.launch|x.yaml|seed|=|1|base.kind|=|s",
         "python|-m|jobs.launch|--cluster|l", "python|-m|jobs.logs|made-up|res", "python|-m|jobs.sweep|status|END", "python|-m|jobs.gc|--keep", "python|-m|jobs.browse|--port|80|END",
     )  # fmt: skip
-    assert {f"jobs.{v}" for v in CALLS} | {"jobs.resume", "jobs.browse", "jobs.sweep", "evaluation.compare"} <= set(verbs)
-    assert (one, runs, second, files, stages) == (["jobs.launch"], ["made-up"], ["made-up"], ["configs/quickstart.yaml"], ["respond"])
+    assert {f"jobs.{v}" for v in CALLS} | {
+        "jobs.resume",
+        "jobs.browse",
+        "jobs.sweep",
+        "evaluation.compare",
+    } <= set(verbs)
+    assert (one, runs, second, files, stages) == (
+        ["jobs.launch"],
+        ["made-up"],
+        ["made-up"],
+        ["configs/quickstart.yaml"],
+        ["respond"],
+    )
     assert set(keys) == {"train.objective.kind=", "train.objective.kl=", "train.objective.clip="}
     assert (value, begun) == (["reinforce_pp", "rloo", "grpo"], ["scratch"])
-    assert {"lab", "local"} <= set(clusters) and (sweeps, options, after) == (["wide"], ["--keep-checkpoints"], ["made-up"])
+    assert {"lab", "local"} <= set(clusters) and (sweeps, options, after) == (
+        ["wide"],
+        ["--keep-checkpoints"],
+        ["made-up"],
+    )
 
 
 def test_zsh_whose_words_hold_the_equals_sign_completes_values_too(shell, made):
@@ -281,7 +329,9 @@ def test_zsh_whose_words_hold_the_equals_sign_completes_values_too(shell, made):
     )  # fmt: skip
     assert (whole, nothing) == (["train.objective.kind=grpo"], []) and "base.kind=scratch" in all_values
     script = completion.script("zsh")
-    assert "complete -o nospace -o default -F _serl_spaced" in script and "complete -o bashdefault" not in script
+    assert (
+        "complete -o nospace -o default -F _serl_spaced" in script and "complete -o bashdefault" not in script
+    )
 
 
 def test_other_python_commands_are_left_to_the_shell(shell, tmp_path):
@@ -301,5 +351,7 @@ def test_completion_knows_exactly_the_options_that_help_shows(capsys):
 def test_completion_starts_nothing_heavy():
     code = "import sys, jobs.completion; jobs.completion.script('zsh'); print(*[m for m in sys.modules if m in %r])"
     heavy = ("torch", "vllm", "transformers", "pyarrow", "submitit", "rich", "numpy", "matplotlib")
-    done = subprocess.run([sys.executable, "-c", code % (heavy,)], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code % (heavy,)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == ""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serl.records import Group
-from serl.vote import Vote, fate, vote
+from serl.rewards.vote import Vote, fate, vote
 
 LABELS = st.lists(st.none() | st.integers(0, 3), min_size=1, max_size=16)
 

@@ -12,15 +12,22 @@ from made_up_world import SAVE_S, STEP_TOKEN_S, MadeUpWorld
 from test_forecast import RANKS, configuration
 
 from jobs import whatif
-from jobs.chains import chain_of
-from jobs.cluster import load_cluster
+from jobs.costs.played import chain_of
+from jobs.plan.cluster import load_cluster
 from jobs.costs.calibration import learn
 from jobs.costs.tasks import daly_interval_s
-from jobs.plan import plan
-from serl.rundir import Run
+from jobs.plan.chain import plan
+from serl.run.rundir import Run
 from tests.conftest import ROOT
 
-SLURM = {"kind": "slurm", "data": "data", "partition": "low", "gpus_per_node": 2, "array_limit": 8, "stages": {"train": {"nodes": 2}}}
+SLURM = {
+    "kind": "slurm",
+    "data": "data",
+    "partition": "low",
+    "gpus_per_node": 2,
+    "array_limit": 8,
+    "stages": {"train": {"nodes": 2}},
+}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +56,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def asked(site: Path, what: str, *options: str) -> dict:
     return whatif.body(
-        [str(site / f"{what}.yaml"), "--data", str(site), "--cluster", str(site / "cluster.yaml"), "--histories", "30", *options]
+        [
+            str(site / f"{what}.yaml"),
+            "--data",
+            str(site),
+            "--cluster",
+            str(site / "cluster.yaml"),
+            "--histories",
+            "30",
+            *options,
+        ]
     ).fields
 
 
@@ -63,7 +79,9 @@ def test_more_nodes_are_never_later_and_all_combinations_are_told(site, capsys):
 
 
 def test_preemption_costs_time_and_says_what_of_it_was_lost(site):
-    calm, rough = (asked(site, "run", "--nodes", "4", "--preempt-per-hour", rate)["worlds"][0] for rate in ("0", "6"))
+    calm, rough = (
+        asked(site, "run", "--nodes", "4", "--preempt-per-hour", rate)["worlds"][0] for rate in ("0", "6")
+    )
     assert rough["median_s"] > calm["median_s"] and rough["preemptions"] > 0
     assert rough["used_s"] - calm["used_s"] == pytest.approx(rough["lost_s"] + rough["repeated_s"], rel=0.25)
 
@@ -89,7 +107,9 @@ def test_more_shards_are_faster_and_waste_more_start_ups(site):
 def test_the_cheapest_checkpoint_interval_is_near_dalys(site):
     lines = asked(site, "run", "--preempt-per-hour", "10")["checkpoints"]
     best = min(lines, key=lambda c: c["wasted_s"])
-    assert best["minutes"] * 60 == pytest.approx(daly_interval_s(SAVE_S, 20.0), rel=0.3), "two nodes are taken away twice as often as one"
+    assert best["minutes"] * 60 == pytest.approx(daly_interval_s(SAVE_S, 20.0), rel=0.3), (
+        "two nodes are taken away twice as often as one"
+    )
     assert STEP_TOKEN_S > 0 and not best["now"]
 
 
@@ -97,7 +117,9 @@ def test_smaller_parts_lose_less_where_much_is_preempted(site):
     lines = [p for p in asked(site, "run", "--preempt-per-hour", "30")["parts"] if p["stage"] == "respond"]
     assert [p["part"] for p in lines] == [4, 8, 16, 32, 64]
     assert min(lines, key=lambda p: p["wasted_s"])["part"] < 64
-    assert [p["wasted_s"] for p in calm_parts(site)][-1] == min(p["wasted_s"] for p in calm_parts(site)), "else larger batches are better"
+    assert [p["wasted_s"] for p in calm_parts(site)][-1] == min(p["wasted_s"] for p in calm_parts(site)), (
+        "else larger batches are better"
+    )
 
 
 def calm_parts(site: Path) -> list[dict]:
@@ -117,7 +139,9 @@ def test_a_sweep_plays_shared_stages_once_and_its_lanes_one_trial_after_another(
 
 def test_what_was_never_measured_is_refused_with_the_remedy(site, tmp_path):
     with pytest.raises(ValueError, match="never measured with base on slurm-low-gpu2.*jobs.report RUN"):
-        whatif.body([str(site / "run.yaml"), "--data", str(tmp_path), "--cluster", str(site / "cluster.yaml")])
+        whatif.body(
+            [str(site / "run.yaml"), "--data", str(tmp_path), "--cluster", str(site / "cluster.yaml")]
+        )
 
 
 def test_a_training_that_does_not_fit_is_one_sentence(site):

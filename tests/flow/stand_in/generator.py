@@ -1,4 +1,4 @@
-"""Stands in for `serl.generator` in a run's own copy of the code: answers are a pure function of the prompt and the seed, and take time.
+"""Stands in for `serl.engines.generator` in a run's own copy of the code: answers are a pure function of the prompt and the seed, and take time.
 
 Every call is noted in $SERL_TEST_CALLS when it starts and when it ends, so that a test can tell what was computed twice or lost.
 """
@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from serl.config import Engine, Sampling
+from serl.config.run import Engine, Sampling
 from serl.records import Completion
 
 LOAD_S = float(os.environ.get("SERL_TEST_LOAD_S", "0.2"))

@@ -1,4 +1,4 @@
-"""Stands in for `serl.stages.train` in a run's own copy of the code: ranks that step together, checkpoint, agree to leave, and publish.
+"""Stands in for `serl.stages.train.run` in a run's own copy of the code: ranks that step together, checkpoint, agree to leave, and publish.
 
 What is published is a digest over all batches in order, so it proves that a resumed training saw every batch once. The ranks talk through a
 plain socket where the real ones use torch.distributed; like there, a rank that dies makes the others raise.
@@ -11,11 +11,12 @@ import shutil
 import socket
 import time
 
-from serl.files import write_atomic
-from serl.generator import note
-from serl.preempt import Preempted
-from serl.rundir import Manifest
-from serl.stages import Work, policy_dir, respond
+from serl.engines.generator import note
+from serl.run.files import write_atomic
+from serl.run.rundir import Manifest
+from serl.run.signals import Preempted
+from serl.stages import Work, policy_dir
+from serl.stages.respond import run as respond
 
 STEPS, STEP_S, SAVE_EVERY = 12, float(os.environ.get("SERL_TEST_STEP_S", "0.3")), 4
 
@@ -82,7 +83,10 @@ def _teach(work: Work, ranks: Ranks) -> None:
             raise RuntimeError("the loss is not finite")
         time.sleep(STEP_S)
         mine = [g.rewards for g in kept[state["step"] :: STEPS]]
-        state = {"step": state["step"] + 1, "digest": hashlib.sha256((state["digest"] + repr(mine)).encode()).hexdigest()}
+        state = {
+            "step": state["step"] + 1,
+            "digest": hashlib.sha256((state["digest"] + repr(mine)).encode()).hexdigest(),
+        }
         leave = ranks.any(work.stop.due(STEP_S)) and state["step"] < STEPS
         if ranks.rank == 0:
             note("step", f"{round}/{state['step']}")

@@ -1,0 +1,1 @@
+"""Who walks the plan: this machine, or Slurm."""

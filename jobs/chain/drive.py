@@ -1,0 +1,74 @@
+"""Bring a run to its end, from launch or resume alike: here under a live table, or handed over to Slurm."""
+
+import signal
+
+from rich.console import Console
+from rich.live import Live
+
+from jobs.chain.local import GRACE_S, Halted, LocalChain, end_leftovers
+from jobs.chain.slurm import submit_missing
+from jobs.chain.window import RELAY
+from jobs.costs.forecast import freeze_forecast
+from jobs.plan.chain import plan
+from jobs.plan.cluster import Local, Slurm, this_machine
+from jobs.report import write_report
+from jobs.reporting.trackers import check, mirror
+from jobs.runs.find import claim
+from jobs.runs.progress import Board
+from serl.run.rundir import Run
+from serl.run.signals import Stop
+
+
+def drive(run: Run, cluster: Local | Slurm) -> int:
+    match cluster:
+        case Local():
+            return run_here(run, cluster, Stop())
+        case Slurm():
+            return _hand_over(run, cluster)
+
+
+def _hand_over(run: Run, cluster: Slurm) -> int:
+    """Submit what is missing, and leave: nobody is needed from here on."""
+    console = Console()
+    for s in submit_missing(run, cluster):
+        text = (
+            f"Slurm takes no more jobs for now: job {s.id} submits the rest"
+            if s.job == RELAY
+            else f"{s.job}: {len(s.shards)} shards as job {s.id}"
+        )
+        console.print(text, highlight=False)
+    console.print(
+        f"{run.root.name} is in the queue; look with `python -m jobs.status {run.root.name} --watch`",
+        highlight=False,
+    )
+    return 0
+
+
+def run_here(run: Run, cluster: Local, stop: Stop) -> int:
+    """The chain on this machine, to its end or until `stop` is asked."""
+    check(cluster.trackers)
+    console = Console()
+    claim(run.root)
+    if left := end_leftovers(run, GRACE_S):
+        console.print(f"ended {left} processes that an earlier launcher had left behind")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop.request)
+    freeze_forecast(run, cluster, plan(run.config, run.done))
+    chain = LocalChain(run, cluster, this_machine(cluster), stop)
+    board = Board(run, console)
+    halted: Halted | None = None
+    with Live(board, console=console, refresh_per_second=2, transient=False) as live:
+        try:
+            chain.finish(tick=board.look)
+        except Halted as e:
+            halted = e
+        finally:
+            board.look(force=True)
+            live.refresh()
+    paths, summary = write_report(Run.open(run.root))
+    console.print(summary)
+    for line in [f"report: {paths.html}", *mirror(run, cluster.trackers)]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if halted:
+        raise halted
+    return 0

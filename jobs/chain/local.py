@@ -1,0 +1,247 @@
+"""The chain on this machine: submitit's local executor under a scheduler of slots, one per GPU or core.
+
+Whether a shard is done is decided by its manifest alone; a process that ended without one failed, was stopped, or was killed.
+"""
+
+import os
+import pickle
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+import submitit
+
+from jobs.chain.task import Task
+from jobs.plan.chain import Job, job_name, plan
+from jobs.plan.cluster import Local, Machine
+from jobs.runs.find import Journal, Process, Submission
+from serl.run.rundir import Run, Shard, ending
+from serl.run.signals import Stop
+from serl.safety.checkup import halted, message
+
+TICK_S = 0.1
+GRACE_S = 60.0
+LOG_TAIL = 15
+FOREVER_MIN = 60 * 24 * 365
+
+
+class Stopped(Exception):
+    """The launcher was asked to stop; what is committed is kept."""
+
+
+class ShardFailed(Exception):
+    """A shard's process raised or kept dying; the message carries the end of its log."""
+
+
+class Halted(ShardFailed):
+    """The self-play went wrong by the run's own rules; the message says how, and what a person can do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A live attempt and the slots it holds."""
+
+    shard: Shard
+    job: submitit.Job
+    slots: tuple[int, ...]
+    folder: Path
+
+
+class LocalChain:
+    """Runs what is missing of a run, as many shards at once as fit, in the order of the plan."""
+
+    def __init__(self, run: Run, cluster: Local, machine: Machine, stop: Stop):
+        self.run, self.cluster, self.machine, self.stop = run, cluster, machine, stop
+        self.journal = Journal(run.root)
+        self.running: list[Running] = []
+        self._killed: Counter[Shard] = Counter()
+        self._number = max((s.number for s in self.journal.submissions()), default=0)
+        self._free = set(range(machine.slots))
+        self._environment = {"PYTHONPATH": str(run.root / "code"), "PYTHONSAFEPATH": "1"}
+        if machine.device == "cpu":
+            self._environment |= {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+
+    def finish(self, tick: Callable[[], None]) -> None:
+        """Run until every shard has its manifest; raises Stopped, ShardFailed or Halted with no process left behind."""
+        jobs = plan(self.run.config, self.run.done)
+        waiting = {job.name: list(job.missing) for job in jobs}
+        try:
+            while any(waiting.values()) or self.running:
+                if self.stop.requested:
+                    raise Stopped
+                self._start_ready(jobs, waiting)
+                for ended in [r for r in self.running if r.job.done()]:
+                    self.running.remove(ended)
+                    self._free |= set(ended.slots)
+                    if not self._unsafe(ended.shard, jobs, waiting):
+                        self._settle(ended, waiting)
+                tick()
+                time.sleep(TICK_S)
+        finally:
+            end_processes([int(r.job.job_id) for r in self.running], GRACE_S)
+        if checkup := halted(self.run):
+            raise Halted(message(self.run, checkup))
+
+    def _unsafe(self, shard: Shard, jobs: list[Job], waiting: dict[str, list[Shard]]) -> bool:
+        """Whether safety forbids this training. What needs its policy is then given up, and the rest goes on to its end."""
+        checkup = halted(self.run) if shard.stage == "train" and not self.run.done(shard) else None
+        if checkup is None or checkup.vitals.round != shard.round:
+            return False
+        lost = {job_name(shard.round, shard.stage)}
+        for job in jobs:
+            if lost & {job.name, *job.after}:
+                lost.add(job.name)
+                waiting[job.name] = []
+        return True
+
+    def _start_ready(self, jobs: list[Job], waiting: dict[str, list[Shard]]) -> None:
+        busy = {(r.shard.round, r.shard.stage) for r in self.running}
+        unfinished = {j.name for j in jobs if waiting[j.name] or (j.round, j.stage) in busy}
+        for job in jobs:
+            if unfinished & set(job.after):
+                continue
+            while waiting[job.name] and self._slots_for(job) <= len(self._free):
+                self._start(job, waiting[job.name].pop(0))
+
+    def _slots_for(self, job: Job) -> int:
+        match job.stage:
+            case "train":
+                return min(self.machine.train_ranks, self.machine.slots)
+            case "corpus" | "curate":
+                return 1
+            case _:
+                return min(self.run.config.engine.tensor_parallel, self.machine.slots)
+
+    def _start(self, job: Job, shard: Shard) -> None:
+        slots = tuple(sorted(self._free)[: self._slots_for(job)])
+        self._free -= set(slots)
+        folder = self._new_folder(job, shard)
+        gpus = [self.machine.gpus[s] for s in slots] if self.machine.gpus else []
+        executor = submitit.LocalExecutor(folder=folder)
+        executor.update_parameters(
+            timeout_min=FOREVER_MIN, stderr_to_stdout=True, gpus_per_node=len(gpus), visible_gpus=gpus,
+            tasks_per_node=self.machine.train_ranks if job.stage == "train" else 1,
+        )  # fmt: skip
+        cores = (
+            self.machine.cores if job.stage == "curate" else max(1, self.machine.cores // self.machine.slots)
+        )
+        task = Task(
+            root=str(self.run.root),
+            shard=shard,
+            submission=self._number,
+            device=self.machine.device,
+            cores=cores,
+            folder=str(folder),
+            launcher=Process.of(os.getpid()),
+            hang_s=self.cluster.hang_s,
+            gpus=len(gpus),
+        )
+        submitted = self._submit(executor, task)
+        pid = int(submitted.job_id)
+        self.journal.add(
+            Submission(number=self._number, job=job.name, shard=shard.index, process=Process.of(pid))
+        )
+        self.running.append(Running(shard=shard, job=submitted, slots=slots, folder=folder))
+
+    def _new_folder(self, job: Job, shard: Shard) -> Path:
+        """The next attempt's own; a launcher killed before it recorded a submission has left a folder that the journal does not know."""
+        while True:
+            self._number += 1
+            folder = self.run.root / "logs" / job.name / f"{shard.name}.a{self._number}"
+            if not folder.exists():
+                return folder
+
+    def _submit(self, executor: submitit.LocalExecutor, task: Task) -> submitit.Job:
+        """Children ignore Ctrl-C, which a terminal sends to all: the launcher stops them in order."""
+        before = {key: os.environ.get(key) for key in self._environment}
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.environ.update(self._environment)
+        try:
+            return executor.submit(task)
+        finally:
+            signal.signal(signal.SIGINT, handler)
+            for key, value in before.items():
+                os.environ.pop(key) if value is None else os.environ.update({key: value})
+
+    def _settle(self, ended: Running, waiting: dict[str, list[Shard]]) -> None:
+        """Decide what a process that ended means: done, to be tried again, or a failure."""
+        if self.run.done(ended.shard):
+            return
+        if self._over(ended.shard, waiting):
+            return
+        end = how_it_ended(ended.job)
+        self._killed[ended.shard] += end == "killed"
+        if end == "raised" or self._killed[ended.shard] >= self.cluster.max_attempts:
+            how = (
+                "failed"
+                if end == "raised"
+                else f"was killed {self._killed[ended.shard]} times without finishing"
+            )
+            raise ShardFailed(
+                f"{ended.shard} {how}; the end of its log:\n\n{log_tail(ended.folder)}\n\nwhole log: {ended.folder}"
+            )
+        waiting[job_name(ended.shard.round, ended.shard.stage)].insert(0, ended.shard)
+
+    def _over(self, shard: Shard, waiting: dict[str, list[Shard]]) -> bool:
+        """Whether the run was ended before this shard's round: then nothing of later rounds is started any more."""
+        if (early := ending(self.run.root)) is None:
+            return False
+        for shards in waiting.values():
+            shards[:] = [s for s in shards if s.round <= early["round"]]
+        return shard.round > early["round"]
+
+
+def how_it_ended(job: submitit.Job) -> Literal["raised", "stopped", "killed"]:
+    """Judged by submitit's result files, of every rank: one without a result was killed, and took its peers' collectives with it."""
+    paths = [rank.paths.result_pickle for rank in (job._sub_jobs or [job])]
+    if not all(path.exists() for path in paths):
+        return "killed"
+    kinds = [pickle.loads(path.read_bytes())[0] for path in paths]
+    return "raised" if "error" in kinds else "stopped"
+
+
+def log_tail(folder: Path) -> str:
+    """The last lines of the rank that failed first, by the time its log was last written."""
+    logs = sorted(folder.glob("*_log.out"), key=lambda p: p.stat().st_mtime)
+    failed = [p for p in logs if "Traceback" in p.read_text(errors="replace")] or logs
+    if not failed:
+        return "(no log)"
+    lines = failed[0].read_text(errors="replace").splitlines()
+    return "\n".join(line[:400] for line in lines[-LOG_TAIL:])
+
+
+def end_processes(leaders: list[int], grace_s: float) -> None:
+    """Ask process trees to stop at a safe point, wait, and kill what is left. The leaders pass SIGTERM on to their tasks."""
+    trees = [p for pid in leaders for p in _tree(pid)]
+    for pid in leaders:
+        try:
+            os.kill(pid, signal.SIGTERM)
+        except ProcessLookupError:
+            continue  # it ended by itself
+    _, alive = psutil.wait_procs(trees, timeout=grace_s)
+    for process in alive:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(alive, timeout=10)
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    try:
+        leader = psutil.Process(pid)
+        return [leader, *leader.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def end_leftovers(run: Run, grace_s: float) -> int:
+    """End processes that this run recorded and that outlived their launcher; returns how many there were."""
+    alive = [s.process.pid for s in Journal(run.root).submissions() if s.process.here and s.process.alive()]
+    end_processes(alive, grace_s)
+    return len(alive)

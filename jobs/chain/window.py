@@ -1,0 +1,214 @@
+"""A user's window: Slurm has only so many jobs of one user in its queue (MaxSubmitJobs), or of all (MaxJobCount); arrays count by elements.
+
+Nobody can be asked how much room is left, since limits of users, accounts, QOS and partitions add up. So what is refused for that reason is
+offered again as smaller arrays until nothing more fits, and the rest is left to a *relay*: a small job that has a place in the window, waits
+until half of what is in the queue has ended, runs the same submission code on its node, and requeues itself while something is left.
+"""
+
+import json
+import re
+import shlex
+import sys
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from jobs.chain.batch import EXIT_REQUEUE, by_the_script, directives, setup, teardown
+from jobs.chain.queue import Journal, Queued, SlurmError, Submission, ask_slurm
+from jobs.plan.cluster import Slurm
+from serl.run.files import write_atomic
+
+RELAY = "relay"  # its job name in a journal
+RELAY_MIN, RELAY_GB = 60, 2
+SOON_S = 60  # until the next try where Slurm did not answer
+LATER_S = 300  # until the next look where nothing of ours is in the queue to wait for
+PATIENCE_S = 15.0  # for a cancelled element to leave the queue
+
+
+class WindowFull(SlurmError):
+    """Slurm takes no more jobs for now."""
+
+
+def full(words: str) -> bool:
+    """Whether a refusal is about how many jobs there are already: AssocMaxSubmitJobLimit, QOSMaxSubmitJobPerUserLimit, AssocGrpSubmitJobsLimit ..."""
+    return re.search(r"SubmitJob|queue full|temporarily unable to accept", words) is not None
+
+
+@dataclass(slots=True)
+class Room:
+    """How many jobs may still fit: at most `most`, where refusals or MaxJobCount have told."""
+
+    most: int | None = None
+
+    def offer(self, wanted: int) -> int:
+        """How many to try: all, and where that was too much, half of what can be. 0: there is no room."""
+        if self.most is None or wanted <= 1:
+            return wanted if self.most != 0 else 0
+        return min(wanted, (self.most + 1) // 2)
+
+    def took(self, number: int) -> None:
+        self.most = None if self.most is None else max(0, self.most - number)
+
+    def refused(self, number: int) -> None:
+        self.most = number - 1 if self.most is None else min(self.most, number - 1)
+
+
+def room_in_controller() -> Room:
+    """Beyond MaxJobCount sbatch does not refuse but sleeps for minutes: keep away from it by counting. Other limits are not known here."""
+    config = dict(
+        line.replace(" ", "").split("=", 1)
+        for line in ask_slurm(["scontrol", "show", "config"]).splitlines()
+        if "=" in line
+    )
+    most = config.get("MaxJobCount", "")
+    if not most.isdigit():
+        return Room()
+    return Room(
+        max(
+            0,
+            int(most)
+            - 1
+            - len(ask_slurm(["squeue", "--array", "--noheader", "--states=all", "--format=%i"]).split()),
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relay:
+    """What goes on submitting for a run, or for a whole sweep: `arguments` of python, with `code` first on its path, and one more: a file.
+
+    It is to pass that file on as the `note` of `jobs.chain.slurm.submit_missing`, and to exit with 0 when everything is submitted, but with
+    EXIT_REQUEUE when something is left, after `come_back` wrote the note (submit_missing does): then it runs again. `folder` takes its log and
+    the journal of its submissions (`slurm.jsonl`), `name` is told in its job's name. To be killed, or run twice at once, must do it no harm.
+    """
+
+    folder: Path
+    name: str
+    cluster: Slurm
+    code: Path
+    arguments: tuple[str, ...]
+
+    def text(self, token: str, after: str | None) -> str:
+        own, log = self.cluster.resources("curate"), self._log(token)
+        options: dict[str, str | int | bool | None] = {
+            "job_name": f"serl-{self.name}-{RELAY}", "comment": json.dumps({"run": self.name, "stage": RELAY, "token": token}, separators=(",", ":")),
+            "output": str(log / "%j_0_log.out"), "open_mode": "append", "requeue": True, "chdir": str(self.code), "nodes": 1, "ntasks": 1,
+            "cpus_per_task": 1, "mem": f"{min(RELAY_GB, own.mem_gb)}GB", "time": min(RELAY_MIN, own.time_min), "partition": own.partition, "account": own.account,
+            "qos": own.qos, "constraint": own.constraint, **_when(after),
+        }  # fmt: skip
+        flags = directives(options | own.extra)
+        python = self.cluster.python or shlex.quote(sys.executable)
+        command = f"{python} -u {shlex.join(self.arguments)} {shlex.quote(str(log))}/after-$me"
+        again = "[ ! -s {folder}/after-$me ] || scontrol update JobId=$me $(cat {folder}/after-$me)"
+        return "\n".join(
+            [
+                "#!/bin/bash",
+                *flags,
+                "",
+                *setup(self.code, self.cluster),
+                "",
+                command,
+                "",
+                *teardown(log, then=again),
+                "exit $code",
+                "",
+            ]
+        )
+
+    def queued(self, queue: Sequence[Queued]) -> list[Queued]:
+        """Its jobs in the queue."""
+        tokens = {s.token for s in Journal(self.folder).submissions() if s.job == RELAY}
+        return [q for q in queue if q.token in tokens]
+
+    def keep_place(self, queue: Sequence[Queued], after: str | None) -> Submission:
+        """Have it in the queue, once; `after` is what it waits for. Raises WindowFull where there is no place for it either."""
+        journal = Journal(self.folder)
+        for q in self.queued(queue):
+            if not q.held:
+                return Submission(token=q.token, job=RELAY, shards=(), id=q.id)
+        intent = Submission(token=uuid.uuid4().hex[:12], job=RELAY, shards=())
+        journal.add(intent)
+        script = self._log(intent.token) / "relay.sh"
+        script.parent.mkdir(parents=True)
+        write_atomic(script, self.text(intent.token, after).encode())
+        try:
+            with by_the_script():
+                id = ask_slurm(["sbatch", "--parsable", str(script)]).strip().partition(";")[0]
+        except SlurmError as e:
+            raise WindowFull(str(e)) if full(str(e)) else e
+        journal.add(replace(intent, id=id))
+        return replace(intent, id=id)
+
+    def _log(self, token: str) -> Path:
+        return self.folder / "logs" / RELAY / token
+
+
+def _when(after: str | None) -> dict[str, str]:
+    return {"dependency": f"afterany:{after}"} if after else {"begin": "now+60"}
+
+
+def aim(relay: Submission, after: str | None) -> None:
+    """Let a relay that waits in the queue wait for this one; one that runs, or started meanwhile, finds out itself."""
+    try:
+        ask_slurm(
+            [
+                "scontrol",
+                "update",
+                f"JobId={relay.id}",
+                f"Dependency=afterany:{after}" if after else f"StartTime=now+{LATER_S}",
+            ]
+        )
+    except SlurmError:
+        return
+
+
+def come_back(note: Path, after: str | None, later_s: int = LATER_S) -> None:
+    """What the relay that runs here waits for before its next start."""
+    write_atomic(note, (f"Dependency=afterany:{after}" if after else f"StartTime=now+{later_s}").encode())
+
+
+def one_turn(note: Path, submit: Callable[[], Sequence[Submission]]) -> int:
+    """What a relay does each time it runs: submit what fits; its exit code says whether it is needed again."""
+    note.unlink(missing_ok=True)
+    try:
+        new = submit()
+    except (SlurmError, OSError) as e:  # a file system may be away for a while, too
+        print(f"{e}; another try in {SOON_S} s", file=sys.stderr)
+        come_back(note, None, SOON_S)
+        return EXIT_REQUEUE
+    for s in new:
+        print("more is left" if s.job == RELAY else f"{s.run} {s.job}: {len(s.shards)} shards as job {s.id}")
+    return EXIT_REQUEUE if new and new[-1].job == RELAY else 0
+
+
+def middle(waiting: Sequence[str]) -> str | None:
+    """Of the jobs in the queue, in the order of the plan, the one with which about half of them are over."""
+    return waiting[len(waiting) // 2] if waiting else None
+
+
+def take_back(journal: Journal, submission: Submission) -> Submission:
+    """Cancel the last element of a submission, so that there is a place; what the journal says of it no longer has that shard."""
+    assert submission.shards, "a submission without shards has nothing to give back"
+    less = replace(submission, shards=submission.shards[:-1])
+    journal.add(less)
+    ask_slurm(["scancel", element(submission, len(less.shards))])
+    return less
+
+
+def element(submission: Submission, position: int) -> str:
+    """The id of one job of a submission; an array of one was submitted as a plain job."""
+    return f"{submission.id}_{position}" if submission.array else str(submission.id)
+
+
+def wait_for_place(keep: Callable[[], Submission]) -> Submission:
+    """Try until what was cancelled has left the queue."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return keep()
+        except WindowFull:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(1)

@@ -1,0 +1,1 @@
+"""Configuration and what is done, to jobs; and what can be checked before anything runs."""

@@ -1,0 +1,182 @@
+"""Where a run runs: the cluster file's schema, outside every digest."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from serl.config.files import load_tagged
+from serl.config.run import StageName
+from serl.config.schema import Count, Fraction, Natural, Positive, Section
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+Device = Literal["cpu", "cuda"]
+Tracker = Literal["wandb", "mlflow"]
+HANG_S = Field(
+    default=1800,
+    description="seconds that a step, part, load, save ... may last before it counts as hung; ten times the longest one so far if that is more",
+)
+
+TRACKERS = Field(
+    default=(),
+    description="mirror the figures of finished rounds to these too (jobs/reporting/trackers.py); their packages are optional",
+)
+
+
+class Local(Section):
+    """This machine, without Slurm."""
+
+    kind: Literal["local"] = "local"
+    data: str = Field(default="data", description="the data root; $SERL_DATA and --data go before it")
+    cores: Count | None = Field(default=None, description="null: all that this process may use")
+    gpus: int | None = Field(default=None, ge=0, description="null: all that the NVIDIA driver lists")
+    train_ranks: Count | None = Field(default=None, description="null: one per GPU, or two on CPUs")
+    max_attempts: Count = Field(
+        default=3, description="tries of a shard whose process was killed from outside"
+    )
+    hang_s: Count = HANG_S
+    trackers: tuple[Tracker, ...] = TRACKERS
+
+
+class Stragglers(Section):
+    """When a shard is far beyond its siblings: it is started a second time, and the first commit wins."""
+
+    factor: Positive = Field(
+        default=3.0, description="so many times the median of the siblings that are done"
+    )
+    min_done: Fraction = Field(default=0.5, description="not before this share of them is done")
+
+
+class StageResources(Section):
+    """What differs for one stage; null keeps the cluster's default."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    time_min: Count | None = None
+    nodes: Count | None = None
+    tasks_per_node: Count | None = None
+    cpus_per_task: Count | None = None
+    gpus_per_node: Natural | None = None
+    mem_gb: Count | None = None
+    extra: dict[str, str | int | bool] | None = None
+
+
+class Slurm(Section):
+    """A Slurm cluster with a file system that all its nodes share. Every key but `kind` and `data` is a default for all stages."""
+
+    kind: Literal["slurm"] = "slurm"
+    data: str = Field(description="the data root; $SERL_DATA and --data go before it")
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    time_min: Count = 240
+    nodes: Count = 1
+    tasks_per_node: Count = 1
+    cpus_per_task: Count = 8
+    gpus_per_node: Natural = 1
+    mem_gb: Count = 64
+    extra: dict[str, str | int | bool] = Field(
+        default={}, description="more sbatch parameters, as {exclude: node13}"
+    )
+    array_limit: Count = Field(default=64, description="running tasks of one array at once")
+    signal_s: Count = Field(
+        default=120,
+        description="seconds before the time limit at which USR2 asks a job to stop; a save and a step must fit",
+    )
+    setup: tuple[str, ...] = Field(default=(), description="shell lines before python on the node")
+    python: str | None = Field(
+        default=None, description="what runs python on a node; null: the interpreter that launches"
+    )
+    max_attempts: Count = Field(
+        default=20, description="tries of a shard without any progress before its job holds itself"
+    )
+    hang_s: Count = HANG_S
+    trackers: tuple[Tracker, ...] = TRACKERS
+    stragglers: Stragglers | None = Field(
+        default=None,
+        description="null: a slow shard is waited for; {} or {factor: 3, min_done: 0.5}: it gets a spare job",
+    )
+    stages: dict[StageName, StageResources] = Field(default={}, description="what differs by stage")
+
+    def resources(self, stage: StageName) -> "Resources":
+        """The stage's own keys over the cluster's; a stage that is one task stays one."""
+        own = self.stages.get(stage, StageResources())
+        chosen = {
+            k: v if (v := getattr(own, k)) is not None else getattr(self, k) for k in Resources.model_fields
+        }
+        if stage != "train":
+            chosen |= {"nodes": 1, "tasks_per_node": 1}
+        if stage in ("corpus", "curate") and own.gpus_per_node is None:
+            chosen["gpus_per_node"] = 0
+        return Resources(**chosen)
+
+
+class Resources(Section):
+    """What one job of a stage asks for."""
+
+    partition: str | None
+    account: str | None
+    qos: str | None
+    constraint: str | None
+    time_min: Count
+    nodes: Count
+    tasks_per_node: Count
+    cpus_per_task: Count
+    gpus_per_node: Natural
+    mem_gb: Count
+    extra: dict[str, str | int | bool]
+
+    @property
+    def ranks(self) -> int:
+        return self.nodes * self.tasks_per_node
+
+    @property
+    def device(self) -> Device:
+        return "cuda" if self.gpus_per_node else "cpu"
+
+
+class Machine(Section):
+    """What `Local` amounts to here: resolved numbers."""
+
+    cores: Count
+    gpus: tuple[int, ...]
+    train_ranks: Count
+
+    @property
+    def device(self) -> Device:
+        return "cuda" if self.gpus else "cpu"
+
+    @property
+    def slots(self) -> int:
+        """How many vLLM engines or trainer ranks may run side by side."""
+        return len(self.gpus) or self.cores
+
+
+KINDS: dict[str, type[Local] | type[Slurm]] = {"local": Local, "slurm": Slurm}
+
+
+def load_cluster(name: str) -> Local | Slurm:
+    """The cluster file of that name in configs/clusters, or at that path."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else CONFIGS / "clusters" / f"{name}.yaml"
+    return load_tagged(KINDS, path)
+
+
+def this_machine(local: Local) -> Machine:
+    cores = local.cores or len(os.sched_getaffinity(0))
+    gpus = tuple(range(local.gpus if local.gpus is not None else _count_gpus()))
+    ranks = local.train_ranks or len(gpus) or min(2, cores)
+    if gpus and ranks > len(gpus):
+        raise ValueError(
+            f"train_ranks {ranks}: this machine has {len(gpus)} GPUs; lower it in the cluster file"
+        )
+    return Machine(cores=cores, gpus=gpus, train_ranks=ranks)
+
+
+def _count_gpus() -> int:
+    """NVIDIA's driver lists one folder per GPU; no library is loaded to find out."""
+    folder = Path("/proc/driver/nvidia/gpus")
+    return len(list(folder.iterdir())) if folder.is_dir() else 0

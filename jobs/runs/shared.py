@@ -1,0 +1,234 @@
+"""What trials have in common: the keys of shared stages, and who uses them.
+
+A key is a digest of everything that a stage's result depends on: what the stage reads of the configuration, the keys of the stages before it,
+the content of inputs from outside (seeds, benchmarks, the base checkpoint), the code of serl/ and evaluation/, and the locked versions of the
+packages. Two trials with the same key would compute the same, so whichever comes first does, into `<data>/shared/<key>`. Shared are the stages
+up to the first RL training, which is where the trials of a sweep part. Where a stage runs is in no key, as it is in no run's digest: a trial
+that goes on elsewhere takes what is there, as a run that is resumed elsewhere does.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from evaluation.benchmark import load_benchmark
+from jobs.costs.loads import site_of
+from jobs.plan.chain import after_of, job_name, stage_of, steps
+from jobs.plan.cluster import Local, Slurm
+from jobs.runs.find import ROOT, list_runs
+from serl.config.base import Checkpoint, Scratch
+from serl.config.run import HubProblems, JsonlProblems, RunConfig, StageName
+from serl.config.schema import Section
+from serl.engines.hf_folder import model_folder
+from serl.run.files import sha256
+from serl.run.rundir import Run, num_shards
+from serl.text.problems import GENERATED_BENCHMARKS
+
+CODE = {"serl": (".py",), "evaluation": (".py", ".yaml", ".json"), "slurm": (".lock",)}
+WEIGHTS = (".safetensors", ".bin")
+SMALL_BYTES = 16 * 2**20
+SAMPLES, SAMPLE_BYTES = 64, 2**16
+
+
+@dataclass(slots=True)
+class Outside:
+    """Fingerprints of what lies outside the runs, each taken once."""
+
+    data: Path
+    code: str = field(default_factory=lambda: code_digest())
+    _seen: dict[Path, str] = field(default_factory=dict)
+
+    def of(self, path: Path) -> str:
+        """Of a file, or of a folder's files. Large weights by their size and blocks spread over them: those that were trained differ everywhere."""
+        if path not in self._seen:
+            files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+            self._seen[path] = _digest([[str(p.relative_to(path)), _fingerprint(p)] for p in files])
+        return self._seen[path]
+
+
+def shared_keys(config: RunConfig, outside: Outside) -> dict[str, str]:
+    """The key of every stage of the run that can be shared, by the stage's name."""
+    keys: dict[str, str] = {}
+    for round, stage in steps(config):
+        if round > 1 or (round == 1 and stage in ("train", "score")):
+            continue
+        name = job_name(round, stage)
+        before = {n: keys[n] for n in after_of(config, round, stage)}
+        reads = _reads(config, round, stage, outside)
+        corpus = keys.get(job_name(0, "corpus"), "")
+        keys[name] = _digest([name, _sections(config, round, stage), before, reads, corpus, outside.code])
+    return keys
+
+
+def _sections(c: RunConfig, round: int, stage: StageName) -> dict:
+    """The part of a configuration that a stage's result depends on."""
+    seed: dict[str, object] = {"seed": c.seed}
+    match stage:
+        case "corpus":
+            assert isinstance(c.base, Scratch)
+            own = {"corpus": c.base.corpus, "vocabulary": c.base.architecture.vocabulary}
+            seed = {"seed": c.seed if c.base.seed is None else c.base.seed}
+        case "train":
+            assert isinstance(c.base, Scratch), "of the trainings only that of the base model is shared"
+            own = {"base": c.base}
+            seed = {"seed": c.seed if c.base.seed is None else c.base.seed}
+        case "score":
+            own = {"base": c.base, "score": c.score, "prompts": _prompts(c, "respond"), "engine": c.engine}
+            seed = seed if c.score and c.score.samples else {}  # greedy answers have none
+        case "propose":
+            own = {
+                "base": c.base,
+                "propose": c.propose,
+                "seeds": c.seeds,
+                "prompts": _prompts(c, "propose"),
+                "engine": c.engine,
+            }
+        case "curate":
+            own, seed = {"curate": c.curate, "seeds": c.seeds}, {}
+        case "respond":
+            own = {
+                "base": c.base,
+                "respond": c.respond,
+                "seeds": c.seeds if c.respond and c.respond.anchors else None,
+            }
+            own |= {"prompts": _prompts(c, "respond"), "engine": c.engine}
+    if round and isinstance(c.base, Scratch):
+        own.pop("base", None)  # the keys before speak for it
+    return seed | {k: v.model_dump(mode="json") if isinstance(v, Section) else v for k, v in own.items()}
+
+
+def _prompts(c: RunConfig, what: str) -> dict[str, str | None]:
+    """Those by which instructions are asked for, or those by which a question is, in rounds and benchmarks alike."""
+    return {k: v for k, v in c.prompts.model_dump(mode="json").items() if k.startswith(what)}
+
+
+def _reads(c: RunConfig, round: int, stage: StageName, outside: Outside) -> dict[str, str]:
+    """What a stage reads from outside the run."""
+    reads = {}
+    if isinstance(c.base, Checkpoint) and stage != "curate":
+        reads["base"] = outside.of(model_folder(c.base.path, outside.data))
+    sources = (
+        [c.seeds]
+        if stage in ("propose", "curate") or (stage == "respond" and c.respond and c.respond.anchors)
+        else []
+    )
+    if stage == "respond" and c.respond and c.respond.problems:
+        sources.append(c.respond.problems.source)
+    for source in sources:
+        match source:
+            case JsonlProblems():
+                path = Path(source.path)
+                reads[source.path] = outside.of(path if path.is_absolute() else outside.data / "seeds" / path)
+            case HubProblems() if Path(source.name).is_dir():
+                reads[source.name] = outside.of(Path(source.name))
+            case _:
+                continue  # of the corpus; or of the hub, by name
+    for name in c.score.asked if stage == "score" and c.score else ():
+        benchmark = load_benchmark(name)
+        if not (benchmark.file in GENERATED_BENCHMARKS and isinstance(c.base, Scratch)):
+            files = [benchmark.file, *([benchmark.shots_file] if benchmark.shots_file else [])]
+            reads |= {file: outside.of(outside.data / "benchmarks" / file) for file in files}
+    return reads
+
+
+def code_digest() -> str:
+    files = sorted(
+        p for package, endings in CODE.items() for p in (ROOT / package).rglob("*") if p.suffix in endings
+    )
+    return _digest([[str(p.relative_to(ROOT)), sha256(p)] for p in files])
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _fingerprint(path: Path) -> list[int | str]:
+    try:
+        size = path.stat().st_size
+        if size <= SMALL_BYTES or path.suffix not in WEIGHTS:
+            return [size, sha256(path)]
+        content = hashlib.sha256()
+        with open(path, "rb") as f:
+            for block in range(SAMPLES):
+                f.seek(block * (size - SAMPLE_BYTES) // (SAMPLES - 1))
+                content.update(f.read(SAMPLE_BYTES))
+        return [size, content.hexdigest()]
+    except FileNotFoundError:
+        return [0, "missing"]  # the checks before a launch say so
+
+
+# ------------------------------------------------------------------------------------------------ users
+def users_of(data: Path, key: str) -> list[str]:
+    """The runs under a data root that a shared result belongs to: while there is one, nobody may delete it."""
+    return users(data).get(key, [])
+
+
+def users(data: Path) -> dict[str, list[str]]:
+    """Of every shared result the runs that use it, by one look at all runs. A run that is damaged might use any, so it is an error."""
+    found: dict[str, list[str]] = {}
+    for root in list_runs(data):
+        for key in Run.open(root).shared.values():
+            found.setdefault(key, []).append(root.name)
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ savings
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saving:
+    """A stage that several trials want: how many do, in how many different versions, and what its not being computed by each is worth.
+
+    `hours` are the cluster's (`Site.unit`); None where nobody knows: nothing was measured, and no time limit bounds it.
+    """
+
+    stage: str
+    wanted: int
+    computed: int
+    hours: float | None
+
+    @property
+    def spared(self) -> int:
+        return self.wanted - self.computed
+
+
+def savings(
+    configs: Sequence[RunConfig],
+    keys: Sequence[Mapping[str, str]],
+    cluster: Local | Slurm,
+    measured: Mapping[str, float] | None = None,
+) -> list[Saving]:
+    """By stage, with the hours that were measured of it once, or else those that it could take at most."""
+    wanted: Counter[str] = Counter(name for own in keys for name in own)
+    versions: dict[str, dict[str, RunConfig]] = {}
+    for config, own in zip(configs, keys, strict=True):
+        for name, key in own.items():
+            versions.setdefault(name, {}).setdefault(key, config)
+    hours = {
+        name: most_hours(next(iter(by_key.values())), name, cluster) for name, by_key in versions.items()
+    } | dict(measured or {})
+    return [
+        Saving(
+            stage=name,
+            wanted=n,
+            computed=len(versions[name]),
+            hours=None if hours[name] is None else (n - len(versions[name])) * hours[name],
+        )
+        for name, n in sorted(wanted.items(), key=lambda item: list(versions).index(item[0]))
+    ]
+
+
+def most_hours(config: RunConfig, name: str, cluster: Local | Slurm) -> float | None:
+    """Of a job of which every task uses its whole time limit."""
+    _, stage = stage_of(name)
+    match cluster:
+        case Local():
+            return None
+        case Slurm():
+            return (
+                cluster.resources(stage).time_min
+                / 60
+                * site_of(cluster, config).paid[stage]
+                * num_shards(config, stage)
+            )

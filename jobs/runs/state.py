@@ -1,0 +1,161 @@
+"""What state runs are in, and who is at work on them: for status and for every verb's JSON.
+
+Manifests say what is done, events what is at work, the queue what will be, failure records what went wrong. One look at the queue serves
+any number of runs, since squeue asks the controller.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from jobs.chain.queue import Queued, SlurmError, look_at_queue, recorded
+from jobs.chain.task import BLOCKED, failures
+from jobs.reporting.visible import visible_lines
+from jobs.reporting.vitals import vital_facts
+from jobs.runs.find import Process, launcher_of
+from jobs.runs.progress import Look, StageState, run_eta_s
+from serl.run.rundir import Run, RunError
+from serl.safety.checkup import halted, message
+
+BEHIND = "(Dependency)"  # where nothing runs and something is held, what waits for others waits for that
+Word = Literal["done", "running", "queued", "held", "failed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """Who is at work on a run: a launcher here, jobs in Slurm's queue, both, or nobody. `silence`: why the queue is unknown."""
+
+    launcher: Process | None
+    queued: tuple[Queued, ...]
+    silence: str = ""
+
+    def __bool__(self) -> bool:
+        return self.launcher is not None or bool(self.queued)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """A run at one moment."""
+
+    run: Run
+    stages: tuple[StageState, ...]
+    activity: Activity
+    failed: tuple[Mapping[str, str | int | float], ...]
+    halt: str = ""  # why the run's own rules say that it must not go on
+
+    @property
+    def word(self) -> Word:
+        """held and failed: as far as the run goes by itself, and no further; somebody has to look."""
+        if all(s.done for s in self.stages):
+            return "done"
+        held = any(q.held for q in self.activity.queued)
+        able = [q for q in self.activity.queued if not q.held]
+        if self.activity.launcher or any(q.state != "PENDING" for q in able):
+            return "running"
+        if any(not (held and q.where == BEHIND) for q in able) and not self.failed:
+            return "queued"
+        if self.halt or held:
+            return "held"
+        return "failed" if self.failed else "stopped"
+
+    @property
+    def fraction(self) -> float:
+        """Share of the shards' work that is done."""
+        return sum(s.fraction * s.num_shards for s in self.stages) / max(
+            1, sum(s.num_shards for s in self.stages)
+        )
+
+    def eta_s(self, now: float) -> float | None:
+        return run_eta_s(self.stages, now) if self.word == "running" else None
+
+    def causes(self) -> list[str]:
+        """What went wrong, without all that only waited for it, if anything did; fit for a terminal, since an exception may quote a model."""
+        own = [f for f in self.failed if not str(f["reason"]).startswith(BLOCKED)] or list(self.failed)
+        blocked = (
+            [f"{len(self.failed) - len(own)} shards that need them gave up waiting"]
+            if len(own) < len(self.failed)
+            else []
+        )
+        said = [f"{f['shard']}: {f['reason']}" for f in own] + blocked
+        told = said if not self.halt or any(self.halt in line for line in said) else [*said, self.halt]
+        return [visible_lines(line) for line in told]
+
+
+class Looks:
+    """Successive looks at runs: manifests once seen are not read again."""
+
+    def __init__(self) -> None:
+        self._looks: dict[str, Look] = {}
+
+    def __call__(self, runs: Sequence[Run]) -> list[State]:
+        """The state of each run, from one look at the queue."""
+        return [self._state(run, activity) for run, activity in zip(runs, activities(runs))]
+
+    def learn(self, run: Run) -> None:
+        """Look at a run's manifests now, so that one that is damaged is found apart from the others."""
+        self._looks.setdefault(str(run.root), Look(run))(live=False)
+
+    def _state(self, run: Run, activity: Activity) -> State:
+        look = self._looks.setdefault(str(run.root), Look(run))
+        stages = tuple(look(live=bool(activity)))
+        failed = () if all(s.done for s in stages) else tuple(failures(run))
+        waits_at = halted(run)
+        return State(
+            run=run,
+            stages=stages,
+            activity=activity,
+            failed=failed,
+            halt=message(run, waits_at) if waits_at else "",
+        )
+
+
+def activities(runs: Sequence[Run]) -> list[Activity]:
+    """Who is at work on each run. A controller that does not answer hides the queue, not the runs."""
+    tokens = [{s.token for s in recorded(run)} for run in runs]
+    queue, silence = _queue() if any(tokens) else ([], "")
+    return [
+        Activity(
+            launcher=launcher_of(run.root),
+            queued=tuple(q for q in queue if q.token in mine),
+            silence=silence if mine else "",
+        )
+        for run, mine in zip(runs, tokens)
+    ]
+
+
+def _queue() -> tuple[list[Queued], str]:
+    try:
+        return look_at_queue(), ""
+    except SlurmError as e:
+        return [], str(e)
+
+
+def facts(state: State, now: float) -> dict[str, object]:
+    """A run as JSON; `jobs.status` documents the fields."""
+    stages = [
+        {"name": s.name, "shards_done": s.shards_done, "num_shards": s.num_shards, "fraction": round(s.fraction, 4), "seconds": s.seconds,
+         "eta_s": _rounded(s.eta_s(now)), "counts": dict(s.counts)}
+        for s in state.stages
+    ]  # fmt: skip
+    return {
+        "run": state.run.root.name, "folder": str(state.run.root), "digest": state.run.digest, "state": state.word, "fraction": round(state.fraction, 4),
+        "eta_s": _rounded(state.eta_s(now)), "stages": stages, "queue": dict(Counter(q.state for q in state.activity.queued)),
+        "held": [q.id for q in state.activity.queued if q.held], "failures": [f"{f['shard']}: {f['reason']}" for f in state.failed],
+        "halted": state.halt or None, "queue_unknown": state.activity.silence or None, "safety": vital_facts(state.run),
+    }  # fmt: skip
+
+
+def facts_now(run: Run) -> dict[str, object]:
+    """What a verb that has just acted on a run says of it."""
+    return facts(Looks()([run])[0], time.time())
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
+
+
+def damage(name: str, folder: str, e: RunError) -> dict[str, object]:
+    """A run that cannot be read, as JSON."""
+    return {"run": name, "folder": folder, "state": "damaged", "fault": str(e)}

@@ -1,0 +1,1 @@
+"""What the verbs share: arguments, mistakes, exit codes, JSON."""

@@ -1,0 +1,153 @@
+"""What the verbs share: their arguments, how a user's mistake is told, exit codes, and the JSON form of every verb's answer.
+
+A verb is a module with `body(argv) -> int`, an `Answer` where it has fields, run by `main(body)`. Exit codes, of all verbs:
+
+    0    done; what was asked for is there
+    1    something failed: a stage (the end of its log is shown), a check of the doctor, a file that cannot be read or written
+    2    the request is wrong: an argument, a configuration, a run that does not exist; the message says what to change
+    130  stopped by Ctrl-C or jobs.cancel, at safe points; nothing that was committed is lost
+
+With --json a verb prints one JSON object to stdout, whatever happens, and all that is meant for people to stderr: `verb`, `exit` (the exit
+code), `error` (the message, where there is one), and the fields that the verb's own docstring lists. A figure that is no number is null.
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+from rich.console import Console
+
+from jobs.chain.local import ShardFailed, Stopped
+from jobs.plan.cluster import KINDS, load_cluster
+from jobs.reporting.visible import visible_lines
+from serl.config.files import ConfigError, load, read
+from serl.config.run import RunConfig
+from serl.run.rundir import RunError
+from serl.safety.checkup import Unsafe
+
+EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
+EXIT_CODES = f"exit codes: 0 done, {EXIT_FAILED} something failed, {EXIT_USAGE} the request is wrong, {EXIT_STOPPED} stopped at a safe point"
+
+
+class Answer(int):
+    """An exit code that carries what the verb found or did: its fields of the JSON object."""
+
+    fields: Mapping[str, object]
+
+    def __new__(cls, *, fields: Mapping[str, object], code: int = 0) -> Self:
+        answer = super().__new__(cls, code)
+        answer.fields = fields
+        return answer
+
+
+def parser(verb: str, description: str, *, cluster: str | None = "local") -> argparse.ArgumentParser:
+    """What every verb takes. Where `cluster` is None, no --cluster means where the run was launched."""
+    p = argparse.ArgumentParser(
+        prog=f"python -m jobs.{verb}", description=description, epilog=EXIT_CODES, allow_abbrev=False
+    )
+    p.add_argument(
+        "--cluster",
+        default=cluster,
+        help=f"a file of configs/clusters, by name or path (default: {cluster or 'where it was launched'})",
+    )
+    p.add_argument("--data", type=Path, help="data root (default: $SERL_DATA, then the cluster file's)")
+    p.add_argument(
+        "--json", action="store_true", help="one JSON object on stdout; what is for people goes to stderr"
+    )
+    return p
+
+
+def data_root(args: argparse.Namespace) -> Path:
+    return (
+        (
+            args.data
+            or Path(
+                os.environ.get("SERL_DATA")
+                or load_cluster("local" if args.cluster is None else args.cluster).data
+            )
+        )
+        .expanduser()
+        .resolve()
+    )
+
+
+def load_run(path: Path, overrides: Sequence[str]) -> RunConfig:
+    """The run that a file and overrides describe; a file of another kind is told by its own name."""
+    source = read(path)
+    if "space" in source.tree:
+        raise ConfigError(
+            f"{path}: this is a sweep file; give it to `python -m jobs.sweep`, or name a run file, like configs/quickstart.yaml"
+        )
+    if source.tree.get("kind") in KINDS:
+        raise ConfigError(
+            f"{path}: this is a cluster file; give it to --cluster, and name a run file, like configs/quickstart.yaml"
+        )
+    return load(RunConfig, path, overrides)
+
+
+def main(body: Callable[[Sequence[str]], int]) -> None:
+    """Run a verb; mistakes of the user are one readable message, never a traceback."""
+    argv = sys.argv[1:]
+    for stream in (sys.stdout, sys.stderr):
+        if stream:  # None where a shell has closed it
+            stream.reconfigure(errors="replace")  # a terminal that lacks a character must not end a verb
+    if "--json" not in argv:
+        sys.exit(int(_attempt(body, argv)))
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            answer = _attempt(body, argv)
+        except Exception as e:  # noqa: BLE001  (a defect of ours: its traceback is for people, but a program gets its object all the same)
+            traceback.print_exc()
+            answer = Answer(code=EXIT_FAILED, fields={"error": f"{type(e).__name__}: {e}"})
+    told = json.dumps(_strict({"verb": Path(sys.argv[0]).stem, "exit": int(answer), **answer.fields}))
+    said = _attempt(lambda _: print(told, flush=True) or 0, argv)
+    sys.exit(int(said) or int(answer))
+
+
+def _strict(value: object) -> object:
+    """JSON has no NaN and no infinity, though Python writes them."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {k: _strict(v) for k, v in value.items()}
+        case list() | tuple():
+            return [_strict(v) for v in value]
+        case _:
+            return value
+
+
+def _attempt(body: Callable[[Sequence[str]], int], argv: Sequence[str]) -> Answer:
+    try:
+        answer = body(argv)
+        return answer if isinstance(answer, Answer) else Answer(code=answer, fields={})
+    except SystemExit as e:  # argparse has said what is wrong, or has shown its help
+        code = e.code if isinstance(e.code, int) else EXIT_FAILED
+        return Answer(code=code, fields={"error": "see --help for the arguments"} if code else {})
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w", encoding="ascii")  # noqa: SIM115 (the reader of our output has gone: there is nobody to tell)
+        return Answer(code=EXIT_FAILED, fields={})
+    except (ValueError, RunError) as e:
+        return _complain(str(e), EXIT_USAGE)
+    except OSError as e:
+        return _complain(f"{e.filename or 'input/output'}: {e.strerror or e}", EXIT_FAILED)
+    except (ShardFailed, Unsafe) as e:
+        return _complain(str(e), EXIT_FAILED)
+    except (Stopped, KeyboardInterrupt):
+        return _complain(
+            "stopped; nothing is lost: `python -m jobs.resume RUN` goes on from here", EXIT_STOPPED
+        )
+
+
+def _complain(message: str, code: int) -> Answer:
+    Console(stderr=True, soft_wrap=True).print(
+        visible_lines(message), style="red", markup=False, highlight=False
+    )
+    return Answer(code=code, fields={"error": message})

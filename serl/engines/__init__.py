@@ -1,0 +1,1 @@
+"""What is heavy: vLLM, DeepSpeed, transformers, each behind one door."""

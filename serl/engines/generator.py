@@ -1,0 +1,86 @@
+"""vLLM behind one door: prompts as token ids in, sampled token ids with log-probabilities out. The only import of vllm."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from serl.config.run import Engine, Sampling
+from serl.records import Completion
+from serl.run.staging import node_local
+from serl.text.prompts import Tokenizer
+
+_ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives in this process: no orphan when it is killed
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+_CPU_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "TORCH_COMPILE_DISABLE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "CUDA_VISIBLE_DEVICES": "",
+}
+
+
+class Generator:
+    """One policy, loaded once. Every request carries its own seed; in float32 on CPUs its samples then depend on nothing else in the batch."""
+
+    def __init__(self, policy: Path, engine: Engine, *, device: str):
+        for key, value in (_ENVIRONMENT | (_CPU_ENVIRONMENT if device == "cpu" else {})).items():
+            os.environ.setdefault(key, value)
+        from vllm import LLM
+
+        usual = (
+            "float32" if device == "cpu" else "bfloat16"
+        )  # policies are published in float32, which says nothing of how to run them
+        dtype = usual if engine.dtype == "auto" else engine.dtype
+        # Chunked prefill rewinds a request's random generator, which CPU generators cannot do (RuntimeError in vLLM 0.32).
+        whole = (
+            {"enable_chunked_prefill": False, "max_num_batched_tokens": max(8192, engine.max_model_len)}
+            if device == "cpu"
+            else {}
+        )
+        copies = os.environ.get("SERL_WEIGHTS")  # set by slurm/env.sh on nodes with a disk of their own
+        memory = (
+            {} if engine.kv_cache_gib is None else {"kv_cache_memory_bytes": int(engine.kv_cache_gib * 2**30)}
+        )
+        self.max_model_len = engine.max_model_len
+        self.sampled = 0  # tokens so far
+        self._llm = LLM(
+            model=str(node_local(policy, Path(copies) if copies else None)), dtype=dtype, max_model_len=engine.max_model_len, seed=0, enable_prefix_caching=True,
+            enforce_eager=engine.eager or device == "cpu", tensor_parallel_size=engine.tensor_parallel,
+            gpu_memory_utilization=engine.gpu_memory_utilization, disable_log_stats=True, logprobs_mode="processed_logprobs", **memory, **whole,
+        )  # fmt: skip
+        self.tokenizer: Tokenizer = self._llm.get_tokenizer()
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, *, num_samples: int, seeds: Sequence[int]
+    ) -> list[tuple[Completion, ...]]:
+        """`num_samples` completions of each prompt. Log-probabilities are those of the distribution that was sampled from.
+
+        At temperature 1, top_p 1 and no penalties that is the policy itself. Prompts must leave room for `sampling.max_tokens`.
+        """
+        from vllm import SamplingParams
+
+        parameters = [
+            SamplingParams(
+                n=num_samples, seed=seed, temperature=sampling.temperature, top_p=sampling.top_p, presence_penalty=sampling.presence_penalty,
+                max_tokens=sampling.max_tokens, stop=list(sampling.stop), logprobs=0,
+            )
+            for seed in seeds
+        ]  # fmt: skip
+        requests = [{"prompt_token_ids": list(p)} for p in prompts]
+        outputs = self._llm.generate(requests, parameters, use_tqdm=False)
+        completions = [tuple(_completion(o) for o in output.outputs) for output in outputs]
+        self.sampled += sum(len(c.token_ids) for several in completions for c in several)
+        return completions
+
+
+def _completion(output) -> Completion:  # a vllm CompletionOutput
+    ids = tuple(output.token_ids)
+    logprobs = tuple(float(step[token].logprob) for token, step in zip(ids, output.logprobs))
+    return Completion(
+        token_ids=ids, logprobs=logprobs, text=output.text, finish_reason=str(output.finish_reason)
+    )

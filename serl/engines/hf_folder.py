@@ -1,0 +1,136 @@
+"""Whether a folder is a Hugging Face causal language model with its tokenizer; decided from file names and JSON alone, no torch."""
+
+import difflib
+import json
+import os
+import re
+from pathlib import Path
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+OTHER_HEAD = re.compile(
+    r"For(?!CausalLM|ConditionalGeneration)[A-Z]\w*$"
+)  # an architecture with another head than that for text
+POSITIONS = ("max_position_embeddings", "n_positions")
+POINTER = b"version https://git-lfs"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
+
+
+def model_folder(path: str, data_root: Path) -> Path:
+    """Where a configuration's model lies: an absolute folder, or one of <data root>/models."""
+    return Path(path) if Path(path).is_absolute() else data_root / "models" / path
+
+
+def validate_model_folder(folder: Path) -> None:
+    """Raise ValueError naming the first missing, empty or unreadable file of the model at `folder`."""
+    if not folder.is_dir():
+        near = difflib.get_close_matches(
+            folder.name, os.listdir(folder.parent) if folder.parent.is_dir() else [], n=3
+        )
+        hint = (
+            f"did you mean {', '.join(near)}?"
+            if near
+            else "give a folder with config.json, weights and a tokenizer"
+        )
+        raise ValueError(f"{folder}: no such model folder; {hint}")
+    config = _read_json(folder / "config.json")
+    if not isinstance(config.get("model_type"), str):
+        raise ValueError(
+            f"{folder / 'config.json'}: no key model_type; this is not a Hugging Face model configuration"
+        )  # noqa: TRY004 (the user's data is wrong, not a caller's type)
+    names = config.get("architectures") or []
+    if names and all(OTHER_HEAD.search(str(name)) for name in names):
+        raise ValueError(
+            f"{folder / 'config.json'}: architectures {', '.join(map(str, names))}: not a causal language model; choose one that is"
+        )
+    if not any(_filled(folder / name) for name in TOKENIZER_FILES):
+        raise ValueError(
+            f"{folder}: no tokenizer; add one of {', '.join(TOKENIZER_FILES)} (copy it from the original model)"
+        )
+    if (folder / "tokenizer.json").is_file():
+        _read_json(folder / "tokenizer.json")
+    _validate_weights(folder)
+
+
+def validate_context(folder: Path, max_model_len: int) -> None:
+    """Raise ValueError where the model has fewer positions than it is asked for. Scaled ones (YaRN and its like) are left to the engine to judge."""
+    config = _read_json(folder / "config.json")
+    scaled = any("factor" in (config.get(key) or {}) for key in ("rope_scaling", "rope_parameters"))
+    positions = min(
+        (config[key] for key in POSITIONS if isinstance(config.get(key), int)), default=max_model_len
+    )
+    if not scaled and positions < max_model_len:
+        raise ValueError(
+            f"engine.max_model_len {max_model_len}: {folder / 'config.json'} has {positions} positions; ask for at most that"
+        )
+
+
+def _validate_weights(folder: Path) -> None:
+    for index in INDEX_FILES:
+        if (folder / index).is_file():
+            named = _read_json(folder / index).get("weight_map")
+            if not isinstance(named, dict):
+                raise ValueError(
+                    f"{folder / index}: no weight_map from weights to files; copy it from the original model"
+                )
+            shards = sorted(set(map(str, named.values())))
+            missing = [name for name in shards if not _filled(folder / name)]
+            if missing or not shards:
+                raise ValueError(
+                    f"{folder / index}: lists weights that are missing or empty: {', '.join(missing) or 'none at all'}"
+                )
+            break
+    else:
+        shards = [name for name in WEIGHT_FILES if _filled(folder / name)][:1]
+        if not shards:
+            raise ValueError(
+                f"{folder}: no weights; expected {WEIGHT_FILES[0]} or {INDEX_FILES[0]} with its shards"
+            )
+    for name in shards:
+        _validate_file(folder / name)
+
+
+def _validate_file(path: Path) -> None:
+    """That the weights are there whole: a copy that was cut off would be found out only when a GPU loads it."""
+    with path.open("rb") as file:
+        start = file.read(len(POINTER))
+        if start == POINTER:
+            raise ValueError(f"{path}: a Git LFS pointer, not the weights; fetch them with `git lfs pull`")
+        if path.suffix != ".safetensors":
+            return
+        try:
+            file.seek(8)
+            header = json.loads(file.read(min(int.from_bytes(start[:8], "little"), path.stat().st_size)))
+            end = file.tell() + max(
+                (tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"),
+                default=0,
+            )
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as e:
+            raise ValueError(
+                f"{path}: damaged, or cut off: its header cannot be read ({e}); copy it again"
+            ) from e
+    if path.stat().st_size < end:
+        raise ValueError(f"{path}: cut off, it has {path.stat().st_size:,} of {end:,} bytes; copy it again")
+
+
+def _read_json(path: Path) -> dict:
+    if not _filled(path):
+        raise ValueError(f"{path}: missing or empty")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as e:
+        remedy = (
+            "a Git LFS pointer: fetch the file with `git lfs pull`"
+            if path.read_bytes().startswith(POINTER)
+            else "copy it from the original model"
+        )
+        raise ValueError(f"{path}: not valid JSON ({e}); {remedy}") from e
+    match content:
+        case dict():
+            return content
+        case _:
+            raise ValueError(f"{path}: expected a JSON object")
+
+
+def _filled(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0

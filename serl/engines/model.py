@@ -1,0 +1,158 @@
+"""The language model: loading it, making a small one, and the log-probabilities of given tokens.
+
+The only import of transformers beside the tokenizer's. Knows nothing of ranks, optimizers or rounds.
+Shapes: B rows of L tokens, T response tokens of all rows end to end, C of them at a time, D hidden, V vocabulary.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import is_flash_attn_2_available
+from transformers.utils.logging import disable_progress_bar
+
+from serl.config.base import Architecture
+from serl.engines.hf_folder import validate_model_folder
+from serl.learning.batch import Rows
+
+MAX_LOGIT_BYTES = 2**30
+LOGITS_NOT_PLAIN = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
+
+
+def attention(dtype: torch.dtype) -> str:
+    """The fastest exact attention at hand."""
+    fast = dtype != torch.float32 and torch.cuda.is_available() and is_flash_attn_2_available()
+    return "flash_attention_2" if fast else "sdpa"
+
+
+def load_model(folder: Path, dtype: torch.dtype, compute_dtype: torch.dtype) -> PreTrainedModel:
+    """The causal language model of a local folder, its weights in `dtype`, with the attention that suits `compute_dtype`."""
+    validate_model_folder(folder)
+    disable_progress_bar()
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, attn_implementation=attention(compute_dtype), local_files_only=True
+    )
+    settings = model.config.to_dict()
+    for key in LOGITS_NOT_PLAIN:
+        if settings.get(key) not in (None, 1.0):
+            raise ValueError(
+                f"{folder / 'config.json'}: {key} = {settings[key]}: models that rescale their logits are not supported"
+            )
+    return model
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def scratch_llama(shape: Architecture, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+    """A Llama of random weights, a function of its shape, vocabulary and seed; embeddings tied. The caller's random state is left alone."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        max_position_embeddings=shape.max_positions,
+        initializer_range=shape.init_std,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        attn_implementation="sdpa",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)
+
+
+def save_model(
+    lm: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    weights: dict[str, Tensor],
+    dtype: torch.dtype,
+    folder: Path,
+) -> None:
+    """Write a Hugging Face folder of the model with these weights in `dtype`, its tokenizer beside it."""
+    disable_progress_bar()
+    buffers = dict(lm.named_buffers())
+    persistent = {name: buffers[name].cpu() for name in lm.state_dict() if name in buffers}
+    lm.config.dtype = dtype
+    lm.generation_config = _storable(lm.generation_config)
+    lm.save_pretrained(folder, state_dict=weights | persistent)
+    tokenizer.save_pretrained(folder)
+    for path in folder.glob(
+        "*.safetensors"
+    ):  # written for the owner alone, whatever the umask; others read published policies too
+        path.chmod((folder / "config.json").stat().st_mode)
+
+
+def _storable(defaults: GenerationConfig) -> GenerationConfig:
+    """Generation defaults that transformers agrees to write: of published ones that it reads but would refuse to write, the token ids alone."""
+    try:
+        defaults.validate(strict=True)
+    except ValueError:
+        return GenerationConfig(
+            bos_token_id=defaults.bos_token_id,
+            eos_token_id=defaults.eos_token_id,
+            pad_token_id=defaults.pad_token_id,
+        )
+    return defaults
+
+
+class TokenLogProbs(nn.Module):
+    """A causal language model as a function from rows to the log-probabilities of their response tokens, at one temperature."""
+
+    def __init__(self, lm: PreTrainedModel, temperature: float = 1.0):
+        super().__init__()
+        self.lm = lm
+        self.head = Head(lm.get_output_embeddings(), temperature)
+
+    def forward(self, rows: Rows) -> Tensor:
+        """logp_T in float32."""
+        hidden_BLD = self.lm.base_model(
+            input_ids=rows.token_BL, position_ids=rows.position_BL, use_cache=False
+        ).last_hidden_state
+        return self.head(hidden_BLD.flatten(0, 1).index_select(0, rows.where_T), rows.target_T)
+
+
+class Head(nn.Module):
+    """The model's output layer: from hidden states to the log-probabilities of their targets.
+
+    Logits exist for at most MAX_LOGIT_BYTES of tokens at once; the backward pass computes them again. The layer's weights are registered here,
+    so that ZeRO-3 gathers them once for all chunks: of those ranks have different numbers, and a collective for each would meet none of its peers.
+    """
+
+    def __init__(self, layer: nn.Linear, temperature: float):
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+        self.temperature = temperature
+
+    def forward(self, hidden_TD: Tensor, target_T: Tensor) -> Tensor:
+        chunk = max(1, MAX_LOGIT_BYTES // (4 * len(self.weight)))
+        if len(hidden_TD) <= chunk:
+            return self._logp(hidden_TD, target_T)
+        pairs = zip(hidden_TD.split(chunk), target_T.split(chunk))
+        return torch.cat(
+            [
+                checkpoint(self._logp, hidden_CD, target_C, use_reentrant=False)
+                for hidden_CD, target_C in pairs
+            ]
+        )
+
+    def _logp(self, hidden_CD: Tensor, target_C: Tensor) -> Tensor:
+        logit_CV = nn.functional.linear(hidden_CD, self.weight, self.bias).float()
+        if self.temperature != 1.0:
+            logit_CV = logit_CV / self.temperature
+        return -nn.functional.cross_entropy(logit_CV, target_C, reduction="none")

@@ -1,0 +1,1 @@
+"""Numerics of learning as pure functions of tensors: advantages, objectives, schedules, batches."""

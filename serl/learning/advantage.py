@@ -1,0 +1,53 @@
+"""How much better than expected each token was: the numerics of the three estimators, as pure functions of tensors.
+
+Shapes: G groups, N answers to one prompt, S = G*N sequences in that order, T response tokens of all sequences end to end (no padding;
+`length_S` says where one sequence stops and the next begins). Accumulation is in float64, so that results do not depend on token order.
+"""
+
+import torch
+from torch import Tensor
+
+
+def group_relative(reward_GN: Tensor) -> Tensor:
+    """Rewards standardised within their group (GRPO, arXiv 2402.03300): (R - mean) / (sample deviation + 1e-9).
+
+    A unanimous group gives exact zeros: it teaches nothing.
+    """
+    centred_GN = reward_GN - reward_GN.mean(dim=1, keepdim=True)
+    return centred_GN / (reward_GN.std(dim=1, keepdim=True) + 1e-9)
+
+
+def leave_one_out(reward_GN: Tensor) -> Tensor:
+    """r_i minus the mean of the other N-1 (RLOO, arXiv 2402.14740). Equals centred * N / (N - 1)."""
+    n = reward_GN.shape[1]
+    return (reward_GN * n - reward_GN.sum(dim=1, keepdim=True)) / (n - 1)
+
+
+def spread(value_S: Tensor, length_S: Tensor) -> Tensor:
+    """Each sequence's value at each of its tokens."""
+    return torch.repeat_interleave(value_S, length_S)
+
+
+def reward_to_go(
+    reward_S: Tensor,
+    logp_T: Tensor,
+    ref_logp_T: Tensor,
+    length_S: Tensor,
+    kl: float,
+    reward_limit: float = 10.0,
+) -> Tensor:
+    """Undiscounted return from each token on: G_t = sum over s >= t of r_s, with the KL penalty inside the reward.
+
+    r_t = -kl * (log p - log p_ref)_t, the k1 estimate, and the last token also earns the sequence's reward clipped to +-reward_limit.
+    """
+    penalty_T = kl * (logp_T.double() - ref_logp_T.double())
+    up_to_T = penalty_T.cumsum(dim=0)
+    end_S = length_S.cumsum(dim=0) - 1
+    ahead_T = spread(up_to_T[end_S], length_S) - up_to_T + penalty_T
+    return (spread(reward_S.double().clamp(-reward_limit, reward_limit), length_S) - ahead_T).to(logp_T.dtype)
+
+
+def whiten(value_T: Tensor) -> Tensor:
+    """Zero mean and unit variance over every token given: population moments, variance not below 1e-8 (REINFORCE++, arXiv 2501.03262)."""
+    centred_T = value_T.double() - value_T.double().mean()
+    return (centred_T * centred_T.square().mean().clamp(min=1e-8).rsqrt()).to(value_T.dtype)

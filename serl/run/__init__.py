@@ -1,0 +1,1 @@
+"""The run directory: bytes that survive a crash, manifests, attempts, events, signals."""

@@ -1,0 +1,71 @@
+"""From questions and shots to the exact text or chat turns that a model is asked with."""
+
+from collections.abc import Callable, Sequence
+from datetime import date
+from typing import Protocol
+
+from serl.config.run import Prompts
+
+TODAY = date(2024, 7, 26)  # for chat templates that state the date: Llama's own, where it knows no clock
+
+
+class Tokenizer(Protocol):
+    """The part of a Hugging Face tokenizer that prompts need."""
+
+    chat_template: str | None
+
+    def __call__(self, text: str) -> dict: ...
+
+    def apply_chat_template(
+        self,
+        conversation: list[dict],
+        *,
+        add_generation_prompt: bool,
+        return_dict: bool,
+        strftime_now: Callable[[str], str],
+    ) -> list[int]: ...
+
+
+def encode(tokenizer: Tokenizer, *, system: str | None, user: str, plain: str) -> list[int]:
+    """Token ids of the chat turns where the tokenizer has a chat template, else of the plain text (with the tokenizer's own BOS).
+
+    Llama's templates tell the model what day it is; here that is always the same day, or a prompt would depend on when it was asked.
+    """
+    if tokenizer.chat_template is None:
+        return list(tokenizer(plain)["input_ids"])
+    turns = ([{"role": "system", "content": system}] if system else []) + [{"role": "user", "content": user}]
+    return list(
+        tokenizer.apply_chat_template(
+            turns, add_generation_prompt=True, return_dict=False, strftime_now=TODAY.strftime
+        )
+    )
+
+
+def question_prompt(tokenizer: Tokenizer, prompts: Prompts, question: str) -> list[int]:
+    return encode(
+        tokenizer,
+        system=prompts.respond_system,
+        user=prompts.respond_user.replace("{question}", question),
+        plain=prompts.respond_plain.replace("{question}", question),
+    )
+
+
+def propose_prompt(
+    tokenizer: Tokenizer, prompts: Prompts, shots: Sequence[str], max_tokens: int
+) -> tuple[list[int], int]:
+    """A numbered list of shots that stops where the next item begins; also how many shots fitted.
+
+    Where the prompt would exceed `max_tokens`, shots are dropped from the end: cutting the text would lose the number that asks for more.
+    """
+    for used in range(len(shots), 0, -1):
+        items = [f"{i}. {one_line(shot)}" for i, shot in enumerate(shots[:used], 1)]
+        text = "\n".join([prompts.propose_opening, *items, f"{used + 1}."])
+        ids = encode(tokenizer, system=prompts.propose_system, user=text, plain=text)
+        if len(ids) <= max_tokens:
+            return ids, used
+    return [], 0
+
+
+def one_line(text: str) -> str:
+    """White space collapsed; the case is kept, since in mathematics it carries meaning."""
+    return " ".join(text.split())
