@@ -7,16 +7,17 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.plan.cluster import Local, load_cluster, this_machine
 from jobs.plan.chain import estimate, num_problems, plan, steps
+from jobs.plan.cluster import Local, load_cluster, this_machine
 from jobs.plan.preflight import bounds, rows_of_files
-from serl.run.attempt import Attempt
-from serl.config.run import RunConfig
 from serl.config.files import load
+from serl.config.read import load_run
+from serl.config.run import RunConfig
+from serl.run.attempt import Attempt
 from serl.run.rundir import Run, Shard
-from tests.conftest import ROOT, SMALL
+from tests.conftest import ROOT, SMALL, run_config
 
-QUICKSTART = load(RunConfig, ROOT / "configs/quickstart.yaml")
+QUICKSTART = load_run(ROOT / "configs/quickstart.yaml")
 
 
 def nothing(shard: Shard) -> bool:
@@ -24,7 +25,7 @@ def nothing(shard: Shard) -> bool:
 
 
 def config(**changes) -> RunConfig:
-    return RunConfig.model_validate_json(json.dumps(SMALL | changes))
+    return run_config(SMALL | changes)
 
 
 def chain(c: RunConfig) -> dict[str, tuple[str, ...]]:

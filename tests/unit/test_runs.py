@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-from jobs.runs.find import find as runs
 from jobs.runs.find import (
     Journal,
     Process,
@@ -19,6 +18,7 @@ from jobs.runs.find import (
     launcher_of,
     list_runs,
 )
+from jobs.runs.find import find as runs
 from serl.run.rundir import Run, RunError
 
 

@@ -14,20 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from jobs.plan.cluster import Local, Slurm, load_cluster
 from jobs.chain.local import ShardFailed
 from jobs.plan.chain import estimate, plan
+from jobs.plan.cluster import Local, Slurm, load_cluster
 from jobs.runs.find import claim, launcher_of, release
 from jobs.runs.shared import Outside, code_digest, savings, shared_keys, users_of
 from jobs.sweeps.early import verdict
 from jobs.sweeps.launching import draft_sweep, prepare, run_here
 from jobs.sweeps.status import show_plan
 from jobs.sweeps.trials import load_sweep, trials_of
+from serl.config.engine import Prompts
+from serl.config.run import RunConfig
 from serl.run.attempt import Attempt
-from serl.config.run import Prompts, RunConfig
-from serl.run.signals import Stop
 from serl.run.rundir import Run, RunError, end_after
-from tests.conftest import ROOT, SMALL
+from serl.run.signals import Stop
+from tests.conftest import ROOT, SMALL, run_config
 
 GRID = {
     "kind": "grid",
@@ -203,7 +204,7 @@ def keys(data: Path, **changes) -> dict[str, str]:
         for part in path:
             section = section[part]
         section[last] = value
-    return shared_keys(RunConfig.model_validate_json(json.dumps(tree)), Outside(data))
+    return shared_keys(run_config(tree), Outside(data))
 
 
 @pytest.mark.parametrize(
