@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from jobs.browse import Server, Site
-from serl.config.run import RunConfig
 from serl.records import GROUP_SCHEMA, ROW_GROUP
 from serl.run.attempt import Attempt
 from serl.run.rundir import Run

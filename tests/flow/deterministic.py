@@ -25,7 +25,6 @@ from pathlib import Path
 from jobs.plan.chain import plan
 from serl.config.engine import Engine as EngineConfig
 from serl.config.engine import Sampling
-from serl.config.run import RunConfig
 from serl.engines import generator
 from serl.records import Completion, to_jsonl
 from serl.run.events import Events, read_events

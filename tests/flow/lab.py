@@ -19,7 +19,6 @@ from jobs.chain.queue import Journal, Queued, at_work
 from jobs.chain.slurm import live, submit_missing
 from jobs.plan.cluster import load_cluster
 from jobs.runs.find import freeze_code
-from serl.config.run import RunConfig
 from serl.records import to_jsonl
 from serl.run.rundir import Run
 from tests.conftest import run_config

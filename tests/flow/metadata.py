@@ -17,7 +17,6 @@ from deterministic import CONFIG, Engine, new_root
 
 from jobs.chain.task import Gate, Task
 from jobs.plan.chain import after_of, plan
-from serl.config.run import RunConfig
 from serl.engines import checkpoint, generator
 from serl.records import to_jsonl
 from serl.run.rundir import Run, Shard

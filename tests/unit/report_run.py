@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from evaluation.stored import Grade
-from serl.config.run import RunConfig
 from serl.records import Candidate, Completion, Group, Problem, groups_to_parquet, share, to_jsonl
 from serl.rewards.vote import vote
 from serl.run.attempt import Attempt

@@ -8,7 +8,6 @@ from report_run import grades, publish
 
 from jobs.sweeps.schema import SweepConfig
 from jobs.sweeps.trials import Sweep, Trial, save_sweep
-from serl.config.run import RunConfig
 from serl.records import to_jsonl
 from serl.run.rundir import Run, Shard
 from tests.conftest import run_config

@@ -1,6 +1,5 @@
 """The schema: frozen, strict, coherent, and with a digest that depends on meaning alone."""
 
-import json
 import random
 
 import pytest

@@ -2,16 +2,16 @@
 
 import pytest
 
-from jobs.plan.chain import estimate, plan
+from jobs.plan.chain import bounds_of, plan
 from jobs.plan.cluster import load_cluster
 from jobs.runs.shared import savings
 from jobs.sweeps.lanes import count
 from jobs.sweeps.launching import draft_sweep
 from serl.config.engine import Prompts
 from serl.config.files import load, parse_yaml
-from serl.config.read import load_run
-from serl.config.run import RunConfig
+from serl.config.read import load_run, revive
 from serl.config.schema import Section
+from serl.stages.kind import World
 from tests.conftest import ROOT
 
 FILES = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -43,9 +43,9 @@ def test_a_run_file_loads_and_plans(path):
     jobs = plan(config, lambda shard: False)
     assert jobs
     assert all(job.missing for job in jobs)
-    assert sum(estimate(config, job, 1000).tokens for job in jobs) > 0
+    assert sum(bounds_of(config, job, World(num_parameters=1000)).tokens for job in jobs) > 0
     assert config == load_run(path)
-    assert config.digest() == RunConfig.model_validate_json(config.model_dump_json()).digest()
+    assert config.digest() == revive(config.model_dump(mode="json")).digest()
 
 
 @pytest.mark.parametrize("path", RUNS, ids=label)

@@ -7,7 +7,6 @@ from report_run import SCORE, do_score, grades, make_run, publish
 
 from evaluation.scores import paired
 from jobs.diff import body
-from serl.config.run import RunConfig
 from serl.records import to_jsonl
 from serl.run.rundir import Run
 from tests.conftest import run_config

@@ -20,7 +20,6 @@ from jobs.sweeps.relay import hand_over
 from jobs.sweeps.relay import main as relay_main
 from jobs.sweeps.schema import Gpus, Lanes, SweepConfig, Tasks
 from jobs.sweeps.trials import Sweep, save_sweep, sweep_dir, trials_of
-from serl.config.run import RunConfig
 from serl.run.attempt import Attempt
 from serl.run.rundir import Run
 from tests.conftest import SMALL, run_config

@@ -1,6 +1,5 @@
 """What is refused before anything is created: each with one sentence, and nothing left behind."""
 
-import json
 import os
 
 import pytest

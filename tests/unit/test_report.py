@@ -20,7 +20,6 @@ from jobs.reporting import pages, scalars
 from jobs.reporting.findings import gather
 from jobs.reporting.render import Code, Heading, Paragraph, Table, to_html, to_markdown
 from jobs.reporting.visible import visible
-from serl.config.run import RunConfig
 from serl.run.events import Events
 from serl.run.rundir import Run
 from tests.conftest import run_config

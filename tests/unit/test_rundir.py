@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from serl.config.run import RunConfig
 from serl.run import attempt as attempts
 from serl.run.attempt import Attempt
 from serl.run.rundir import Manifest, Run, RunError, Shard

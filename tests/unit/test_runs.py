@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from jobs.runs import find as runs
 from jobs.runs.find import (
     Journal,
     Process,
@@ -18,7 +19,6 @@ from jobs.runs.find import (
     launcher_of,
     list_runs,
 )
-from jobs.runs.find import find as runs
 from serl.run.rundir import Run, RunError
 
 

@@ -2,7 +2,6 @@
 
 import pytest
 
-from serl.config.run import RunConfig
 from serl.engines import generator
 from serl.records import to_jsonl
 from serl.run.events import Events

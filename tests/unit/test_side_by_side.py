@@ -11,7 +11,6 @@ from report_run import SCORE, grades, publish
 
 from jobs.report import write_side_by_side
 from jobs.reporting.side_by_side import MAX_ALL_PAIRS, side_by_side
-from serl.config.run import RunConfig
 from serl.records import to_jsonl
 from serl.run.rundir import Run, RunError
 from tests.conftest import ROOT, run_config

@@ -12,8 +12,8 @@ from jobs import status
 from jobs.chain.local import ShardFailed
 from jobs.chain.queue import Journal, Queued, SlurmError, Submission
 from jobs.chain.task import record_failure
+from jobs.runs import state as states
 from jobs.runs.find import claim
-from jobs.runs.find import state as states
 from jobs.runs.progress import Going, Look, StageState, run_eta_s, span, told
 from jobs.runs.state import Looks, activities
 from jobs.shell import command

@@ -21,7 +21,6 @@ from jobs.chain.slurm import cancel, live, sort_queue, submit_missing
 from jobs.chain.task import EXIT_REQUEUE, Gate, Task, failure, fruitless, record_failure, tries_path
 from jobs.plan.chain import plan
 from jobs.plan.cluster import Slurm
-from serl.config.run import RunConfig
 from serl.run.attempt import Attempt
 from serl.run.rundir import Run
 from serl.run.signals import Stop
