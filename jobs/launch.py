@@ -21,6 +21,7 @@ from jobs.plan.preview import show_plan
 from jobs.reporting.trackers import check
 from jobs.runs.find import code_version, freeze_code
 from jobs.runs.state import facts_now
+from jobs.runs.users import packages_of
 from jobs.shell.command import Answer, data_root, load_run, main, parser
 from serl.config.run import RunConfig
 from serl.run.rundir import Run
@@ -61,7 +62,7 @@ def launch(config: RunConfig, cluster: Local | Slurm, data: Path, jobs: Sequence
         reach_slurm()
     preflight(config, data, jobs)
     run = Run.create(root, config, code_version())
-    freeze_code(root / "code")
+    freeze_code(root / "code", packages_of(config))
     return drive(run, cluster)
 
 
