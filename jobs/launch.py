@@ -16,6 +16,7 @@ from jobs.chain.drive import drive
 from jobs.chain.queue import reach_slurm
 from jobs.plan.chain import Job, plan
 from jobs.plan.cluster import Local, Slurm, load_cluster
+from jobs.plan.method import graph
 from jobs.plan.preflight import check_engine, preflight
 from jobs.plan.preview import show_plan
 from jobs.reporting.trackers import check
@@ -32,11 +33,15 @@ def body(argv: Sequence[str]) -> int:
     p.add_argument("config", type=Path, help="a run file, like configs/quickstart.yaml")
     p.add_argument("override", nargs="*", help="changes to the run file, like train.optimizer.lr=1e-6")
     p.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    p.add_argument("--graph", action="store_true", help="print who reads what as Graphviz text and stop")
     args = p.parse_intermixed_args(argv)
     config = load_run(args.config, args.override)
     cluster = load_cluster(args.cluster)
     data = data_root(args)
     check_engine(config, cluster)
+    if args.graph:
+        print(graph(config), end="")
+        return 0
     jobs = plan(config, done=lambda shard: False)
     if args.dry_run:
         told = show_plan(config, jobs, cluster, data, Console())

@@ -83,7 +83,9 @@ class TrainKind(Kind):
         return section.role if isinstance(section, Train) else POLICY
 
     def uses(self, section: Train) -> tuple[str, ...]:
-        return () if section.init in ("previous", "base") else (section.init,)
+        if not isinstance(section, Train) or section.init in ("previous", "base"):
+            return ()
+        return (section.init,)
 
     def reads(self, stage: Stage, config: RunConfig) -> tuple[Stage, ...]:
         """Its groups or documents, and the weights that it starts from, where nothing that it reads waits for them."""
