@@ -177,7 +177,7 @@ def main(base: Path, out: Path, saved: Path | None = None) -> None:
     from serl.engines import model
     from serl.engines.ranks import join_ranks
 
-    ranks = join_ranks(timeout_s=120)
+    ranks = join_ranks("cpu", timeout_s=120)
     if (
         ranks.size > 1
     ):  # logits a few at a time, as with a real vocabulary; ranks need different numbers of such chunks

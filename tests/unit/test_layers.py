@@ -39,7 +39,7 @@ LAYERS: list[tuple[str, set[str]]] = [
         "bytes and signals",
         {"serl.run.files", "serl.run.staging", "serl.run.rundir", "serl.run.attempt", "serl.safety.checkup", "serl.run.events", "serl.run.signals", "serl.run.watchdog"},
     ),
-    ("engines", {"serl.engines.generator", "serl.engines.model", "serl.engines.tokenizer", "serl.engines.ranks", "serl.engines.checkpoint", "serl.engines.pieces", "serl.engines.trainer"}),
+    ("engines", {"serl.engines.generator", "serl.engines.model", "serl.engines.tokenizer", "serl.engines.board", "serl.engines.ranks", "serl.engines.checkpoint", "serl.engines.pieces", "serl.engines.trainer"}),
     ("stages", {"serl.stages"}),
     ("what runs where", {"jobs"}),
 ]
@@ -56,6 +56,7 @@ DOORS = {
         "serl.learning.objective",
         "serl.learning.algorithms",
         "serl.learning.batch",
+        "serl.engines.board",
         "serl.engines.model",
         "serl.engines.ranks",
         "serl.engines.pieces",

@@ -23,7 +23,7 @@ from serl.records import Group
 from serl.run.attempt import Attempt
 from serl.run.rundir import Manifest
 from serl.run.signals import Preempted
-from serl.safety.checkup import refusal
+from serl.safety.checkup import Unsafe, refusal
 from serl.stages import read
 from serl.stages.train.guard import check
 from serl.stages.train.spec import KIND, Train
@@ -47,15 +47,13 @@ class Lesson:
 def run(work: Work) -> Manifest:
     """Publish `policy/`, a Hugging Face folder; every rank returns the manifest."""
     work.phase("join")
-    ranks = join_ranks()
+    ranks = join_ranks(work.device)
     work.phase("prepare")
-    try:
+    with ranks.together(Preempted, Unsafe):
         if not ranks.from_first(work.run.done(work.shard)):
             train = _imitate if isinstance(work.stage.section, Pretrain) else _reinforce
             train(work, ranks)
             ranks.barrier()
-    finally:
-        ranks.leave()
     manifest = work.run.manifest(work.shard)
     assert manifest is not None, f"{work.shard}: rank 0 returned without publishing"
     return manifest
