@@ -24,7 +24,9 @@ from serl.engines.board import GRACE_S, Board
 
 T = TypeVar("T")
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-COLLECTIVE_S = 15 * 60.0  # no collective takes as long, not even one that waits for rank 0 to read a checkpoint
+COLLECTIVE_S = (
+    15 * 60.0
+)  # no collective takes as long, not even one that waits for rank 0 to read a checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +120,11 @@ def join_ranks(promised: Literal["cpu", "cuda"], timeout_s: float = COLLECTIVE_S
     device = _device(promised, local)
     if dist.is_initialized():
         return Ranks(rank=rank, size=size, device=device)
-    address, port, limit = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timedelta(seconds=timeout_s)
+    address, port, limit = (
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        timedelta(seconds=timeout_s),
+    )
     store = dist.TCPStore(address, port, size, is_master=rank == 0, wait_for_workers=False, timeout=limit)
     if promised == "cuda":
         _claim(store, device)

@@ -22,7 +22,11 @@ def run_two(kind: str, tmp_path: Path) -> tuple[list[int], list[str], float]:
         port = str(s.getsockname()[1])
     common = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     common |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO), "CUDA_VISIBLE_DEVICES": ""}
-    command, begun, started = [sys.executable, str(REPO / "tests/flow/failing_ranks.py"), kind], time.monotonic(), []
+    command, begun, started = (
+        [sys.executable, str(REPO / "tests/flow/failing_ranks.py"), kind],
+        time.monotonic(),
+        [],
+    )
     for rank in range(2):
         with open(tmp_path / f"log_{rank}", "w") as log:
             own = common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}

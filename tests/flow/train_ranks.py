@@ -65,7 +65,8 @@ def make_model(base: Path):
 
 def run_stage(zero: int, base: Path, out: Path, ranks, **changes: str | int | bool) -> dict:
     """Train six steps with a checkpoint after the third, export, then train the last three again from the checkpoint."""
-    from serl.engines.trainer import Trainer, frozen_logprobs
+    from serl.engines.passes import frozen_logprobs
+    from serl.engines.trainer import Trainer
 
     samples, loss, order, root = (
         make_samples(),

@@ -14,9 +14,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from serl.config.base import Scratch
 from serl.config.training import Pretrain
-from serl.engines.model import load_model, load_tokenizer, scratch_llama
+from serl.engines.model import load_tokenizer, scratch_llama
+from serl.engines.passes import frozen_logprobs
 from serl.engines.ranks import Ranks, join_ranks
-from serl.engines.trainer import StepStats, Trainer, compute_dtype, frozen_logprobs
+from serl.engines.trainer import StepStats, Trainer
 from serl.learning import algorithms, batch
 from serl.learning.objective import ImitationLoss, Loss, mismatch
 from serl.records import Group
@@ -129,9 +130,8 @@ def _reinforce(work: Work, ranks: Ranks) -> None:
     tokenizer = load_tokenizer(previous)
     temperature = source.section.sampling.temperature
     work.phase("load")
-    lm = load_model(previous, torch.float32, compute_dtype(settings))
     trainer = Trainer(
-        lm,
+        previous,
         settings,
         ranks=ranks,
         horizon=max(1, len(batches)),
@@ -236,10 +236,10 @@ def _log_probabilities(
 
 
 def _reference(work: Work, ranks: Ranks, temperature: float) -> Forward | None:
-    """The KL's reference; None where that is the policy that training starts from."""
+    """The KL's reference; None where that is the policy that training starts from, or where there is no KL."""
     settings = work.stage.section
     base, digest = policy_dir(work.run, 0)
-    if settings.reference == "previous" or digest == _start(work, settings)[1]:
+    if settings.objective.kl == 0 or settings.reference == "previous" or digest == _start(work, settings)[1]:
         return None
     return frozen_logprobs(base, settings, ranks=ranks, temperature=temperature)
 
@@ -268,13 +268,13 @@ def _teach(
         work.phase(f"step {number + 1}")
         stats = trainer.step([lesson.samples[i] for i in lesson.batches[number]], lesson.loss)
         record(stats)
-        unfinished = stats.step < len(lesson.batches)
+        last = stats.step == len(lesson.batches)  # saved, too: a kill in the export must not cost steps
         longest_s = max(longest_s, time.monotonic() - begun)
-        leave = unfinished and ranks.any(work.stop.due(longest_s + 2 * save_s))
-        if leave or (unfinished and stats.step % checkpoint_every == 0):
+        leave = not last and ranks.any(work.stop.due(longest_s + 2 * save_s))
+        if leave or last or stats.step % checkpoint_every == 0:
             begun = time.monotonic()
             work.phase(f"save {stats.step}")
-            trainer.save(checkpoints, {})
+            trainer.save(checkpoints, {}, behind=trainer.settings.checkpoint_behind and not leave)
             save_s = max(save_s, time.monotonic() - begun)
         if leave:
             raise Preempted
@@ -326,10 +326,14 @@ def _steps_before(work: Work) -> int:
 def _publish(work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, tokenizer, lesson: Lesson) -> None:
     folder = attempt.folder / f"policy.{work.attempt_id}"
     work.phase("export")
-    trainer.export(folder, tokenizer)
+    sealed = trainer.export(folder, tokenizer)
+    trainer.fence()
     if ranks.first:
         if work.shard.round:
             read.write_kept(folder, lesson.kept)
         attempt.publish_folder(
-            folder, "policy", lesson.counts | {"steps": trainer.step_index, "ranks": ranks.size}
+            folder,
+            "policy",
+            lesson.counts | {"steps": trainer.step_index, "ranks": ranks.size},
+            sealed=sealed,
         )
