@@ -56,7 +56,7 @@ def make_samples() -> list[Sample]:
 
 def batches() -> list[list[int]]:
     """The optimizer batches of two epochs, of 8 samples each."""
-    return [b for epoch in (0, 1) for b in split_evenly(sample_order(24, SEED, 1, epoch), 8)]
+    return [b for epoch in (0, 1) for b in split_evenly(sample_order(24, SEED, 1, "train", epoch), 8)]
 
 
 def make_model(base: Path):

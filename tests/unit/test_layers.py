@@ -34,7 +34,7 @@ LAYERS: list[tuple[str, set[str]]] = [
         }
         | {"serl.world.arithmetic", "serl.world.solver", "serl.engines.hf_folder"},
     ),
-    ("pure torch", {"serl.learning.advantage", "serl.learning.objective", "serl.learning.algorithms", "serl.learning.batch", "serl.learning.schedule"}),
+    ("pure torch", {"serl.learning.advantage", "serl.learning.objective", "serl.learning.algorithms", "serl.learning.batch", "serl.learning.columns", "serl.learning.schedule"}),
     (
         "bytes and signals",
         {"serl.run.files", "serl.run.staging", "serl.run.rundir", "serl.run.attempt", "serl.safety.checkup", "serl.run.events", "serl.run.signals", "serl.run.watchdog"},
@@ -56,6 +56,7 @@ DOORS = {
         "serl.learning.objective",
         "serl.learning.algorithms",
         "serl.learning.batch",
+        "serl.learning.columns",
         "serl.engines.board",
         "serl.engines.model",
         "serl.engines.ranks",

@@ -18,7 +18,7 @@ from serl.engines.model import load_tokenizer, scratch_llama
 from serl.engines.passes import frozen_logprobs
 from serl.engines.ranks import Ranks, join_ranks
 from serl.engines.trainer import StepStats, Trainer
-from serl.learning import algorithms, batch
+from serl.learning import algorithms, batch, columns
 from serl.learning.objective import ImitationLoss, Loss, mismatch
 from serl.records import Group
 from serl.run.attempt import Attempt
@@ -26,6 +26,7 @@ from serl.run.rundir import Manifest
 from serl.run.signals import Preempted
 from serl.safety.checkup import Unsafe, refusal
 from serl.stages import read
+from serl.stages.kind import Stage
 from serl.stages.train.guard import check
 from serl.stages.train.spec import KIND, Train
 from serl.stages.work import DOCUMENTS, TOKENIZER, Work, corpus_dir, policy_dir
@@ -113,12 +114,12 @@ def _reinforce(work: Work, ranks: Ranks) -> None:
     previous, digest = _start(work, settings)
     inputs = {f"{source.name}/{m.shard.index:05d}": m.digest for m in work.run.complete(round, source.name)}
     attempt = work.attempt({"policy": digest} | inputs)
-    groups = read.groups(work.run, source, completions=True)
+    groups = read.groups(work.run, source, completions=False)
     if config.judged(round) == source:
         _look_first(work, ranks, groups)
     kept, fates = read.trainable(work.stage, source, groups)
     taught = kept[: settings.max_groups(source.section.samples)]
-    samples = [_sample(g, i) for g in taught for i in range(len(g.completions))]
+    samples = columns.Samples(_read_answers(work, ranks, source, groups, taught))
     batches = [
         b
         for epoch in range(settings.epochs)
@@ -141,14 +142,14 @@ def _reinforce(work: Work, ranks: Ranks) -> None:
     counts: dict[str, float] = {f"groups_{name}": n for name, n in fates.items()} | {"samples": len(samples)}
     counts |= {} if samples else {"idle": 1.0}
     if samples:
-        logp = _log_probabilities(work, ranks, attempt, trainer, samples, taught, temperature)
+        logp = _log_probabilities(work, ranks, attempt, trainer, samples, temperature)
         gap = mismatch(logp.old_T, logp.behaviour_T)
         reward_GN = torch.tensor([g.rewards for g in taught])
-        columns = algorithms.columns(
+        column = algorithms.columns(
             settings.objective, reward_GN, logp, settings.loss_mean, settings.importance_cap
         )
         lesson = Lesson(
-            samples=batch.attach(samples, columns),
+            samples=samples.attach(column),
             batches=batches,
             loss=algorithms.policy_loss(settings.objective),
             counts=counts | gap,
@@ -185,12 +186,16 @@ def _look_first(work: Work, ranks: Ranks, groups: Sequence[Group]) -> None:
         raise unsafe
 
 
-def _sample(group: Group, i: int) -> batch.Sample:
-    return batch.Sample(
-        token_L=torch.tensor(group.prompt_ids + group.completions[i].token_ids),
-        num_prompt=len(group.prompt_ids),
-        column={},
+def _read_answers(
+    work: Work, ranks: Ranks, source: Stage, groups: Sequence[Group], taught: Sequence[Group]
+) -> columns.Answers:
+    """The tokens of the groups that are trained on; each rank checks its share of the files against their digests."""
+    chosen = {id(g) for g in taught}
+    files = (
+        work.run.read(m) if i % ranks.size == ranks.rank else work.run.path(m, m.files[0])
+        for i, m in enumerate(read.left(work.run, source))
     )
+    return columns.read_answers(files, [id(g) in chosen for g in groups])
 
 
 def _log_probabilities(
@@ -198,8 +203,7 @@ def _log_probabilities(
     ranks: Ranks,
     attempt: Attempt,
     trainer: Trainer,
-    samples: Sequence[batch.Sample],
-    taught: Sequence[Group],
+    samples: columns.Samples,
     temperature: float,
 ) -> algorithms.LogProbs:
     """Of every response token under the round's first weights and the reference; computed once and kept in parts, so a resume is exact."""
@@ -224,14 +228,11 @@ def _log_probabilities(
     if spent_s:
         work.events.add("phase", name="log-probabilities", seconds=round(spent_s, 3))
     old_T, ref_T = torch.from_numpy(np.concatenate(parts, axis=1))
-    behaviour_T = torch.tensor(
-        [x for g in taught for c in g.completions for x in c.logprobs], dtype=torch.float32
-    )
     return algorithms.LogProbs(
         old_T=old_T,
         ref_T=ref_T,
-        behaviour_T=behaviour_T,
-        length_S=torch.tensor([s.num_response for s in samples]),
+        behaviour_T=samples.answers.behaviour_T,
+        length_S=samples.answers.length_S,
     )
 
 
