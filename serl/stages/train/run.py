@@ -14,17 +14,19 @@ from torch.utils.tensorboard import SummaryWriter
 
 from serl.config.base import Scratch
 from serl.config.training import Pretrain
-from serl.engines.model import load_model, load_tokenizer, scratch_llama
+from serl.engines.model import load_tokenizer, scratch_llama
+from serl.engines.passes import frozen_logprobs
 from serl.engines.ranks import Ranks, join_ranks
-from serl.engines.trainer import StepStats, Trainer, compute_dtype, frozen_logprobs
-from serl.learning import algorithms, batch
+from serl.engines.trainer import StepStats, Trainer
+from serl.learning import algorithms, batch, columns
 from serl.learning.objective import ImitationLoss, Loss, mismatch
 from serl.records import Group
 from serl.run.attempt import Attempt
 from serl.run.rundir import Manifest
 from serl.run.signals import Preempted
-from serl.safety.checkup import refusal
+from serl.safety.checkup import Unsafe, refusal
 from serl.stages import read
+from serl.stages.kind import Stage
 from serl.stages.train.guard import check
 from serl.stages.train.spec import KIND, Train
 from serl.stages.work import DOCUMENTS, TOKENIZER, Work, corpus_dir, policy_dir
@@ -47,15 +49,13 @@ class Lesson:
 def run(work: Work) -> Manifest:
     """Publish `policy/`, a Hugging Face folder; every rank returns the manifest."""
     work.phase("join")
-    ranks = join_ranks()
+    ranks = join_ranks(work.device)
     work.phase("prepare")
-    try:
+    with ranks.together(Preempted, Unsafe):
         if not ranks.from_first(work.run.done(work.shard)):
             train = _imitate if isinstance(work.stage.section, Pretrain) else _reinforce
             train(work, ranks)
             ranks.barrier()
-    finally:
-        ranks.leave()
     manifest = work.run.manifest(work.shard)
     assert manifest is not None, f"{work.shard}: rank 0 returned without publishing"
     return manifest
@@ -114,12 +114,12 @@ def _reinforce(work: Work, ranks: Ranks) -> None:
     previous, digest = _start(work, settings)
     inputs = {f"{source.name}/{m.shard.index:05d}": m.digest for m in work.run.complete(round, source.name)}
     attempt = work.attempt({"policy": digest} | inputs)
-    groups = read.groups(work.run, source, completions=True)
+    groups = read.groups(work.run, source, completions=False)
     if config.judged(round) == source:
         _look_first(work, ranks, groups)
     kept, fates = read.trainable(work.stage, source, groups)
     taught = kept[: settings.max_groups(source.section.samples)]
-    samples = [_sample(g, i) for g in taught for i in range(len(g.completions))]
+    samples = columns.Samples(_read_answers(work, ranks, source, groups, taught))
     batches = [
         b
         for epoch in range(settings.epochs)
@@ -131,9 +131,8 @@ def _reinforce(work: Work, ranks: Ranks) -> None:
     tokenizer = load_tokenizer(previous)
     temperature = source.section.sampling.temperature
     work.phase("load")
-    lm = load_model(previous, torch.float32, compute_dtype(settings))
     trainer = Trainer(
-        lm,
+        previous,
         settings,
         ranks=ranks,
         horizon=max(1, len(batches)),
@@ -143,14 +142,14 @@ def _reinforce(work: Work, ranks: Ranks) -> None:
     counts: dict[str, float] = {f"groups_{name}": n for name, n in fates.items()} | {"samples": len(samples)}
     counts |= {} if samples else {"idle": 1.0}
     if samples:
-        logp = _log_probabilities(work, ranks, attempt, trainer, samples, taught, temperature)
+        logp = _log_probabilities(work, ranks, attempt, trainer, samples, temperature)
         gap = mismatch(logp.old_T, logp.behaviour_T)
         reward_GN = torch.tensor([g.rewards for g in taught])
-        columns = algorithms.columns(
+        column = algorithms.columns(
             settings.objective, reward_GN, logp, settings.loss_mean, settings.importance_cap
         )
         lesson = Lesson(
-            samples=batch.attach(samples, columns),
+            samples=samples.attach(column),
             batches=batches,
             loss=algorithms.policy_loss(settings.objective),
             counts=counts | gap,
@@ -187,12 +186,16 @@ def _look_first(work: Work, ranks: Ranks, groups: Sequence[Group]) -> None:
         raise unsafe
 
 
-def _sample(group: Group, i: int) -> batch.Sample:
-    return batch.Sample(
-        token_L=torch.tensor(group.prompt_ids + group.completions[i].token_ids),
-        num_prompt=len(group.prompt_ids),
-        column={},
+def _read_answers(
+    work: Work, ranks: Ranks, source: Stage, groups: Sequence[Group], taught: Sequence[Group]
+) -> columns.Answers:
+    """The tokens of the groups that are trained on; each rank checks its share of the files against their digests."""
+    chosen = {id(g) for g in taught}
+    files = (
+        work.run.read(m) if i % ranks.size == ranks.rank else work.run.path(m, m.files[0])
+        for i, m in enumerate(read.left(work.run, source))
     )
+    return columns.read_answers(files, [id(g) in chosen for g in groups])
 
 
 def _log_probabilities(
@@ -200,8 +203,7 @@ def _log_probabilities(
     ranks: Ranks,
     attempt: Attempt,
     trainer: Trainer,
-    samples: Sequence[batch.Sample],
-    taught: Sequence[Group],
+    samples: columns.Samples,
     temperature: float,
 ) -> algorithms.LogProbs:
     """Of every response token under the round's first weights and the reference; computed once and kept in parts, so a resume is exact."""
@@ -226,23 +228,20 @@ def _log_probabilities(
     if spent_s:
         work.events.add("phase", name="log-probabilities", seconds=round(spent_s, 3))
     old_T, ref_T = torch.from_numpy(np.concatenate(parts, axis=1))
-    behaviour_T = torch.tensor(
-        [x for g in taught for c in g.completions for x in c.logprobs], dtype=torch.float32
-    )
     return algorithms.LogProbs(
         old_T=old_T,
         ref_T=ref_T,
-        behaviour_T=behaviour_T,
-        length_S=torch.tensor([s.num_response for s in samples]),
+        behaviour_T=samples.answers.behaviour_T,
+        length_S=samples.answers.length_S,
     )
 
 
 def _reference(work: Work, ranks: Ranks, temperature: float) -> Forward | None:
-    """The KL's reference; None where that is the policy that training starts from."""
+    """The KL's reference; None where that is the policy that training starts from, or where there is no KL."""
     settings = work.stage.section
     before = work.run.config.trained(work.stage, settings.role)
     from_base = settings.init == "base" or (settings.init == "previous" and not (before and before.round))
-    if settings.reference == "previous" or from_base:
+    if settings.objective.kl == 0 or settings.reference == "previous" or from_base:
         return None
     base, _ = policy_dir(work.run, 0)
     return frozen_logprobs(base, settings, ranks=ranks, temperature=temperature)
@@ -272,13 +271,13 @@ def _teach(
         work.phase(f"step {number + 1}")
         stats = trainer.step([lesson.samples[i] for i in lesson.batches[number]], lesson.loss)
         record(stats)
-        unfinished = stats.step < len(lesson.batches)
+        last = stats.step == len(lesson.batches)  # saved, too: a kill in the export must not cost steps
         longest_s = max(longest_s, time.monotonic() - begun)
-        leave = unfinished and ranks.any(work.stop.due(longest_s + 2 * save_s))
-        if leave or (unfinished and stats.step % checkpoint_every == 0):
+        leave = not last and ranks.any(work.stop.due(longest_s + 2 * save_s))
+        if leave or last or stats.step % checkpoint_every == 0:
             begun = time.monotonic()
             work.phase(f"save {stats.step}")
-            trainer.save(checkpoints, {})
+            trainer.save(checkpoints, {}, behind=trainer.settings.checkpoint_behind and not leave)
             save_s = max(save_s, time.monotonic() - begun)
         if leave:
             raise Preempted
@@ -330,10 +329,14 @@ def _steps_before(work: Work) -> int:
 def _publish(work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, tokenizer, lesson: Lesson) -> None:
     folder = attempt.folder / f"policy.{work.attempt_id}"
     work.phase("export")
-    trainer.export(folder, tokenizer)
+    sealed = trainer.export(folder, tokenizer)
+    trainer.fence()
     if ranks.first:
         if work.shard.round:
             read.write_kept(folder, lesson.kept)
         attempt.publish_folder(
-            folder, "policy", lesson.counts | {"steps": trainer.step_index, "ranks": ranks.size}
+            folder,
+            "policy",
+            lesson.counts | {"steps": trainer.step_index, "ranks": ranks.size},
+            sealed=sealed,
         )
