@@ -19,6 +19,8 @@ LAYERS: list[tuple[str, set[str]]] = [
         {
             "serl.config.schema",
             "serl.config.base",
+            "serl.config.objectives",
+            "serl.config.rewards",
             "serl.config.training",
             "serl.config.rules",
             "serl.safety.vitals",
@@ -29,12 +31,26 @@ LAYERS: list[tuple[str, set[str]]] = [
             "serl.text.selfinstruct",
             "serl.rewards.vote",
             "serl.rewards.kinds",
+            "serl.rewards.agreement",
+            "serl.rewards.proposer",
             "serl.randomness",
             "serl.text.problems",
         }
         | {"serl.world.arithmetic", "serl.world.solver", "serl.engines.hf_folder"},
     ),
-    ("pure torch", {"serl.learning.advantage", "serl.learning.objective", "serl.learning.algorithms", "serl.learning.batch", "serl.learning.schedule"}),
+    (
+        "pure torch",
+        {
+            "serl.learning.advantage",
+            "serl.learning.correction",
+            "serl.learning.objective",
+            "serl.learning.algorithms",
+            "serl.learning.ppo",
+            "serl.learning.preference",
+            "serl.learning.batch",
+            "serl.learning.schedule",
+        },
+    ),
     (
         "bytes and signals",
         {"serl.run.files", "serl.run.staging", "serl.run.rundir", "serl.run.attempt", "serl.safety.checkup", "serl.run.events", "serl.run.signals", "serl.run.watchdog"},
@@ -53,8 +69,11 @@ DOORS = {
     "datasets": {"serl.text.problems", "evaluation.fetch"},
     "torch": {
         "serl.learning.advantage",
+        "serl.learning.correction",
         "serl.learning.objective",
         "serl.learning.algorithms",
+        "serl.learning.ppo",
+        "serl.learning.preference",
         "serl.learning.batch",
         "serl.engines.model",
         "serl.engines.ranks",

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from serl.config.base import Scratch
+from serl.config.objectives import Correction
 from serl.config.training import Pretrain
 from serl.engines.model import load_model, load_tokenizer, scratch_llama
 from serl.engines.ranks import Ranks, join_ranks
@@ -143,8 +144,9 @@ def _reinforce(work: Work, ranks: Ranks) -> None:
         logp = _log_probabilities(work, ranks, attempt, trainer, samples, taught)
         gap = mismatch(logp.old_T, logp.behaviour_T)
         reward_GN = torch.tensor([g.rewards for g in taught])
+        cap = settings.importance_cap
         columns = algorithms.columns(
-            settings.objective, reward_GN, logp, settings.loss_mean, settings.importance_cap
+            settings.objective, reward_GN, logp, settings.loss_mean, None if cap is None else Correction(high=cap)
         )
         lesson = Lesson(
             samples=batch.attach(samples, columns),
