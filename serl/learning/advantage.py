@@ -33,16 +33,17 @@ def centred(reward_GN: Tensor) -> Tensor:
 
 
 def mean_normalised(reward_GN: Tensor) -> Tensor:
-    """(r_i - mean) / (mean + 1e-6) within the group (MaxRL, arXiv 2602.02710).
+    """(r_i - mean) / mean within the group (MaxRL, arXiv 2602.02710).
 
     For rewards of 0 or 1 it follows the gradient of log(mean reward), the likelihood of a right answer.
+    A group where no answer is right gives zeros.
     """
     if (reward_GN < 0).any():
         raise ValueError(
             "max_rl: a reward below 0 has no logarithm; use rewards from 0 up, or another objective"
         )
     mean_G1 = reward_GN.mean(dim=1, keepdim=True)
-    return (reward_GN - mean_G1) / (mean_G1 + 1e-6)
+    return (reward_GN - mean_G1) / mean_G1.clamp(min=1e-6)
 
 
 def overlong_penalty(length_S: Tensor, longest: int, buffer: int, penalty: float) -> Tensor:
