@@ -4,7 +4,7 @@ A section is the whole method: advantages, loss, where its KL sits and what its 
 `serl.learning.algorithms` reads them.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, assert_never
 
 from pydantic import Field, model_validator
 
@@ -250,6 +250,25 @@ FIELD_BOUNDS: dict[tuple[str, str], tuple[float, float]] = {
 }
 
 GroupObjective = ReinforcePP | Rloo | Grpo | ReinforcePPBaseline | DrGrpo | Dapo | Gspo | Cispo | MaxRl
+Mean = Literal["token", "sequence"]
+
+
+def own_mean(objective: GroupObjective) -> Mean | None:
+    """What the loss is a mean of where the method says so itself; None: it is the user's choice.
+
+    Dr. GRPO's sum over tokens is divided by a constant: each of them weighs 1, as in a mean over tokens.
+    """
+    match objective:
+        case Dapo() | Cispo() | DrGrpo():
+            return "token"
+        case Gspo():
+            return "sequence"
+        case ReinforcePP() | Rloo() | Grpo() | ReinforcePPBaseline() | MaxRl():
+            return None
+        case _:
+            assert_never(objective)
+
+
 PolicyObjective = Annotated[GroupObjective, Field(discriminator="kind")]
 PairObjective = Annotated[BradleyTerry | Dpo | ImplicitReward, Field(discriminator="kind")]
 Objective = Annotated[

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from serl.config.objectives import Imitation, PolicyObjective, ReinforcePP, Rloo
+from serl.config.objectives import Imitation, Mean, PolicyObjective, ReinforcePP, Rloo, own_mean
 from serl.config.schema import Count, Fraction, Positive, Section
 
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -56,7 +56,9 @@ class Train(Training):
     max_steps: Count | None = Field(
         default=None, description="stop the round after this many optimizer steps"
     )
-    loss_mean: Literal["token", "sequence"] = "token"
+    loss_mean: Mean | None = Field(
+        default=None, description="null: the objective's own, and over tokens where it has none"
+    )
     reference: Literal["base", "previous"] = Field(
         default="base", description="whose log-probabilities the KL is measured against"
     )
@@ -79,6 +81,15 @@ class Train(Training):
             raise ValueError(
                 f"reference previous: a round's answers come from the policy before it, so that the KL in their reward ({self.objective.kind}) "
                 "would always be 0; use reference: base, objective.kl: 0, or grpo, whose KL is in the loss"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_mean(self) -> Self:
+        own = own_mean(self.objective)
+        if self.loss_mean is not None and own not in (None, self.loss_mean):
+            raise ValueError(
+                f"loss_mean {self.loss_mean}: {self.objective.kind} weighs by {own} itself; take loss_mean away"
             )
         return self
 

@@ -20,14 +20,14 @@ from serl.config.objectives import (
     Grpo,
     Gspo,
     MaxRl,
+    Mean,
     ReinforcePP,
     ReinforcePPBaseline,
     Rloo,
+    own_mean,
 )
 from serl.learning import advantage, objective
 from serl.learning.correction import correction_weights
-
-Mean = Literal["token", "sequence"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,15 +107,20 @@ def _clipped(
 
 
 def columns(
-    kind: GroupObjective, reward_GN: Tensor, logp: LogProbs, loss_mean: Mean, correction: Correction | None
+    kind: GroupObjective,
+    reward_GN: Tensor,
+    logp: LogProbs,
+    loss_mean: Mean | None,
+    correction: Correction | None,
 ) -> dict[str, Tensor]:
     """Everything that `policy_loss` reads, for all response tokens of the round.
 
-    `batch.attach` hands each sample its part. `loss_mean` is for objectives that leave it open, see
-    `mean_of`.
+    `batch.attach` hands each sample its part. `loss_mean` is for objectives that leave it open.
     """
     assert reward_GN.numel() == logp.length_S.numel(), "one reward per sequence"
-    made = token_columns(advantages(kind, reward_GN, logp), logp, mean_of(kind, loss_mean), correction)
+    made = token_columns(
+        advantages(kind, reward_GN, logp), logp, own_mean(kind) or loss_mean or "token", correction
+    )
     match kind:
         case DrGrpo():
             return made | {"divisor": objective.constant_divisor(logp.length_S, kind.longest)}
@@ -123,19 +128,6 @@ def columns(
             return made | {"sequence": sequence_column(logp.length_S)}
         case ReinforcePP() | Rloo() | Grpo() | ReinforcePPBaseline() | Dapo() | Cispo() | MaxRl():
             return made
-        case _:
-            assert_never(kind)
-
-
-def mean_of(kind: GroupObjective, loss_mean: Mean) -> Mean:
-    """What the objective's paper averages over; `loss_mean` where it is the user's to say."""
-    match kind:
-        case Dapo() | Cispo() | DrGrpo():
-            return "token"
-        case Gspo():
-            return "sequence"
-        case ReinforcePP() | Rloo() | Grpo() | ReinforcePPBaseline() | MaxRl():
-            return loss_mean
         case _:
             assert_never(kind)
 

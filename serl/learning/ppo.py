@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from serl.config.objectives import AdaptiveKl, Correction, Ppo
+from serl.config.objectives import AdaptiveKl, Correction, Mean, Ppo
 from serl.learning.advantage import sequence_sums, whiten
-from serl.learning.algorithms import LogProbs, Mean, token_columns
+from serl.learning.algorithms import LogProbs, token_columns
 from serl.learning.objective import Columns, KlEstimate, PolicyLoss, divergence
 
 

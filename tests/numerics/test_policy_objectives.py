@@ -215,7 +215,7 @@ def test_overlong_answers_lose_linearly():
     ("estimate", "value", "gradient"), [("k1", True, False), ("k2", False, True), ("k3", True, False)]
 )
 def test_which_kl_estimate_has_the_right_value_and_which_the_right_gradient(estimate, value, gradient):
-    """In expectation over tokens of p. The k1 gradient is 0, so it is refused in a loss (arXiv 2506.09477)."""
+    """In expectation over tokens of p. k1 has gradient 0: it is refused in a loss (arXiv 2506.09477)."""
     logit_V = torch.tensor([0.3, -1.0, 0.5], dtype=torch.float64, requires_grad=True)
     ref_V = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64).log()
     logp_V = logit_V.log_softmax(0)

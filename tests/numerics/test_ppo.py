@@ -140,7 +140,7 @@ def test_clipped_value_loss_equals_the_slow_oracle():
 
 
 def test_clipped_value_loss_worked_by_hand():
-    # old 0, return 1, clip 0.2: at 0.5 the held value 0.2 is worse, no gradient; -0.5 itself is, and is drawn up
+    # old 0, return 1, clip 0.2: at 0.5 the held value 0.2 is worse: no gradient; -0.5 itself is: drawn up
     value_T = torch.tensor([0.5, -0.5, 0.1], requires_grad=True)
     column = {"old_value": torch.zeros(3), "return": torch.ones(3), "weight": torch.ones(3)}
     loss, sums = ValueLoss(clip=0.2)(value_T, column)
