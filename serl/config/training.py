@@ -1,47 +1,13 @@
-"""How weights are updated, as configuration: objectives, the optimizer, and the two kinds of training."""
+"""How weights are updated, as configuration: the optimizer and the two kinds of training (objectives: see `objectives`)."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from serl.config.objectives import Imitation, Mean, PolicyObjective, ReinforcePP, Rloo, own_mean
 from serl.config.schema import Count, Fraction, Positive, Section
 
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
-
-
-class ReinforcePP(Section):
-    """REINFORCE++ (arXiv 2501.03262): k1 KL in the token reward, returns whitened over the round."""
-
-    kind: Literal["reinforce_pp"] = "reinforce_pp"
-    kl: float = Field(default=1e-3, ge=0.0, description="weight of log p - log p_ref in the token reward")
-    clip: Positive = 0.2
-
-
-class Rloo(Section):
-    """RLOO (arXiv 2402.14740): leave-one-out baseline, k1 KL in the token reward, returns whitened over the round."""
-
-    kind: Literal["rloo"] = "rloo"
-    kl: float = Field(default=1e-3, ge=0.0)
-    clip: Positive = 0.2
-
-
-class Grpo(Section):
-    """GRPO (arXiv 2402.03300): rewards standardised within the group, k3 KL in the loss."""
-
-    kind: Literal["grpo"] = "grpo"
-    kl: float = Field(default=1e-3, ge=0.0)
-    clip: Positive = 0.2
-
-
-class Imitation(Section):
-    """Next-token cross-entropy on documents; `prompt_weight` scales the loss on prompt tokens."""
-
-    kind: Literal["imitation"] = "imitation"
-    prompt_weight: Fraction = 0.1
-
-
-PolicyObjective = Annotated[ReinforcePP | Rloo | Grpo, Field(discriminator="kind")]
-Objective = Annotated[ReinforcePP | Rloo | Grpo | Imitation, Field(discriminator="kind")]
 
 
 class Optimizer(Section):
@@ -102,7 +68,9 @@ class Train(Training):
     max_steps: Count | None = Field(
         default=None, description="stop the round after this many optimizer steps"
     )
-    loss_mean: Literal["token", "sequence"] = "token"
+    loss_mean: Mean | None = Field(
+        default=None, description="null: the objective's own, and over tokens where it has none"
+    )
     reference: Literal["base", "previous"] = Field(
         default="base", description="whose log-probabilities the KL is measured against"
     )
@@ -120,10 +88,20 @@ class Train(Training):
 
     @model_validator(mode="after")
     def _some_kl(self) -> Self:
-        if self.reference == "previous" and self.objective.kind != "grpo" and self.objective.kl > 0:
+        in_reward = isinstance(self.objective, ReinforcePP | Rloo)
+        if self.reference == "previous" and in_reward and self.objective.kl > 0:
             raise ValueError(
                 f"reference previous: a round's answers come from the policy before it, so that the KL in their reward ({self.objective.kind}) "
                 "would always be 0; use reference: base, objective.kl: 0, or grpo, whose KL is in the loss"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_mean(self) -> Self:
+        own = own_mean(self.objective)
+        if self.loss_mean is not None and own not in (None, self.loss_mean):
+            raise ValueError(
+                f"loss_mean {self.loss_mean}: {self.objective.kind} weighs by {own} itself; take loss_mean away"
             )
         return self
 

@@ -1,7 +1,7 @@
 """Weights that move: DeepSpeed's engine around the model, one optimizer step or one pass of log-probabilities at a time.
 
 Every rank holds all samples of a batch, works on its share, and returns the same numbers. What is minimised
-is sum(weight * loss) / sum(weight) over the whole optimizer batch (see `objective`): micro-batches, ranks and ZeRO stages change rounding
+is sum(weight * loss) / sum(divisor) over the whole optimizer batch (see `objective`): micro-batches, ranks and ZeRO stages change rounding
 only. Randomness inside a step (dropout) is a function of (seed, step, rank), so a checkpoint needs no random state.
 """
 
@@ -25,7 +25,7 @@ from serl.engines.ranks import Ranks
 from serl.engines.slices import Sealed
 from serl.engines.zero import DTYPES, plan_of, training_engine
 from serl.learning.batch import Sample, collate
-from serl.learning.objective import Loss
+from serl.learning.objective import Loss, divisor
 from serl.learning.schedule import learning_rate
 from serl.randomness import seed_of
 
@@ -81,9 +81,9 @@ class Trainer:
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
         torch.manual_seed(seed_of(self.seed, "step", self.step_index, self.ranks.rank))
-        weight = sum(s.column["weight"].sum(dtype=torch.float64).item() for s in batch)
-        assert weight > 0, "a batch without weight has nothing to minimise"
-        names, sums = self._backward(batch, loss, self.ranks.size / weight)
+        total_divisor = sum(divisor(s.column) for s in batch)
+        assert total_divisor > 0, "a batch without weight has nothing to minimise"
+        names, sums = self._backward(batch, loss, self.ranks.size / total_divisor)
         total = dict(zip(names, self.ranks.sum(sums).tolist()))
         if not math.isfinite(total["loss"]):
             raise FloatingPointError(
@@ -93,7 +93,7 @@ class Trainer:
         self.step_index += 1
         tokens = sum(s.num_response for s in batch)
         means = {name: value / tokens for name, value in total.items() if name != "loss"}
-        loss_mean = total["loss"] / weight
+        loss_mean = total["loss"] / total_divisor
         return StepStats(
             step=self.step_index,
             lr=lr,

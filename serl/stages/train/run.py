@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from serl.config.base import Scratch
+from serl.config.objectives import Correction
 from serl.config.training import Pretrain
 from serl.engines.model import load_tokenizer, scratch_llama
 from serl.engines.passes import frozen_logprobs
@@ -145,8 +146,10 @@ def _reinforce(work: Work, ranks: Ranks) -> None:
         logp = _log_probabilities(work, ranks, attempt, trainer, samples, temperature)
         gap = mismatch(logp.old_T, logp.behaviour_T)
         reward_GN = torch.tensor([g.rewards for g in taught])
+        cap = settings.importance_cap
+        correction = None if cap is None else Correction(high=cap)
         column = algorithms.columns(
-            settings.objective, reward_GN, logp, settings.loss_mean, settings.importance_cap
+            settings.objective, reward_GN, logp, settings.loss_mean, correction
         )
         lesson = Lesson(
             samples=samples.attach(column),
