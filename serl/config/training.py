@@ -1,10 +1,10 @@
 """How weights are updated, as configuration: the optimizer and the two kinds of training (objectives: see `objectives`)."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field
 
-from serl.config.objectives import Imitation, Mean, PolicyObjective, ReinforcePP, Rloo, own_mean
+from serl.config.objectives import Imitation
 from serl.config.schema import Count, Fraction, Positive, Section
 
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -55,62 +55,6 @@ class Training(Section):
     )
     checkpoint_every: Count = Field(default=50, description="optimizer steps between checkpoints")
     keep_checkpoints: Count = 2
-
-
-class Train(Training):
-    """Reinforcement learning on the round's groups whose vote is informative."""
-
-    objective: PolicyObjective
-    agreement: tuple[Fraction, Fraction] = Field(
-        default=(0.2, 0.8), description="keep a group iff low <= share of rewarded answers <= high"
-    )
-    batch_samples: Count = Field(default=16, description="completions in one optimizer step, over all ranks")
-    max_steps: Count | None = Field(
-        default=None, description="stop the round after this many optimizer steps"
-    )
-    loss_mean: Mean | None = Field(
-        default=None, description="null: the objective's own, and over tokens where it has none"
-    )
-    reference: Literal["base", "previous"] = Field(
-        default="base", description="whose log-probabilities the KL is measured against"
-    )
-    importance_cap: float | None = Field(
-        default=None, gt=0.0, description="truncate pi_trainer/pi_vllm at this value; null: no correction"
-    )
-
-    def max_groups(self, answers: int) -> int | None:
-        """How many groups of so many answers `max_steps` steps learn from, each whole, so that baselines and normalisation see what is trained on."""
-        return (
-            None
-            if self.max_steps is None
-            else max(1, self.max_steps * self.batch_samples // (self.epochs * answers))
-        )
-
-    @model_validator(mode="after")
-    def _some_kl(self) -> Self:
-        in_reward = isinstance(self.objective, ReinforcePP | Rloo)
-        if self.reference == "previous" and in_reward and self.objective.kl > 0:
-            raise ValueError(
-                f"reference previous: a round's answers come from the policy before it, so that the KL in their reward ({self.objective.kind}) "
-                "would always be 0; use reference: base, objective.kl: 0, or grpo, whose KL is in the loss"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _one_mean(self) -> Self:
-        own = own_mean(self.objective)
-        if self.loss_mean is not None and own not in (None, self.loss_mean):
-            raise ValueError(
-                f"loss_mean {self.loss_mean}: {self.objective.kind} weighs by {own} itself; take loss_mean away"
-            )
-        return self
-
-    @field_validator("agreement")
-    @classmethod
-    def _band(cls, agreement: tuple[float, float]) -> tuple[float, float]:
-        if agreement[0] > agreement[1]:
-            raise ValueError(f"{list(agreement)}: the low bound is above the high bound")
-        return agreement
 
 
 class Pretrain(Training):

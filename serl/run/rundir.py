@@ -136,7 +136,9 @@ class Run:
         try:
             frozen = json.loads((root / "run.json").read_bytes())
             if frozen["config"].get("plugins") and str(root / "code") not in sys.path:
-                sys.path.append(str(root / "code"))  # last: what of ours is there must not go before what runs
+                sys.path.append(
+                    str(root / "code")
+                )  # last: what of ours is there must not go before what runs
             # The digest is of the text that was frozen: a later version of the schema must not change what a run is.
             config = revive(modern(frozen["config"]))
             if ended := ending(root):

@@ -148,9 +148,7 @@ def _reinforce(work: Work, ranks: Ranks) -> None:
         reward_GN = torch.tensor([g.rewards for g in taught])
         cap = settings.importance_cap
         correction = None if cap is None else Correction(high=cap)
-        column = algorithms.columns(
-            settings.objective, reward_GN, logp, settings.loss_mean, correction
-        )
+        column = algorithms.columns(settings.objective, reward_GN, logp, settings.loss_mean, correction)
         lesson = Lesson(
             samples=samples.attach(column),
             batches=batches,
@@ -202,12 +200,7 @@ def _read_answers(
 
 
 def _log_probabilities(
-    work: Work,
-    ranks: Ranks,
-    attempt: Attempt,
-    trainer: Trainer,
-    samples: columns.Samples,
-    temperature: float,
+    work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, samples: columns.Samples, temperature: float
 ) -> algorithms.LogProbs:
     """Of every response token under the round's first weights and the reference; computed once and kept in parts, so a resume is exact."""
     parts: list[np.ndarray] = []
@@ -232,10 +225,7 @@ def _log_probabilities(
         work.events.add("phase", name="log-probabilities", seconds=round(spent_s, 3))
     old_T, ref_T = torch.from_numpy(np.concatenate(parts, axis=1))
     return algorithms.LogProbs(
-        old_T=old_T,
-        ref_T=ref_T,
-        behaviour_T=samples.answers.behaviour_T,
-        length_S=samples.answers.length_S,
+        old_T=old_T, ref_T=ref_T, behaviour_T=samples.answers.behaviour_T, length_S=samples.answers.length_S
     )
 
 
