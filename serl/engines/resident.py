@@ -28,9 +28,8 @@ class Resident(Generator):
         self, policy: Path, engine: Engine, *, ranks: Ranks, extra: Mapping[str, object] | None = None
     ):
         assert dist.is_initialized(), "join the ranks first: vLLM would make a process group of its own"
-        hosts = ranks.gather(socket.gethostname())
-        check_groups(hosts, engine.tensor_parallel)
         self._cuda = ranks.device.type == "cuda"
+        check_groups(ranks.gather(socket.gethostname()), engine.tensor_parallel, cuda=self._cuda)
         own = {
             "distributed_executor_backend": "external_launcher",
             "load_format": "dummy",
@@ -99,8 +98,11 @@ class Resident(Generator):
         assert self._ready, "the engine has no weights yet: take some first"
 
 
-def check_groups(hosts: Sequence[str], tensor_parallel: int) -> None:
+def check_groups(hosts: Sequence[str], tensor_parallel: int, *, cuda: bool) -> None:
     """Raise ValueError unless consecutive ranks, `tensor_parallel` at a time, share one of the `hosts`."""
+    if tensor_parallel > 1 and not cuda:
+        # vLLM 0.32 gives the memory that such ranks share one name a machine, and a killed job leaves it there
+        raise ValueError(f"engine.tensor_parallel {tensor_parallel}: a training that samples has 1 on CPUs")
     if len(hosts) % tensor_parallel:
         raise ValueError(
             f"engine.tensor_parallel {tensor_parallel}: the {len(hosts)} ranks that train do not divide into "

@@ -171,13 +171,21 @@ def see_buckets(folder: Path, ranks) -> dict:
 
 
 def see_tensor_parallel(folder: Path, ranks) -> dict:
-    """One engine over both ranks."""
-    from serl.engines import transfer
+    """One engine over both ranks, as on GPUs; on CPUs it is refused, for the sake of a name that is made unique here."""
+    from vllm.distributed.device_communicators.cpu_communicator import _CPUSHMDistributed as Shared
 
+    from serl.engines import resident, transfer
+
+    name = f"test-turn-{os.environ['MASTER_PORT']}"
+    Shared.make_group_name = staticmethod(lambda communicator: name)
+    resident.check_groups = lambda hosts, tensor_parallel, cuda: None
     engine, trainer = make_engine(folder, ranks, tensor_parallel=2), make_trainer(folder, 3, ranks)
     transfer.move(engine, trainer)
     gap = transfer.check(engine, trainer, make_samples()).largest
     answers = sample_turn(engine, ranks, SAMPLING, tensor_parallel=2)
+    ranks.barrier()
+    for left in Path("/dev/shm").glob(f"{name}_*") if ranks.first else ():
+        left.unlink()
     return {"gap": gap, "sampled": sampling_gap(trainer, answers)}
 
 
