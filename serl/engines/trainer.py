@@ -6,7 +6,7 @@ only. Randomness inside a step (dropout) is a function of (seed, step, rank), so
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from serl.engines.model import TokenLogProbs
 from serl.engines.passes import gather_logprobs, share_of
 from serl.engines.ranks import Ranks
 from serl.engines.slices import Sealed
+from serl.engines.whole import whole_parameters
 from serl.engines.zero import DTYPES, plan_of, training_engine
 from serl.learning.batch import Sample, collate
 from serl.learning.objective import Loss, divisor
@@ -134,10 +135,21 @@ class Trainer:
             )
         return float(norm)
 
-    def logprobs(self, samples: Sequence[Sample]) -> list[Tensor]:
-        """Log-probabilities of every sample's response tokens under the present weights, all of them on every rank, on the CPU."""
+    def logprobs(self, samples: Sequence[Sample], *, temperature: float | None = None) -> list[Tensor]:
+        """Log-probabilities of every sample's response tokens under the present weights, all of them on every rank, on
+        the CPU; at the trainer's temperature, or at another.
+        """
+        head = self._engine.module.head
+        usual = head.temperature
+        head.temperature = usual if temperature is None else temperature
         self._engine.eval()
-        return gather_logprobs(self._engine, samples, self._share(samples), self._packed, self.ranks)
+        flat = gather_logprobs(self._engine, samples, self._share(samples), self._packed, self.ranks)
+        head.temperature = usual
+        return flat
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter, whole, in the type of the forward pass; all ranks walk to the end. See `whole_parameters`."""
+        return whole_parameters(self._lm)
 
     def _share(self, samples: Sequence[Sample]) -> list[tuple[int, ...]]:
         return share_of(samples, self.settings.microbatch_tokens, self._packed, self.ranks)

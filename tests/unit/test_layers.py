@@ -19,7 +19,8 @@ LAYERS: list[tuple[str, set[str]]] = [
         "pure core",
         {
             *("serl.config.schema", "serl.config.training", "serl.config.base", "serl.config.rules"),
-            *("serl.config.engine", "serl.config.files", "serl.engines.hf_folder", "serl.randomness"),
+            *("serl.config.engine", "serl.config.files", "serl.config.objectives", "serl.config.rewards"),
+            *("serl.engines.hf_folder", "serl.engines.arguments", "serl.randomness"),
             *("serl.records", "serl.text", "serl.rewards", "serl.world", "serl.safety.vitals"),
             *("serl.stages.sources", "serl.stages.kind", "serl.stages"),
         },
