@@ -1,4 +1,4 @@
-"""Where the seconds of a call go, for whoever wants to save some: kernels of a step, Python functions of a generation, as text files."""
+"""Where the seconds of a call go, as text files: kernels of a step, Python functions of a generation."""
 
 import cProfile
 import io

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Does this machine compute what it should, and how fast? For one GPU; with --small in miniature, on CPUs, too.
+"""Does this machine compute what it should, and how fast? For one GPU; --small: in miniature, on CPUs too.
 
     slurm/python tests/gpu/check.py [--small] [--only WORD ...] [--out FILE.json] [--anatomy FOLDER]
 
-A line a claim, `ok` or `FAIL`; the exit status is the number of claims that failed. Groups of claims are processes of their own:
-correctness side by side on small models, figures one after the other. --only takes the groups whose name has one of the words.
+A line a claim, `ok` or `FAIL`; the exit status is the number of claims that failed. Groups of claims are
+processes of their own: correctness side by side on small models, figures one after the other. --only takes
+the groups whose name has one of the words.
 """
 
 import argparse
@@ -40,8 +41,8 @@ def _group(work: str, *, alone: bool = False, **options: str | bool) -> Group:
     return Group(work=work, options=options, alone=alone)
 
 
-# Training in turns belongs here as soon as it is there: an engine that sleeps and wakes and takes weights in place (correctness), the
-# seconds of a transfer and of a whole turn (figures).
+# Training in turns belongs here as soon as it is there: an engine that sleeps and wakes and takes weights in
+# place (correctness), the seconds of a transfer and of a whole turn (figures).
 FULL = {
     "agree 32": _group("correctness.agreement", shape="head 32, tied", eager=True),
     "agree 64": _group("correctness.agreement", shape="head 64, untied", eager=True),
@@ -53,7 +54,7 @@ FULL = {
     "train 3.2B": _group("figures.train", shape="3.2B", both=False, alone=True),
     "sample 3.2B": _group("figures.sample", shape="3.2B", alone=True),
 }
-# An engine that ends takes the process group of its process along, so that nothing with ranks comes after the first.
+# An engine that ends takes its process's process group along: nothing with ranks comes after the first.
 SMALL = {
     "stages": _group("correctness.stages"),
     "packing": _group("correctness.packing"),
@@ -79,7 +80,7 @@ def run_group(group: Group, root: Path, options: argparse.Namespace, sheet: Shee
 
 
 def in_a_process(name: str, root: Path, options: argparse.Namespace) -> list[Finding]:
-    """The group's findings; one more that failed where its process did not end well, with the end of what it wrote."""
+    """The group's findings; one more, failed, where its process did not end well, with the end of its log."""
     path = root / f"{name}.json"
     command = [sys.executable, "-W", "ignore", __file__, "--group", name, "--root", str(root)]
     command += ["--anatomy", str(options.anatomy)] if options.anatomy else []
@@ -99,7 +100,7 @@ def in_a_process(name: str, root: Path, options: argparse.Namespace) -> list[Fin
 
 
 def run_all(groups: dict[str, Group], root: Path, options: argparse.Namespace) -> list[Finding]:
-    """In miniature in this process, else each group in its own: first those that may share the machine, all at once."""
+    """In miniature in this process, else each group in its own: first those that share the machine."""
     if options.small:
         sheet = Sheet(root / "all.json")
         for name, group in groups.items():

@@ -1,4 +1,4 @@
-"""Is what the engines compute right on this machine? Small models, held against each other, float32 and themselves."""
+"""Is what the engines compute right on this machine? Small models, held against each other and float32."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -24,9 +24,9 @@ TEMPERATURE = 0.8  # of sampling and of log-probabilities: not 1, so that one th
 NUM_STEPS, SAVE_AT = 4, 2
 
 
-# ------------------------------------------------------------------------------------------------ engine and trainer
+# ------------------------------------------------------------------------------------ engine and trainer
 def agreement(sheet: Sheet, place: Place, *, shape: str, eager: bool) -> None:
-    """vLLM's log-probabilities of what it samples are the trainer's, of weights that were trained and exported."""
+    """vLLM's log-probabilities of what it samples are the trainer's, of weights trained and exported."""
     ranks = join_ranks(timeout_s=300)
     vocabulary = SHAPES[shape].vocabulary
     tokenizer, folder = make_tokenizer(vocabulary), place.root / "policy"
@@ -76,7 +76,7 @@ def _agree(generator: Generator, trainer: Trainer, place: Place, vocabulary: int
 
 
 def _repeat(generator: Generator, place: Place, vocabulary: int) -> Figures:
-    """To the last token in float32 on CPUs; elsewhere a batch of another make-up rounds differently, and the share is told."""
+    """To the last token in float32 on CPUs; elsewhere other batches round differently."""
     first, again = (_sample(generator, place, vocabulary)[1] for _ in range(2))
     same = [a.token_ids == b.token_ids for x, y in zip(first, again) for a, b in zip(x, y)]
     share = sum(same) / len(same)
@@ -84,9 +84,9 @@ def _repeat(generator: Generator, place: Place, vocabulary: int) -> Figures:
     return {"share": share}
 
 
-# ------------------------------------------------------------------------------------------------ ZeRO's stages
+# ------------------------------------------------------------------------------------ ZeRO's stages
 def stages(sheet: Sheet, place: Place) -> None:
-    """Every ZeRO stage moves the weights as float32 without ZeRO does, exports what it has, and resumes where it was."""
+    """Every ZeRO stage moves weights as float32 without ZeRO does, exports and resumes."""
     ranks = join_ranks(timeout_s=300)
     exact = _run(place, ranks, 0, "float32")
     for zero in (1, 2, 3):
@@ -161,9 +161,9 @@ def _weights(folder: Path) -> dict[str, bytes]:
     }
 
 
-# ------------------------------------------------------------------------------------------------ packing
+# ------------------------------------------------------------------------------------ packing
 def packing(sheet: Sheet, place: Place) -> None:
-    """Samples end to end in one row have the log-probabilities and gradients of samples in rows of their own."""
+    """Samples end to end in one row have the log-probabilities and gradients of samples in rows apart."""
     how = attention(place.dtype)
     sheet.claim(f"packed is padded, {how}", partial(_packed, place, how))
 

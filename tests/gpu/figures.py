@@ -1,7 +1,7 @@
-"""How fast is it on this machine? Training and sampling of LLaMA-3.2's shapes with random weights, a turn's worth at a time.
+"""How fast is it on this machine? Training and sampling of LLaMA-3.2's shapes with random weights.
 
-A turn is 16 prompts of 128 tokens and 16 answers of 512 tokens to each: with random weights nothing ends early. Seconds are medians after a
-warm-up, of whole calls, so that what Python does between kernels counts.
+A turn is 16 prompts of 128 tokens and 16 answers of 512 tokens to each; random weights end nothing early.
+Seconds are medians after a warm-up, of whole calls, so that what Python does between kernels counts.
 """
 
 import statistics
@@ -61,9 +61,9 @@ def _turn(place: Place) -> tuple[int, int, int, int]:
     return (2, 4, 8, 16) if place.small else (PROMPTS, ANSWERS, PROMPT_TOKENS, ANSWER_TOKENS)
 
 
-# ------------------------------------------------------------------------------------------------ training
+# ------------------------------------------------------------------------------------ training
 def train(sheet: Sheet, place: Place, *, shape: str, both: bool) -> None:
-    """Optimizer steps of 16 samples, log-probabilities of a turn, and the way of the weights to disk and back.
+    """Optimizer steps of 16 samples, log-probabilities of a turn, and the weights to disk and back.
 
     With gradient checkpointing, and if `both` without; large models do not fit on one card without it.
     """
@@ -82,7 +82,7 @@ def train(sheet: Sheet, place: Place, *, shape: str, both: bool) -> None:
 
 
 def flops(shape: Shape, samples: list[Sample]) -> float:
-    """Of one forward pass: matrix products, the output layer for answers alone, and causal attention; nothing that is done twice."""
+    """Of one forward pass, nothing twice: matrix products, the output layer of answers, causal attention."""
     whole = sum(len(s.token_L) for s in samples)
     answer = sum(s.num_response for s in samples)
     body = shape.num_weights() - shape.hidden * shape.vocabulary
@@ -92,7 +92,7 @@ def flops(shape: Shape, samples: list[Sample]) -> float:
 
 
 def _steps(place: Place, trainer: Trainer, samples: list[Sample], shape: Shape) -> Figures:
-    """Steps as the official method takes them, and with four times the samples, which shows what a step costs beside its tokens."""
+    """Steps as the official method takes them, and of four times the samples: what a step costs alone."""
     found: Figures = {}
     loss = PolicyLoss(clip=0.2)
     for num in (STEP_SAMPLES, 4 * STEP_SAMPLES):
@@ -133,7 +133,7 @@ def policy_folder(place: Place, shape: str) -> Path:
     return place.root.parent / f"policy_{shape}"
 
 
-# ------------------------------------------------------------------------------------------------ sampling
+# ------------------------------------------------------------------------------------ sampling
 def sample(sheet: Sheet, place: Place, *, shape: str) -> None:
     """Tokens a second of a turn through the project's door, and of vLLM alone."""
     folder = policy_folder(place, shape)
@@ -152,7 +152,7 @@ def sample(sheet: Sheet, place: Place, *, shape: str) -> None:
 
 
 def _sampling(place: Place, generator: Generator, shape: Shape, start: float) -> Figures:
-    """The same requests three ways: ours, vLLM's with the same parameters, and with neither text nor log-probabilities; in turns, twice."""
+    """The same requests three ways, in turns: ours, vLLM's with our parameters, and with token ids alone."""
     from vllm import SamplingParams
 
     prompts, answers, num_prompt, num_answer = _turn(place)

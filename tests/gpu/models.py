@@ -1,4 +1,4 @@
-"""What is checked on: Llamas of random weights, made in seconds where they are used, and samples of random tokens."""
+"""What is checked on: Llamas of random weights, made in seconds where they are used, and random samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """A Llama by its numbers. `std` is large where probabilities must differ enough for a wrong one to show."""
+    """A Llama by its numbers; `std` is large where probabilities must differ for a wrong one to show."""
 
     hidden: int
     layers: int
@@ -77,7 +77,7 @@ def random_llama(shape: Shape, seed: int, place: Place) -> PreTrainedModel:
 
 
 def make_tokenizer(vocabulary: int):
-    """A byte-level tokenizer with as many tokens as the model has, most of them never met: 3 special, 256 bytes, and made-up words."""
+    """A byte-level tokenizer of as many tokens as the model has: 3 special ones, bytes, made-up words."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,4 +1,4 @@
-"""What a check found: one printed line a claim, and the same as JSON. A claim that raises has failed; those after it are still made."""
+"""What a check found: a printed line a claim, and the same as JSON. After a failure the next is made."""
 
 import json
 import time
@@ -27,7 +27,7 @@ class Finding:
 
 @dataclass(slots=True)
 class Sheet:
-    """Findings in the order in which they were made; written to `path` after each, so that a killed process leaves its own."""
+    """Findings in their order; written to `path` after each, so that a killed process leaves its own."""
 
     path: Path
     findings: list[Finding] = field(default_factory=list)
