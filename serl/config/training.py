@@ -75,6 +75,18 @@ class Training(Section):
         default="auto", description="auto: bfloat16 on GPUs, float32 on CPUs"
     )
     gradient_checkpointing: bool = False
+    reduce_dtype: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="what gradients are added up in across ranks; bfloat16 sends half as much and rounds every sum",
+    )
+    export_dtype: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="what policies are published in; at learning rates near 1e-6 bfloat16 forgets much of a round",
+    )
+    checkpoint_behind: bool = Field(
+        default=True,
+        description="write checkpoints while training goes on, from a copy in host memory: 12 bytes a weight over all ranks",
+    )
     checkpoint_every: Count = Field(default=50, description="optimizer steps between checkpoints")
     keep_checkpoints: Count = 2
 

@@ -13,21 +13,30 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
-from serl.run.files import fsync_tree, rename_if_absent, sha256, write_atomic, write_if_absent
+from serl.run.files import fsync_tree, rename_if_absent, sha256_of, write_atomic, write_if_absent
 from serl.run.rundir import DataFile, Manifest, Run, Shard
 
 ORIGIN = "origin.json"  # inside a published folder: what it was made from
+NOTHING: Mapping[str, tuple[int, str]] = MappingProxyType({})
 
 
 class Overtaken(Exception):
     """Another attempt has published the shard: there is nothing left to do for it."""
 
 
-def _contents(folder: Path) -> dict[str, list]:
-    """Size and digest of every file of a folder, by relative name; without the note that repeats them."""
+def _contents(folder: Path, sealed: Mapping[str, tuple[int, str]] = NOTHING) -> dict[str, list]:
+    """Size and digest of every file of a folder, by relative name; without the note that repeats them.
+
+    Of `sealed` files, whose writers hashed them, only the size is looked at.
+    """
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != ORIGIN)
-    return {str(p.relative_to(folder)): [p.stat().st_size, sha256(p)] for p in paths}
+    sizes = {str(p.relative_to(folder)): p.stat().st_size for p in paths}
+    unread = [name for name, size in sizes.items() if sealed.get(name, (None,))[0] != size]
+    digests = {name: digest for name, (_, digest) in sealed.items()}
+    digests |= zip(unread, sha256_of([folder / name for name in unread]))
+    return {name: [size, digests[name]] for name, size in sizes.items()}
 
 
 class Attempt:
@@ -89,16 +98,23 @@ class Attempt:
             )
         return self.publish(files, counts or {})
 
-    def publish_folder(self, built: Path, name: str, counts: Mapping[str, float]) -> Manifest:
+    def publish_folder(
+        self,
+        built: Path,
+        name: str,
+        counts: Mapping[str, float],
+        *,
+        sealed: Mapping[str, tuple[int, str]] = NOTHING,
+    ) -> Manifest:
         """Publish a shard that is a folder, `built`, under a fixed name that people can find.
 
-        A folder that stands there without a manifest is adopted if it is whole and of our inputs: a rival put it there, or we did and were
+        `sealed` says of files that were hashed while they were written their size and digest: they are not read again. A folder that stands there without a manifest is adopted if it is whole and of our inputs: a rival put it there, or we did and were
         killed. Any other is moved out of the way.
         """
         if self.overtaken():
             return self._settle()
         folder = self.stage_dir / name
-        files = _contents(built)
+        files = _contents(built, sealed)
         write_atomic(
             built / ORIGIN,
             json.dumps({"key": self.key, "inputs": self.inputs, "files": files}, indent=1).encode(),

@@ -65,7 +65,8 @@ def make_model(base: Path):
 
 def run_stage(zero: int, base: Path, out: Path, ranks, **changes: str | int | bool) -> dict:
     """Train six steps with a checkpoint after the third, export, then train the last three again from the checkpoint."""
-    from serl.engines.trainer import Trainer, frozen_logprobs
+    from serl.engines.passes import frozen_logprobs
+    from serl.engines.trainer import Trainer
 
     samples, loss, order, root = (
         make_samples(),
@@ -177,7 +178,7 @@ def main(base: Path, out: Path, saved: Path | None = None) -> None:
     from serl.engines import model
     from serl.engines.ranks import join_ranks
 
-    ranks = join_ranks(timeout_s=120)
+    ranks = join_ranks("cpu", timeout_s=120)
     if (
         ranks.size > 1
     ):  # logits a few at a time, as with a real vocabulary; ranks need different numbers of such chunks

@@ -39,7 +39,7 @@ LAYERS: list[tuple[str, set[str]]] = [
         "bytes and signals",
         {"serl.run.files", "serl.run.staging", "serl.run.rundir", "serl.run.attempt", "serl.safety.checkup", "serl.run.events", "serl.run.signals", "serl.run.watchdog"},
     ),
-    ("engines", {"serl.engines.generator", "serl.engines.model", "serl.engines.tokenizer", "serl.engines.ranks", "serl.engines.checkpoint", "serl.engines.pieces", "serl.engines.trainer"}),
+    ("engines", {"serl.engines.generator", "serl.engines.model", "serl.engines.tokenizer", "serl.engines.board", "serl.engines.ranks", "serl.engines.checkpoint", "serl.engines.pieces", "serl.engines.slices", "serl.engines.zero", "serl.engines.loading", "serl.engines.passes", "serl.engines.export", "serl.engines.keeper", "serl.engines.trainer"}),
     ("stages", {"serl.stages"}),
     ("what runs where", {"jobs"}),
 ]
@@ -47,8 +47,8 @@ LAYERS: list[tuple[str, set[str]]] = [
 # Who may import what is heavy, anywhere in the file; everything else must do without.
 DOORS = {
     "vllm": {"serl.engines.generator"},
-    "deepspeed": {"serl.engines.trainer"},
-    "transformers": {"serl.engines.model", "serl.engines.tokenizer", "serl.engines.trainer", "serl.stages.corpus.run"},
+    "deepspeed": {"serl.engines.zero"},
+    "transformers": {"serl.engines.model", "serl.engines.tokenizer", "serl.engines.loading", "serl.engines.export", "serl.engines.trainer", "serl.stages.corpus.run"},
     "tokenizers": {"serl.engines.tokenizer"},
     "datasets": {"serl.text.problems", "evaluation.fetch"},
     "torch": {
@@ -56,9 +56,16 @@ DOORS = {
         "serl.learning.objective",
         "serl.learning.algorithms",
         "serl.learning.batch",
+        "serl.engines.board",
         "serl.engines.model",
         "serl.engines.ranks",
         "serl.engines.pieces",
+        "serl.engines.slices",
+        "serl.engines.zero",
+        "serl.engines.loading",
+        "serl.engines.passes",
+        "serl.engines.export",
+        "serl.engines.keeper",
         "serl.engines.trainer",
         "serl.stages.train.run",
     },
