@@ -31,9 +31,9 @@ from jobs.browser import pages
 from jobs.browser.index import Index, Wish, group_index, instruction_index, open_group, response_index
 from jobs.browser.parts import PAGE, Frame
 from jobs.plan.chain import steps
+from jobs.reporting.harvest import band
 from jobs.runs.find import find_run
 from jobs.shell.command import Answer, data_root, main, parser
-from serl.config.run import StageName
 from serl.run.rundir import Run, RunError
 
 KEPT_INDEXES = 6
@@ -88,8 +88,6 @@ class Site:
     def __init__(self, run: Run):
         self.run, self.library = run, Library(run)
         self.rounds = sorted({round for round, _ in steps(run.config)})
-        train = run.config.train
-        self.band = train.agreement if train else (0.0, 1.0)
 
     def prepare(self) -> None:
         """Index the round that a reader sees first, before it is asked for."""
@@ -138,36 +136,41 @@ class Site:
             raise ValueError(f"at {at}: {len(found)} rows fit what was asked; go back to the list")
         if name == "group":
             return pages.group_page(
-                open_group(index, int(found[at])), query, at, len(found), self.band, nonce
+                open_group(index, int(found[at])),
+                query,
+                at,
+                len(found),
+                band(self.run.config, round)[0],
+                nonce,
             )
         return pages.response_page(index.rows([int(found[at])])[0], query, at, len(found))
 
     def _tally(self, round: int) -> tuple[int, Mapping[str, int], Mapping[str, int], int]:
         """From the manifests alone: opening a run must not read it."""
-        curated = self._counts(round, "curate")
+        curated = self._counts(round, "problems")
         proposed = {pages.ANSWERED: int(curated["kept"])} if "kept" in curated else {}
         proposed |= {
             k: int(n)
-            for counts in (self._counts(round, "propose"), curated)
+            for counts in (self._counts(round, "candidates"), curated)
             for k, n in counts.items()
             if n and k not in NOTES
         }
-        kept = self._counts(round, "train") if round else {}
+        kept = self._counts(round, "weights") if round else {}
         answered = {k.removeprefix("groups_"): int(n) for k, n in kept.items() if k.startswith("groups_")}
-        if not answered and (num_groups := self._rows(round, "respond")):
+        if not answered and (num_groups := self._rows(round, "groups")):
             answered = {pages.ANSWERED: num_groups}  # not trained on yet
-        return round, proposed, answered, self._rows(round, "score")
+        return round, proposed, answered, self._rows(round, "grades")
 
-    def _rows(self, round: int, stage: StageName) -> int:
+    def _rows(self, round: int, stage: str) -> int:
         return sum(m.files[0].rows for s in self._shards(round, stage) if (m := self.run.manifest(s)))
 
-    def _counts(self, round: int, stage: StageName) -> dict[str, float]:
+    def _counts(self, round: int, stage: str) -> dict[str, float]:
         total: dict[str, float] = {}
         for manifest in filter(None, map(self.run.manifest, self._shards(round, stage))):
             total |= {k: total.get(k, 0) + n for k, n in manifest.counts.items()}
         return total
 
-    def _shards(self, round: int, stage: StageName) -> list:
+    def _shards(self, round: int, stage: str) -> list:
         return self.run.shards(round, stage) if (round, stage) in steps(self.run.config) else []
 
 

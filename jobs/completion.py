@@ -14,7 +14,8 @@ from typing import Annotated, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from serl.config.run import RunConfig, StageName
+from serl.config.run import RunConfig
+from serl.stages import kinds
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -172,7 +173,8 @@ def _values(annotation: object) -> Iterator[str]:
 
 def script(shell: str) -> str:
     allowed: dict[str, dict[str, None]] = {}
-    for key, values in keys(RunConfig):
+    sections = {"": RunConfig, **{f"{name}.": kind.section for name, kind in kinds().items()}}
+    for key, values in (found for prefix, section in sections.items() for found in keys(section, prefix)):
         allowed.setdefault(key, {}).update(dict.fromkeys(values))
     found = verbs()
     cases = [f"    jobs.{verb}) {_case(options, kinds)} ;;" for verb, (options, kinds) in found.items()]
@@ -185,7 +187,7 @@ def script(shell: str) -> str:
         "VALUES": "\n".join(
             f'    {key}) _serl_words "{" ".join(values)}" ;;' for key, values in allowed.items() if values
         ),
-        "STAGES": " ".join(get_args(StageName)),
+        "STAGES": " ".join(kinds()),
         "KEYS": " ".join(allowed),
         "MODULES": " ".join(modules),
         "VERBS": "\n".join(cases),

@@ -19,6 +19,7 @@ from evaluation.compare import by_problem, common
 from evaluation.scores import Paired, paired
 from evaluation.stored import Grade, read_rows
 from jobs.plan.chain import job_name, steps
+from jobs.reporting.side_by_side import scored_rounds
 from jobs.runs.find import PACKAGES, find_run
 from jobs.shell.command import Answer, data_root, main, parser
 from serl.run.rundir import Run, RunError
@@ -103,21 +104,17 @@ def parting(first: Run, second: Run) -> str | None:
 
 
 def last_scored(run: Run) -> int | None:
-    done = [
-        r
-        for r, stage in steps(run.config)
-        if stage == "score" and all(run.done(s) for s in run.shards(r, stage))
-    ]
-    return max(done, default=None)
+    return max(scored_rounds(run), default=None)
 
 
 def grades(run: Run, round: int) -> list[Grade]:
     """The graded responses of a round; refuses one that is not scored."""
-    if (round, "score") not in steps(run.config):
+    scoring = run.config.giving(round, "grades")
+    if scoring is None:
         raise RunError(
             f"{run.root.name} scores no round {round}; leave --round out, or choose one that both have"
         )
-    manifests = run.complete(round, "score")
+    manifests = run.complete(round, scoring.name)
     return [row for m in manifests for row in read_rows(run.path(m, m.files[0]))]
 
 

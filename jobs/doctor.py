@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import get_args
 
 from rich.console import Console
 from rich.markup import escape
@@ -44,7 +43,7 @@ from jobs.health.stage_checks import check_lead_time, check_stages
 from jobs.plan.cluster import Local, Resources, Slurm, load_cluster
 from jobs.runs.find import ROOT
 from jobs.shell.command import EXIT_FAILED, Answer, data_root, main, parser
-from serl.config.run import StageName
+from serl.stages import kinds
 
 POLL_S = 1.0
 JOB_MIN = 15
@@ -184,8 +183,8 @@ def user() -> str:
 def kinds_of_node(cluster: Slurm) -> list[Resources]:
     """One small request for each kind of node that the stages use: of one GPU where they use any."""
     found: dict[tuple, Resources] = {}
-    for stage in get_args(StageName):
-        own = cluster.resources(stage)
+    for kind in kinds().values():
+        own = cluster.resources_of(kind)
         small = {
             "nodes": 1,
             "tasks_per_node": 1,

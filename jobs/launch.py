@@ -59,7 +59,7 @@ def launch(config: RunConfig, cluster: Local | Slurm, data: Path, jobs: Sequence
     check(cluster.trackers)
     if isinstance(cluster, Slurm):
         reach_slurm()
-    preflight(config, data, root, jobs)
+    preflight(config, data, jobs)
     run = Run.create(root, config, code_version())
     freeze_code(root / "code")
     return drive(run, cluster)

@@ -40,7 +40,7 @@ def body(argv: Sequence[str]) -> int:
     if isinstance(cluster, Slurm):
         reach_slurm()
     missing = plan(run.config, run.done)
-    preflight(run.config, run.data_root, run.root, missing)
+    preflight(run.config, run.data_root, missing)
     if not (run.root / "code").exists() and code_version() != run.code:
         raise RunError(
             f"{run.root}: its launch died before the code was frozen; check out {run.code} and resume, or launch it anew"

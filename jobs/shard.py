@@ -5,13 +5,11 @@ JSON: `shard` (as text), `attempt` (that made it), `done_before`, `seconds`, `co
 
 import time
 from collections.abc import Sequence
-from typing import get_args
 
 from jobs.plan.chain import steps
 from jobs.plan.cluster import Local, Machine, this_machine
 from jobs.runs.find import find_run
 from jobs.shell.command import Answer, data_root, main, parser
-from serl.config.run import StageName
 from serl.run.events import Events
 from serl.run.rundir import Manifest, Run, RunError, Shard
 from serl.run.signals import Stop
@@ -21,7 +19,7 @@ def body(argv: Sequence[str]) -> Answer:
     p = parser("shard", "Run one shard here and now, without a job around it.")
     p.add_argument("run", help="a run's name, or its folder")
     p.add_argument("round", type=int)
-    p.add_argument("stage", choices=get_args(StageName))
+    p.add_argument("stage", help="as it is called in the run file")
     p.add_argument("index", type=int, nargs="?", default=0)
     args = p.parse_intermixed_args(argv)
     run = find_run(args.run, data_root(args))
@@ -36,7 +34,7 @@ def body(argv: Sequence[str]) -> Answer:
 
 
 def run_here(run: Run, shard: Shard, machine: Machine) -> Answer:
-    from serl.stages import Work, execute
+    from serl.stages.work import Work, execute
 
     if done := run.manifest(shard):
         print(f"{shard} is done already, by attempt {done.attempt}")

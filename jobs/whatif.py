@@ -192,9 +192,9 @@ def _shards(chain: Chain, world: World, histories: int) -> list[dict[str, object
     last = max(job.round for job in chain.jobs)
     lines = []
     for job in chain.jobs:
-        if job.round == last and job.stage in ("propose", "respond", "score"):
+        if job.round == last and job.of.kind.array:
             for count in sorted({*SHARDS, job.num_shards}):
-                if count > max(2 * job.num_shards, 8) or count > chain.planner.items(job.stage, job.round):
+                if count > max(2 * job.num_shards, 8) or count > chain.planner.items(job):
                     continue
                 load = dataclasses.replace(chain.planner.load(job, shards=count), after=())
                 result = study([load], world, histories=histories)
@@ -215,7 +215,7 @@ def _parts(chain: Chain, world: World) -> list[dict[str, object]]:
     last = max(job.round for job in chain.jobs)
     lines: list[dict[str, object]] = []
     for job in chain.jobs:
-        if job.round != last or job.stage not in ("propose", "respond", "score"):
+        if job.round != last or not job.of.kind.array:
             continue
         now: int = getattr(chain.config, job.stage).part_prompts
         ideal_s = min(
@@ -240,7 +240,7 @@ def _checkpoints(chain: Chain, world: World) -> list[dict[str, object]]:
     training = [
         job for job in chain.jobs if job.stage == "train" and job.round == max(j.round for j in chain.jobs)
     ]
-    rate = world.preempt_per_hour * (chain.planner.site.widths["train"])
+    rate = world.preempt_per_hour * (chain.planner.site.widths[training[0].stage])
     lines: list[dict[str, object]] = []
     for job in training:
         (now,) = chain.planner.load(job).tasks

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+ANCHOR = "anchor"  # the role of a seed problem whose answers measure the vote and are never trained on
 ROW_GROUP = 128  # groups that a reader of one has to decompress
 
 
@@ -80,6 +81,11 @@ class Group:
     margin: float
     winner_correct: bool | None
     rewards: tuple[float, ...]
+
+    @property
+    def own(self) -> bool:
+        """Whether it is a question of the round, and no anchor."""
+        return self.role != ANCHOR
 
     @property
     def mean_reward(self) -> float:

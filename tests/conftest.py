@@ -1,13 +1,17 @@
 """What many tests need: a complete small configuration, and a run directory made of it."""
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from serl.config.files import Source
+from serl.config.read import parse
 from serl.config.run import RunConfig
 from serl.run.rundir import Run
+from serl.stages import kinds
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
@@ -35,6 +39,20 @@ SMALL: dict = {
 }
 
 
+def phased(tree: dict) -> dict:
+    """A tree with its stages at the top, as tests like to change them, as one phase called self_play."""
+    if "phases" in tree:
+        return tree
+    inside = {"rounds", "stages", *kinds()}
+    phase = {k: v for k, v in tree.items() if k in inside}
+    return {k: v for k, v in tree.items() if k not in inside} | {"phases": {"self_play": phase}}
+
+
+def run_config(tree: dict) -> RunConfig:
+    """The run of a tree, flat or in phases."""
+    return parse(Source(Path("test.yaml"), json.loads(json.dumps(phased(tree))), {}))
+
+
 @pytest.fixture
 def small_tree() -> dict:
     """The small configuration as plain values, to be changed freely."""
@@ -43,4 +61,4 @@ def small_tree() -> dict:
 
 @pytest.fixture
 def run(tmp_path: Path, small_tree: dict) -> Run:
-    return Run.create(tmp_path / "runs" / "small", RunConfig.model_validate(small_tree, strict=False), "test")
+    return Run.create(tmp_path / "runs" / "small", run_config(small_tree), "test")

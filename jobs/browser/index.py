@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from serl.config.run import RunConfig, StageName
+from jobs.reporting.harvest import band
 from serl.records import GROUP_SCHEMA, from_jsonl
 from serl.run.rundir import Run, RunError
 from serl.text.prompts import one_line
@@ -105,7 +105,7 @@ class Index:
 
 def group_index(run: Run, round: int) -> Index:
     """One row per question that was answered."""
-    files, complete = done_files(run, round, "respond")
+    files, complete = done_files(run, round, "groups")
     with ThreadPoolExecutor() as pool:
         tables = list(pool.map(_light, files))
     table = (
@@ -115,7 +115,7 @@ def group_index(run: Run, round: int) -> Index:
     ).combine_chunks()
     reward = _list_means(table["rewards"])
     numbers = {name: table[name].to_numpy() for name in ("agreement", "margin")} | {"reward": reward}
-    words = {"fate": fates(table, reward, run.config), "role": _objects(table["role"])}
+    words = {"fate": fates(table, reward, *band(run.config, round)), "role": _objects(table["role"])}
     sizes = tuple((path, t.num_rows) for path, t in zip(files, tables))
     return Index(
         table=table,
@@ -132,10 +132,11 @@ def _light(path: Path) -> pa.Table:
     return pq.ParquetFile(path, memory_map=True).read(LIGHT, use_threads=False)
 
 
-def fates(table: pa.Table, reward: NDArray[np.float64], config: RunConfig) -> NDArray[np.object_]:
+def fates(
+    table: pa.Table, reward: NDArray[np.float64], shares: tuple[float, float], voted: bool
+) -> NDArray[np.object_]:
     """`serl.rewards.vote.fate` of every group at once; "anchor" for those that are never trained on."""
-    low, high = config.train.agreement if config.train else (0.0, 1.0)
-    voted = config.respond is None or config.respond.reward.kind == "majority"
+    low, high = shares
     nobody = table["winner"].combine_chunks().is_null().to_numpy(zero_copy_only=False) & voted
     tie = table["tie"].to_numpy()
     anchor = pc.equal(table["role"], "anchor").to_numpy()
@@ -191,7 +192,7 @@ RESPONSE = pa.schema(
 
 def response_index(run: Run, round: int) -> Index:
     """One row per graded response."""
-    files, complete = done_files(run, round, "score")
+    files, complete = done_files(run, round, "grades")
     table = _json_lines(files, RESPONSE)
     words = {name: _objects(table[name]) for name in ("benchmark", "verdict", "mode")}
     return Index(
@@ -217,7 +218,7 @@ INSTRUCTION = pa.schema(
 
 def instruction_index(run: Run, round: int, groups: Index) -> Index:
     """One row per text that was proposed: the rule or the near duplicate that it fell to, or what became of its group."""
-    files, proposed = done_files(run, round, "propose")
+    files, proposed = done_files(run, round, "candidates")
     rows = [row for path in files for row in from_jsonl(path.read_bytes())]
     passed = iter(_curated(run, round, [row["text"] for row in rows if not row.get("rejection")]))
     place = {id: i for i, id in enumerate(groups.table["id"].to_pylist())}
@@ -235,11 +236,17 @@ def instruction_index(run: Run, round: int, groups: Index) -> Index:
             }
         )
         where = (
-            "propose" if row.get("rejection") else "respond" if id and found["fate"] == "kept" else "curate"
+            "candidates"
+            if row.get("rejection")
+            else "groups"
+            if id and found["fate"] == "kept"
+            else "problems"
         )
         stage.append(where)
-        fate.append(_answered(place.get(id), groups) if where == "respond" else found["fate"])
+        fate.append(_answered(place.get(id), groups) if where == "groups" else found["fate"])
     table = pa.Table.from_pylist(out, INSTRUCTION)
+    named = {gives: found.name for gives in set(stage) if (found := run.config.giving(round, gives))}
+    stage = [named.get(gives, gives) for gives in stage]
     words = {"fate": np.array(fate, dtype=object), "stage": np.array(stage, dtype=object)}
     near = {"rouge_l": np.array([row["rouge_l"] or 0.0 for row in out])}
     return Index(
@@ -260,7 +267,9 @@ def _answered(row: int | None, groups: Index) -> str:
 
 def _curated(run: Run, round: int, texts: Sequence[str]) -> Iterable[dict]:
     """What curate said of each candidate, in order; of runs that kept no such record, what can be told from what was kept."""
-    if ("curate" not in run.config.stages) or not (manifest := run.manifest(run.shards(round, "curate")[0])):
+    chosen = run.config.giving(round, "problems")
+    manifest = run.manifest(run.shards(round, chosen.name)[0]) if chosen else None
+    if manifest is None:
         return [{"fate": "not_curated_yet"}] * len(texts)
     paths = [run.path(manifest, file) for file in manifest.files]
     if len(paths) > 1:
@@ -274,16 +283,13 @@ def _curated(run: Run, round: int, texts: Sequence[str]) -> Iterable[dict]:
     ]
 
 
-def done_files(run: Run, round: int, stage: StageName) -> tuple[list[Path], bool]:
+def done_files(run: Run, round: int, gives: str) -> tuple[list[Path], bool]:
     """The first file of every shard that is done, and whether that is all of them."""
-    if (
-        round < 1
-        and stage != "score"
-        or (stage not in run.config.stages and not (stage == "score" and run.config.score))
-    ):
+    stage = run.config.giving(round, gives)
+    if stage is None:
         return [], True
-    manifests = [run.manifest(shard) for shard in run.shards(round, stage)]
-    paths = [run.path(m, m.files[0]) for m in manifests if m]
+    manifests = [run.manifest(shard) for shard in run.shards(round, stage.name)]
+    paths = [run.path(m, m.files[0]) for m in manifests if m and m.files]
     for path in paths:
         if not path.is_file():
             raise RunError(

@@ -260,7 +260,7 @@ def _tally(page: str, query: Query, counts: Mapping[str, int]) -> str:
     shown = [
         link(
             page,
-            {**query, **({"stage": "respond"} if word == ANSWERED else {"fate": word})},
+            {**query, **({"stage": "groups"} if word == ANSWERED else {"fate": word})},
             f"{n:,} {fate_word(word)}",
         )
         for word, n in counts.items()

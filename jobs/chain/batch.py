@@ -125,7 +125,7 @@ def sbatch_parameters(
         raise SlurmError(
             f"{root}: Slurm reads {' and '.join(special)} in the name of a log as its own; choose a data root without"
         )
-    own = cluster.resources(job.stage)
+    own = cluster.resources(job.of)
     given = {
         k.replace("-", "_"): v for k, v in own.extra.items() if v is not False
     }  # submitit would write --exclusive=False

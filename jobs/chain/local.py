@@ -89,7 +89,11 @@ class LocalChain:
 
     def _unsafe(self, shard: Shard, jobs: list[Job], waiting: dict[str, list[Shard]]) -> bool:
         """Whether safety forbids this training. What needs its policy is then given up, and the rest goes on to its end."""
-        checkup = halted(self.run) if shard.stage == "train" and not self.run.done(shard) else None
+        checkup = (
+            halted(self.run)
+            if self.run.config.stage(shard.round, shard.stage).kind.ranks and not self.run.done(shard)
+            else None
+        )
         if checkup is None or checkup.vitals.round != shard.round:
             return False
         lost = {job_name(shard.round, shard.stage)}
@@ -109,13 +113,11 @@ class LocalChain:
                 self._start(job, waiting[job.name].pop(0))
 
     def _slots_for(self, job: Job) -> int:
-        match job.stage:
-            case "train":
-                return min(self.machine.train_ranks, self.machine.slots)
-            case "corpus" | "curate":
-                return 1
-            case _:
-                return min(self.run.config.engine.tensor_parallel, self.machine.slots)
+        kind = job.of.kind
+        if kind.ranks:
+            return min(self.machine.train_ranks, self.machine.slots)
+        held = kind.held(job.of.section, self.run.config)
+        return 1 if kind.bare else min(held.tensor_parallel, self.machine.slots)
 
     def _start(self, job: Job, shard: Shard) -> None:
         slots = tuple(sorted(self._free)[: self._slots_for(job)])
@@ -125,11 +127,9 @@ class LocalChain:
         executor = submitit.LocalExecutor(folder=folder)
         executor.update_parameters(
             timeout_min=FOREVER_MIN, stderr_to_stdout=True, gpus_per_node=len(gpus), visible_gpus=gpus,
-            tasks_per_node=self.machine.train_ranks if job.stage == "train" else 1,
+            tasks_per_node=self.machine.train_ranks if job.of.kind.ranks else 1,
         )  # fmt: skip
-        cores = (
-            self.machine.cores if job.stage == "curate" else max(1, self.machine.cores // self.machine.slots)
-        )
+        cores = self.machine.cores if job.of.kind.bare else max(1, self.machine.cores // self.machine.slots)
         task = Task(
             root=str(self.run.root),
             shard=shard,

@@ -17,6 +17,7 @@ from jobs.plan.chain import Job
 from jobs.plan.cluster import Slurm
 from serl.run.rundir import Run, Shard
 from serl.run.watchdog import excluded
+from serl.stages.kind import stage_of
 
 SPARE_NICE = 1000
 
@@ -52,8 +53,8 @@ def submit_shards(
     hung = excluded(run.root / "suspects")
     executor = _executor(run, cluster, job, token, after, spare or {}, hung)
     folder = str(executor.folder)
-    own = cluster.resources(job.stage)
-    gate = Gate(stages=tuple((int(name[1:4]), name.partition("-")[2]) for name in job.after))
+    own = cluster.resources(job.of)
+    gate = Gate(stages=tuple(map(stage_of, job.after)))
     tasks = [
         Task(root=str(run.root), shard=s, submission=0, device=own.device, cores=own.cpus_per_task, folder=folder, launcher=None, gate=gate,
              max_attempts=cluster.max_attempts, hang_s=cluster.hang_s, gpus=own.nodes * own.gpus_per_node, hold=hold)
@@ -108,5 +109,4 @@ def _executor(
 
 def journal_of(run: Run, job: str) -> Journal:
     """Where the submissions of a job are written down: with the run, or with the stage if it is shared."""
-    round, stage = int(job[1:4]), job[5:]
-    return Journal(run.home(round, stage))
+    return Journal(run.home(*stage_of(job)))

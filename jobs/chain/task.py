@@ -23,14 +23,13 @@ from jobs.chain.queue import SlurmError, at_work, look_at_queue, recorded
 from jobs.plan.chain import job_name, steps
 from jobs.runs.find import Process
 from jobs.sweeps.early import ends_here
-from serl.config.run import StageName
 from serl.run.events import Events
 from serl.run.files import write_atomic
 from serl.run.rundir import Run, Shard
 from serl.run.signals import Preempted, Stop
 from serl.run.watchdog import Post, Watchdog
 from serl.safety.checkup import Unsafe
-from serl.stages import Work, execute
+from serl.stages.work import Work, execute
 
 Outcome = Literal["done", "stopped", "blocked", "ended", "halted"]
 WATCH_S = 1.0
@@ -39,19 +38,13 @@ LAST_MOMENT_S = 5.0
 BLOCKED = "blocked:"
 MAX_RAISED = 3
 PROGRESS = ("part_", "step_")  # what an attempt leaves to the next one: generated parts, checkpoints
-WATCHED = (
-    "propose",
-    "respond",
-    "train",
-    "score",
-)  # the others have neither peers nor accelerators to hang on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
     """What must be there before a Slurm job can do its work."""
 
-    stages: tuple[tuple[int, StageName], ...]
+    stages: tuple[tuple[int, str], ...]
 
     def missing(self, run: Run) -> list[Shard]:
         return [s for round, stage in self.stages for s in run.shards(round, stage) if not run.done(s)]
@@ -121,12 +114,13 @@ class Task:
             shard=self.shard.index,
         )
         watchdog = Watchdog()
-        if self.shard.stage in WATCHED:
+        kind = run.config.stage(self.shard.round, self.shard.stage).kind
+        if not kind.bare:
             watchdog.guard(
                 Post(folder=Path(self.folder), suspects=run.root / "suspects", events=events, job=job.job_id, attempt=attempt,
                      rank=job.global_rank, size=job.num_tasks, hang_s=self.hang_s, host=_node())
             )  # fmt: skip
-        if self.shard.stage == "train":
+        if kind.ranks:
             _join_ranks(
                 job,
                 Path(self.folder) / f"rendezvous-{attempt}.json",

@@ -91,7 +91,7 @@ class Relay:
     arguments: tuple[str, ...]
 
     def text(self, token: str, after: str | None) -> str:
-        own, log = self.cluster.resources("curate"), self._log(token)
+        own, log = self.cluster.errand(), self._log(token)
         options: dict[str, str | int | bool | None] = {
             "job_name": f"serl-{self.name}-{RELAY}", "comment": json.dumps({"run": self.name, "stage": RELAY, "token": token}, separators=(",", ":")),
             "output": str(log / "%j_0_log.out"), "open_mode": "append", "requeue": True, "chdir": str(self.code), "nodes": 1, "ntasks": 1,

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field, replace
 from jobs.chain.queue import Journal, recorded
 from jobs.costs.sacct import Record, by_attempt, split_attempt
 from jobs.costs.tries import Told, Try, attempt_files, eventless, heartbeats, judge, read_rank, silent, tell
-from jobs.plan.chain import job_name, steps
-from serl.config.run import StageName
+from jobs.plan.chain import job_name
 from serl.run.rundir import Run
 
 NOTHING_S = 0.01
@@ -56,7 +55,7 @@ class Cost:
 class Account:
     """The costs of a run by (round, stage), and whether Slurm's own records went into them."""
 
-    costs: Mapping[tuple[int, StageName], Cost]
+    costs: Mapping[tuple[int, str], Cost]
     tries: tuple[Try, ...]
     by_slurm: bool
 
@@ -109,7 +108,7 @@ def account(
         else {}
     )
     beats = heartbeats(run.root / "logs")
-    told: dict[tuple[int, StageName, int], list[Told]] = defaultdict(list)
+    told: dict[tuple[int, str, int], list[Told]] = defaultdict(list)
     for (stage, round, index, id), path in files.items():
         if events := read_rank(path):
             one = tell(
@@ -119,13 +118,15 @@ def account(
                 silent(folder / f"{path.stem[:-1]}{rank}.jsonl") for rank in range(1, one.ranks)
             )
             told[round, stage, index].append(replace(one, ended="killed") if cut_off else one)
-    found: dict[tuple[int, StageName], list[Try]] = {}
-    for round, stage in steps(run.config):
+    found: dict[tuple[int, str], list[Try]] = {}
+    for of_run in run.config.stages:
+        round, stage = of_run.round, of_run.name
         found[round, stage] = []
         for shard in run.shards(round, stage) if any(key[:2] == (round, stage) for key in told) else ():
             found[round, stage] += judge(
-                shard, told[round, stage, shard.index], run.manifest(shard), live=live, now=now or time.time()
-            )
+                shard, told[round, stage, shard.index], run.manifest(shard), kind=of_run.kind, live=live,
+                now=now or time.time(),
+            )  # fmt: skip
     for (job, _), record in records.items():
         of = submitted.get(job.partition("_")[0])
         if (

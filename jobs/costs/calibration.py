@@ -18,7 +18,7 @@ from jobs.costs.measured import Row, rows
 from jobs.costs.taken import Weather, learn_weather, load_weather
 from jobs.plan.cluster import Local, Slurm, this_machine
 from serl.config.base import Scratch
-from serl.config.run import RunConfig, StageName
+from serl.config.run import RunConfig
 from serl.engines.hf_folder import model_folder
 from serl.run.files import write_atomic
 from serl.run.rundir import Run
@@ -63,20 +63,20 @@ class Calibration:
         default_factory=dict, compare=False, repr=False
     )  # rows never change, so neither do these
 
-    def of(self, stage: StageName, round: int = 1) -> list[Row]:
+    def of(self, stage: str, round: int = 1) -> list[Row]:
         """Shards of a stage; the training of a base model is another thing than that of a round."""
-        return [
-            r for r in self.rows if r.stage == stage and (stage != "train" or (r.round == 0) == (round == 0))
-        ]
+        mine = [r for r in self.rows if r.stage == stage]
+        base = round == 0 and any(r.base for r in mine)
+        return [r for r in mine if r.base == base]
 
     @property
     def runs(self) -> list[str]:
         return list(dict.fromkeys(r.run for r in self.rows))
 
-    def knows(self, stage: StageName, round: int) -> bool:
+    def knows(self, stage: str, round: int) -> bool:
         return any(r.pieces for r in self.of(stage, round))
 
-    def pace(self, stage: StageName, round: int) -> Pace:
+    def pace(self, stage: str, round: int) -> Pace:
         """Fitted to all pieces of the stage, relative errors counted alike."""
         return self._once(("pace", stage, round == 0), lambda: self._pace(stage, round))
 
@@ -85,7 +85,7 @@ class Calibration:
             self._found[key] = compute()
         return self._found[key]  # type: ignore[return-value]
 
-    def _pace(self, stage: StageName, round: int) -> Pace:
+    def _pace(self, stage: str, round: int) -> Pace:
         rows = [r for r in self.of(stage, round) if r.pieces]
         assert rows, f"{stage}: ask `knows` first"
         fixed, per_size = fit([p for r in rows for p in r.pieces])
@@ -104,7 +104,7 @@ class Calibration:
             task_sigma=_sd(within) if within else 0.05,
         )
 
-    def waited(self, stage: StageName, round: int) -> Measure:
+    def waited(self, stage: str, round: int) -> Measure:
         """Seconds from the end of what a stage waits for until its processes are there."""
         known = [r.wait_s for r in self.of(stage, round) if r.wait_s is not None]
         return self._once(("waited", stage, round == 0), lambda: _measure(known or self._waits))
@@ -118,32 +118,32 @@ class Calibration:
         """Seconds from a node's being taken away until its task may start again, beyond what every start waits."""
         return max(0.0, self.weather.away_s - _measure(self._waits).value)
 
-    def started(self, stage: StageName, round: int) -> Measure:
+    def started(self, stage: str, round: int) -> Measure:
         """Seconds from a process's birth to its first piece."""
         return self._once(
             ("started", stage, round == 0),
             lambda: _measure([r.boot_s + r.start_s for r in self.of(stage, round)]),
         )
 
-    def ended(self, stage: StageName, round: int) -> Measure:
+    def ended(self, stage: str, round: int) -> Measure:
         return self._once(
             ("ended", stage, round == 0), lambda: _measure([r.end_s for r in self.of(stage, round)])
         )
 
-    def saved(self, stage: StageName, round: int) -> Measure:
+    def saved(self, stage: str, round: int) -> Measure:
         """Seconds of a checkpoint."""
         return self._once(
             ("saved", stage, round == 0),
             lambda: _measure([r.save_s for r in self.of(stage, round) if r.save_s]),
         )
 
-    def share(self, stage: StageName, round: int, top: str, bottom: str) -> Measure | None:
+    def share(self, stage: str, round: int, top: str, bottom: str) -> Measure | None:
         """A yield per another, as `tokens` per `samples`, in that round; of a round that nobody has seen, as in the last one before it."""
         return self._once(
             ("share", stage, round, top, bottom), lambda: self._share(stage, round, top, bottom)
         )
 
-    def _share(self, stage: StageName, round: int, top: str, bottom: str) -> Measure | None:
+    def _share(self, stage: str, round: int, top: str, bottom: str) -> Measure | None:
         by_round: dict[int, list[float]] = {}
         for run in self.runs:
             for r in {r.round for r in self.of(stage, round) if r.run == run}:
@@ -172,9 +172,7 @@ class Calibration:
     def doubt(self) -> float:
         """How far whole runs lie from each other at equal work: what the next one may differ by."""
         by_run: dict[str, list[float]] = {}
-        for stage, round in {
-            (r.stage, min(r.round, 1) if r.stage == "train" else 1) for r in self.rows if r.pieces
-        }:
+        for stage, round in {(r.stage, 0 if r.base else 1) for r in self.rows if r.pieces}:
             pace = self.pace(stage, round)
             for r in self.of(stage, round):
                 if expected := sum(pace(size) for size, _ in r.pieces):

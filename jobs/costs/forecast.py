@@ -17,8 +17,9 @@ from jobs.costs.simulate import Study, study
 from jobs.costs.weather import World
 from jobs.plan.chain import Job, plan
 from jobs.plan.cluster import Local, Slurm
-from jobs.plan.preflight import bounds, rows_of_files
-from serl.config.run import RunConfig, StageName
+from jobs.plan.preflight import bounds
+from jobs.plan.preflight import world_of as outside_world
+from serl.config.run import RunConfig
 from serl.run.files import write_if_absent
 from serl.run.rundir import Run, RunError
 
@@ -62,7 +63,7 @@ class Forecast:
     cluster: str
     model: str
     runs: int
-    unknown: tuple[StageName, ...]
+    unknown: tuple[str, ...]
     jobs: tuple[JobForecast, ...] = ()
     seconds: Interval | None = None
     task_s: Interval | None = None
@@ -97,7 +98,7 @@ def forecast(
     unknown = tuple(dict.fromkeys(job.stage for job in todo if not known.knows(job.stage, job.round)))
     if unknown:
         return Forecast(cluster=known.cluster, model=known.model, runs=len(known.runs), unknown=unknown)
-    planner = Planner(config=config, known=known, site=site, rows=rows_of_files(config, data))
+    planner = Planner(config=config, known=known, site=site, rows=outside_world(config, data).rows)
     loads = [planner.load(job) for job in todo]
     world = world or world_of(site, known)
     histories = study(loads, world)

@@ -13,7 +13,6 @@ from jobs.costs.forecast import Forecast, JobForecast, frozen, span
 from jobs.costs.sacct import ask_sacct
 from jobs.plan.chain import after_of, job_name, steps
 from jobs.reporting.render import Block, Paragraph, Table
-from serl.config.run import StageName
 from serl.run.rundir import Run, RunError
 
 
@@ -83,7 +82,7 @@ def _laned(run: Run) -> bool:
 def _line(
     run: Run,
     round: int,
-    stage: StageName,
+    stage: str,
     ends: Mapping[str, float],
     planned: Mapping[str, JobForecast],
     made: float | None,
@@ -101,7 +100,7 @@ def _line(
     )
 
 
-def _end(run: Run, round: int, stage: StageName) -> float | None:
+def _end(run: Run, round: int, stage: str) -> float | None:
     """When a stage's last manifest was published; None while one is missing, or where one is damaged, which the report says elsewhere."""
     try:
         found = [run.manifest(s) for s in run.shards(round, stage)]

@@ -10,9 +10,9 @@ from pathlib import Path
 from jobs.chain.queue import Journal
 from jobs.costs.tries import attempt_files, read_rank
 from jobs.plan.chain import after_of, job_name, steps
-from serl.config.base import Scratch
-from serl.config.run import RunConfig, StageName
 from serl.run.rundir import Manifest, Run, RunError
+from serl.stages.cost import cost_of
+from serl.stages.kind import Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,7 @@ class Row:
     """One published shard. `pieces` are (size, seconds) of its parts, or of its mean optimizer step; `yields` what came of it."""
 
     run: str
-    stage: StageName
+    stage: str
     round: int
     index: int
     ranks: int = 1
@@ -35,6 +35,7 @@ class Row:
     yields: Mapping[str, float] = field(default_factory=dict)
     bytes: int = 0
     files: int = 0
+    base: bool = False  # the training of a base model, which is another thing than that of a round
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ def rows(run: Run) -> Iterator[Row]:
     files: dict[tuple[str, int, int], dict[str, Path]] = defaultdict(dict)
     for (stage, round, index, id), path in attempt_files(run.root / "events").items():
         files[stage, round, index][id] = path
-    found: dict[tuple[int, StageName], list[_Told]] = {}
+    found: dict[tuple[int, str], list[_Told]] = {}
     for round, stage in steps(run.config):
         for shard in run.shards(round, stage):
             try:
@@ -87,9 +88,7 @@ def _is_part(event: Mapping[str, object]) -> bool:
     return event["kind"] == "phase" and " part " in str(event["name"]) and "tokens" in event
 
 
-def _waits(
-    run: Run, found: Mapping[tuple[int, StageName], Sequence[_Told]]
-) -> dict[tuple[int, StageName], float]:
+def _waits(run: Run, found: Mapping[tuple[int, str], Sequence[_Told]]) -> dict[tuple[int, str], float]:
     """Seconds from the end of the last job that a stage waits for to its first process. Here, from when something made room for it, if later."""
     ends = {job_name(*key): max(t.manifest.created for t in shards) for key, shards in found.items()}
     every = [t.manifest.created for shards in found.values() for t in shards]
@@ -110,14 +109,14 @@ def _row(run: Run, told: _Told, wait_s: float | None) -> Row:
     shard, first = manifest.shard, events[0]
     ranks = first.get("ranks", 1)
     begin, end = first["time"], next((e["time"] for e in events if e["kind"] == "done"), manifest.created)
-    match shard.stage:
-        case "train":
-            work, last, save_s, pieces = _steps(run.config, shard.round, events, ranks)
-        case "corpus" | "curate":
-            size = manifest.counts.get("documents", manifest.counts.get("candidates", 1.0))
-            work, last, save_s, pieces = begin, end, 0.0, ((size, end - begin),)
-        case _:
-            work, last, save_s, pieces = _parts(events)
+    stage = run.config.stage(shard.round, shard.stage)
+    if stage.kind.ranks:
+        work, last, save_s, pieces = _steps(stage.section.checkpoint_every, events, ranks)
+    elif stage.kind.array:
+        work, last, save_s, pieces = _parts(events)
+    else:
+        size = cost_of(stage.kind).size(manifest.counts)
+        work, last, save_s, pieces = begin, end, 0.0, ((size, end - begin),)
     logp_s = next(
         (e["seconds"] for e in events if e["kind"] == "phase" and e["name"] == "log-probabilities"), 0.0
     )
@@ -125,19 +124,20 @@ def _row(run: Run, told: _Told, wait_s: float | None) -> Row:
         run=run.root.name, stage=shard.stage, round=shard.round, index=shard.index, ranks=ranks, wait_s=wait_s, boot_s=first.get("boot_s", 0.0),
         start_s=round(max(0.0, (work or end) - begin - logp_s), 3), end_s=round(max(0.0, end - last), 3) if last else 0.0,
         save_s=round(save_s, 4), pieces=pieces,
-        yields=_yields(run.config, manifest, told.parts) | _logp(run.config, manifest, pieces, ranks, logp_s),
+        yields=_yields(stage, manifest, told.parts) | _logp(stage, manifest, pieces, ranks, logp_s),
+        base=bool(stage.role) and not stage.round,
         bytes=sum(f.bytes for f in manifest.files), files=len(manifest.files) + 1,
     )  # fmt: skip
 
 
 def _logp(
-    config: RunConfig, manifest: Manifest, pieces: Sequence[tuple[float, float]], ranks: int, seconds: float
+    stage: Stage, manifest: Manifest, pieces: Sequence[tuple[float, float]], ranks: int, seconds: float
 ) -> dict[str, float]:
     """What a training did for every token before its first step, and how many there were."""
     samples, steps = manifest.counts.get("samples", 0.0), manifest.counts.get("steps", 0.0)
-    if not (seconds and samples and steps and config.train and pieces):
+    if not (seconds and samples and steps and pieces):
         return {}
-    in_step = min(config.train.batch_samples, samples * config.train.epochs / steps)
+    in_step = min(stage.section.batch_samples, samples * stage.section.epochs / steps)
     return {"logp_s": seconds, "tokens": samples * pieces[0][0] * ranks / in_step}
 
 
@@ -157,10 +157,9 @@ def _parts(
 
 
 def _steps(
-    config: RunConfig, round: int, events: Sequence[dict], ranks: int
+    checkpoint_every: int, events: Sequence[dict], ranks: int
 ) -> tuple[float | None, float | None, float, tuple[tuple[float, float], ...]]:
     """When the first step was begun and the last one done, what a save takes, and the mean step: tokens of one rank, and seconds."""
-    settings = config.train if round else config.base.train if isinstance(config.base, Scratch) else None
     done = {
         e.get("step", e.get("done")): e
         for e in events
@@ -168,10 +167,10 @@ def _steps(
     }
     done |= {e["step"]: e for e in events if e["kind"] == "step"}
     numbers = sorted(done)
-    if settings is None or len(numbers) < 2:
+    if len(numbers) < 2:
         return None, None, 0.0, ()
     laps = {b: done[b]["time"] - done[a]["time"] for a, b in pairwise(numbers) if b == a + 1}
-    saving = {n: s for n, s in laps.items() if (n - 1) % settings.checkpoint_every == 0}
+    saving = {n: s for n, s in laps.items() if (n - 1) % checkpoint_every == 0}
     plain = {n: s for n, s in laps.items() if n not in saving} or laps
     step_s = statistics.fmean(plain.values())
     tokens = [done[n]["tokens_per_s"] * s / ranks for n, s in plain.items() if "tokens_per_s" in done[n]]
@@ -191,38 +190,8 @@ def _digits(x: float) -> float:
     return float(f"{x:.6g}")
 
 
-def _yields(config: RunConfig, manifest: Manifest, parts: Sequence[dict]) -> dict[str, float]:
+def _yields(stage: Stage, manifest: Manifest, parts: Sequence[dict]) -> dict[str, float]:
     """Counts whose ratios the next plan needs."""
-    counts = manifest.counts
     items, tokens = float(sum(e["items"] for e in parts)), float(sum(e["tokens"] for e in parts))
-    size = sum(f.bytes for f in manifest.files)
-    match manifest.shard.stage:
-        case "propose" if items:
-            return {
-                "samples": items,
-                "tokens": tokens,
-                "accepted": counts.get("accepted", 0.0),
-                "bytes": size,
-            }
-        case "respond" if items and config.respond:
-            return {"samples": items * config.respond.samples, "tokens": tokens, "bytes": size}
-        case "score" if items and config.score:
-            return {"samples": items * (1 + config.score.samples), "tokens": tokens, "bytes": size}
-        case "curate":
-            return {
-                "candidates": counts.get("candidates", 0.0),
-                "novel": counts.get("novel", 0.0),
-                "kept": counts.get("kept", 0.0),
-                "bytes": size,
-            }
-        case "corpus":
-            return {
-                "documents": counts.get("documents", 0.0),
-                "tokens": counts.get("tokens", 0.0),
-                "bytes": size,
-            }
-        case "train":
-            groups = sum(n for name, n in counts.items() if name.startswith("groups_"))
-            return {"groups": groups, "kept": counts.get("groups_kept", 0.0), "bytes": size, "policies": 1.0}
-        case _:
-            return {}
+    found = cost_of(stage.kind).yields(stage, manifest.counts, items, tokens)
+    return found | {"bytes": float(sum(f.bytes for f in manifest.files))} if found else {}

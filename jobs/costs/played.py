@@ -11,7 +11,7 @@ from jobs.costs.loads import Planner, site_of
 from jobs.costs.tasks import JobLoad
 from jobs.plan.chain import Job, plan
 from jobs.plan.cluster import Local, Slurm
-from jobs.plan.preflight import rows_of_files
+from jobs.plan.preflight import world_of
 from jobs.shell.command import load_run
 from jobs.sweeps import lanes
 from jobs.sweeps.launching import draft_sweep
@@ -67,7 +67,7 @@ def _planner(
     if model not in calibrations:
         calibrations[model] = load_calibration(data, site.label, model)
     _check_known(config, calibrations[model])
-    return Planner(config=config, known=calibrations[model], site=site, rows=rows_of_files(config, data))
+    return Planner(config=config, known=calibrations[model], site=site, rows=world_of(config, data).rows)
 
 
 def _check_known(config: RunConfig, known: Calibration) -> None:

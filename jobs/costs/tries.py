@@ -11,8 +11,8 @@ from typing import Literal
 
 from jobs.chain.queue import Submission
 from jobs.costs.sacct import Record
-from serl.config.run import StageName
 from serl.run.rundir import Manifest, Shard
+from serl.stages.kind import Kind
 
 End = Literal[
     "done", "at work", "preempted", "time limit", "node failure", "killed", "hung", "failed", "cancelled"
@@ -32,7 +32,7 @@ class Try:
     """One attempt at one shard, all its ranks together. `kept_s` is what survived of `end - begin`; `startup_s` comes before its first work."""
 
     round: int
-    stage: StageName
+    stage: str
     index: int
     id: str
     begin: float
@@ -152,7 +152,9 @@ def _how(
     return "preempted" if scheduled else "cancelled"  # without a scheduler only a person asks
 
 
-def judge(shard: Shard, told: Sequence[Told], done: Manifest | None, *, live: bool, now: float) -> list[Try]:
+def judge(
+    shard: Shard, told: Sequence[Told], done: Manifest | None, *, kind: Kind, live: bool, now: float
+) -> list[Try]:
     """The tries of one shard in their order, each with what of it survived."""
     told = sorted(told, key=lambda t: t.begin)
     tries, seen = [], set()
@@ -164,7 +166,7 @@ def judge(shard: Shard, told: Sequence[Told], done: Manifest | None, *, live: bo
         end = max(
             t.begin, t.end or (done.created if won and done else now if ended == "at work" else t.last)
         )  # clocks differ by node
-        work = _steps_kept(t, told[number + 1 :]) if shard.stage == "train" else _parts_kept(t, seen)
+        work = _steps_kept(t, told[number + 1 :]) if kind.ranks else _parts_kept(t, seen)
         first = work[0][0] if work else end
         startup_s = min(max(0.0, first - t.begin), end - t.begin)
         kept_s = sum(stop - start for start, stop in work if stop <= end + 1.0)
@@ -173,7 +175,7 @@ def judge(shard: Shard, told: Sequence[Told], done: Manifest | None, *, live: bo
         tries.append(
             Try(
                 round=shard.round, stage=shard.stage, index=shard.index, id=t.id, begin=t.begin, end=end, ended=ended, ranks=t.ranks, gpus=t.gpus, nodes=t.nodes,
-                startup_s=_startup_s(t, end) if not work else startup_s, kept_s=min(kept_s, end - t.begin), wait_s=t.wait_s, repeated=not won,
+                startup_s=_startup_s(t, end, bare=kind.bare) if not work else startup_s, kept_s=min(kept_s, end - t.begin), wait_s=t.wait_s, repeated=not won,
                 exact=t.exact,
             )
         )  # fmt: skip
@@ -189,9 +191,9 @@ def _nobody_won(tries: Sequence[Try]) -> list[Try]:
     )
 
 
-def _startup_s(t: Told, end: float) -> float:
+def _startup_s(t: Told, end: float, *, bare: bool) -> float:
     """Of an attempt that kept nothing: until it began to work, or all of it where it never came to that."""
-    if t.events[0].get("stage") in ("corpus", "curate"):
+    if bare:
         return min(t.events[0]["time"], end) - t.begin
     begun = next(
         (

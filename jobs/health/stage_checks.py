@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import get_args
 
 from jobs.health.checks import Check, ok, problem, warning
 from jobs.health.site import Nodes, Partition, Site, kind_of_preemption
 from jobs.plan.cluster import Resources, Slurm
-from serl.config.run import StageName
+from serl.stages import kinds
 
 SHORT_GRACE_S = 30
 SHORT_SIGNAL_S = 60  # Slurm looks at time limits twice a minute
@@ -16,7 +15,7 @@ FEW_JOBS = 200
 
 def check_lead_time(cluster: Slurm) -> Check:
     subject = "signal_s"
-    shortest = min((cluster.resources(stage).time_min, stage) for stage in get_args(StageName))
+    shortest = min((cluster.resources_of(kind).time_min, name) for name, kind in kinds().items())
     if cluster.signal_s >= shortest[0] * 60:
         return problem(
             subject,
@@ -34,11 +33,11 @@ def check_lead_time(cluster: Slurm) -> Check:
 
 def check_stages(site: Site, cluster: Slurm) -> Iterator[Check]:
     """Stages that ask for the same are judged once, together."""
-    groups: dict[str, list[StageName]] = {}
-    for stage in get_args(StageName):
-        groups.setdefault(cluster.resources(stage).model_dump_json(), []).append(stage)
-    for stages in groups.values():
-        yield from check_resources(site, cluster.resources(stages[0]), ", ".join(stages))
+    groups: dict[str, list[str]] = {}
+    for name, kind in kinds().items():
+        groups.setdefault(cluster.resources_of(kind).model_dump_json(), []).append(name)
+    for names in groups.values():
+        yield from check_resources(site, cluster.resources_of(kinds()[names[0]]), ", ".join(names))
 
 
 def check_resources(site: Site, asked: Resources, stages: str) -> Iterator[Check]:

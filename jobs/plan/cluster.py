@@ -7,8 +7,10 @@ from typing import Literal
 from pydantic import Field
 
 from serl.config.files import load_tagged
-from serl.config.run import StageName
+from serl.config.run import RunConfig
 from serl.config.schema import Count, Fraction, Natural, Positive, Section
+from serl.stages import kinds
+from serl.stages.kind import Kind, Stage
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 Device = Literal["cpu", "cuda"]
@@ -100,17 +102,37 @@ class Slurm(Section):
         default=None,
         description="null: a slow shard is waited for; {} or {factor: 3, min_done: 0.5}: it gets a spare job",
     )
-    stages: dict[StageName, StageResources] = Field(default={}, description="what differs by stage")
+    stages: dict[str, StageResources] = Field(
+        default={}, description="what differs, by a stage's name or its kind's"
+    )
 
-    def resources(self, stage: StageName) -> "Resources":
+    def resources(self, stage: Stage) -> "Resources":
         """The stage's own keys over the cluster's; a stage that is one task stays one."""
-        own = self.stages.get(stage, StageResources())
+        return self._resources((stage.name, stage.kind.name), stage.kind)
+
+    def resources_of(self, kind: Kind) -> "Resources":
+        """As for a stage of that kind that has the kind's name."""
+        return self._resources((kind.name,), kind)
+
+    def errand(self) -> "Resources":
+        """What a small task of our own asks for: as the stages that need no engine, where the file has any."""
+        bare = [kind for kind in kinds().values() if kind.bare]
+        own = next((kind for kind in bare if kind.name in self.stages), bare[0])
+        return self.resources_of(own)
+
+    def unknown(self, config: RunConfig) -> list[str]:
+        """Keys of `stages` that are neither a stage of the run nor a kind."""
+        known = {s.name for s in config.stages} | set(kinds(config.plugins))
+        return sorted(set(self.stages) - known)
+
+    def _resources(self, names: tuple[str, ...], kind: Kind) -> "Resources":
+        own = next((self.stages[name] for name in names if name in self.stages), StageResources())
         chosen = {
             k: v if (v := getattr(own, k)) is not None else getattr(self, k) for k in Resources.model_fields
         }
-        if stage != "train":
+        if not kind.ranks:
             chosen |= {"nodes": 1, "tasks_per_node": 1}
-        if stage in ("corpus", "curate") and own.gpus_per_node is None:
+        if kind.bare and own.gpus_per_node is None:
             chosen["gpus_per_node"] = 0
         return Resources(**chosen)
 

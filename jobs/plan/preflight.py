@@ -1,100 +1,100 @@
 """What can be checked before anything is created or loaded: inputs, models, benchmarks, space."""
 
+import json
+import math
 import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.benchmark import load_benchmark
-from evaluation.benchmark import load_problems as load_benchmark_problems
-from jobs.plan.chain import Estimate, Job, bytes_needed, estimate
+from jobs.plan.chain import Job, bounds_of, bytes_needed
 from jobs.plan.cluster import Local, Slurm, this_machine
 from serl.config.base import Checkpoint, Scratch
-from serl.config.run import RunConfig, too_few_seeds
+from serl.config.run import RunConfig
 from serl.engines.hf_folder import model_folder, validate_context, validate_model_folder
-from serl.text.problems import GENERATED_BENCHMARKS, load_problems
+from serl.stages.kind import Bounds, Stage, World
 
 MARGIN_BYTES = 200 * 2**20
 
 
-def preflight(config: RunConfig, data: Path, root: Path, jobs: Sequence[Job]) -> None:
+def preflight(config: RunConfig, data: Path, jobs: Sequence[Job]) -> None:
     """Raises ValueError for the first thing a user has to mend before `jobs` can run."""
     if isinstance(config.base, Checkpoint):
         folder = model_folder(config.base.path, data)
         validate_model_folder(folder)
         validate_context(folder, config.engine.max_model_len)
     check_space(data, bytes_needed(bounds(config, jobs, data)))
-    sources = [
-        config.seeds,
-        config.respond.problems.source if config.respond and config.respond.problems else None,
-    ]
-    for source in sources:
-        if source and source.kind != "corpus":
-            problems = load_problems(source, data_root=data, corpus=root)
-            if source is config.seeds and (
-                problem := next(
-                    too_few_seeds(config, len(problems), f"the configured source has {len(problems)}"), ""
-                )
-            ):
-                raise ValueError(problem)
-    for name in config.score.asked if config.score else ():
-        benchmark = load_benchmark(name)
-        if benchmark.kind == "choice" and config.score and name in config.score.preamble:
-            raise ValueError(
-                f"score.preamble.{name}: a choice benchmark brings worked examples of its own (score.choice_shots); leave it out"
-            )
-        if not (benchmark.file in GENERATED_BENCHMARKS and config.base.kind == "scratch"):
-            load_benchmark_problems(benchmark, [data / "benchmarks"])
+    for stage in distinct(config):
+        stage.kind.check(stage, config, data)
 
 
-def bounds(config: RunConfig, jobs: Sequence[Job], data: Path) -> list[Estimate]:
+def distinct(config: RunConfig) -> list[Stage]:
+    """One of the stages that differ in nothing but their round: what is outside a run is the same for all rounds."""
+    return list({(s.phase, s.name): s for s in reversed(config.stages)}.values())[::-1]
+
+
+def bounds(config: RunConfig, jobs: Sequence[Job], data: Path) -> list[Bounds]:
     """What each of `jobs` writes at most."""
-    parameters, rows = num_parameters(config, data), rows_of_files(config, data)
-    return [estimate(config, job, parameters, rows) for job in jobs]
+    world = world_of(config, data)
+    return [bounds_of(config, job, world) for job in jobs]
 
 
-def rows_of_files(config: RunConfig, data: Path) -> dict[str, int]:
-    """How many problems the benchmarks have whose description does not tell; those that the run makes itself, or whose file is not there, are left out."""
-    rows = {}
-    for name in config.score.asked if config.score and not isinstance(config.base, Scratch) else ():
-        benchmark = load_benchmark(name)
-        if benchmark.num_rows is None and (data / "benchmarks" / benchmark.file).is_file():
-            rows[name] = len(load_benchmark_problems(benchmark, [data / "benchmarks"]))
-    return rows
+def world_of(config: RunConfig, data: Path) -> World:
+    """What is to be known of inputs before there can be bounds."""
+    rows: dict[str, int] = {}
+    for stage in distinct(config):
+        rows |= stage.kind.rows(stage, config, data)
+    return World(num_parameters=num_parameters(config, data), rows=rows)
 
 
 def check_engine(config: RunConfig, cluster: Local | Slurm) -> None:
     """Raises ValueError where an engine wants more GPUs, or cores where there are none, than one task has."""
-    match cluster:
-        case Local():
-            machine = this_machine(cluster)
-            room = {f"this machine's {'GPUs' if machine.gpus else 'cores'}": machine.slots}
-        case Slurm():
-            own = {
-                stage: cluster.resources(stage)
-                for stage in ("propose", "respond", "score")
-                if stage in config.stages
-            }
-            room = {
-                f"{'gpus_per_node' if r.gpus_per_node else 'cpus_per_task'} of {stage} in the cluster file": r.gpus_per_node
-                or r.cpus_per_task
-                for stage, r in own.items()
-            }
-    for place, most in room.items():
-        if config.engine.tensor_parallel > most:
+    if isinstance(cluster, Slurm) and (unknown := cluster.unknown(config)):
+        names = ", ".join(dict.fromkeys(s.name for s in config.stages))
+        raise ValueError(
+            f"stages: {', '.join(unknown)} in the cluster file: no stage of this run, nor a kind of stage; its stages "
+            f"are {names}"
+        )
+    for stage in (s for s in distinct(config) if s.kind.array):
+        wanted = stage.kind.held(stage.section, config).tensor_parallel
+        place, most = _room(cluster, stage)
+        if wanted > most:
             raise ValueError(
-                f"engine.tensor_parallel {config.engine.tensor_parallel}: more than {place}, {most}; lower the one or raise the other"
+                f"engine.tensor_parallel {wanted}: more than {place}, {most}; lower the one or raise the other"
             )
 
 
+def _room(cluster: Local | Slurm, stage: Stage) -> tuple[str, int]:
+    """What one task of a stage has of what engines use, in words and in numbers."""
+    match cluster:
+        case Local():
+            machine = this_machine(cluster)
+            return f"this machine's {'GPUs' if machine.gpus else 'cores'}", machine.slots
+        case Slurm():
+            own = cluster.resources(stage)
+            key = "gpus_per_node" if own.gpus_per_node else "cpus_per_task"
+            return f"{key} of {stage.name} in the cluster file", own.gpus_per_node or own.cpus_per_task
+
+
 def num_parameters(config: RunConfig, data: Path) -> int:
-    """About how many weights the policy has; 0 where its folder cannot be found."""
+    """About how many weights the base model has; 0 where its folder cannot be found."""
     match config.base:
         case Scratch(architecture=a):
-            return a.vocabulary * a.hidden + a.layers * (4 * a.hidden**2 + 3 * a.hidden * a.intermediate)
+            per_layer = 4 * a.hidden**2 + 3 * a.hidden * a.intermediate
+            return a.vocabulary * a.hidden + a.layers * per_layer
         case Checkpoint():
             folder = model_folder(config.base.path, data)
-            return sum(p.stat().st_size for p in folder.glob("*.safetensors")) // 2 if folder.is_dir() else 0
+            return sum(map(_elements, folder.glob("*.safetensors"))) if folder.is_dir() else 0
+
+
+def _elements(path: Path) -> int:
+    """Numbers in a safetensors file, by its header; by its size where that cannot be read, which other checks say."""
+    try:
+        with open(path, "rb") as f:
+            header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
+        return sum(math.prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
+    except (OSError, ValueError, KeyError, TypeError, MemoryError, OverflowError):
+        return path.stat().st_size // 2
 
 
 def check_space(data: Path, needed: int) -> None:

@@ -33,7 +33,7 @@ def show_plan(
         case Slurm():
             site = site_of(cluster, config)
             hours = sum(
-                cluster.resources(job.stage).time_min / 60 * site.paid[job.stage] * len(job.missing)
+                cluster.resources(job.of).time_min / 60 * site.paid[job.stage] * len(job.missing)
                 for job in jobs
             )
             console.print(
@@ -115,12 +115,10 @@ def _shards(job: Job, cluster: Local | Slurm) -> str:
     match cluster:
         case Local():
             return (
-                f"1 x {this_machine(cluster).train_ranks} ranks"
-                if job.stage == "train"
-                else str(job.num_shards)
+                f"1 x {this_machine(cluster).train_ranks} ranks" if job.of.kind.ranks else str(job.num_shards)
             )
         case Slurm():
-            own = cluster.resources(job.stage)
+            own = cluster.resources(job.of)
             size = f"{own.nodes} nodes x {own.tasks_per_node} ranks" if own.ranks > 1 else "1 task"
             return f"{job.num_shards} x {size}" + (
                 f", {own.nodes * own.gpus_per_node} GPUs" if own.gpus_per_node else ""

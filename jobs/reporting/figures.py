@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from evaluation.scores import Score
 from jobs.reporting.findings import Benchmark, Findings, RoundFindings
+from jobs.reporting.harvest import band
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -143,7 +144,8 @@ def agreement(findings: Findings) -> "Figure | None":
     figure, panels = grid(len(shown), height=2.7)
     config = findings.run.config
     for ax, r in zip(panels, shown):
-        assert r.votes is not None and config.respond is not None
+        assert r.votes is not None
+        shares, by_vote = band(config, r.round)
         n = r.votes.num_samples
         width = math.ceil((n + 1) / MAX_BINS)
         starts = range(0, n + 1, width)
@@ -162,8 +164,8 @@ def agreement(findings: Findings) -> "Figure | None":
             linewidth=0.5,
             label="tie",
         )
-        if config.train and config.respond.reward.kind == "majority":
-            ax.axvspan(*config.train.agreement, color="#f0e3c8", zorder=0, label="band that is trained on")
+        if by_vote and config.judged(r.round):
+            ax.axvspan(*shares, color="#f0e3c8", zorder=0, label="band that is trained on")
         ax.set(
             title=f"round {r.round}: mean {r.votes.agreement.value:.2f}",
             xlim=(-0.04, 1.04),
@@ -328,7 +330,7 @@ def times(findings: Findings) -> "Figure | None":
 
 
 def _mean_tokens(r: RoundFindings) -> float | None:
-    counts = r.counts("respond")
+    counts = r.counts("groups")
     return counts["tokens"] / counts["completions"] if counts.get("completions") else None
 
 
@@ -337,13 +339,13 @@ ROUND_MEANS: tuple[tuple[str, Callable[[RoundFindings], float | None]], ...] = (
         "mean reward of trained groups",
         lambda r: r.votes.kept_reward.value if r.votes and r.votes.kept_reward.n else None,
     ),
-    ("mismatch KL, trainer to sampler", lambda r: r.counts("train").get("mismatch_kl")),
+    ("mismatch KL, trainer to sampler", lambda r: r.counts("weights").get("mismatch_kl")),
     ("tokens per response", _mean_tokens),
 )
 
 
 def _agreement_caption(findings: Findings) -> str:
-    n = findings.run.config.respond.samples if findings.run.config.respond else 0
+    n = max((r.votes.num_samples for r in findings.rounds if r.votes), default=0)
     return f"Questions by how many of their {n} answers the largest class holds; a tie has no winner and is never trained on by majority vote."
 
 

@@ -17,13 +17,10 @@ from jobs.plan.chain import steps
 from jobs.reporting import harvest, hygiene
 from jobs.reporting.harvest import Passage, Votes
 from jobs.reporting.hygiene import Hygiene
-from serl.config.run import StageName
 from serl.run.events import read_events
 from serl.run.rundir import Manifest, Run, RunError
-from serl.stages import corpus_dir
-from serl.stages.curate.run import instructions
-from serl.stages.respond.run import round_groups
-from serl.stages.score.run import round_grades
+from serl.stages.read import problems, round_grades, round_groups
+from serl.stages.work import corpus_dir
 
 T = TypeVar("T")
 
@@ -36,7 +33,8 @@ class StageFindings:
     """How far a stage of a round is; `longest_s` is its slowest shard, `total_s` all shards together."""
 
     round: int
-    stage: StageName
+    stage: str
+    gives: str
     num_done: int
     num_shards: int
     longest_s: float
@@ -101,8 +99,9 @@ class RoundFindings:
     steps: tuple[Step, ...]
     phases: Mapping[str, float]
 
-    def counts(self, stage: StageName) -> Mapping[str, float]:
-        return next((s.counts for s in self.stages if s.stage == stage and s.done), {})
+    def counts(self, gives: str) -> Mapping[str, float]:
+        """Of the round's first stage that gives such records, once it is done."""
+        return next((s.counts for s in self.stages if s.gives == gives and s.done), {})
 
     @property
     def seconds(self) -> float:
@@ -163,13 +162,14 @@ def gather(run: Run) -> Findings:
     base: ByProblem = {}
     rounds = []
     for round, stages in progress.items():
-        done = {s.stage for s in stages if s.done}
-        grades = read([], round_grades, run, round) if "score" in done else []
+        done = {s.gives for s in stages if s.done}
+        grades = read([], round_grades, run, round) if "grades" in done else []
         greedy = by_problem([g for g in grades if g.mode == "greedy"])
         scores = _scores(grades)
-        to_choose_by = set(run.config.score.validation if run.config.score else ())
+        scoring = run.config.giving(round, "grades")
+        to_choose_by = set(scoring.section.validation if scoring else ())
         base = greedy if round == 0 else base
-        votes = read(None, _votes, run, round) if "respond" in done else None
+        votes = read(None, _votes, run, round) if "groups" in done else None
         rounds.append(
             RoundFindings(
                 round=round,
@@ -187,7 +187,7 @@ def gather(run: Run) -> Findings:
                 phases=phases.get(round, {}),
             )
         )
-    overlap = _overlap(read, [r.round for r in rounds if r.counts("curate")])
+    overlap = _overlap(read, [r.round for r in rounds if r.counts("problems")])
     return Findings(
         run=run, rounds=tuple(rounds), missing=tuple(_missing(rounds) + read.troubles), overlap=overlap
     )
@@ -196,15 +196,15 @@ def gather(run: Run) -> Findings:
 def _overlap(read: _Reader, curated: Sequence[int]) -> Hygiene:
     """What the questions that the run learns from share with the benchmarks it is scored on."""
     run, config = read.run, read.run.config
-    asked = [p.question for round in curated for p in read([], instructions, run, round)]
-    labelled = config.respond.problems.source if config.respond and config.respond.problems else None
-    sources = {
-        name: source for name, source in (("seeds", config.seeds), ("labelled problems", labelled)) if source
-    }
+    chosen = [s for round in curated if (s := config.giving(round, "problems"))]
+    asked = [p.question for stage in chosen for p in read([], problems, run, stage)]
+    labelled = next((s.section.problems for s in config.stages if s.kind.gives == "groups"), None)
+    sources = {"seeds": config.seeds, "labelled problems": labelled.source if labelled else None}
+    sources = {name: source for name, source in sources.items() if source}
     return hygiene.measure(run, corpus_dir(run), sources, {"instructions": asked} if asked else {})
 
 
-def _stage(read: _Reader, round: int, stage: StageName) -> StageFindings:
+def _stage(read: _Reader, round: int, stage: str) -> StageFindings:
     run = read.run
     shards = run.shards(round, stage)
     found: list[Manifest] = [m for s in shards if (m := read(None, run.manifest, s))]
@@ -213,28 +213,29 @@ def _stage(read: _Reader, round: int, stage: StageName) -> StageFindings:
         counts |= {name: counts.get(name, 0) + n for name, n in m.counts.items()}
     seconds = [m.seconds for m in found]
     return StageFindings(
-        round=round, stage=stage, num_done=len(found), num_shards=len(shards), longest_s=max(seconds, default=0.0), total_s=sum(seconds),
+        round=round, stage=stage, gives=run.config.stage(round, stage).kind.gives, num_done=len(found), num_shards=len(shards), longest_s=max(seconds, default=0.0), total_s=sum(seconds),
         ended=max((m.created for m in found), default=0.0), counts=counts,
     )  # fmt: skip
 
 
 def _votes(run: Run, round: int) -> Votes | None:
-    return harvest.votes(run.config, round_groups(run, round, completions=False))
+    groups = round_groups(run, round, completions=False)
+    return harvest.votes(run.config, round, groups) if groups else None
 
 
 def _funnel(run: Run, stages: Sequence[StageFindings], votes: Votes | None) -> list[Passage]:
     """The passages of the stages that are done, in their order."""
-    counts = {s.stage: s.counts for s in stages if s.done}
+    counts = {s.gives: s.counts for s in stages if s.done}
     passages: list[Passage] = []
-    if "propose" in counts:
-        passages += harvest.proposed(counts["propose"])
-    if "curate" in counts:
-        passages += harvest.curated(counts["curate"])
+    if "candidates" in counts:
+        passages += harvest.proposed(counts["candidates"])
+    if "problems" in counts:
+        passages += harvest.curated(counts["problems"])
     if votes:
-        labelled = run.config.respond.problems if run.config.respond else None
-        num_asked = (
-            labelled.per_round if labelled else int(counts.get("curate", {}).get("kept", votes.num_groups))
-        )
+        answering = run.config.giving(stages[0].round, "groups")
+        labelled = answering.section.problems if answering else None
+        kept = int(counts.get("problems", {}).get("kept", votes.num_groups))
+        num_asked = labelled.per_round if labelled else kept
         if labelled:
             passages.append(Passage(name="asked", count=num_asked, lost={}))
         passages += harvest.answered(num_asked, votes)
@@ -244,10 +245,11 @@ def _funnel(run: Run, stages: Sequence[StageFindings], votes: Votes | None) -> l
 def _training(run: Run) -> tuple[dict[int, dict[int, dict[str, float]]], dict[int, dict[str, float]]]:
     """Optimizer steps of each round, and phases of its training; of a step that two attempts report, the later one is part of the policy."""
     latest: dict[tuple[int, int], float] = {}
+    trainings = {s.name for s in run.config.stages if s.role}
     taught: dict[int, dict[int, dict[str, float]]] = {}
     phases: dict[int, dict[str, float]] = {}
     for event in read_events(run.root / "events"):
-        if event["kind"] == "phase" and event["stage"] == "train":
+        if event["kind"] == "phase" and event["stage"] in trainings:
             phases.setdefault(event["round"], {})[event["name"]] = event["seconds"]
         if event["kind"] == "step" and event["time"] >= latest.get((event["round"], event["step"]), 0.0):
             latest[event["round"], event["step"]] = event["time"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from evaluation.scores import Score, score
 from serl.config.run import RunConfig
 from serl.records import Group
+from serl.rewards.spec import voted
 from serl.rewards.vote import Fate, fate
 
 PROPOSE_NOTES = {"items", "accepted", "dropped_shots", "prompts_too_long"}
@@ -93,15 +94,20 @@ def answered(num_asked: int, votes: Votes) -> list[Passage]:
     ]
 
 
-def votes(config: RunConfig, groups: Sequence[Group]) -> Votes:
+def band(config: RunConfig, round: int) -> tuple[tuple[float, float], bool]:
+    """The shares of rewarded answers between which a round's groups are trained on, and whether the vote decides that."""
+    training, judged = config.training(round), config.judged(round) or config.giving(round, "groups")
+    agreement = training.section.agreement if training and config.judged(round) else (0.0, 1.0)
+    return agreement, judged is None or voted(judged.section.reward)
+
+
+def votes(config: RunConfig, round: int, groups: Sequence[Group]) -> Votes:
     """The votes of a round that was answered; a run that does not train has no filter, and keeps everything that has a winner."""
-    assert config.respond is not None, "groups exist only where a run responds"
-    low, high = config.train.agreement if config.train else (0.0, 1.0)
-    voted = config.respond.reward.kind == "majority"
-    fates = [fate(g, low, high, voted=voted) for g in groups]
-    own = [(g, f) for g, f in zip(groups, fates) if g.role == "train"]
-    anchors = [(g, f) for g, f in zip(groups, fates) if g.role == "anchor"]
-    num_samples = config.respond.samples
+    (low, high), by_vote = band(config, round)
+    fates = [fate(g, low, high, voted=by_vote) for g in groups]
+    own = [(g, f) for g, f in zip(groups, fates) if g.own]
+    anchors = [(g, f) for g, f in zip(groups, fates) if not g.own]
+    num_samples = len(groups[0].labels)
     right = {
         "anchors": _right([g for g, _ in anchors]),
         "anchors in the band": _right([g for g, f in anchors if f == "kept"]),

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from evaluation.benchmark import load_benchmark, load_problems
 from evaluation.overlap import Shared, overlaps
-from serl.config.run import GeneratedProblems, HubProblems, JsonlProblems
 from serl.run.files import sha256, write_atomic
 from serl.run.rundir import Run
+from serl.stages.sources import GeneratedProblems, HubProblems, JsonlProblems
 from serl.text import problems
 
 CACHE = "overlap.json"
@@ -47,7 +47,8 @@ def measure(
     sets: Mapping[str, Sequence[str]],
 ) -> Hygiene:
     """Compare the problems of `sources` and the questions of `sets` with each benchmark that the run asks."""
-    benchmarks = run.config.score.asked if run.config.score else ()
+    scoring = [s for s in run.config.stages if s.kind.gives == "grades"]
+    benchmarks = tuple(dict.fromkeys(name for s in scoring for name in s.section.asked))
     unread: list[str] = []
     ours = {
         name: read

@@ -44,7 +44,7 @@ def page(findings: Findings, pictures: Sequence[Picture]) -> list[Block]:
 
 def headline(findings: Findings) -> str:
     """One sentence: is the last scored policy better than the base, and how sure is that."""
-    if findings.run.config.score is None:
+    if not any(s.kind.gives == "grades" for s in findings.run.config.stages):
         return "This run does not score its policies."
     if not findings.scored:
         return "No policy has been scored yet."
@@ -208,7 +208,7 @@ def _vote_tables(findings: Findings) -> Iterator[Block]:
     kinds = list(dict.fromkeys(kind for r in findings.rounds if r.votes for kind in r.votes.right))
     for r in findings.rounds:
         if r.votes:
-            v, counts = r.votes, r.counts("respond")
+            v, counts = r.votes, r.counts("groups")
             shares = [
                 f"{counts.get(k, 0) / counts['completions']:.3f}" if counts.get("completions") else ""
                 for k in ("unparsed", "truncated", "undecided")
@@ -279,7 +279,7 @@ def _training_tables(findings: Findings) -> Iterator[Block]:
     names = ("loss", "approx_kl", "clip_fraction", "grad_norm", "tokens_per_s")
     rows = []
     for r in findings.rounds:
-        counts = r.counts("train")
+        counts = r.counts("weights")
         if counts or r.steps:
             numbers = [
                 f"{r.steps[-1].numbers[k]:{',.0f' if k == 'tokens_per_s' else '.3g'}}"

@@ -111,7 +111,7 @@ def _hygiene(findings: Findings) -> Iterator[Row]:
     """The best round by validation, and overlaps: of seeds with round 0, of instructions with the last round that has any."""
     if findings.chosen:
         yield Row(round=findings.chosen.round, benchmark="", metric=BEST, value=1.0)
-    last = max((r.round for r in findings.rounds if r.counts("curate")), default=0)
+    last = max((r.round for r in findings.rounds if r.counts("problems")), default=0)
     for o in findings.overlap.overlaps:
         for kind, n in (("exact", o.shared.exact_ours), ("13_words", o.shared.runs_ours)):
             name = o.name.replace(" ", "_")
@@ -161,12 +161,12 @@ def _counts(r: RoundFindings) -> Iterator[Row]:
         yield plain(f"funnel/{passage.name}", passage.count)
         for reason, n in passage.lost.items():
             yield plain(f"lost/{passage.name}/{reason}", n)
-    answers = r.counts("respond")
+    answers = r.counts("groups")
     if answers.get("completions"):
         for name in ("unparsed", "truncated", "undecided"):
             yield plain(f"{name}_share", answers.get(name, 0) / answers["completions"])
         yield plain("response_tokens", answers.get("tokens", 0) / answers["completions"])
-    for name, value in r.counts("train").items():
+    for name, value in r.counts("weights").items():
         if name.startswith("mismatch_") or name in ("steps", "samples"):
             yield plain(name, value)
     if r.steps:

@@ -15,9 +15,9 @@ from evaluation.scores import Paired, Score, paired
 from evaluation.seeds import holm, verdict
 from evaluation.summary import Summary, summarise
 from jobs.runs.find import find_run
-from serl.config.run import Score as ScoreSection
+from serl.config.schema import Section as ScoreSection
 from serl.run.rundir import Run, RunError
-from serl.stages.score.run import round_grades
+from serl.stages.read import round_grades
 
 MAX_ALL_PAIRS = 6  # with more models, each is compared with the first alone
 MAX_NAME = 80
@@ -107,23 +107,22 @@ def side_by_side(names: Sequence[str], data: Path) -> SideBySide:
 
 def scored_rounds(run: Run) -> list[int]:
     """The rounds whose scores are complete."""
-    rounds = range(run.config.rounds + 1) if run.config.score else ()
-    return [r for r in rounds if all(run.done(s) for s in run.shards(r, "score"))]
+    scoring = [s for s in run.config.stages if s.kind.gives == "grades"]
+    return [s.round for s in scoring if all(run.done(shard) for shard in run.shards(s.round, s.name))]
 
 
 def _model(name: str, data: Path) -> Model:
     run_name, colon, wanted = name.rpartition(":")
     run = find_run(run_name if colon else name, data)
     rounds = scored_rounds(run)
-    section = run.config.score
-    if not rounds or section is None:
+    if not rounds:
         raise RunError(
             f"{run.root}: no round of this run is scored yet; `python -m jobs.status {run.root.name}` says how far it is"
         )
     if not colon:
         round = rounds[-1]
     elif wanted == "best":
-        round = _best(run, rounds, section)
+        round = _best(run, rounds, _scoring(run, rounds[0]))
     elif wanted.isdigit() and int(wanted) in rounds:
         round = int(wanted)
     else:
@@ -131,10 +130,18 @@ def _model(name: str, data: Path) -> Model:
             f"{name}: no scored round {wanted!r}; there are {', '.join(map(str, rounds))}, and `best` where a validation set was scored"
         )
     grades = round_grades(run, round)
+    section = _scoring(run, round)
     return Model(
         name=f"{run.root.name}, round {round}" if run.config.rounds else run.root.name, run=run, round=round, section=section,
         scores=summarise(grades), solved=by_problem(grades), golds={(g.benchmark, g.id): g.gold for g in grades},
     )  # fmt: skip
+
+
+def _scoring(run: Run, round: int) -> ScoreSection:
+    """How the models of a round were asked."""
+    stage = run.config.giving(round, "grades")
+    assert stage is not None, f"round {round} is scored, so it has a stage that does that"
+    return stage.section
 
 
 def _best(run: Run, rounds: Sequence[int], section: ScoreSection) -> int:

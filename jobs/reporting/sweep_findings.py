@@ -25,7 +25,7 @@ from jobs.runs.state import Looks
 from jobs.sweeps.trials import Sweep, Trial, sweep_dir
 from serl.run.files import write_atomic
 from serl.run.rundir import Run, RunError, ending
-from serl.stages.score.run import round_grades
+from serl.stages.read import left, round_grades
 
 MAX_ALL_PAIRS = 8  # with more settings, each is compared with the best alone
 CACHE = "solved.json"
@@ -147,7 +147,7 @@ def gather_sweep(sweep: Sweep, data: Path) -> SweepFindings:
                 )
             )
     solved.keep()
-    sections = [t.run.config.score for t in trials if t.run and t.run.config.score]
+    sections = [s.section for t in trials if t.run for s in t.run.config.stages if s.kind.gives == "grades"]
     validation = tuple(dict.fromkeys(name for s in sections for name in s.validation))
     benchmarks = tuple(
         dict.fromkeys(name for s in sections for name in s.benchmarks if name not in validation)
@@ -188,7 +188,8 @@ def _trial(trial: Trial, run: Run, word: str, reason: str, solved: "_Solved") ->
     }
     if (ended := ending(run.root)) and word == "done":
         word, reason = "ended early", f"after round {ended['round']}: {ended['reason']}"
-    chosen = _chosen(means, run.config.score.validation if run.config.score else ())
+    scoring = run.config.giving(0, "grades")
+    chosen = _chosen(means, scoring.section.validation if scoring else ())
     return TrialFindings(
         trial=trial, run=run, word=word, reason=reason, means=means, chosen=chosen, solved=by_round.get(chosen, {}) if chosen is not None else {},
         cost=account(run).total,
@@ -296,7 +297,8 @@ class _Solved:
             self._known = {}
 
     def __call__(self, run: Run, round: int) -> ByProblem:
-        digests = [m.digest for m in run.complete(round, "score")]
+        scoring = run.config.giving(round, "grades")
+        digests = [m.digest for m in left(run, scoring)] if scoring else []
         key = hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
         if key not in self._used:
             self._used[key] = self._known.get(key) or by_problem(round_grades(run, round))

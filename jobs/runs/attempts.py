@@ -14,7 +14,6 @@ from pathlib import Path
 from jobs.chain.queue import Submission, recorded
 from jobs.chain.task import EXIT_REQUEUE, failure
 from jobs.plan.chain import job_name
-from serl.config.run import StageName
 from serl.run.events import parsed
 from serl.run.rundir import Run, RunError, Shard
 
@@ -111,7 +110,7 @@ def _roots(run: Run) -> list[Path]:
     return list(dict.fromkeys([run.root, *(run.root.parent / name for name in names)]))
 
 
-def _shared_stages(run: Run) -> list[tuple[int, StageName]]:
+def _shared_stages(run: Run) -> list[tuple[int, str]]:
     return [(int(name[1:4]), name.partition("-")[2]) for name in run.shared]
 
 

@@ -14,18 +14,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evaluation.benchmark import load_benchmark
 from jobs.costs.loads import site_of
-from jobs.plan.chain import after_of, job_name, stage_of, steps
 from jobs.plan.cluster import Local, Slurm
 from jobs.runs.find import ROOT, list_runs
 from serl.config.base import Checkpoint, Scratch
-from serl.config.run import HubProblems, JsonlProblems, RunConfig, StageName
+from serl.config.run import RunConfig
 from serl.config.schema import Section
 from serl.engines.hf_folder import model_folder
 from serl.run.files import sha256
-from serl.run.rundir import Run, num_shards
-from serl.text.problems import GENERATED_BENCHMARKS
+from serl.run.rundir import Run
+from serl.stages.kind import Stage, stage_of
 
 CODE = {"serl": (".py",), "evaluation": (".py", ".yaml", ".json"), "slurm": (".lock",)}
 WEIGHTS = (".safetensors", ".bin")
@@ -50,88 +48,35 @@ class Outside:
 
 
 def shared_keys(config: RunConfig, outside: Outside) -> dict[str, str]:
-    """The key of every stage of the run that can be shared, by the stage's name."""
+    """The key of every stage of the run that can be shared, by the stage's name: all that come before the first training
+    of a round.
+    """
     keys: dict[str, str] = {}
-    for round, stage in steps(config):
-        if round > 1 or (round == 1 and stage in ("train", "score")):
-            continue
-        name = job_name(round, stage)
-        before = {n: keys[n] for n in after_of(config, round, stage)}
-        reads = _reads(config, round, stage, outside)
-        corpus = keys.get(job_name(0, "corpus"), "")
-        keys[name] = _digest([name, _sections(config, round, stage), before, reads, corpus, outside.code])
+    for stage in config.stages:
+        if stage.round and stage.role:
+            break
+        before = {s.job: keys[s.job] for s in stage.kind.reads(stage, config)}
+        world = config.giving(0, "documents")
+        made = keys.get(world.job, "") if world and world != stage else ""
+        reads = {name: outside.of(path) for name, path in _outside(stage, config, outside.data).items()}
+        keys[stage.job] = _digest([stage.job, _depends(stage, config), before, reads, made, outside.code])
     return keys
 
 
-def _sections(c: RunConfig, round: int, stage: StageName) -> dict:
-    """The part of a configuration that a stage's result depends on."""
-    seed: dict[str, object] = {"seed": c.seed}
-    match stage:
-        case "corpus":
-            assert isinstance(c.base, Scratch)
-            own = {"corpus": c.base.corpus, "vocabulary": c.base.architecture.vocabulary}
-            seed = {"seed": c.seed if c.base.seed is None else c.base.seed}
-        case "train":
-            assert isinstance(c.base, Scratch), "of the trainings only that of the base model is shared"
-            own = {"base": c.base}
-            seed = {"seed": c.seed if c.base.seed is None else c.base.seed}
-        case "score":
-            own = {"base": c.base, "score": c.score, "prompts": _prompts(c, "respond"), "engine": c.engine}
-            seed = seed if c.score and c.score.samples else {}  # greedy answers have none
-        case "propose":
-            own = {
-                "base": c.base,
-                "propose": c.propose,
-                "seeds": c.seeds,
-                "prompts": _prompts(c, "propose"),
-                "engine": c.engine,
-            }
-        case "curate":
-            own, seed = {"curate": c.curate, "seeds": c.seeds}, {}
-        case "respond":
-            own = {
-                "base": c.base,
-                "respond": c.respond,
-                "seeds": c.seeds if c.respond and c.respond.anchors else None,
-            }
-            own |= {"prompts": _prompts(c, "respond"), "engine": c.engine}
-    if round and isinstance(c.base, Scratch):
+def _depends(stage: Stage, config: RunConfig) -> dict[str, object]:
+    """The part of a configuration that a stage's result depends on, as JSON."""
+    own = dict(stage.kind.depends(stage, config))
+    if stage.round and isinstance(config.base, Scratch):
         own.pop("base", None)  # the keys before speak for it
-    return seed | {k: v.model_dump(mode="json") if isinstance(v, Section) else v for k, v in own.items()}
+    return {k: v.model_dump(mode="json") if isinstance(v, Section) else v for k, v in own.items()}
 
 
-def _prompts(c: RunConfig, what: str) -> dict[str, str | None]:
-    """Those by which instructions are asked for, or those by which a question is, in rounds and benchmarks alike."""
-    return {k: v for k, v in c.prompts.model_dump(mode="json").items() if k.startswith(what)}
-
-
-def _reads(c: RunConfig, round: int, stage: StageName, outside: Outside) -> dict[str, str]:
+def _outside(stage: Stage, config: RunConfig, data: Path) -> dict[str, Path]:
     """What a stage reads from outside the run."""
-    reads = {}
-    if isinstance(c.base, Checkpoint) and stage != "curate":
-        reads["base"] = outside.of(model_folder(c.base.path, outside.data))
-    sources = (
-        [c.seeds]
-        if stage in ("propose", "curate") or (stage == "respond" and c.respond and c.respond.anchors)
-        else []
-    )
-    if stage == "respond" and c.respond and c.respond.problems:
-        sources.append(c.respond.problems.source)
-    for source in sources:
-        match source:
-            case JsonlProblems():
-                path = Path(source.path)
-                reads[source.path] = outside.of(path if path.is_absolute() else outside.data / "seeds" / path)
-            case HubProblems() if Path(source.name).is_dir():
-                reads[source.name] = outside.of(Path(source.name))
-            case _:
-                continue  # of the corpus; or of the hub, by name
-    for name in c.score.asked if stage == "score" and c.score else ():
-        benchmark = load_benchmark(name)
-        if not (benchmark.file in GENERATED_BENCHMARKS and isinstance(c.base, Scratch)):
-            files = [benchmark.file, *([benchmark.shots_file] if benchmark.shots_file else [])]
-            reads |= {file: outside.of(outside.data / "benchmarks" / file) for file in files}
-    return reads
+    found = dict(stage.kind.outside(stage, config, data))
+    if isinstance(config.base, Checkpoint) and not stage.kind.bare:
+        found["base"] = model_folder(config.base.path, data)
+    return found
 
 
 def code_digest() -> str:
@@ -221,7 +166,7 @@ def savings(
 
 def most_hours(config: RunConfig, name: str, cluster: Local | Slurm) -> float | None:
     """Of a job of which every task uses its whole time limit."""
-    _, stage = stage_of(name)
+    stage = config.stage(*stage_of(name))
     match cluster:
         case Local():
             return None
@@ -229,6 +174,6 @@ def most_hours(config: RunConfig, name: str, cluster: Local | Slurm) -> float | 
             return (
                 cluster.resources(stage).time_min
                 / 60
-                * site_of(cluster, config).paid[stage]
-                * num_shards(config, stage)
+                * site_of(cluster, config).paid[stage.name]
+                * stage.num_shards
             )

@@ -27,7 +27,8 @@ from rich.console import Console
 from jobs.chain.local import ShardFailed, Stopped
 from jobs.plan.cluster import KINDS, load_cluster
 from jobs.reporting.visible import visible_lines
-from serl.config.files import ConfigError, load, read
+from serl.config.files import ConfigError, read
+from serl.config.read import load_run as load_run_file
 from serl.config.run import RunConfig
 from serl.run.rundir import RunError
 from serl.safety.checkup import Unsafe
@@ -89,7 +90,7 @@ def load_run(path: Path, overrides: Sequence[str]) -> RunConfig:
         raise ConfigError(
             f"{path}: this is a cluster file; give it to --cluster, and name a run file, like configs/quickstart.yaml"
         )
-    return load(RunConfig, path, overrides)
+    return load_run_file(path, overrides)
 
 
 def main(body: Callable[[Sequence[str]], int]) -> None:

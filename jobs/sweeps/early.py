@@ -16,18 +16,14 @@ from evaluation.scores import paired
 from evaluation.seeds import holm
 from jobs.sweeps.trials import Sweep, load_sweep
 from serl.run.rundir import Run, RunError, Shard, end_after
+from serl.stages.read import round_grades
 
 Answers = Mapping[str, float]  # by problem: the share of correct answers
-WHERE = (
-    "propose",
-    "curate",
-    "respond",
-)  # a training's ranks must not each decide for themselves, and what was trained is scored
 
 
 def ends_here(run: Run, shard: Shard) -> bool:
     """Whether the trial is ended before this shard, by this look or an earlier one."""
-    if not run.sweep or shard.round < 2 or shard.stage not in WHERE:
+    if not run.sweep or shard.round < 2 or not _may_end(run, shard):
         return False
     sweep = load_sweep(run.data_root, run.sweep)
     rule = sweep.config.early_stop
@@ -37,6 +33,12 @@ def ends_here(run: Run, shard: Shard) -> bool:
     if reason:
         end_after(run.root, shard.round - 1, f"by the scores of round {rule.after_round} {reason}")
     return bool(reason)
+
+
+def _may_end(run: Run, shard: Shard) -> bool:
+    """A training's ranks must not each decide for themselves, and what was trained is scored."""
+    stage = run.config.stage(shard.round, shard.stage)
+    return not stage.kind.ranks and stage.kind.gives != "grades"
 
 
 def verdict(trial: str, scored: Mapping[str, Answers], alpha: float) -> str:
@@ -67,11 +69,10 @@ def _p(best: Sequence[float], other: Sequence[float]) -> float:
 
 def answers(run: Run, round: int) -> Answers | None:
     """What a trial got right of the problems that choices are made by: the validation benchmarks, or all where there are none."""
-    from serl.stages.score.run import round_grades
-
-    if run.config.score is None or not all(run.done(s) for s in run.shards(round, "score")):
+    scoring = run.config.giving(round, "grades")
+    if scoring is None or not all(run.done(s) for s in run.shards(round, scoring.name)):
         return None
-    chosen = set(run.config.score.validation or run.config.score.benchmarks)
+    chosen = set(scoring.section.validation or scoring.section.benchmarks)
     found = by_problem([row for row in round_grades(run, round) if row.benchmark in chosen])
     return {f"{name}/{id}": share for name, problems in found.items() for id, share in problems.items()}
 

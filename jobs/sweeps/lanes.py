@@ -14,11 +14,12 @@ from jobs.chain.queue import Journal, Queued, Submission, ask_slurm, look_at_que
 from jobs.chain.slurm import Place, freeze_cluster, settled_queue, sort_queue, submit_missing
 from jobs.chain.ticket import turn
 from jobs.chain.window import RELAY, Relay, element, room_in_controller
-from jobs.plan.chain import after_of, job_name, plan, stage_of, steps
+from jobs.plan.chain import after_of, plan
 from jobs.plan.cluster import Slurm
 from jobs.sweeps.schema import Cap, Gpus, Lanes, Tasks
-from serl.config.run import RunConfig, StageName
-from serl.run.rundir import Run, num_shards
+from serl.config.run import RunConfig
+from serl.run.rundir import Run
+from serl.stages.kind import Stage, stage_of
 
 
 def count(cap: Cap, configs: Sequence[RunConfig], cluster: Slurm) -> int:
@@ -44,26 +45,27 @@ def _fitting(cap: int, unit: str, widths: Sequence[int]) -> int:
 
 def _widest(config: RunConfig, cluster: Slurm, *, gpus: bool) -> int:
     """The most that a trial holds at once: its widest job beside a scoring that is still at work."""
-    scored = width(config, "score", cluster, gpus=gpus) if config.score else 0
+    scored = max((width(s, cluster, gpus=gpus) for s in config.stages if not _read(s, config)), default=0)
     own = [
-        width(config, stage, cluster, gpus=gpus) + (scored if round else 0)
-        for round, stage in steps(config)
-        if stage != "score"
+        width(s, cluster, gpus=gpus) + (scored if s.round else 0) for s in config.stages if _read(s, config)
     ]
     return max([scored, *own])
 
 
-def width(config: RunConfig, stage: StageName, cluster: Slurm, *, gpus: bool) -> int:
+def _read(stage: Stage, config: RunConfig) -> bool:
+    """Whether a later stage waits for it; what nobody waits for may run beside what comes after."""
+    return stage.kind.gives != "grades"
+
+
+def width(stage: Stage, cluster: Slurm, *, gpus: bool) -> int:
     """Tasks (or GPUs) that a stage's job holds at once; a training is one task, on however many nodes."""
     own = cluster.resources(stage)
-    return min(num_shards(config, stage), cluster.array_limit) * (
-        own.nodes * own.gpus_per_node if gpus else 1
-    )
+    return min(stage.num_shards, cluster.array_limit) * (own.nodes * own.gpus_per_node if gpus else 1)
 
 
 def waits_in_lane(config: RunConfig) -> dict[str, str]:
     """Beside what the plan says: each scoring waits for the one before."""
-    scored = [job_name(round, stage) for round, stage in steps(config) if stage == "score"]
+    scored = [s.job for s in config.stages if s.kind.gives == "grades"]
     return dict(zip(scored[1:], scored, strict=False))
 
 

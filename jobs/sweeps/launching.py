@@ -13,9 +13,9 @@ from rich.console import Console
 
 from jobs.chain.drive import run_here as run_one_here
 from jobs.chain.local import ShardFailed, Stopped
-from jobs.plan.chain import estimate, plan
+from jobs.plan.chain import bounds_of, plan
 from jobs.plan.cluster import Local
-from jobs.plan.preflight import check_space, num_parameters, preflight, rows_of_files
+from jobs.plan.preflight import check_space, distinct, preflight, world_of
 from jobs.runs.find import code_version, freeze_code, frozen_digest
 from jobs.runs.shared import Outside, shared_keys
 from jobs.sweeps.schema import SweepConfig, load_sweep_file
@@ -23,8 +23,7 @@ from jobs.sweeps.trials import Sweep, Trial, configs_of, load_sweep, save_sweep,
 from serl.config.run import RunConfig
 from serl.run.rundir import Run, RunError, ending
 from serl.run.signals import Stop
-
-INPUTS = {"base", "seeds", "respond", "score"}  # sections that name what lies outside the run
+from serl.stages.kind import World
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +63,7 @@ def _incoherence(draft: Draft) -> str:
             return (
                 f"trial {trial} is the same run as trial {twin}: their configurations are equal; take one out"
             )
-        if rule and config.score is None:
+        if rule and not any(s.kind.gives == "grades" for s in config.stages):
             return f"early_stop: trial {trial} has no score section to compare by"
         if rule and rule.after_round >= config.rounds:
             return f"early_stop.after_round {rule.after_round}: trial {trial} has {config.rounds} rounds; stop after an earlier one"
@@ -97,7 +96,7 @@ def _preflight(draft: Draft, at_once: int) -> None:
     """Each different set of inputs once, and the space for all that is not done: what trials share once, what goes again for those at work."""
     seen: set[str] = set()
     done: set[str] = set()
-    sizes: dict[str, tuple[int, Mapping[str, int]]] = {}
+    sizes: dict[str, World] = {}
     lasting: list[int] = []
     passing: list[int] = []
     for trial, config, keys in zip(draft.trials, draft.configs, draft.keys, strict=True):
@@ -105,24 +104,30 @@ def _preflight(draft: Draft, at_once: int) -> None:
         run = Run.open(root) if (root / "run.json").is_file() else None
         chain = plan(run.config, run.survey()) if run else plan(config, lambda shard: False)
         jobs = [job for job in chain if job.missing and keys.get(job.name) not in done]
-        own = json.dumps(config.model_dump(mode="json", include=INPUTS))
+        own = _inputs(config)
         if jobs and own not in seen:
             seen.add(own)
-            preflight(config, draft.data, root, ())
-        size = json.dumps(config.model_dump(mode="json", include={"base", "score"}))
-        if jobs and size not in sizes:
-            sizes[size] = num_parameters(config, draft.data), rows_of_files(config, draft.data)
-        estimates = [estimate(config, job, *sizes[size]) for job in jobs]
+            preflight(config, draft.data, ())
+            sizes[own] = world_of(config, draft.data)
+        estimates = [bounds_of(config, job, sizes[own]) for job in jobs]
         lasting.append(sum(e.bytes for e in estimates))
         passing.append(max((e.temporary_bytes for e in estimates), default=0))
         done |= set(keys.values())
     check_space(draft.data, sum(lasting) + sum(sorted(passing)[-at_once:]))
 
 
+def _inputs(config: RunConfig) -> str:
+    """All that names what lies outside the run, as text: equal texts need one look."""
+    stages = {s.job: s.section.model_dump(mode="json") for s in distinct(config) if not s.role}
+    return json.dumps([config.model_dump(mode="json", include={"base", "seeds"}), stages], sort_keys=True)
+
+
 def _check_same(draft: Draft, trial: Trial, config: RunConfig) -> None:
     """A trial that was launched keeps its configuration: results of two must not stand under one id."""
     run = Run.open(draft.root(trial))
-    launched = run.config.model_copy(update={"rounds": config.rounds}) if ending(run.root) else run.config
+    launched = run.config
+    if ending(run.root):
+        config = config.cut(launched.rounds)
     if launched != config:
         old, new = launched.model_dump(mode="json"), config.model_dump(mode="json")
         keys = ", ".join(k for k in new if old.get(k) != new[k])

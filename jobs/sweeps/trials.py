@@ -27,7 +27,8 @@ from jobs.sweeps.schema import (
     Whole,
     base_path,
 )
-from serl.config.files import ConfigError, Source, read, validate
+from serl.config.files import ConfigError, Source, read
+from serl.config.read import full_key, parse
 from serl.config.run import RunConfig
 from serl.run.files import write_atomic
 from serl.run.rundir import RunError
@@ -184,17 +185,16 @@ def configs_of(path: Path, sweep: SweepConfig, trials: Sequence[Trial]) -> list[
     """Every trial's configuration, whole and checked; the base is read once. ConfigError names the trial's override that is wrong."""
     base = read(base_path(path, sweep))
     for key, value in sweep.overrides.items():
-        base = base.over(key, value, f"{path}: overrides: {key}")
+        base = base.over(full_key(base.tree, key), value, f"{path}: overrides: {key}")
     return [_config(path, base, trial) for trial in trials]
 
 
 def _config(path: Path, base: Source, trial: Trial) -> RunConfig:
     source = base
     for key, value in trial.overrides.items():
-        source = source.over(key, value, f"{path}: trial {key}={_told(value)}")
-    return validate(
-        RunConfig,
+        source = source.over(full_key(source.tree, key), value, f"{path}: trial {key}={_told(value)}")
+    return parse(
         Source(
             source.path, source.tree | {"name": trial.run}, {**source.origins, (): f"{path}: trial {trial}"}
-        ),
+        )
     )

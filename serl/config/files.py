@@ -80,6 +80,12 @@ class Source:
     tree: Tree
     origins: Mapping[Key, str]
 
+    def where(self, key: Key) -> str:
+        """The file or override that wrote a key, and the key, for an error."""
+        places = (key[:n] for n in range(len(key), -1, -1))
+        origin = next((self.origins[place] for place in places if place in self.origins), str(self.path))
+        return f"{origin}: {'.'.join(map(str, key))}"
+
     def over(self, key: str, value: object, text: str) -> "Source":
         """With `value` at the dotted `key`, merged as a file that extends this one would merge it; `text` is what to call it in errors."""
         parts = tuple(key.split("."))
@@ -92,7 +98,7 @@ def load(model: type[M], path: Path, overrides: Sequence[str] = ()) -> M:
     """The section that `path` (with what it extends) and `overrides` like `train.optimizer.lr=1e-6` describe."""
     source = read(path)
     for text in overrides:
-        source = source.over(*_override(text), f"override {text!r}")
+        source = source.over(*override(text), f"override {text!r}")
     if overrides:
         source = Source(path, source.tree, {**source.origins, (): f"{path} with {' '.join(overrides)}"})
     return validate(model, source)
@@ -182,7 +188,7 @@ def _without_nulls(tree: Tree) -> Tree:
     return {k: _without_nulls(v) if isinstance(v, dict) else v for k, v in tree.items() if v is not None}
 
 
-def _override(text: str) -> tuple[str, object]:
+def override(text: str) -> tuple[str, object]:
     key, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z_][\w]*(\.[A-Za-z_][\w]*)*", key):
         raise ConfigError(

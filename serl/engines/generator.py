@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from serl.config.run import Engine, Sampling
+from serl.config.engine import Engine, Sampling
 from serl.records import Completion
 from serl.run.staging import node_local
 from serl.text.prompts import Tokenizer

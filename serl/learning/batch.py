@@ -68,10 +68,10 @@ def attach(samples: Sequence[Sample], column: dict[str, Tensor]) -> list[Sample]
     ]
 
 
-def sample_order(num_samples: int, seed: int, round_index: int, epoch: int) -> list[int]:
+def sample_order(num_samples: int, seed: int, round_index: int, stage: str, epoch: int) -> list[int]:
     """A shuffle of all sample positions that depends on nothing but its arguments."""
     order = list(range(num_samples))
-    rng_of(seed, round_index, "train", "order", epoch).shuffle(order)
+    rng_of(seed, round_index, stage, "order", epoch).shuffle(order)
     return order
 
 

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from typing import assert_never
 
-from serl.config.run import Majority, RandomReward, Verified
+from serl.rewards.spec import Majority, RandomReward, Verified
 
 
 def rewards(

@@ -17,8 +17,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from serl.config.run import RunConfig, StageName, digest
+from serl.config.old import modern
+from serl.config.read import revive
+from serl.config.run import RunConfig, digest
 from serl.run.files import rename_if_absent, write_atomic, write_if_absent
+from serl.stages.kind import job_name
+
+OVER = "over"  # the count of a shard with nothing in it, of a round after the end of its phase
 
 
 class RunError(ValueError):
@@ -30,7 +35,7 @@ class Shard:
     """The unit of work, retry and progress: part `index` of `count` of a stage in a round."""
 
     round: int
-    stage: StageName
+    stage: str
     index: int
     count: int
 
@@ -68,17 +73,14 @@ class Manifest:
     run: str = ""  # that computed it; of a shared stage any of the runs that use it
 
     @property
+    def over(self) -> bool:
+        """Whether it is of a round that came after the end of its phase: then it has no files."""
+        return OVER in self.counts
+
+    @property
     def digest(self) -> str:
         """Of the content alone: an undisturbed run and a resumed one agree on it."""
         return hashlib.sha256("".join(f.sha256 for f in self.files).encode()).hexdigest()[:16]
-
-
-def num_shards(config: RunConfig, stage: StageName) -> int:
-    match stage:
-        case "corpus" | "curate" | "train":
-            return 1
-        case "propose" | "respond" | "score":
-            return getattr(config, stage).shards
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +135,9 @@ class Run:
         try:
             frozen = json.loads((root / "run.json").read_bytes())
             # The digest is of the text that was frozen: a later version of the schema must not change what a run is.
-            config = RunConfig.model_validate_json(json.dumps(frozen["config"]))
+            config = revive(modern(frozen["config"]))
             if ended := ending(root):
-                config = config.model_copy(update={"rounds": min(config.rounds, ended["round"])})
+                config = config.cut(ended["round"])
             return cls(
                 root,
                 config,
@@ -156,22 +158,22 @@ class Run:
     def data_root(self) -> Path:
         return self.root.parent.parent
 
-    def stage_dir(self, round: int, stage: StageName) -> Path:
+    def stage_dir(self, round: int, stage: str) -> Path:
         """Where a stage's shards lie."""
-        key = self.shared.get(stage_name(round, stage))
+        key = self.shared.get(job_name(round, stage))
         return shared_dir(self.data_root, key) if key else self.root / f"round_{round:03d}" / stage
 
-    def home(self, round: int, stage: StageName) -> Path:
+    def home(self, round: int, stage: str) -> Path:
         """Where is written down who is at work on a stage, and why it failed: all runs that share the stage look there."""
-        key = self.shared.get(stage_name(round, stage))
+        key = self.shared.get(job_name(round, stage))
         return shared_dir(self.data_root, key) if key else self.root
 
-    def stamp(self, round: int, stage: StageName) -> str:
+    def stamp(self, round: int, stage: str) -> str:
         """What a stage's manifests say of the configuration: the digest of the run's, or the key under which the stage is shared."""
-        return self.shared.get(stage_name(round, stage), self.digest)
+        return self.shared.get(job_name(round, stage), self.digest)
 
-    def shards(self, round: int, stage: StageName) -> list[Shard]:
-        count = num_shards(self.config, stage)
+    def shards(self, round: int, stage: str) -> list[Shard]:
+        count = self.config.stage(round, stage).num_shards
         return [Shard(round=round, stage=stage, index=i, count=count) for i in range(count)]
 
     def manifest(self, shard: Shard) -> Manifest | None:
@@ -206,7 +208,7 @@ class Run:
 
         return done
 
-    def complete(self, round: int, stage: StageName) -> list[Manifest]:
+    def complete(self, round: int, stage: str) -> list[Manifest]:
         """All manifests of a stage; refuses while one is missing."""
         found = [self.manifest(s) for s in self.shards(round, stage)]
         if missing := [i for i, m in enumerate(found) if m is None]:
@@ -236,10 +238,6 @@ class Run:
         if hashlib.sha256(data).hexdigest() != file.sha256:
             raise RunError(f"{path}: its {len(data)} bytes do not match the manifest; {remedy}")
         return data
-
-
-def stage_name(round: int, stage: StageName) -> str:
-    return f"r{round:03d}-{stage}"
 
 
 def shared_dir(data_root: Path, key: str) -> Path:

@@ -16,8 +16,6 @@ from serl.run.files import write_atomic, write_if_absent
 from serl.run.rundir import Run, RunError
 from serl.safety.vitals import Alarm, Vitals
 
-STAGE: Literal["train"] = "train"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkup:
@@ -49,9 +47,9 @@ class Unsafe(Exception):
         return self.args[1]
 
 
-def checked_rounds(config: RunConfig) -> range:
+def checked_rounds(config: RunConfig) -> list[int]:
     """The rounds whose data is looked at."""
-    return range(1, config.rounds + 1) if config.train and config.respond else range(0)
+    return [r for r in range(1, config.rounds + 1) if config.judged(r)]
 
 
 def save_checkup(run: Run, checkup: Checkup) -> None:
@@ -115,11 +113,7 @@ def halted(run: Run, found: Sequence[Checkup] | None = None) -> Checkup | None:
 def last_good(run: Run, checkup: Checkup) -> str:
     """The policy from before the alarm, in words: a round's checkup is of the policy of the round before, so the good one is one further back."""
     number = checkup.vitals.round - 2
-    return (
-        "the base model (round 0)"
-        if number == 0
-        else f"round {number}'s, {run.stage_dir(number, STAGE) / 'policy'}"
-    )
+    return "the base model (round 0)" if number == 0 else f"round {number}'s, {_home(run, number) / 'policy'}"
 
 
 def refusal(run: Run, checkup: Checkup) -> Unsafe | None:
@@ -138,9 +132,16 @@ def message(run: Run, checkup: Checkup) -> str:
     )
 
 
+def _home(run: Run, round: int) -> Path:
+    """The folder of the training that the round's data are for."""
+    training = run.config.training(round)
+    assert training is not None, f"round {round} trains no policy, so nothing is looked at"
+    return run.stage_dir(round, training.name)
+
+
 def _path(run: Run, round: int) -> Path:
-    return run.stage_dir(round, STAGE) / "checkup.json"
+    return _home(run, round) / "checkup.json"
 
 
 def _acceptance(run: Run, round: int) -> Path:
-    return run.stage_dir(round, STAGE) / "accepted.json"
+    return _home(run, round) / "accepted.json"

@@ -86,8 +86,8 @@ def take_vitals(
     curated: Mapping[str, float] | None,
 ) -> Vitals:
     """`kept` of the round's own groups are trained on; `answers` and `curated` are the counts of respond and curate, summed over shards."""
-    own = [g for g in groups if g.role == "train"]
-    anchors = [g for g in groups if g.role == "anchor"]
+    own = [g for g in groups if g.own]
+    anchors = [g for g in groups if not g.own]
     completions = max(1.0, answers.get("completions", 0.0))
     majorities = Counter(g.majority for g in own if g.winner is not None)
     candidates = curated.get("candidates", 0.0) if curated else 0.0

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from serl.engines import generator
 from serl.run.attempt import Attempt, Overtaken
-from serl.stages import Work
+from serl.stages.work import Work
 
 T = TypeVar("T")
 
@@ -28,6 +28,7 @@ def in_parts(
     engine: generator.Generator | None = None
     parts: list[bytes] = []
     longest_s = 0.0
+    held = work.stage.kind.held(work.stage.section, work.run.config)
     for number, start in enumerate(range(0, len(items), size)):
         data = attempt.part(number)
         if data is None:
@@ -37,7 +38,7 @@ def in_parts(
             begun = time.monotonic()
             if engine is None:
                 work.phase("load")
-                engine = generator.Generator(policy, work.run.config.engine, device=work.device)
+                engine = generator.Generator(policy, held, device=work.device)
                 work.events.add(
                     "phase", name=f"{work.shard.stage} load", seconds=round(time.monotonic() - begun, 3)
                 )

@@ -7,12 +7,12 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from serl.config.base import Corpus
-from serl.config.run import GeneratedProblems, HubProblems, JsonlProblems
 from serl.records import Problem, to_jsonl
+from serl.stages.sources import GeneratedProblems, HubProblems, JsonlProblems, Problems
 
 GENERATED_BENCHMARKS = ("arithmetic.jsonl", "arithmetic_choice.jsonl", "arithmetic_validation.jsonl")
 CORPUS_FILES = {"seeds": "seeds.jsonl", "problems": "problems.jsonl"}
@@ -42,6 +42,30 @@ def load_problems(
             return _problems(_lines(path), "question", "answer", str(path))
         case HubProblems():
             return _problems(_dataset(source), source.question, source.gold, f"dataset {source.name}")
+
+
+def check_source(source: Problems | None, data_root: Path, wanted: Mapping[str, int]) -> None:
+    """Raises ValueError where problems from outside the run cannot be read, or are fewer than a key (`wanted`) asks for."""
+    if source is None or isinstance(source, GeneratedProblems):
+        return
+    there = len(load_problems(source, data_root=data_root, corpus=data_root))
+    for key, number in wanted.items():
+        if number > there:
+            raise ValueError(
+                f"{key} {number}: the configured source has {there} seed problems; ask for fewer, or give more"
+            )
+
+
+def source_files(source: Problems | None, data_root: Path) -> dict[str, Path]:
+    """The files and folders that a source is read from; of the hub, or of the run's own world, there are none."""
+    match source:
+        case JsonlProblems():
+            path = Path(source.path)
+            return {source.path: path if path.is_absolute() else data_root / "seeds" / path}
+        case HubProblems() if Path(source.name).is_dir():
+            return {source.name: Path(source.name)}
+        case _:
+            return {}
 
 
 def fingerprint(problems: Iterable[object]) -> str:

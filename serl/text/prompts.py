@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Protocol
 
-from serl.config.run import Prompts
+from serl.config.engine import Prompts
 
 TODAY = date(2024, 7, 26)  # for chat templates that state the date: Llama's own, where it knows no clock
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rapidfuzz.distance import Indel
 from rapidfuzz.process import cdist
 
-from serl.config.run import Quality
+from serl.config.engine import Quality
 from serl.text.prompts import one_line
 
 _MARKER = re.compile(

@@ -20,11 +20,10 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from jobs.browse import Server, Site
-from serl.run.attempt import Attempt
-from serl.config.run import RunConfig
 from serl.records import GROUP_SCHEMA, ROW_GROUP
+from serl.run.attempt import Attempt
 from serl.run.rundir import Run
-from tests.conftest import SMALL
+from tests.conftest import SMALL, run_config
 
 SAMPLES, SHARDS, WORDS = (
     16,
@@ -86,7 +85,7 @@ def main() -> None:
         tree = copy.deepcopy(SMALL) | {"name": "big", "rounds": 1}
         tree["respond"] |= {"shards": SHARDS, "samples": SAMPLES}
         run = Run.create(
-            Path(folder) / "runs" / "big", RunConfig.model_validate(tree, strict=False), "synthetic"
+            Path(folder) / "runs" / "big", run_config(tree), "synthetic"
         )
         rng = np.random.default_rng(0)
         for s in run.shards(1, "respond"):

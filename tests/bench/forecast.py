@@ -20,7 +20,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/flow")]
 
 from lab import STAND_IN, Trial, new_trial, preempt, slurm, start_lab, wait_until
 
-from jobs.plan.cluster import load_cluster
 from jobs.costs.accounting import account
 from jobs.costs.calibration import Calibration, cluster_label, learn
 from jobs.costs.forecast import Interval, forecast, world_of
@@ -29,6 +28,7 @@ from jobs.costs.loads import site_of
 from jobs.costs.sacct import ask_sacct
 from jobs.costs.weather import World
 from jobs.plan.chain import plan
+from jobs.plan.cluster import load_cluster
 from serl.run.rundir import Run
 
 SETUP = ("export SERL_TEST_CALL_S=2 SERL_TEST_STEP_S=1.5 SERL_TEST_LOAD_S=2",)

@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 
 from evaluation.summary import summarise
-from serl.text.problems import GENERATED_BENCHMARKS
 from serl.run.rundir import Run
-from serl.stages import corpus_dir, policy_dir
-from serl.stages.score.run import round_grades
+from serl.stages.read import round_grades
+from serl.stages.work import corpus_dir, policy_dir
+from serl.text.problems import GENERATED_BENCHMARKS
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 LABELLED = [

@@ -23,17 +23,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.plan.chain import plan
-from serl.config.run import Engine as EngineConfig
-from serl.config.run import RunConfig, Sampling
+from serl.config.engine import Engine as EngineConfig
+from serl.config.engine import Sampling
 from serl.engines import generator
 from serl.records import Completion, to_jsonl
 from serl.run.events import Events, read_events
 from serl.run.rundir import Manifest, Run, Shard
 from serl.run.signals import Stop
-from serl.stages import Work, execute, policy_dir
 from serl.stages.curate import run as curate  # noqa: F401  (loaded once, before the forks)
 from serl.stages.propose import run as propose  # noqa: F401
 from serl.stages.respond import run as respond
+from serl.stages.work import Work, execute, policy_dir
+from tests.conftest import run_config
 
 OPENING = "More questions:"
 KILLS_IN_A_ROW = (1, 1, 2, 3)
@@ -236,7 +237,7 @@ class Injector:
 
 def finish(root: Path, attempt: int) -> None:
     """Everything that is missing, in the order of the plan, in this process; what launch and resume do without processes around the stages."""
-    config = RunConfig.model_validate_json(json.dumps(CONFIG))
+    config = run_config(CONFIG)
     run = Run.open(root) if (root / "run.json").is_file() else Run.create(root, config, "test")
     for job in plan(run.config, run.done):
         for shard in job.missing:

@@ -19,9 +19,9 @@ from jobs.chain.queue import Journal, Queued, at_work
 from jobs.chain.slurm import live, submit_missing
 from jobs.plan.cluster import load_cluster
 from jobs.runs.find import freeze_code
-from serl.config.run import RunConfig
 from serl.records import to_jsonl
 from serl.run.rundir import Run
+from tests.conftest import run_config
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
@@ -186,7 +186,7 @@ def new_trial(
         for i in range(16)
     ]
     (folder / "benchmarks/arithmetic.jsonl").write_bytes(to_jsonl(problems))
-    run = Run.create(root, RunConfig.model_validate(STAND_IN | (config or {}), strict=False), "test")
+    run = Run.create(root, run_config(STAND_IN | (config or {})), "test")
     freeze_code(root / "code")
     shutil.copy(HERE / "deterministic.py", root / "code")
     shutil.copy(HERE / "stand_in/generator.py", root / "code/serl/engines/generator.py")

@@ -17,10 +17,10 @@ from deterministic import CONFIG, Engine, new_root
 
 from jobs.chain.task import Gate, Task
 from jobs.plan.chain import after_of, plan
-from serl.config.run import RunConfig
 from serl.engines import checkpoint, generator
 from serl.records import to_jsonl
 from serl.run.rundir import Run, Shard
+from tests.conftest import run_config
 
 AUDITED = {
     "open",
@@ -142,7 +142,7 @@ def main(folder: Path) -> None:
     ]
     (folder / "benchmarks/arithmetic.jsonl").write_bytes(to_jsonl(rows))
     config = CONFIG | {"rounds": 1, "stages": [*CONFIG["stages"], "score"], "score": SCORE}
-    run = Run.create(root, RunConfig.model_validate(config, strict=False), "test")
+    run = Run.create(root, run_config(config), "test")
     generator.Generator = Engine
     sys.modules["serl.stages.train.run"] = types.ModuleType("serl.stages.train.run")
     sys.modules["serl.stages.train.run"].run = deterministic.train

@@ -10,7 +10,7 @@ import pytest
 from chain import TINY, event_seen, kill, left_behind, manifests, open_run, run_verb, tasks_of, verb, wait_for
 
 from jobs.costs.measured import rows
-from jobs.plan.chain import estimate, plan
+from jobs.plan.chain import bounds_of, plan
 from jobs.plan.preflight import num_parameters
 
 pytestmark = pytest.mark.timeout(900)
@@ -48,7 +48,10 @@ def test_no_stage_leaves_more_than_the_plan_allows(undisturbed):
     config, parameters = undisturbed.config, num_parameters(undisturbed.config, undisturbed.data_root)
     sampled = {(r.round, r.stage, r.index): r.yields.get("tokens", 0) for r in rows(undisturbed)}
     for job in plan(config, lambda shard: False):
-        most, found = estimate(config, job, parameters), [undisturbed.manifest(s) for s in job.missing]
+        most, found = (
+            bounds_of(config, job, World(num_parameters=parameters)),
+            [undisturbed.manifest(s) for s in job.missing],
+        )
         tokens = (
             sum(sampled[job.round, job.stage, s.index] for s in job.missing)
             if job.stage in ("propose", "respond", "score")

@@ -24,7 +24,8 @@ from serl.engines import generator
 from serl.run.events import Events, read_events
 from serl.run.rundir import Run
 from serl.run.signals import Stop
-from serl.stages import Work, execute
+from serl.stages.work import Work, execute
+from tests.conftest import run_config
 
 pytestmark = pytest.mark.timeout(400)
 QUICK = "SERL_TEST_CALL_S=0.02 SERL_TEST_LOAD_S=0 SERL_TEST_STEP_S=0.01"
@@ -161,7 +162,7 @@ def data(tmp_path) -> Path:
 
 def new_run(data: Path, name: str, *, share: bool, sweep: str = "s", **changes) -> Run:
     tree = CONFIG | {"name": name} | {k: v for k, v in FEW.items() if k not in ("score", "stages")} | changes
-    config = RunConfig.model_validate(tree, strict=False)
+    config = run_config(tree)
     return Run.create(
         data / "runs" / name,
         config,

@@ -7,8 +7,8 @@ from serl.engines.ranks import Ranks
 from serl.engines.trainer import StepStats
 from serl.run.events import Events
 from serl.run.signals import Stop
-from serl.stages import Work
 from serl.stages.train.run import _recorder
+from serl.stages.work import Work
 
 
 def test_a_step_is_drawn_once_also_after_an_attempt_that_left_no_checkpoint(run):

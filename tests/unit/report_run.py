@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from evaluation.stored import Grade
-from serl.run.attempt import Attempt
-from serl.config.run import RunConfig, StageName
-from serl.run.events import Events
 from serl.records import Candidate, Completion, Group, Problem, groups_to_parquet, share, to_jsonl
-from serl.run.rundir import Run
 from serl.rewards.vote import vote
+from serl.run.attempt import Attempt
+from serl.run.events import Events
+from serl.run.rundir import Run
+from tests.conftest import run_config
 
 SAMPLES = 8
 SCORE = {"shards": 2, "benchmarks": ["sums", "choices"], "max_tokens": 64, "samples": 4}
@@ -20,11 +20,11 @@ def make_run(folder: Path, tree: dict, **changes: object) -> Run:
     """`tree` is the small configuration of conftest, here with scores and 8 samples; `changes` replace whole sections."""
     tree["respond"] |= {"samples": SAMPLES, "anchors": 10}
     tree |= {"stages": [*tree["stages"], "score"], "score": SCORE, "rounds": 3} | changes
-    return Run.create(folder / "runs" / "made-up", RunConfig.model_validate(tree, strict=False), "0123abc")
+    return Run.create(folder / "runs" / "made-up", run_config(tree), "0123abc")
 
 
 def publish(
-    run: Run, round: int, stage: StageName, index: int, data: bytes, counts: Mapping[str, float]
+    run: Run, round: int, stage: str, index: int, data: bytes, counts: Mapping[str, float]
 ) -> None:
     shard = run.shards(round, stage)[index]
     Attempt(run, shard, id="a", inputs={}).publish_bytes(

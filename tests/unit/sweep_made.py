@@ -8,9 +8,9 @@ from report_run import grades, publish
 
 from jobs.sweeps.schema import SweepConfig
 from jobs.sweeps.trials import Sweep, Trial, save_sweep
-from serl.config.run import RunConfig
 from serl.records import to_jsonl
 from serl.run.rundir import Run, Shard
+from tests.conftest import run_config
 
 SKILLS = {("grpo", 1e-5): 0.8, ("grpo", 1e-4): 0.5, ("rloo", 1e-5): 0.6, ("rloo", 1e-4): 0.5}
 NUM = 80
@@ -43,7 +43,7 @@ def make_trial(data: Path, tree: dict, trial: Trial) -> Run:
     tree = copy.deepcopy(tree)
     tree |= {"name": trial.run, "stages": [*tree["stages"], "score"], "score": SCORE, "rounds": 1}
     tree["propose"]["shards"] = tree["respond"]["shards"] = 1
-    return Run.create(data / "runs" / trial.run, RunConfig.model_validate(tree, strict=False), "0123abc")
+    return Run.create(data / "runs" / trial.run, run_config(tree), "0123abc")
 
 
 def finish(run: Run, trial: Trial, *, rounds: tuple[int, ...] = (0, 1)) -> None:

@@ -5,10 +5,10 @@ from datetime import datetime
 
 import pytest
 
-from jobs.runs.attempts import attempts
-from jobs.logs import body
 from jobs.chain.queue import Journal, Submission
 from jobs.chain.task import record_failure
+from jobs.logs import body
+from jobs.runs.attempts import attempts
 from serl.run.attempt import Attempt
 from serl.run.events import Events
 

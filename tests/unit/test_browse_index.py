@@ -5,9 +5,9 @@ import pytest
 from report_run import do_score, group, make_run, publish, round_groups
 
 from jobs.browser.index import Wish, group_index, instruction_index, open_group, response_index
-from serl.run.attempt import Attempt
 from serl.records import Candidate, Novelty, Problem, groups_to_parquet, to_jsonl
 from serl.rewards.vote import fate
+from serl.run.attempt import Attempt
 
 
 @pytest.fixture

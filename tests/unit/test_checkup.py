@@ -8,12 +8,12 @@ import pytest
 from report_run import do_curate, do_propose, do_respond, do_train, group, make_run
 
 from jobs import report, status
-from jobs.reporting.vitals import alarm_sentences, vital_blocks, vital_facts
 from jobs.chain.task import EXIT_REQUEUE, Gate, Task, failures, wish_path
-from serl.safety.checkup import Unsafe, accept, accepted, checkups, halted, read_checkup, refusal
+from jobs.reporting.vitals import alarm_sentences, vital_blocks, vital_facts
 from serl.run.rundir import RunError
+from serl.safety.checkup import Unsafe, accept, accepted, checkups, halted, read_checkup, refusal
+from serl.stages.read import round_groups
 from serl.stages.train.guard import check
-from serl.stages.respond.run import round_groups
 
 NUM_ANCHORS = 40
 

@@ -1,6 +1,5 @@
 """The schema: frozen, strict, coherent, and with a digest that depends on meaning alone."""
 
-import json
 import random
 
 import pytest
@@ -9,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from serl.config.run import RunConfig
-from tests.conftest import SMALL
+from tests.conftest import SMALL, run_config
 
 SCRATCH = {
     "kind": "scratch",
@@ -21,7 +20,7 @@ PROBLEMS = {"per_round": 2, "source": {"kind": "jsonl", "path": "x"}}
 
 
 def config(tree: dict) -> RunConfig:
-    return RunConfig.model_validate_json(json.dumps(tree))
+    return run_config(tree)
 
 
 def shuffled(value, rng: random.Random):

@@ -6,8 +6,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from serl.config.run import RunConfig
 from serl.config.files import ConfigError, load, parse_yaml
+from serl.config.read import load_run
+from serl.config.run import RunConfig
 from serl.config.schema import Section
 
 
@@ -234,10 +235,10 @@ def test_a_file_that_is_not_there_suggests_its_neighbours(tmp_path, base):
     ):
         read(tmp_path, "extends: bsae.yaml")
     with pytest.raises(ConfigError, match="cannot be read"):
-        load(RunConfig, tmp_path)
+        load_run(tmp_path)
     (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9")
     with pytest.raises(ConfigError, match=r"latin\.yaml: cannot be read"):
-        load(RunConfig, tmp_path / "latin.yaml")
+        load_run(tmp_path / "latin.yaml")
 
 
 # ------------------------------------------------------------------------------------------------ inheritance

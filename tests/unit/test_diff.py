@@ -7,9 +7,9 @@ from report_run import SCORE, do_score, grades, make_run, publish
 
 from evaluation.scores import paired
 from jobs.diff import body
-from serl.config.run import RunConfig
 from serl.records import to_jsonl
 from serl.run.rundir import Run
+from tests.conftest import run_config
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def pair(tmp_path, small_tree):
     tree["train"]["objective"] = {"kind": "grpo", "kl": 0.0}
     tree |= {"stages": [*tree["stages"], "score"], "score": SCORE, "rounds": 3}
     return first, Run.create(
-        tmp_path / "runs" / "other", RunConfig.model_validate(tree, strict=False), "4567def"
+        tmp_path / "runs" / "other", run_config(tree), "4567def"
     )
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from jobs import doctor
-from jobs.plan.cluster import Slurm, load_cluster
 from jobs.health import canary, site
 from jobs.health.canary import Facts, Files, Import
 from jobs.health.checks import Check, check_site
 from jobs.health.machine_checks import check_clocks, check_data, check_machine
 from jobs.health.stage_checks import check_lead_time, check_stages
+from jobs.plan.cluster import Slurm, load_cluster
 from tests.conftest import ROOT
 
 SITES = Path(__file__).parent / "sites"

@@ -21,10 +21,10 @@ from report_run import (
 from jobs.report import write_report
 from jobs.reporting import harvest, pages, scalars
 from jobs.reporting.findings import gather
-from serl.run.events import Events
 from serl.records import to_jsonl
+from serl.run.events import Events
 from serl.run.rundir import Run, RunError
-from serl.stages.respond.run import round_groups, trainable
+from serl.stages.read import round_groups, trainable
 
 
 @pytest.fixture

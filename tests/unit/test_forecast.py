@@ -6,16 +6,17 @@ import statistics
 import pytest
 from made_up_world import LOGP_TOKEN_S, SAVE_S, STEP_TOKEN_S, TOKEN_S, WAIT_S, MadeUpWorld, kept_share, length
 
-from jobs.plan.cluster import Local, Slurm
+from jobs.chain.queue import Journal, Submission
 from jobs.costs.calibration import UNKNOWN, Calibration, fit, learn, load_calibration
 from jobs.costs.forecast import FROZEN, forecast, freeze_forecast, frozen, learn_from, learn_from_trials
 from jobs.costs.ledger import cost_blocks, facts, ledger
 from jobs.costs.measured import rows
 from jobs.costs.weather import World
 from jobs.plan.chain import plan
-from jobs.chain.queue import Journal, Submission
+from jobs.plan.cluster import Local, Slurm
 from serl.config.run import RunConfig
 from serl.run.rundir import Run
+from tests.conftest import run_config
 
 MACHINE = Local(cores=4, gpus=0, train_ranks=2)
 RANKS = 2
@@ -50,7 +51,7 @@ def configuration(tree: dict, name: str, rounds: int, shards: int = 2, **changes
         "sampling": {"temperature": 1.0, "max_tokens": 200},
     }
     tree["train"] = tree["train"] | {"batch_samples": 16, "checkpoint_every": 20}
-    return RunConfig.model_validate(tree | {k: tree[k] | v for k, v in changes.items()}, strict=False)
+    return run_config(tree | {k: tree[k] | v for k, v in changes.items()})
 
 
 def learned(folder, tree: dict, seed: int, runs: int = 1) -> tuple[MadeUpWorld, str]:

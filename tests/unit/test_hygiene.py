@@ -78,7 +78,7 @@ def test_the_same_files_are_compared_once_and_a_changed_one_again(run, monkeypat
 
 
 def test_a_hub_dataset_is_not_fetched_for_a_report(run):
-    from serl.config.run import HubProblems
+    from serl.stages.sources import HubProblems
 
     found = measure(run, run.root / "nowhere", {"seeds": HubProblems(name="somebody/something")}, {})
     assert found.overlaps == () and "evaluation.overlap" in found.unread[0]

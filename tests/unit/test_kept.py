@@ -6,7 +6,7 @@ from report_run import group, make_run
 from serl.run.attempt import Attempt
 from serl.run.files import write_atomic
 from serl.run.rundir import Run, RunError
-from serl.stages.respond.run import KEPT, kept_questions, write_kept
+from serl.stages.read import KEPT, kept_questions, write_kept
 
 
 def publish_policy(run: Run, round: int, *questions: str) -> None:

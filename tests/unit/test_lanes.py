@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from fake_slurm import install
 
-from jobs.plan.cluster import Slurm
-from jobs.plan.chain import plan
 from jobs.chain.queue import recorded
 from jobs.chain.slurm import cancel_runs
+from jobs.plan.chain import plan
+from jobs.plan.cluster import Slurm
 from jobs.sweeps import lanes
 from jobs.sweeps.launching import Draft
 from jobs.sweeps.relay import hand_over
@@ -21,9 +21,8 @@ from jobs.sweeps.relay import main as relay_main
 from jobs.sweeps.schema import Gpus, Lanes, SweepConfig, Tasks
 from jobs.sweeps.trials import Sweep, save_sweep, sweep_dir, trials_of
 from serl.run.attempt import Attempt
-from serl.config.run import RunConfig
 from serl.run.rundir import Run
-from tests.conftest import SMALL
+from tests.conftest import SMALL, run_config
 
 FAKES = {
     "sbatch": r"""#!/bin/bash
@@ -78,7 +77,7 @@ def draft(data: Path, sweep: SweepConfig = SWEEP) -> Draft:
     for t in trials:
         tree = json.loads(json.dumps(SCORED)) | {"name": t.run, "seed": t.overrides.get("seed", 0)}
         tree["train"]["objective"]["kl"] = t.overrides.get("train.objective.kl", 0.0)
-        configs.append(RunConfig.model_validate_json(json.dumps(tree)))
+        configs.append(run_config(tree))
     keys = [
         {f"r001-{s}": f"{s}-{c.seed}" for s in ("propose", "curate", "respond")} | {"r000-score": "score"}
         for c in configs

@@ -7,16 +7,17 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.plan.chain import bounds_of, plan, steps
 from jobs.plan.cluster import Local, load_cluster, this_machine
-from jobs.plan.chain import estimate, num_problems, plan, steps
-from jobs.plan.preflight import bounds, rows_of_files
-from serl.run.attempt import Attempt
+from jobs.plan.preflight import bounds, world_of
+from serl.config.read import load_run
 from serl.config.run import RunConfig
-from serl.config.files import load
+from serl.run.attempt import Attempt
 from serl.run.rundir import Run, Shard
-from tests.conftest import ROOT, SMALL
+from serl.stages.kind import World
+from tests.conftest import ROOT, SMALL, run_config
 
-QUICKSTART = load(RunConfig, ROOT / "configs/quickstart.yaml")
+QUICKSTART = load_run(ROOT / "configs/quickstart.yaml")
 
 
 def nothing(shard: Shard) -> bool:
@@ -24,7 +25,7 @@ def nothing(shard: Shard) -> bool:
 
 
 def config(**changes) -> RunConfig:
-    return RunConfig.model_validate_json(json.dumps(SMALL | changes))
+    return run_config(SMALL | changes)
 
 
 def chain(c: RunConfig) -> dict[str, tuple[str, ...]]:
@@ -118,10 +119,11 @@ def test_a_run_that_has_a_manifest_plans_the_rest(run):
 
 def test_the_estimate_shrinks_with_what_is_done():
     c = config(rounds=1)
-    whole = [estimate(c, job, 1000) for job in plan(c, nothing)]
-    assert whole[0].tokens == c.propose.prompts * c.propose.sampling.max_tokens
-    assert whole[2].tokens == c.curate.max_instructions * c.respond.samples * c.respond.sampling.max_tokens
-    half = [estimate(c, job, 1000) for job in plan(c, lambda s: s.index == 0)]
+    propose, curate, respond = (c.stage(1, name).section for name in ("propose", "curate", "respond"))
+    whole = [bounds_of(c, job, World(num_parameters=1000)) for job in plan(c, nothing)]
+    assert whole[0].tokens == propose.prompts * propose.sampling.max_tokens
+    assert whole[2].tokens == curate.max_instructions * respond.samples * respond.sampling.max_tokens
+    half = [bounds_of(c, job, World(num_parameters=1000)) for job in plan(c, lambda s: s.index == 0)]
     assert half[0].tokens == whole[0].tokens // 2
     assert half[1].tokens == half[1].files == 0
 
@@ -129,11 +131,13 @@ def test_the_estimate_shrinks_with_what_is_done():
 def test_a_benchmark_whose_description_does_not_tell_its_rows_is_counted_in_its_file(tmp_path):
     score = {"shards": 1, "benchmarks": ["arithmetic", "math_500"], "max_tokens": 10}
     c = config(stages=["propose", "curate", "respond", "train", "score"], score=score, rounds=1)
-    assert num_problems(c, rows_of_files(c, tmp_path)) == 500, "nothing is known of a file that is not there"
+    scoring = c.giving(0, "grades")
+    rows = scoring.kind.rows(scoring, c, tmp_path)
+    assert scoring.kind.num_problems(scoring, c, rows) == 500, "nothing is known of a file that is not there"
     (tmp_path / "benchmarks").mkdir()
     rows = [{"id": str(i), "question": "1 + 1?", "answer": "2", "kind": "x"} for i in range(30)]
     (tmp_path / "benchmarks/arithmetic.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    assert rows_of_files(c, tmp_path) == {"arithmetic": 30}
+    assert world_of(c, tmp_path).rows == {"arithmetic": 30}
     scored = [
         e
         for job, e in zip(plan(c, nothing), bounds(c, plan(c, nothing), tmp_path), strict=True)
@@ -145,7 +149,7 @@ def test_a_benchmark_whose_description_does_not_tell_its_rows_is_counted_in_its_
 def test_what_people_read_beside_the_data_is_in_the_bounds():
     c = config(rounds=1)
     curate, train = (
-        next(estimate(c, job, 10**9) for job in plan(c, nothing) if job.stage == stage)
+        next(bounds_of(c, job, World(num_parameters=10**9)) for job in plan(c, nothing) if job.stage == stage)
         for stage in ("curate", "train")
     )
     assert curate.bytes > 0 and train.bytes > 4 * 10**9 and train.files > 6

@@ -1,24 +1,23 @@
 """What is refused before anything is created: each with one sentence, and nothing left behind."""
 
-import json
 import os
 
 import pytest
 
 from jobs import launch, sweep
-from jobs.plan.cluster import Local, Slurm
-from jobs.shell.command import load_run
-from jobs.plan.preflight import check_engine, preflight
 from jobs.chain.queue import SlurmError
-from serl.config.run import RunConfig
+from jobs.plan.cluster import Local, Slurm
+from jobs.plan.preflight import check_engine, preflight
+from jobs.shell.command import load_run
 from serl.config.files import ConfigError
-from tests.conftest import ROOT, SMALL
+from serl.config.run import RunConfig
+from tests.conftest import ROOT, SMALL, run_config
 
 SAFETENSORS = b"\x02" + bytes(7) + b"{}"
 
 
 def config(**changes) -> RunConfig:
-    return RunConfig.model_validate_json(json.dumps(SMALL | changes))
+    return run_config(SMALL | changes)
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from serl.config.run import GeneratedProblems, HubProblems, JsonlProblems
-from serl.text.problems import fingerprint, load_problems
 from serl.records import Problem
+from serl.stages.sources import GeneratedProblems, HubProblems, JsonlProblems
+from serl.text.problems import fingerprint, load_problems
 
 
 def load(folder: Path, content: str | bytes | None, **fields: str) -> list[Problem]:

@@ -3,10 +3,11 @@
 import pytest
 
 from evaluation.benchmark import Problem
-from serl.config.run import Prompts, Score
-from serl.text.prompts import one_line, propose_prompt, question_prompt
-from serl.stages.score.run import _question
+from serl.config.engine import Prompts
 from serl.engines.tokenizer import build_tokenizer
+from serl.stages.score.run import _question
+from serl.stages.score.spec import Score
+from serl.text.prompts import one_line, propose_prompt, question_prompt
 
 PROMPTS = Prompts(
     propose_system="Write.",

@@ -20,9 +20,9 @@ from jobs.reporting import pages, scalars
 from jobs.reporting.findings import gather
 from jobs.reporting.render import Code, Heading, Paragraph, Table, to_html, to_markdown
 from jobs.reporting.visible import visible
-from serl.config.run import RunConfig
 from serl.run.events import Events
 from serl.run.rundir import Run
+from tests.conftest import run_config
 
 REPO = Path(__file__).resolve().parents[2]
 HOSTILE = [
@@ -156,14 +156,14 @@ def test_a_run_without_rounds_reports_its_base_model_alone(tmp_path, small_tree)
         "stages": ["score"],
         "score": SCORE,
     }
-    run = Run.create(tmp_path / "runs" / "base-only", RunConfig.model_validate(tree, strict=False), "x")
+    run = Run.create(tmp_path / "runs" / "base-only", run_config(tree), "x")
     do_score(run, 0)
     text = Page(write_report(run)[0].html.read_text()).text
     assert "The base model solves sums 0.410 [0.344, 0.479]" in text and "Missing" not in text
 
 
 def test_a_run_that_does_not_score_says_so(tmp_path, small_tree):
-    run = Run.create(tmp_path / "runs" / "unscored", RunConfig.model_validate(small_tree, strict=False), "x")
+    run = Run.create(tmp_path / "runs" / "unscored", run_config(small_tree), "x")
     assert "does not score" in write_report(run)[0].markdown.read_text()
 
 

@@ -5,9 +5,9 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serl.config.run import Majority, RandomReward, Verified
 from serl.randomness import rng_of, seed_of
 from serl.rewards.kinds import rewards
+from serl.rewards.spec import Majority, RandomReward, Verified
 
 LABELS = st.lists(st.none() | st.integers(0, 3), min_size=1, max_size=16)
 

@@ -10,8 +10,8 @@ import pytest
 
 from serl.run import attempt as attempts
 from serl.run.attempt import Attempt
-from serl.config.run import RunConfig
 from serl.run.rundir import Manifest, Run, RunError, Shard
+from tests.conftest import run_config
 
 SHARD = Shard(round=1, stage="propose", index=0, count=2)
 CURATE = Shard(round=1, stage="curate", index=0, count=1)
@@ -211,7 +211,7 @@ def test_who_comes_after_the_winner_leaves_its_folder_alone(run, monkeypatch, sw
 
 def test_a_digest_depends_on_content_alone(run, tmp_path, small_tree):
     other = Run.create(
-        tmp_path / "elsewhere/runs/small", RunConfig.model_validate(small_tree, strict=False), "other code"
+        tmp_path / "elsewhere/runs/small", run_config(small_tree), "other code"
     )
     one = attempt(run, "a").publish_bytes(".jsonl", b"same", 1)
     two = attempt(other, "b").publish_bytes(".jsonl", b"same", 1, {"counts": 2})

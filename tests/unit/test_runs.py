@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from jobs.runs.find import find as runs
+from jobs.runs import find as runs
 from jobs.runs.find import (
     Journal,
     Process,

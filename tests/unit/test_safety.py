@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from serl.records import Group
 from serl.config.rules import Accuracy, Conviction, Safety
-from serl.safety.vitals import Vitals, examine, fewer_right, label_entropy, mean_change, take_vitals
+from serl.records import Group
 from serl.rewards.vote import vote
+from serl.safety.vitals import Vitals, examine, fewer_right, label_entropy, mean_change, take_vitals
 
 DEFAULT = Safety()
 ACCURACY_ALONE = Safety(conviction=Conviction(action="ignore"))

@@ -3,12 +3,12 @@
 import pytest
 
 from serl.engines import generator
-from serl.config.run import RunConfig
-from serl.run.events import Events
-from serl.run.signals import Stop
 from serl.records import to_jsonl
+from serl.run.events import Events
 from serl.run.rundir import Run, RunError
-from serl.stages import Work, execute
+from serl.run.signals import Stop
+from serl.stages.work import Work, execute
+from tests.conftest import run_config
 from tests.flow.deterministic import Engine
 
 SCORE = {"shards": 2, "benchmarks": ["arithmetic"], "max_tokens": 60}
@@ -25,7 +25,7 @@ def scoring(tmp_path, small_tree, monkeypatch) -> Run:
         "stages": ["score"],
         "score": SCORE,
     }
-    return Run.create(tmp_path / "runs" / "small", RunConfig.model_validate(tree, strict=False), "test")
+    return Run.create(tmp_path / "runs" / "small", run_config(tree), "test")
 
 
 def score(run: Run, index: int, *, offset: int = 0) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rapidfuzz.distance import Indel
 from rouge_score.rouge_scorer import RougeScorer
 
-from serl.config.run import Quality
+from serl.config.engine import Quality
 from serl.text.prompts import one_line
 from serl.text.selfinstruct import Encoder, choose_shots, novel, parse_list, rejection, rouge_tokens, twins
 

@@ -11,10 +11,9 @@ from report_run import SCORE, grades, publish
 
 from jobs.report import write_side_by_side
 from jobs.reporting.side_by_side import MAX_ALL_PAIRS, side_by_side
-from serl.config.run import RunConfig
 from serl.records import to_jsonl
 from serl.run.rundir import Run, RunError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_config
 
 
 def evaluation(data: Path, tree: dict, name: str, skill: float, *, gold: str = "1", **changes: object) -> Run:
@@ -26,7 +25,7 @@ def evaluation(data: Path, tree: dict, name: str, skill: float, *, gold: str = "
         "stages": ["score"],
         "score": section,
     }
-    run = Run.create(data / "runs" / name, RunConfig.model_validate(whole, strict=False), "x")
+    run = Run.create(data / "runs" / name, run_config(whole), "x")
     do_score(run, 0, skill, gold)
     return run
 
@@ -80,7 +79,7 @@ def test_a_round_of_a_run_is_a_model_and_the_best_on_validation_can_be_asked_for
         "rounds": 3,
         "score": SCORE | {"validation": ["check"]},
     }
-    run = Run.create(tmp_path / "runs" / "run", RunConfig.model_validate(small_tree, strict=False), "x")
+    run = Run.create(tmp_path / "runs" / "run", run_config(small_tree), "x")
     for round, skill in enumerate((0.3, 0.7, 0.5)):
         do_score(run, round, skill)
     found = side_by_side(["run:0", "run:best", "run"], tmp_path)
@@ -122,7 +121,7 @@ def test_many_models_are_each_compared_with_the_first_and_get_a_short_name(tmp_p
 
 def test_a_run_without_a_score_is_refused_with_its_remedy(tmp_path, small_tree):
     Run.create(
-        tmp_path / "runs" / "new", RunConfig.model_validate(small_tree | {"name": "new"}, strict=False), "x"
+        tmp_path / "runs" / "new", run_config(small_tree | {"name": "new"}), "x"
     )
     with pytest.raises(RunError, match="jobs.status new"):
         side_by_side(["new", "new:1"], tmp_path)

@@ -16,16 +16,15 @@ from submitit.core.utils import DelayedSubmission, JobPaths, UncompletedJobError
 from submitit.slurm.slurm import SlurmJobEnvironment, _make_sbatch_string
 
 from jobs.chain.batch import PREVIEW, log_folder, sbatch_text
-from jobs.plan.cluster import Slurm
-from jobs.plan.chain import plan
 from jobs.chain.queue import Journal, Queued, Submission, _parse_queue, at_work, max_array_size
 from jobs.chain.slurm import cancel, live, sort_queue, submit_missing
 from jobs.chain.task import EXIT_REQUEUE, Gate, Task, failure, fruitless, record_failure, tries_path
+from jobs.plan.chain import plan
+from jobs.plan.cluster import Slurm
 from serl.run.attempt import Attempt
-from serl.config.run import RunConfig
-from serl.run.signals import Stop
 from serl.run.rundir import Run
-from tests.conftest import ROOT
+from serl.run.signals import Stop
+from tests.conftest import ROOT, run_config
 
 GOLDEN = Path(__file__).with_name("sbatch.golden")
 CLUSTER = {
@@ -68,7 +67,7 @@ def in_queue(fake: Path, run: Run, *lines: tuple[str, str, str, int]) -> None:
 
 
 def test_the_script_of_every_stage_is_the_golden_one(cluster, small_tree):
-    config = RunConfig.model_validate(small_tree | {"rounds": 1, "name": "small"}, strict=False)
+    config = run_config(small_tree | {"rounds": 1, "name": "small"})
     text = "".join(
         f"\n## {job.name}\n{sbatch_text(Path('/data/runs/small'), 'DIGEST', cluster, job)}\n"
         for job in plan(config, lambda s: False)
@@ -194,7 +193,7 @@ def test_a_thousand_shards_and_ten_rounds_take_one_sbatch_for_each_stage(
     small_tree["propose"] |= {"shards": 500, "prompts": 4000}
     small_tree["respond"]["shards"] = 500
     small_tree["curate"]["max_instructions"] = 4000
-    run = Run.create(tmp_path / "runs" / "large", RunConfig.model_validate(small_tree, strict=False), "test")
+    run = Run.create(tmp_path / "runs" / "large", run_config(small_tree), "test")
     start, begun = time.perf_counter(), time.process_time()
     jobs = plan(run.config, run.done)
     planned_s = time.process_time() - begun  # of this process: others are none of the plan's business

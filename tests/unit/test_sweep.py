@@ -14,20 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from jobs.plan.cluster import Local, Slurm, load_cluster
 from jobs.chain.local import ShardFailed
-from jobs.plan.chain import estimate, plan
+from jobs.plan.chain import bounds_of, plan
+from jobs.plan.cluster import Local, Slurm, load_cluster
 from jobs.runs.find import claim, launcher_of, release
 from jobs.runs.shared import Outside, code_digest, savings, shared_keys, users_of
 from jobs.sweeps.early import verdict
 from jobs.sweeps.launching import draft_sweep, prepare, run_here
 from jobs.sweeps.status import show_plan
 from jobs.sweeps.trials import load_sweep, trials_of
+from serl.config.engine import Prompts
 from serl.run.attempt import Attempt
-from serl.config.run import Prompts, RunConfig
-from serl.run.signals import Stop
 from serl.run.rundir import Run, RunError, end_after
-from tests.conftest import ROOT, SMALL
+from serl.run.signals import Stop
+from serl.stages.kind import World
+from tests.conftest import ROOT, SMALL, run_config
 
 GRID = {
     "kind": "grid",
@@ -203,7 +204,7 @@ def keys(data: Path, **changes) -> dict[str, str]:
         for part in path:
             section = section[part]
         section[last] = value
-    return shared_keys(RunConfig.model_validate_json(json.dumps(tree)), Outside(data))
+    return shared_keys(run_config(tree), Outside(data))
 
 
 @pytest.mark.parametrize(
@@ -350,16 +351,16 @@ def test_a_launch_asks_for_the_space_of_what_is_left_and_of_trials_at_once(tmp_p
     one = sum(
         e.bytes
         for j in plan(runs[0].config, lambda s: False)
-        if (e := estimate(runs[0].config, j, weights)) and j.name not in runs[0].shared
+        if (e := bounds_of(runs[0].config, j, World(num_parameters=weights))) and j.name not in runs[0].shared
     )
     once = sum(
-        estimate(runs[0].config, j, weights).bytes
+        bounds_of(runs[0].config, j, World(num_parameters=weights)).bytes
         for j in plan(runs[0].config, lambda s: False)
         for n in shared.values()
         if n == j.name
     )
     passing = max(
-        estimate(runs[0].config, j, weights).temporary_bytes for j in plan(runs[0].config, lambda s: False)
+        bounds_of(runs[0].config, j, World(num_parameters=weights)).temporary_bytes for j in plan(runs[0].config, lambda s: False)
     )
     assert asked == [8 * one + once + passing, 8 * one + once + 3 * passing]
     for run in runs:

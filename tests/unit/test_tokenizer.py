@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from serl.world import arithmetic as toy
 from serl.engines.tokenizer import build_tokenizer
+from serl.world import arithmetic as toy
 
 transformers = pytest.importorskip("transformers")
 

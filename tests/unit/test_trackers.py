@@ -8,10 +8,9 @@ import pytest
 from report_run import do_round, do_score, make_run
 
 from jobs import report
-
-from jobs.reporting import trackers
-from jobs.plan.cluster import Slurm
 from jobs.chain.slurm import freeze_cluster
+from jobs.plan.cluster import Slurm
+from jobs.reporting import trackers
 from jobs.reporting.trackers import check, mirror
 from serl.run.rundir import Run
 

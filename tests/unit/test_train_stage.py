@@ -6,9 +6,9 @@ import pytest
 from report_run import group
 
 from serl.run.events import Events
-from serl.run.signals import Preempted, Stop
 from serl.run.rundir import Run
-from serl.stages import Work
+from serl.run.signals import Preempted, Stop
+from serl.stages.work import Work
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 torch = pytest.importorskip("torch")

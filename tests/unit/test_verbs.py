@@ -19,13 +19,11 @@ from report_run import do_round, make_run
 from rich.console import Console
 
 from jobs import completion
-
 from jobs.chain import slurm
-
-from jobs.shell import command
-from jobs.plan.cluster import Local, Slurm
-from jobs.shell.command import Answer
 from jobs.chain.local import ShardFailed, Stopped
+from jobs.plan.cluster import Local, Slurm
+from jobs.shell import command
+from jobs.shell.command import Answer
 from tests.conftest import ROOT, SMALL
 
 HERE = {"SERL_DATA": "", "OMP_NUM_THREADS": "1"}

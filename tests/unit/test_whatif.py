@@ -12,11 +12,11 @@ from made_up_world import SAVE_S, STEP_TOKEN_S, MadeUpWorld
 from test_forecast import RANKS, configuration
 
 from jobs import whatif
-from jobs.costs.played import chain_of
-from jobs.plan.cluster import load_cluster
 from jobs.costs.calibration import learn
+from jobs.costs.played import chain_of
 from jobs.costs.tasks import daly_interval_s
 from jobs.plan.chain import plan
+from jobs.plan.cluster import load_cluster
 from serl.run.rundir import Run
 from tests.conftest import ROOT
 

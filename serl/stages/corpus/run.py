@@ -11,11 +11,9 @@ from serl.config.base import Corpus, Scratch
 from serl.engines.tokenizer import build_tokenizer
 from serl.records import to_jsonl
 from serl.run.rundir import Manifest
-from serl.stages import Work
+from serl.stages.work import DOCUMENTS, TOKENIZER, Work
 from serl.text.problems import CORPUS_FILES, GENERATED_BENCHMARKS
 from serl.world import arithmetic
-
-DOCUMENTS, TOKENIZER = "documents.parquet", "tokenizer"
 
 
 def run(work: Work) -> Manifest:

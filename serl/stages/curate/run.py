@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from serl.records import Candidate, Novelty, Problem, from_jsonl, to_jsonl
-from serl.run.rundir import Manifest, Run
-from serl.stages import Work, corpus_dir
-from serl.stages.propose.run import candidates_of
+from serl.records import Candidate, Novelty, Problem, to_jsonl
+from serl.run.rundir import Manifest
+from serl.stages import read
+from serl.stages.curate.spec import KIND
+from serl.stages.work import Work, corpus_dir
 from serl.text.problems import fingerprint, load_problems
 from serl.text.prompts import one_line
 from serl.text.selfinstruct import Twin, twins
@@ -15,17 +16,18 @@ from serl.text.selfinstruct import Twin, twins
 def run(work: Work) -> Manifest:
     """Publish `instructions.jsonl`: novel against seeds, every instruction kept in earlier rounds, and each other; beside it, each candidate's fate."""
     config, round = work.run.config, work.shard.round
-    section = config.curate
-    assert section is not None and config.seeds is not None, (
-        "a curate shard is planned only for runs that propose"
-    )
-    proposed = work.run.complete(round, "propose")
-    earlier = {r: instructions(work.run, r) for r in range(1, round)}
+    section, source = work.stage.section, config.source(work.stage, KIND.reads_from)
+    assert config.seeds is not None and source is not None, "checked with the configuration"
+    proposed = work.run.complete(round, source.name)
+    before = [s for r in range(1, round) if (s := config.giving(r, KIND.gives))]
+    earlier = {s.round: read.problems(work.run, s) for s in before}
     seeds = load_problems(config.seeds, data_root=work.run.data_root, corpus=corpus_dir(work.run))
-    inputs = {"seeds": fingerprint(seeds)} | {f"propose/{m.shard.index:05d}": m.digest for m in proposed}
-    inputs |= {f"curate/round_{r:03d}": work.run.complete(r, "curate")[0].digest for r in earlier}
+    inputs = {"seeds": fingerprint(seeds)} | {
+        f"{source.name}/{m.shard.index:05d}": m.digest for m in proposed
+    }
+    inputs |= {f"{s.name}/round_{s.round:03d}": work.run.complete(s.round, s.name)[0].digest for s in before}
     attempt = work.attempt(inputs)
-    candidates = [c for m in proposed for c in candidates_of(work.run.read(m))]
+    candidates = read.candidates(work.run, source)
     pool = [p.question for p in seeds] + [p.question for r in earlier.values() for p in r]
     found = twins([c.text for c in candidates], pool, section.max_rouge_l)
     fresh = [c for c, twin in zip(candidates, found) if twin is None]
@@ -57,9 +59,3 @@ def _fates(
             id = next(ids, None)
             fates.append(Novelty(fate="kept" if id else "surplus", id=id))
     return fates
-
-
-def instructions(run: Run, round: int) -> list[Problem]:
-    """What a round's curate kept, in order."""
-    (manifest,) = run.complete(round, "curate")
-    return [Problem(**row) for row in from_jsonl(run.read(manifest))]

@@ -3,14 +3,14 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from serl.config.run import Propose
 from serl.engines import generator
 from serl.randomness import rng_of, seed_of
-from serl.records import Candidate, from_jsonl, share, to_jsonl
+from serl.records import from_jsonl, share, to_jsonl
 from serl.run.rundir import Manifest
-from serl.stages import Work, corpus_dir, policy_dir
 from serl.stages.parts import in_parts
-from serl.stages.respond.run import kept_questions
+from serl.stages.propose.spec import Propose
+from serl.stages.read import kept_questions
+from serl.stages.work import Work, corpus_dir
 from serl.text.problems import fingerprint, load_problems
 from serl.text.prompts import propose_prompt
 from serl.text.selfinstruct import choose_shots, parse_list, rejection
@@ -21,11 +21,9 @@ MAX_REJECTED_CHARS = 1000  # of a rejected text, which is kept for people only
 def run(work: Work) -> Manifest:
     """Publish `candidates.jsonl`: what was proposed, and which quality rule rejected what did not pass."""
     config, round = work.run.config, work.shard.round
-    section = config.propose
-    assert section is not None and config.seeds is not None, (
-        "a propose shard is planned only for runs that propose"
-    )
-    policy, digest = policy_dir(work.run, round - 1)
+    section = work.stage.section
+    assert config.seeds is not None, "checked with the configuration"
+    policy, digest = work.weights(section.role)
     kept, kept_inputs = kept_questions(work.run, before=round)
     problems = load_problems(config.seeds, data_root=work.run.data_root, corpus=corpus_dir(work.run))
     seeds = [p.question for p in problems]
@@ -47,12 +45,15 @@ def _part(
 ) -> Iterator[dict]:
     """One row per generation prompt: its candidates and the fates of its items."""
     config, round = work.run.config, work.shard.round
-    section = config.propose
-    assert section is not None
+    section = work.stage.section
     encoded = []
     for p in prompts:
         shots = choose_shots(
-            seeds, kept, section.seed_shots, section.kept_shots, rng_of(config.seed, round, "propose", p)
+            seeds,
+            kept,
+            section.seed_shots,
+            section.kept_shots,
+            rng_of(config.seed, round, work.shard.stage, p),
         )
         ids, used = propose_prompt(
             engine.tokenizer, config.prompts, shots, engine.max_model_len - section.sampling.max_tokens
@@ -63,7 +64,7 @@ def _part(
         [ids for _, ids, _ in fitting],
         section.sampling,
         num_samples=1,
-        seeds=[seed_of(config.seed, round, "propose", p) for p, _, _ in fitting],
+        seeds=[seed_of(config.seed, round, work.shard.stage, p) for p, _, _ in fitting],
     )
     continues = engine.tokenizer.chat_template is None
     for (p, _, dropped), (completion,) in zip(fitting, outputs):
@@ -84,8 +85,3 @@ def _judged(prompt: int, items: list[str], dropped_shots: int, section: Propose)
         shown = text if reason is None else text[:MAX_REJECTED_CHARS]
         candidates.append({"prompt": prompt, "item": i, "text": shown, "rejection": reason})
     return {"candidates": candidates, "counts": dict(counts)}
-
-
-def candidates_of(data: bytes) -> list[Candidate]:
-    """Those that passed the quality rules."""
-    return [c for row in from_jsonl(data) if (c := Candidate(**row)).rejection is None]

@@ -8,15 +8,16 @@ from evaluation import balance, mmlu_pro
 from evaluation.benchmark import Benchmark, Problem, load_benchmark, load_problems, load_shots
 from evaluation.grade import grade
 from evaluation.protocols import PROTOCOLS
-from evaluation.stored import Grade, Mode, Response
+from evaluation.stored import Mode, Response
 from evaluation.verifier import Verifier
-from serl.config.run import Prompts, Sampling, Score
+from serl.config.engine import Prompts, Sampling
 from serl.engines import generator
 from serl.randomness import seed_of
-from serl.records import Completion, from_jsonl, to_jsonl
+from serl.records import Completion, to_jsonl
 from serl.run.rundir import Manifest, Run
-from serl.stages import Work, corpus_dir, policy_dir
 from serl.stages.parts import in_parts
+from serl.stages.score.spec import Score
+from serl.stages.work import Work, corpus_dir
 from serl.text.problems import fingerprint
 from serl.text.prompts import Tokenizer, encode, question_prompt
 
@@ -32,11 +33,9 @@ class Item:
 
 def run(work: Work) -> Manifest:
     """Publish graded responses: rows of `evaluation.grade.Grade`, which can be graded again without a model."""
-    config = work.run.config
-    section = config.score
-    assert section is not None, "a score shard is planned only for runs that score"
-    policy, digest = policy_dir(work.run, work.shard.round)
-    asked = [item for name in section.asked for item in items(name, work.run)]
+    section = work.stage.section
+    policy, digest = work.weights(section.role)
+    asked = [item for name in section.asked for item in items(name, work.run, section)]
     texts = dict.fromkeys(p for item in asked for p in (item.problem, *item.shots))
     attempt = work.attempt({"policy": digest, "problems": fingerprint(texts)})
     mine = [
@@ -53,10 +52,8 @@ def run(work: Work) -> Manifest:
     return attempt.publish_bytes(".jsonl", data, data.count(b"\n"), {"problems": len(mine)})
 
 
-def items(name: str, run: Run) -> list[Item]:
+def items(name: str, run: Run, section: Score) -> list[Item]:
     """The problems of a benchmark as this run asks them."""
-    section = run.config.score
-    assert section is not None
     benchmark = load_benchmark(name)
     folders: Sequence[Path] = (corpus_dir(run), run.data_root / "benchmarks")
     problems = load_problems(benchmark, folders)[: section.max_problems]
@@ -116,7 +113,7 @@ def _sampled(
 ) -> list[Response]:
     seed, round = work.run.config.seed, work.shard.round
     fitting = [(p, ids) for p, ids in asked if ids]
-    seeds = [seed_of(seed, round, "score", p.benchmark, p.id) for p, _ in fitting]
+    seeds = [seed_of(seed, round, work.shard.stage, p.benchmark, p.id) for p, _ in fitting]
     outputs = engine.generate([ids for _, ids in fitting], sampling, num_samples=num_samples, seeds=seeds)
     nothing = Completion(token_ids=(), logprobs=(), text="", finish_reason="prompt_too_long")
     answered = [(p, out) for (p, _), out in zip(fitting, outputs)] + [
@@ -170,8 +167,3 @@ def _literal(tokenizer: Tokenizer, text: str) -> list[int]:
 
 def _stops(section: Score) -> tuple[str, ...]:
     return () if section.protocol == "native" else PROTOCOLS[section.protocol].stop
-
-
-def round_grades(run: Run, round: int) -> list[Grade]:
-    """All graded responses of a round."""
-    return [Grade(**row) for m in run.complete(round, "score") for row in from_jsonl(run.read(m))]

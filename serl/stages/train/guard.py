@@ -8,7 +8,7 @@ from serl.records import Group
 from serl.run.rundir import Manifest, Run
 from serl.safety.checkup import Checkup, accepted, read_checkup, save_checkup
 from serl.safety.vitals import Vitals, examine, take_vitals
-from serl.stages.respond.run import round_groups, trainable
+from serl.stages import read
 
 
 def check(run: Run, round: int, groups: Sequence[Group]) -> Checkup:
@@ -18,7 +18,7 @@ def check(run: Run, round: int, groups: Sequence[Group]) -> Checkup:
     """
     vitals = _take(run, round, groups)
     since = max((r for r in range(1, round) if accepted(run, r)), default=1)
-    earlier = [_vitals_of(run, r) for r in range(since, round)]
+    earlier = [_vitals_of(run, r) for r in range(since, round) if run.config.judged(r)]
     checkup = Checkup(
         vitals=vitals, alarms=examine(vitals, earlier, run.config.safety), inputs=_inputs(run, round)
     )
@@ -31,19 +31,25 @@ def _vitals_of(run: Run, round: int) -> Vitals:
     known = read_checkup(run, round)
     if known and known.inputs == _inputs(run, round):
         return known.vitals
-    return _take(run, round, round_groups(run, round, completions=False))
+    return _take(run, round, read.round_groups(run, round, completions=False))
 
 
 def _take(run: Run, round: int, groups: Sequence[Group]) -> Vitals:
-    kept, _ = trainable(run, groups)
-    curated = _sum(run.complete(round, "curate")) if run.config.curate else None
-    return take_vitals(round, groups, len(kept), _sum(run.complete(round, "respond")), curated)
+    training, judged = run.config.training(round), run.config.judged(round)
+    assert training is not None and judged is not None, "only what a training learns from is looked at"
+    kept, _ = read.trainable(training, judged, groups)
+    chosen = run.config.source(judged, "problems")
+    curated = _sum(read.left(run, chosen)) if chosen else None
+    return take_vitals(round, groups, len(kept), _sum(read.left(run, judged)), curated)
 
 
 def _inputs(run: Run, round: int) -> dict[str, str]:
     """What vitals are a function of, by digest."""
-    stages = ("curate", "respond") if run.config.curate else ("respond",)
-    return {f"{stage}/{m.shard.index:05d}": m.digest for stage in stages for m in run.complete(round, stage)}
+    judged = run.config.judged(round)
+    assert judged is not None, "only what a training learns from is looked at"
+    stages = [s for s in (run.config.source(judged, "problems"), judged) if s]
+    found = [(s.name, m) for s in stages for m in run.complete(round, s.name)]
+    return {f"{name}/{m.shard.index:05d}": m.digest for name, m in found}
 
 
 def _sum(manifests: Sequence[Manifest]) -> dict[str, float]:

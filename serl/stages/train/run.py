@@ -21,13 +21,13 @@ from serl.learning import algorithms, batch
 from serl.learning.objective import ImitationLoss, Loss, mismatch
 from serl.records import Group
 from serl.run.attempt import Attempt
-from serl.run.rundir import Manifest, Run
+from serl.run.rundir import Manifest
 from serl.run.signals import Preempted
 from serl.safety.checkup import refusal
-from serl.stages import Work, corpus_dir, policy_dir
-from serl.stages.corpus.run import DOCUMENTS, TOKENIZER
-from serl.stages.respond.run import round_groups, trainable, write_kept
+from serl.stages import read
 from serl.stages.train.guard import check
+from serl.stages.train.spec import KIND, Train
+from serl.stages.work import DOCUMENTS, TOKENIZER, Work, corpus_dir, policy_dir
 
 PART_SAMPLES = 4096  # whose log-probabilities are committed together
 Forward = Callable[[Sequence[batch.Sample]], list[Tensor]]
@@ -51,7 +51,7 @@ def run(work: Work) -> Manifest:
     work.phase("prepare")
     try:
         if not ranks.from_first(work.run.done(work.shard)):
-            train = _imitate if work.shard.round == 0 else _reinforce
+            train = _imitate if isinstance(work.stage.section, Pretrain) else _reinforce
             train(work, ranks)
             ranks.barrier()
     finally:
@@ -67,7 +67,9 @@ def _imitate(work: Work, ranks: Ranks) -> None:
     assert isinstance(base, Scratch), "round 0 trains only where the base is made from scratch"
     settings: Pretrain = base.train
     seed = work.run.config.seed if base.seed is None else base.seed
-    (corpus,) = work.run.complete(0, "corpus")
+    source = KIND.data(work.stage, work.run.config)
+    assert source is not None, "a base that is made has a corpus"
+    (corpus,) = work.run.complete(source.round, source.name)
     attempt = work.attempt({"corpus": corpus.digest})
     tokenizer = load_tokenizer(corpus_dir(work.run) / TOKENIZER)
     samples = _documents(corpus_dir(work.run) / DOCUMENTS, settings.objective.prompt_weight)
@@ -76,7 +78,7 @@ def _imitate(work: Work, ranks: Ranks) -> None:
         b
         for epoch in range(settings.epochs)
         for b in batch.split_by_tokens(
-            batch.sample_order(len(samples), seed, 0, epoch), lengths, settings.batch_tokens
+            batch.sample_order(len(samples), seed, 0, work.shard.stage, epoch), lengths, settings.batch_tokens
         )
     ]
     work.phase("load")
@@ -107,27 +109,27 @@ def _documents(path: Path, prompt_weight: float) -> list[batch.Sample]:
 def _reinforce(work: Work, ranks: Ranks) -> None:
     """One round of policy optimisation on its kept groups."""
     config, round = work.run.config, work.shard.round
-    settings = config.train
-    assert settings is not None and config.respond is not None, (
-        "a train shard is planned only for runs that train"
-    )
-    previous, digest = policy_dir(work.run, round - 1)
-    inputs = {f"respond/{m.shard.index:05d}": m.digest for m in work.run.complete(round, "respond")}
+    settings, source = work.stage.section, KIND.data(work.stage, config)
+    assert isinstance(settings, Train) and source is not None, "checked with the configuration"
+    previous, digest = _start(work, settings)
+    inputs = {f"{source.name}/{m.shard.index:05d}": m.digest for m in work.run.complete(round, source.name)}
     attempt = work.attempt({"policy": digest} | inputs)
-    groups = round_groups(work.run, round, completions=True)
-    _look_first(work, ranks, groups)
-    kept, fates = trainable(work.run, groups)
-    taught = kept[: settings.max_groups(config.respond.samples)]
+    groups = read.groups(work.run, source, completions=True)
+    if config.judged(round) == source:
+        _look_first(work, ranks, groups)
+    kept, fates = read.trainable(work.stage, source, groups)
+    taught = kept[: settings.max_groups(source.section.samples)]
     samples = [_sample(g, i) for g in taught for i in range(len(g.completions))]
     batches = [
         b
         for epoch in range(settings.epochs)
         for b in batch.split_evenly(
-            batch.sample_order(len(samples), config.seed, round, epoch), settings.batch_samples
+            batch.sample_order(len(samples), config.seed, round, work.shard.stage, epoch),
+            settings.batch_samples,
         )
     ][: settings.max_steps]
     tokenizer = load_tokenizer(previous)
-    temperature = config.respond.sampling.temperature
+    temperature = source.section.sampling.temperature
     work.phase("load")
     lm = load_model(previous, torch.float32, compute_dtype(settings))
     trainer = Trainer(
@@ -139,8 +141,9 @@ def _reinforce(work: Work, ranks: Ranks) -> None:
         temperature=temperature,
     )
     counts: dict[str, float] = {f"groups_{name}": n for name, n in fates.items()} | {"samples": len(samples)}
+    counts |= {} if samples else {"idle": 1.0}
     if samples:
-        logp = _log_probabilities(work, ranks, attempt, trainer, samples, taught)
+        logp = _log_probabilities(work, ranks, attempt, trainer, samples, taught, temperature)
         gap = mismatch(logp.old_T, logp.behaviour_T)
         reward_GN = torch.tensor([g.rewards for g in taught])
         columns = algorithms.columns(
@@ -159,6 +162,17 @@ def _reinforce(work: Work, ranks: Ranks) -> None:
             samples=[], batches=[], loss=algorithms.policy_loss(settings.objective), counts=counts, kept=kept
         )
     _publish(work, ranks, attempt, trainer, tokenizer, lesson)
+
+
+def _start(work: Work, settings: Train) -> tuple[Path, str]:
+    """The weights that are trained on, and their digest."""
+    match settings.init:
+        case "previous":
+            return work.weights(settings.role)
+        case "base":
+            return policy_dir(work.run, 0)
+        case role:
+            return work.weights(role)
 
 
 def _look_first(work: Work, ranks: Ranks, groups: Sequence[Group]) -> None:
@@ -188,6 +202,7 @@ def _log_probabilities(
     trainer: Trainer,
     samples: Sequence[batch.Sample],
     taught: Sequence[Group],
+    temperature: float,
 ) -> algorithms.LogProbs:
     """Of every response token under the round's first weights and the reference; computed once and kept in parts, so a resume is exact."""
     parts: list[np.ndarray] = []
@@ -199,7 +214,7 @@ def _log_probabilities(
             _safe_point(work, ranks, longest_s)
             work.phase(f"log-probabilities {number + 1}")
             begun, mine = time.monotonic(), samples[begin : begin + PART_SAMPLES]
-            reference = reference or _reference(work, ranks)
+            reference = reference or _reference(work, ranks, temperature)
             old_T = torch.cat(trainer.logprobs(mine))
             both = np.stack(
                 [old_T.numpy(), torch.cat(reference(mine)).numpy() if reference else old_T.numpy()]
@@ -222,14 +237,13 @@ def _log_probabilities(
     )
 
 
-def _reference(work: Work, ranks: Ranks) -> Forward | None:
+def _reference(work: Work, ranks: Ranks, temperature: float) -> Forward | None:
     """The KL's reference; None where that is the policy that training starts from."""
-    config = work.run.config
-    assert config.train is not None and config.respond is not None
-    if config.train.reference == "previous" or work.shard.round == 1:
+    settings = work.stage.section
+    base, digest = policy_dir(work.run, 0)
+    if settings.reference == "previous" or digest == _start(work, settings)[1]:
         return None
-    folder, _ = policy_dir(work.run, 0)
-    return frozen_logprobs(folder, config.train, ranks=ranks, temperature=config.respond.sampling.temperature)
+    return frozen_logprobs(base, settings, ranks=ranks, temperature=temperature)
 
 
 def _npy(array: np.ndarray) -> bytes:
@@ -281,8 +295,8 @@ def _recorder(work: Work, ranks: Ranks, step: int) -> Callable[[StepStats], None
     """Rank 0 writes each step to the events and TensorBoard; `purge_step` hides what earlier attempts drew beyond the checkpoint, if any."""
     if not ranks.first:
         return lambda stats: None
-    before = _steps_before(work.run, work.shard.round)
-    folder = work.run.root / "tensorboard" / ("base" if work.shard.round == 0 else "train")
+    before = _steps_before(work)
+    folder = work.run.root / "tensorboard" / ("base" if work.shard.round == 0 else work.shard.stage)
     board = SummaryWriter(str(folder), purge_step=before + step + 1)
     clock = time.monotonic()
 
@@ -304,9 +318,11 @@ def _recorder(work: Work, ranks: Ranks, step: int) -> Callable[[StepStats], None
     return record
 
 
-def _steps_before(run: Run, round: int) -> int:
-    """Optimizer steps of the earlier rounds of self-play."""
-    return int(sum(run.complete(r, "train")[0].counts["steps"] for r in range(1, round)))
+def _steps_before(work: Work) -> int:
+    """Optimizer steps of the stage in earlier rounds."""
+    config, name = work.run.config, work.shard.stage
+    earlier = [config.stage(r, name) for r in range(1, work.shard.round) if config.has(r, name)]
+    return int(sum(m.counts["steps"] for stage in earlier for m in read.left(work.run, stage)))
 
 
 def _publish(work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, tokenizer, lesson: Lesson) -> None:
@@ -315,7 +331,7 @@ def _publish(work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, token
     trainer.export(folder, tokenizer)
     if ranks.first:
         if work.shard.round:
-            write_kept(folder, lesson.kept)
+            read.write_kept(folder, lesson.kept)
         attempt.publish_folder(
             folder, "policy", lesson.counts | {"steps": trainer.step_index, "ranks": ranks.size}
         )

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from serl.config.run import Engine, Sampling
+from serl.config.engine import Engine, Sampling
 from serl.records import Completion
 
 LOAD_S = float(os.environ.get("SERL_TEST_LOAD_S", "0.2"))

@@ -15,8 +15,8 @@ from serl.engines.generator import note
 from serl.run.files import write_atomic
 from serl.run.rundir import Manifest
 from serl.run.signals import Preempted
-from serl.stages import Work, policy_dir
 from serl.stages.respond import run as respond
+from serl.stages.work import Work, policy_dir
 
 STEPS, STEP_S, SAVE_EVERY = 12, float(os.environ.get("SERL_TEST_STEP_S", "0.3")), 4
 

@@ -1,0 +1,74 @@
+"""What an answer may earn, as configuration."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from serl.config.schema import Positive, Section
+
+
+class Majority(Section):
+    """1 for answers in the single largest equivalence class; a tie has no winner."""
+
+    kind: Literal["majority"] = "majority"
+
+
+class Verified(Section):
+    """1 for answers equivalent to the gold answer."""
+
+    kind: Literal["verified"] = "verified"
+
+
+class RandomReward(Section):
+    """A fair coin: the null control, which must teach nothing."""
+
+    kind: Literal["random"] = "random"
+
+
+class PythonReward(Section):
+    """A user's function: `(question, answers, texts, gold) -> one number an answer`, called in a process of its own."""
+
+    kind: Literal["python"] = "python"
+    path: str = Field(description="package.module:function, or file.py:function beside the run file")
+    limit_s: Positive = Field(default=10.0, description="time limit of one call, seconds")
+
+    @field_validator("path")
+    @classmethod
+    def _names_a_function(cls, path: str) -> str:
+        module, colon, function = path.rpartition(":")
+        if not (colon and module and function.isidentifier()):
+            raise ValueError(f"{path!r}: write package.module:function, or file.py:function")
+        return path
+
+
+class Weighted(Section):
+    """A reward and its weight in a sum."""
+
+    weight: float = 1.0
+    reward: Reward
+
+
+class SumReward(Section):
+    """The weighted sum of other rewards."""
+
+    kind: Literal["sum"] = "sum"
+    of: tuple[Weighted, ...] = Field(min_length=1)
+
+
+Reward = Annotated[Majority | Verified | RandomReward | PythonReward | SumReward, Field(discriminator="kind")]
+Weighted.model_rebuild()
+SumReward.model_rebuild()
+
+
+def parts(reward: Reward) -> tuple[Reward, ...]:
+    """The rewards that a reward is made of; itself where it is no sum."""
+    return (
+        tuple(p for w in reward.of for p in parts(w.reward)) if isinstance(reward, SumReward) else (reward,)
+    )
+
+
+def voted(reward: Reward) -> bool:
+    """Whether it comes from the vote alone, so that a group without a winner has none at all."""
+    return all(isinstance(part, Majority) for part in parts(reward))

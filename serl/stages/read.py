@@ -1,0 +1,82 @@
+"""What stages left, as records: the readers that other stages, reports and the browser share.
+
+A round after the end of its phase left nothing, which is no error.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from evaluation.stored import Grade
+from serl.records import Candidate, Group, Problem, from_jsonl, groups_from_parquet, to_jsonl
+from serl.rewards.spec import voted
+from serl.rewards.vote import fate
+from serl.run.rundir import Manifest, Run
+from serl.stages.kind import Stage
+
+KEPT = "kept.jsonl"  # inside a published policy
+
+
+def left(run: Run, stage: Stage) -> list[Manifest]:
+    """The manifests of a stage that is done, without those that stand for nothing."""
+    return [m for m in run.complete(stage.round, stage.name) if not m.over]
+
+
+def candidates(run: Run, stage: Stage) -> list[Candidate]:
+    """Those that passed the quality rules, of all shards in order."""
+    rows = (Candidate(**row) for m in left(run, stage) for row in from_jsonl(run.read(m)))
+    return [c for c in rows if c.rejection is None]
+
+
+def problems(run: Run, stage: Stage) -> list[Problem]:
+    """What a stage kept of instructions, in order."""
+    return [Problem(**row) for m in left(run, stage) for row in from_jsonl(run.read(m))]
+
+
+def groups(run: Run, stage: Stage, *, completions: bool) -> list[Group]:
+    """All groups of a stage, in order; see `groups_from_parquet`."""
+    found = left(run, stage)
+    return [g for m in found for g in groups_from_parquet(run.read(m), completions=completions)]
+
+
+def round_groups(run: Run, round: int, *, completions: bool) -> list[Group]:
+    """The groups that a round's policy is trained on, or else the first that the round has."""
+    stage = run.config.judged(round) or run.config.giving(round, "groups")
+    return groups(run, stage, completions=completions) if stage else []
+
+
+def round_grades(run: Run, round: int) -> list[Grade]:
+    """All graded responses of a round."""
+    stage = run.config.giving(round, "grades")
+    found = left(run, stage) if stage else []
+    return [Grade(**row) for m in found for row in from_jsonl(run.read(m))]
+
+
+def trainable(training: Stage, source: Stage, found: Sequence[Group]) -> tuple[list[Group], Counter[str]]:
+    """Of the groups of `source` those that `training` learns from, and the fate of all."""
+    own = [g for g in found if g.own]
+    by_vote = voted(source.section.reward)
+    fates = [fate(g, *training.section.agreement, voted=by_vote) for g in own]
+    return [g for g, f in zip(own, fates) if f == "kept"], Counter(fates)
+
+
+def write_kept(policy: Path, kept: Sequence[Group]) -> None:
+    """Put the round's instructions that passed the difficulty filter beside its policy: later rounds propose from them,
+    in many shards each.
+    """
+    (policy / KEPT).write_bytes(to_jsonl(Problem(id=g.id, question=g.question) for g in kept))
+
+
+def kept_questions(run: Run, *, before: int) -> tuple[list[str], dict[str, str]]:
+    """Instructions of earlier rounds that passed the difficulty filter, and the digests of the files that say so."""
+    questions: dict[str, None] = {}
+    inputs: dict[str, str] = {}
+    for round in range(1, before):
+        training = run.config.training(round)
+        if training is None or run.config.judged(round) is None:
+            continue
+        for trained in left(run, training):
+            (file,) = (f for f in trained.files if f.name == f"policy/{KEPT}")
+            inputs[f"kept/round_{round:03d}"] = file.sha256[:16]
+            questions |= dict.fromkeys(row["question"] for row in from_jsonl(run.read(trained, file)))
+    return list(questions), inputs

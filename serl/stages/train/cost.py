@@ -1,0 +1,47 @@
+"""train: optimizer steps on the tokens of documents, or of the groups that pass the difficulty filter."""
+
+import math
+from collections.abc import Mapping
+
+from serl.config.run import RunConfig
+from serl.config.training import Pretrain
+from serl.stages.cost import Cost, Known, Lesson, cost_of
+from serl.stages.kind import Stage
+from serl.stages.train.spec import KIND
+
+
+class TrainCost(Cost):
+    per = "policies"
+
+    def lesson(self, stage: Stage, config: RunConfig, known: Known) -> Lesson:
+        source, section = KIND.data(stage, config), stage.section
+        assert source is not None, "checked with the configuration"
+        reckon = cost_of(source.kind)
+        if isinstance(section, Pretrain):
+            per_document = known.rate(source, "tokens", "documents", 0.0)
+            tokens = per_document.value * reckon.given(source, config, known)
+            steps = max(1, math.ceil(tokens * section.epochs / section.batch_tokens))
+            return Lesson(
+                steps=steps, step_tokens=section.batch_tokens, tokens=tokens, sigma=per_document.sigma
+            )
+        kept, length = known.rate(stage, "kept", "groups", 1.0), reckon.length(source, known)
+        answers = reckon.samples(source.section)
+        samples = reckon.given(source, config, known) * kept.value * answers
+        most = section.max_groups(answers)
+        learned = samples if most is None else min(samples, most * answers)
+        steps = max(1, math.ceil(learned / section.batch_samples)) * section.epochs
+        return Lesson(
+            steps=min(steps, section.max_steps or steps),
+            step_tokens=learned * section.epochs / steps * length.value,
+            tokens=learned * length.value,
+            sigma=math.hypot(kept.sigma * (learned == samples), length.sigma),
+        )
+
+    def yields(
+        self, stage: Stage, counts: Mapping[str, float], items: float, tokens: float
+    ) -> dict[str, float]:
+        groups = sum(n for name, n in counts.items() if name.startswith("groups_"))
+        return {"groups": groups, "kept": counts.get("groups_kept", 0.0), "policies": 1.0}
+
+
+COST = TrainCost()

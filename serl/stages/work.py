@@ -1,0 +1,121 @@
+"""One attempt at one shard: what a stage function is told, and what it may ask about the weights of others."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from serl.config.base import Checkpoint
+from serl.engines.hf_folder import model_folder
+from serl.run.attempt import Attempt, Overtaken
+from serl.run.events import Events
+from serl.run.rundir import OVER, Manifest, Run, RunError, Shard
+from serl.run.signals import Stop
+from serl.run.watchdog import Watchdog
+from serl.stages.kind import POLICY, Stage
+
+DOCUMENTS, TOKENIZER = "documents.parquet", "tokenizer"  # of the base model's world, inside `corpus_dir`
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One attempt at one shard: all that a stage function is told.
+
+    `place` is what the start event adds for accounting: host, GPUs, ranks ...
+    """
+
+    run: Run
+    shard: Shard
+    attempt_id: str
+    device: str
+    cores: int
+    events: Events
+    stop: Stop
+    watchdog: Watchdog = dataclasses.field(default_factory=Watchdog)
+    place: Mapping[str, str | float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def stage(self) -> Stage:
+        return self.run.config.stage(self.shard.round, self.shard.stage)
+
+    def phase(self, name: str) -> None:
+        """Say what comes now, to whoever watches for hangs."""
+        self.watchdog.phase(name)
+
+    def attempt(self, inputs: Mapping[str, str]) -> Attempt:
+        return Attempt(self.run, self.shard, id=self.attempt_id, inputs=inputs)
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        self.events.add("progress", done=done, total=total, unit=unit)
+
+    def weights(self, role: str) -> tuple[Path, str]:
+        """The weights that a role has when this stage begins, and their digest."""
+        return _weights(self.run, self.run.config.before(self.stage), role)
+
+
+def execute(work: Work) -> Manifest:
+    """Run the shard's stage unless it is done already; every rank of a training job returns the manifest that rank 0
+    published.
+    """
+    kind, done = work.stage.kind, work.run.manifest(work.shard)
+    if done is not None and not kind.ranks:  # ranks look together, lest one leaves the others waiting
+        return done
+    shard, where = work.shard, {"device": work.device} | work.place
+    told = {"stage": shard.stage, "round": shard.round, "index": shard.index, "attempt": work.attempt_id}
+    work.events.add("start", **told, **where)
+    if over(work.run, work.stage):
+        manifest = work.attempt({}).publish([], {OVER: 1.0})
+        work.events.add("done", seconds=manifest.seconds)
+        return manifest
+    work.phase("import")
+    module = kind.module("run")
+    assert module is not None, f"{kind.package} has no run.py"
+    work.phase("prepare")
+    try:
+        manifest = module.run(work)
+    except Overtaken:
+        winner = work.run.manifest(work.shard)
+        assert winner is not None, f"{work.shard}: published, and then not there"
+        work.events.add("overtaken", by=winner.attempt)
+        return winner
+    work.phase("end")
+    work.events.add("done", seconds=manifest.seconds)
+    return manifest
+
+
+def over(run: Run, stage: Stage) -> bool:
+    """Whether the stage's phase had come to its end (`until`) before its round."""
+    teller = run.config.ended_by(stage)
+    if teller is None:
+        return False
+    _, phase, _ = run.config.phase(stage.round)
+    manifests = run.complete(teller.round, teller.name)
+    return any(m.over or m.counts.get(phase.until or "", 0.0) for m in manifests)
+
+
+def corpus_dir(run: Run) -> Path:
+    """Where the base model's world is published: tokenizer, documents, seeds, labelled problems and benchmarks.
+
+    Of a base model that was not made here, a folder that nobody makes.
+    """
+    made = run.config.giving(0, "documents")
+    return run.stage_dir(0, made.name) / "data" if made else run.root / "nothing"
+
+
+def policy_dir(run: Run, round: int, role: str = POLICY) -> tuple[Path, str]:
+    """The weights that a role has after a round, and their digest; refuses while they are not there."""
+    stages = (s for s in reversed(run.config.stages) if s.round <= round)
+    return _weights(run, stages, role)
+
+
+def _weights(run: Run, nearest_first: Iterable[Stage], role: str) -> tuple[Path, str]:
+    for stage in nearest_first:
+        if stage.role == role:
+            (manifest,) = run.complete(stage.round, stage.name)
+            if not manifest.over:
+                return run.stage_dir(stage.round, stage.name) / "policy", manifest.digest
+    base = run.config.base
+    assert isinstance(base, Checkpoint), "a base that is made here is the first training of its role"
+    folder = model_folder(base.path, run.data_root)
+    if not (folder / "config.json").is_file():
+        raise RunError(f"{folder}: no config.json; base.path must be a Hugging Face model folder")
+    return folder, base.path
