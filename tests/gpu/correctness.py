@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from sheet import Figures, Sheet
 from torch import Tensor
 
-from serl.config.run import Engine, Sampling
+from serl.config.engine import Engine, Sampling
 from serl.config.training import Optimizer
 from serl.engines.generator import Generator
 from serl.engines.model import TokenLogProbs, attention

@@ -15,7 +15,7 @@ import torch
 from models import SHAPES, Place, Shape, make_prompts, make_samples, make_tokenizer, random_llama, training
 from sheet import Figures, Sheet
 
-from serl.config.run import Engine, Sampling
+from serl.config.engine import Engine, Sampling
 from serl.engines.generator import Generator
 from serl.engines.model import attention, load_model
 from serl.engines.ranks import join_ranks
