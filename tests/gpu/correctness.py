@@ -14,8 +14,9 @@ from serl.config.engine import Engine, Sampling
 from serl.config.training import Optimizer
 from serl.engines.generator import Generator
 from serl.engines.model import TokenLogProbs, attention
+from serl.engines.passes import frozen_logprobs
 from serl.engines.ranks import Ranks, join_ranks
-from serl.engines.trainer import Trainer, frozen_logprobs
+from serl.engines.trainer import Trainer
 from serl.learning.batch import Sample, collate
 from serl.learning.objective import ImitationLoss, PolicyLoss, mismatch
 from serl.records import Completion
@@ -28,7 +29,7 @@ NUM_STEPS, SAVE_AT = 4, 2
 # ------------------------------------------------------------------------------------ engine and trainer
 def agreement(sheet: Sheet, place: Place, *, shape: str, eager: bool) -> None:
     """vLLM's log-probabilities of what it samples are the trainer's, of weights trained and exported."""
-    ranks = join_ranks(timeout_s=300)
+    ranks = join_ranks(place.device, timeout_s=300)
     vocabulary = SHAPES[shape].vocabulary
     tokenizer, folder = make_tokenizer(vocabulary), place.root / "policy"
     lm = random_llama(SHAPES[shape], 0, place)
@@ -89,7 +90,7 @@ def _repeat(generator: Generator, place: Place, vocabulary: int) -> Figures:
 # ------------------------------------------------------------------------------------ ZeRO's stages
 def stages(sheet: Sheet, place: Place) -> None:
     """Every ZeRO stage moves weights as float32 without ZeRO does, exports and resumes."""
-    ranks = join_ranks(timeout_s=300)
+    ranks = join_ranks(place.device, timeout_s=300)
     exact = _run(place, ranks, 0, "float32")
     for zero in (1, 2, 3):
         sheet.claim(f"ZeRO {zero}: steps of float32", partial(_same_steps, place, ranks, zero, exact))
@@ -166,7 +167,7 @@ def _weights(folder: Path) -> dict[str, bytes]:
 # ------------------------------------------------------------------------------------ packing
 def packing(sheet: Sheet, place: Place) -> None:
     """Samples end to end in one row have the log-probabilities and gradients of samples in rows apart."""
-    how = attention(place.dtype)
+    how = attention(place.dtype, torch.device(place.device))
     sheet.claim(f"packed is padded, {how}", partial(_packed, place, how))
 
 

@@ -67,7 +67,7 @@ def train(sheet: Sheet, place: Place, *, shape: str, both: bool) -> None:
 
     With gradient checkpointing, and if `both` without; large models do not fit on one card without it.
     """
-    ranks = join_ranks(timeout_s=300)
+    ranks = join_ranks(place.device, timeout_s=300)
     lm = random_llama(SHAPES[shape], 0, place)
     settings = training(1, gradient_checkpointing=True)
     trainer = Trainer(lm, settings, ranks=ranks, horizon=10**6, seed=0)
@@ -109,7 +109,10 @@ def _steps(place: Place, trainer: Trainer, samples: list[Sample], shape: Shape) 
     found["s_beside_tokens"] = (4 * few - many) / 3
     if place.anatomy:
         anatomy.kernels(lambda: trainer.step(samples[:STEP_SAMPLES], loss), place.anatomy / "step.txt")
-    return found | {"peak_gib": _peak_gib(place), "attention": attention(place.dtype)}
+    return found | {
+        "peak_gib": _peak_gib(place),
+        "attention": attention(place.dtype, torch.device(place.device)),
+    }
 
 
 def _logprobs(place: Place, trainer: Trainer, samples: list[Sample], shape: Shape) -> Figures:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
@@ -17,7 +18,7 @@ from serl.learning.batch import Sample
 class Place:
     """Where the checks run, and how small; `anatomy` is a folder for profiles, if they are wanted."""
 
-    device: str
+    device: Literal["cpu", "cuda"]
     small: bool
     root: Path
     anatomy: Path | None = None
@@ -69,7 +70,8 @@ def random_llama(shape: Shape, seed: int, place: Place) -> PreTrainedModel:
         vocab_size=shape.vocabulary, hidden_size=shape.hidden, intermediate_size=shape.intermediate,
         num_hidden_layers=shape.layers, num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads,
         max_position_embeddings=2048, initializer_range=shape.std, tie_word_embeddings=shape.tied,
-        pad_token_id=0, bos_token_id=1, eos_token_id=2, attn_implementation=attention(place.dtype),
+        pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        attn_implementation=attention(place.dtype, torch.device(place.device)),
     )  # fmt: skip
     torch.manual_seed(seed)
     with torch.device(place.device):
