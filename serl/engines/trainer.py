@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -28,6 +28,7 @@ from serl.learning.objective import Loss
 from serl.learning.schedule import learning_rate
 from serl.randomness import seed_of
 
+MAX_BUCKET_BYTES = 2**28  # of parameters that ZeRO-3 makes whole at a time
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -149,11 +150,18 @@ class Trainer:
             )
         return float(norm)
 
-    def logprobs(self, samples: Sequence[Sample]) -> list[Tensor]:
-        """Log-probabilities of every sample's response tokens under the present weights, all of them on every rank, on the CPU."""
+    def logprobs(self, samples: Sequence[Sample], *, temperature: float | None = None) -> list[Tensor]:
+        """Log-probabilities of every sample's response tokens under the present weights, all of them on every rank, on the CPU.
+
+        At the trainer's temperature, or at another.
+        """
+        head = self._engine.module.head
+        usual = head.temperature
+        head.temperature = usual if temperature is None else temperature
         self._engine.eval()
         flat = _gather_logprobs(self._engine, samples, self._plan(samples), self._packed, self.ranks)
         self._engine.train()
+        head.temperature = usual
         return flat
 
     def _plan(self, samples: Sequence[Sample]) -> list[tuple[int, ...]]:
@@ -225,6 +233,25 @@ class Trainer:
         if self.ranks.first:
             save_model(self._lm, tokenizer, weights, dtype, folder)
         self.ranks.barrier()
+
+    def weights(self, max_bytes: int = MAX_BUCKET_BYTES) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter, whole, as the forward pass has it, under its name; all ranks walk to the end.
+
+        ZeRO-3 gathers at most `max_bytes` at a time, or one parameter; a tensor lives as long as somebody holds
+        it. Tied embeddings come twice, also as the output layer, where vLLM 0.32 would keep the old ones.
+        """
+        embedding, output = self._lm.get_input_embeddings(), self._lm.get_output_embeddings()
+        also = next(f"{name}.weight" for name, module in self._lm.named_modules() if module is output)
+        for bucket in _buckets(self._lm.named_parameters(), max_bytes):
+            split = [p for _, p in bucket if p.numel() == 0]
+            if split:
+                split[0].all_gather(split)
+            for name, p in bucket:
+                yield name, p.detach()
+                if p is embedding.weight and p is output.weight:
+                    yield also, p.detach()
+            if split:
+                split[0].partition(split)
 
     def _full(self, p: torch.nn.Parameter) -> Tensor:
         """The whole float32 master of a parameter that ZeRO may have split."""
@@ -317,6 +344,23 @@ def _engine(module: TokenLogProbs, settings: Training, stage: int, dtype: torch.
         verbose=False,
     )
     return deepspeed.initialize(model=module, optimizer=optimizer, config=config)[0]
+
+
+def _buckets(
+    parameters: Iterable[tuple[str, torch.nn.Parameter]], max_bytes: int
+) -> Iterator[list[tuple[str, torch.nn.Parameter]]]:
+    """Parameters in their order, as many at a time as fit; one that is larger is alone."""
+    bucket: list[tuple[str, torch.nn.Parameter]] = []
+    size = 0
+    for name, p in parameters:
+        num_bytes = getattr(p, "ds_numel", p.numel()) * p.element_size()
+        if bucket and size + num_bytes > max_bytes:
+            yield bucket
+            bucket, size = [], 0
+        bucket.append((name, p))
+        size += num_bytes
+    if bucket:
+        yield bucket
 
 
 def _groups(module: torch.nn.Module, settings: Training) -> list[dict]:

@@ -32,14 +32,14 @@ LAYERS: list[tuple[str, set[str]]] = [
             "serl.randomness",
             "serl.text.problems",
         }
-        | {"serl.world.arithmetic", "serl.world.solver", "serl.engines.hf_folder"},
+        | {"serl.world.arithmetic", "serl.world.solver", "serl.engines.hf_folder", "serl.engines.arguments"},
     ),
     ("pure torch", {"serl.learning.advantage", "serl.learning.objective", "serl.learning.algorithms", "serl.learning.batch", "serl.learning.schedule"}),
     (
         "bytes and signals",
         {"serl.run.files", "serl.run.staging", "serl.run.rundir", "serl.run.attempt", "serl.safety.checkup", "serl.run.events", "serl.run.signals", "serl.run.watchdog"},
     ),
-    ("engines", {"serl.engines.generator", "serl.engines.model", "serl.engines.tokenizer", "serl.engines.ranks", "serl.engines.checkpoint", "serl.engines.pieces", "serl.engines.trainer"}),
+    ("engines", {"serl.engines.generator", "serl.engines.model", "serl.engines.tokenizer", "serl.engines.ranks", "serl.engines.checkpoint", "serl.engines.pieces", "serl.engines.trainer", "serl.engines.resident", "serl.engines.shares", "serl.engines.transfer"}),
     ("stages", {"serl.stages"}),
     ("what runs where", {"jobs"}),
 ]
@@ -60,6 +60,8 @@ DOORS = {
         "serl.engines.ranks",
         "serl.engines.pieces",
         "serl.engines.trainer",
+        "serl.engines.resident",
+        "serl.engines.transfer",
         "serl.stages.train.run",
     },
     "submitit": {"jobs.chain.batch", "jobs.chain.local", "jobs.chain.sbatch", "jobs.chain.start", "jobs.chain.task"},
