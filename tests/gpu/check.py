@@ -34,32 +34,36 @@ class Group:
     """Claims that share a process. `module.function(sheet, place, **options)` makes them."""
 
     work: str
-    options: dict[str, str | bool]
+    options: dict[str, str | bool | float]
     alone: bool  # on the machine, for its seconds mean something
 
 
-def _group(work: str, *, alone: bool = False, **options: str | bool) -> Group:
+def _group(work: str, *, alone: bool = False, **options: str | bool | float) -> Group:
     return Group(work=work, options=options, alone=alone)
 
 
-# Training in turns belongs here as soon as it is there: an engine that sleeps and wakes and takes weights in
-# place (correctness), the seconds of a transfer and of a whole turn (figures).
 FULL = {
     "agree 32": _group("correctness.agreement", shape="head 32, tied", eager=True),
     "agree 64": _group("correctness.agreement", shape="head 64, untied", eager=True),
     "agree 128": _group("correctness.agreement", shape="head 128, tied", eager=False),
     "stages": _group("correctness.stages"),
     "packing": _group("correctness.packing"),
+    "take 32": _group("turns.taking", shape="head 32, tied", eager=True),
+    "take 64": _group("turns.taking", shape="head 64, untied", eager=False),
     "train 1.2B": _group("figures.train", shape="1.2B", both=True, alone=True),
     "sample 1.2B": _group("figures.sample", shape="1.2B", alone=True),
+    "turn 1.2B": _group("turns.turn", shape="1.2B", kv_cache_gib=10.0, alone=True),
     "train 3.2B": _group("figures.train", shape="3.2B", both=False, alone=True),
     "sample 3.2B": _group("figures.sample", shape="3.2B", alone=True),
+    "turn 3.2B": _group("turns.turn", shape="3.2B", kv_cache_gib=10.0, alone=True),
 }
 # An engine that ends takes its process's process group along: nothing with ranks comes after the first.
 SMALL = {
     "stages": _group("correctness.stages"),
     "packing": _group("correctness.packing"),
     "train": _group("figures.train", shape="tiny", both=True, alone=True),
+    "take": _group("turns.taking", shape="tiny", eager=True),
+    "turn": _group("turns.turn", shape="tiny", kv_cache_gib=0.1, alone=True),
     "agree": _group("correctness.agreement", shape="tiny", eager=True),
     "sample": _group("figures.sample", shape="tiny", alone=True),
 }

@@ -56,7 +56,7 @@ def _peak_gib(place: Place) -> float:
     return 0.0 if place.device == "cpu" else torch.cuda.max_memory_allocated() / GIB
 
 
-def _turn(place: Place) -> tuple[int, int, int, int]:
+def turn_sizes(place: Place) -> tuple[int, int, int, int]:
     """Prompts, answers to each, and the tokens of both."""
     return (2, 4, 8, 16) if place.small else (PROMPTS, ANSWERS, PROMPT_TOKENS, ANSWER_TOKENS)
 
@@ -71,7 +71,7 @@ def train(sheet: Sheet, place: Place, *, shape: str, both: bool) -> None:
     lm = random_llama(SHAPES[shape], 0, place)
     settings = training(1, gradient_checkpointing=True)
     trainer = Trainer(lm, settings, ranks=ranks, horizon=10**6, seed=0)
-    prompts, answers, num_prompt, num_answer = _turn(place)
+    prompts, answers, num_prompt, num_answer = turn_sizes(place)
     samples = make_samples([(num_prompt, num_answer)] * prompts * answers, SHAPES[shape].vocabulary)
     sheet.claim(f"steps, {shape}, checkpointing", partial(_steps, place, trainer, samples, SHAPES[shape]))
     if both:
@@ -160,7 +160,7 @@ def _sampling(place: Place, generator: Generator, shape: Shape, start: float) ->
     """The same requests three ways, in turns: ours, vLLM's with our parameters, and with token ids alone."""
     from vllm import SamplingParams
 
-    prompts, answers, num_prompt, num_answer = _turn(place)
+    prompts, answers, num_prompt, num_answer = turn_sizes(place)
     asked = make_prompts(prompts, num_prompt, shape.vocabulary)
     requests = [{"prompt_token_ids": prompt} for prompt in asked]
     sampling = Sampling(temperature=1.0, max_tokens=num_answer)
