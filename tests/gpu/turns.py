@@ -23,7 +23,7 @@ from serl.records import Completion
 
 def pair(place: Place, shape: str, engine: Engine) -> tuple[Resident, Trainer]:
     """A trainer of random weights and an engine of its shape that has none yet."""
-    ranks = join_ranks(timeout_s=300)
+    ranks = join_ranks(place.device, timeout_s=300)
     lm = random_llama(SHAPES[shape], 0, place)
     folder = place.root / "shape"
     for part in (lm.config, lm.generation_config, make_tokenizer(SHAPES[shape].vocabulary)):
