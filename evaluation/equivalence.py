@@ -11,8 +11,9 @@ from evaluation import values
 from evaluation.expression import expression_value
 from evaluation.forms import ENDLESS, EXTREMUM, MARKUP, MAX_ANSWER_CHARS, normalise, plain
 from evaluation.intervals import chained, intersection, interval, joined
-from evaluation.notation import number_system, trimmed
+from evaluation.notation import cut, number_system
 from evaluation.structure import Outline, equation, outline, signs, split
+from evaluation.units import measured
 from evaluation.values import EMPTY, Group, Named, Relation, Text, Value
 
 MAX_DEPTH = 8
@@ -47,7 +48,13 @@ def _read(key: str, depth: int) -> Value | None:
     value = plain(key)
     if value is not None:
         return value
-    key = trimmed(key)
+    key, unit = cut(key)
+    value = _bare(key, depth)
+    return value and values.in_unit(value, measured(unit))
+
+
+def _bare(key: str, depth: int) -> Value | None:
+    """What an answer without its unit means."""
     marked = MARKUP.fullmatch(key)
     if marked:
         return _read(marked[1], depth + 1)

@@ -10,8 +10,9 @@ from decimal import Decimal
 from fractions import Fraction
 
 from evaluation.intervals import interval
-from evaluation.notation import UNITS, trimmed
-from evaluation.values import EMPTY, Named, Scalar, Text, Value
+from evaluation.notation import cut, trimmed
+from evaluation.units import DEGREE, MINUTE, UNITS, measured
+from evaluation.values import EMPTY, Named, Scalar, Text, Value, in_unit
 
 MAX_ANSWER_CHARS = 1000
 """Longer answers count as unparseable: the longest gold of the 18 benchmarks has 988 characters."""
@@ -72,7 +73,7 @@ ENDLESS = re.compile(r"[+-] ?(?:\\(?:cdots|ldots|dots)(?![a-zA-Z])|\.\.\.)")
 _DOTS = re.compile(r"\\[lc]?dots(?![a-zA-Z])|\.\.\.|\u2026")
 _CLOCK = re.compile(r"(\d{1,2})((?: ?: ?\d{2}){0,2}) ?(?:\\text\{)? ?([ap])\.? ?m\.?\}?", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+) hours?,? (?:and )?(\d+) minutes?", re.IGNORECASE)
-_WORDY = re.compile(r"[A-Za-z][A-Za-z' .,:/&!?-]*(?:\d+(?:st|nd|rd|th)?)?[A-Za-z' .,:&!?-]*")
+_WORDY = re.compile(r"[A-Za-z][A-Za-z' .,:/&!?-]*+(?:\d++(?:st|nd|rd|th)?[A-Za-z' .,:&!?-]*)?")
 _BARE_WORD = re.compile(r"(?i:no|max|min|mod|log|sin|cos|tan)|(?!Pi)[A-Z][a-z]+")
 _MARKED_WORD = re.compile(r" ?[A-Za-z]{2,}(?: [A-Za-z]+)* ?")
 _ALL = frozenset({"all real numbers", "all reals", "the set of all real numbers", "the real numbers"})
@@ -133,20 +134,25 @@ def plain(key: str) -> Value | None:
     marked = MARKUP.fullmatch(key)
     if marked and marked[1][:1].isdigit() and _ends(inside := marked[1].strip()) and plain(inside) is not None:
         return plain(inside)
-    bare = trimmed(key)
-    return _words(key) if bare == key else plain(bare)
+    bare, unit = cut(key)
+    if bare == key:
+        return _words(key)
+    value = plain(bare)
+    return value and in_unit(value, measured(unit))
 
 
-def _scaled(number: Scalar, unit: str) -> Scalar:
+def _scaled(number: Scalar, unit: str) -> Value:
     """`5 million dollars` is five million of something: the word belongs to the number."""
     word = _SCALE.match(unit)
-    return Scalar(exact=number.exact * _SCALES[word[1].lower()]) if word and number.exact is not None else number
+    if word and number.exact is not None:
+        return Scalar(exact=number.exact * _SCALES[word[1].lower()])
+    return in_unit(number, measured(unit)) if unit else number
 
 
 def _time(key: str) -> Value:
     """A time of day is a word of its own; a duration is its minutes."""
     minutes = lasting(key)
-    return Text(text=clock(key) or "", kind="time") if minutes is None else Named(name="minutes", value=Scalar(exact=Fraction(minutes)))
+    return Text(text=clock(key) or "", kind="time") if minutes is None else Scalar(exact=Fraction(minutes), unit=MINUTE)
 
 
 def lasting(key: str) -> int | None:
@@ -226,7 +232,7 @@ def _angle(text: str) -> Scalar | None:
     if found is None:
         return None
     magnitude = Fraction(found[2]) + Fraction(found[3]) / 60 + Fraction(found[4] or 0) / 3600
-    return Scalar(exact=-magnitude if found[1] else magnitude)
+    return Scalar(exact=-magnitude if found[1] else magnitude, unit=DEGREE)
 
 
 def _words(key: str) -> Value | None:

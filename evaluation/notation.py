@@ -2,23 +2,12 @@
 
 import re
 
+from evaluation.units import trailing
+
 _LEAD = re.compile(
     r"(?:\\(?:approx|cong|simeq|sim|bullet|quad|qquad|therefore|displaystyle)(?![a-zA-Z]) ?|(?:about|approximately|exactly)\b ?|[;:] ?)+",
     re.IGNORECASE,
 )
-_UNIT_NAMES = (
-    "square|cubic|sq|cu|meters?|metres?|centimeters?|centimetres?|millimeters?|kilometers?|kilometres?|inch|inches|feet|foot|yards?|miles?"
-    "|seconds?|sec|minutes?|min|hours?|hrs?|days?|weeks?|months?|years?|radians?|rad|degrees?|deg|units?|dollars?|cents?|pounds?|lbs?|ounces?"
-    "|grams?|kilograms?|liters?|litres?|gallons?|newtons?|joules?|watts?|volts?|amps?|ohms?|hertz|people|per|mph|cm|mm|km|kg|ft|in|mi|yd|gal"
-    "|ways|times|pens|diners|bacteria|percent|ml|mL|foot-pounds|rpm|psi"
-)
-UNITS = re.compile(_UNIT_NAMES, re.IGNORECASE)
-_MARKED = r"\\(?:text|mathrm|mbox|textrm|rm|operatorname) ?\{(?![iejxyztnkabc]\})(?:[^{}\\\d^=<>]|\^ ?-?\d|\^\{-?\d\}){0,40}\}"
-_UNIT = (
-    rf"(?:{_MARKED}|(?<![A-Za-z\\])(?:{_UNIT_NAMES})(?![A-Za-z])|\^ ?\{{? ?\\circ ?\}}?(?: ?[CF](?![A-Za-z]))?)(?: ?\^ ?(?:\{{-?\d\}}|\d))?"
-)
-_PER = rf"\\frac ?\{{ ?{_MARKED} ?\}} ?\{{ ?{_MARKED}(?: ?\^ ?\{{?\d\}}?)? ?\}}"
-_UNITS = re.compile(rf"(?<![_^])(?: ?[-/.~*]? ?(?:\\cdot ?|per )?(?:{_UNIT}|{_PER}))+$")
 _RANGE = re.compile(
     r"(?:,? ?for |, ?)(?:all|any|every|each|some)? ?(?:real numbers?|reals?|integers?|whole numbers?|values of)(?: [a-zA-Z](?:, ?[a-zA-Z])*)?$",
     re.IGNORECASE,
@@ -33,7 +22,7 @@ _NAMED = re.compile(r"\\operatorname\*? ?\{ ?([A-Za-z]+) ?\}")
 _FUNCTIONS = frozenset({"arccot", "arcsec", "arccsc", "arcsinh", "arccosh", "arctanh", "sech", "csch", "sgn"})
 _DETERMINANT = re.compile(r"\| ?\\begin ?\{array\} ?\{[lcr| ]*\}((?:(?!\\begin).)*?)\\end ?\{array\} ?\|", re.DOTALL)
 _SIGNS = {".": "dot", ",": "and", "+": "plus", "-": "minus", "*": "star"}
-_BARE_FRACTION = re.compile(r"\\frac ?(\\[a-zA-Z]+|\w) ?(\\[a-zA-Z]+|\w)(?![a-zA-Z])")
+_BARE_FRACTION = re.compile(r"\\(frac|binom) ?(\\[a-zA-Z]+|\w) ?(\\[a-zA-Z]+|\w)(?![a-zA-Z])")
 _GLUED = re.compile(r"\\(pi|omega|lambda|theta|alpha|beta|sigma|rho|mu|phi|psi|tau|Omega|Delta)([A-Za-z]{1,2})(?![A-Za-z])")
 _ANGULAR = re.compile(r"(?:sin|cos|tan|sec|csc|cot) ?(?:\(|\d)[^A-Za-z]*\^ ?\{?\\circ")
 """A degree sign after which a function would have another argument without it."""
@@ -47,14 +36,20 @@ _BLACKBOARD = re.compile(r"\\mathbb ?\{?([RZNQC])\}?")
 
 def trimmed(key: str) -> str:
     """The answer without a leading "approximately", a trailing unit, or "for any integer n"; unchanged where nothing else would be left."""
+    return cut(key)[0]
+
+
+def cut(key: str) -> tuple[str, str]:
+    """The answer as `trimmed` leaves it, and the unit that was taken off, if any."""
     lead = _LEAD.match(key)
     text = key[lead.end() :] if lead else key
     text = _RANGE.sub("", text) or text
-    unit = None if _ANGULAR.search(text) else _UNITS.search(text)
-    if unit and unit.start() and not _NOT_UNITS.search(unit[0]):
-        left = text[: unit.start()].rstrip(" ~-/")
-        text = left if re.search(r"[\d)}\]]$|\\pi$|[A-Za-z]$", left) and _expression(left) else text
-    return text or key
+    start = None if _ANGULAR.search(text) else trailing(text)
+    if start and not _NOT_UNITS.search(text, start):
+        left = text[:start].rstrip(" ~-/")
+        if re.search(r"[\d)}\]]$|\\pi$|[A-Za-z]$", left) and _expression(left):
+            return left, text[start:]
+    return text or key, ""
 
 
 def _expression(text: str) -> bool:
@@ -68,7 +63,7 @@ def latex(key: str) -> str:
     `4.5e33` is a power of ten and not a product with e; E, I and gamma are letters and not constants; `y'` is not `y`;
     `\\omegat`, in which a space was lost, is omega and t; `sin x` is `\\sin x`; the cross product of two vectors is not their product.
     """
-    text = _BARE_FRACTION.sub(r"\\frac{\1}{\2}", _SCIENTIFIC.sub(r"\1\\times 10^{\2}", _GLUED.sub(r"\\\1 \2", key)))
+    text = _BARE_FRACTION.sub(r"\\\1{\2}{\3}", _SCIENTIFIC.sub(r"\1\\times 10^{\2}", _GLUED.sub(r"\\\1 \2", key)))
     text = _BARE_NAME.sub(r"\\\1 ", text)
     text = _CROSS.sub(
         lambda found: "\\mathit{" + re.sub(r"\\(?:vec|mathbf|overrightarrow)|[^A-Za-z0-9]", "", found[0].replace(r"\times", "cross")) + "}",

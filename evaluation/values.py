@@ -3,15 +3,18 @@
 A value is made once per answer (`forms.plain` for numbers and words, `equivalence.understand` for LaTeX); comparing two values is
 then cheap, because an expression is remembered by its values at fixed points: two expressions that agree to 18 digits at three
 irrational-looking points are the same function. `same` is an equivalence but for two documented courtesies: a name may be left
-out (`x=5`, `5`, `y=5`; `11_2`, `11`, `11_3`; `a=1, b=2`, `(a,b)=(1,2)`, `(1,2)`), and a decimal of at least six digits stands for what rounds to it (`0.333333`, `1/3`).
+out (`x=5`, `5`, `y=5`; `11_2`, `11`, `11_3`; `a=1, b=2`, `(a,b)=(1,2)`, `(1,2)`; `5 cm`, `5`, `5 m`), and a decimal of at least six digits stands for what rounds to it (`0.333333`, `1/3`).
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, assert_never
 
 import mpmath
+
+from evaluation.units import DEGREE, Unit
 
 _MP = mpmath.mp.clone()
 _MP.dps = 40
@@ -28,13 +31,14 @@ class Scalar:
 
     `exact` is the number where it is rational and cheap to know; otherwise `points` holds one value (a constant) or several (a
     function of symbols). `slack` is half a unit of the last digit of a long decimal, 0 otherwise. `rough` says that a decimal
-    with binary rounding is inside.
+    with binary rounding is inside. `unit` is what stood after it, where that is known.
     """
 
     exact: Fraction | None = None
     points: tuple[Point, ...] = ()
     slack: Fraction = Fraction(0)
     rough: bool = False
+    unit: Unit | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +187,32 @@ def _matched(left: Sequence[Value], right: Sequence[Value]) -> bool:
     return True
 
 
+def in_unit(value: Value, unit: Unit | None) -> Value:
+    """A number, or a named one, that is measured in a unit; any other value as it is."""
+    if isinstance(value, Scalar) and value.unit is None and unit is not None:
+        return dataclasses.replace(value, unit=unit)
+    if isinstance(value, Named) and isinstance(value.value, Scalar):
+        return dataclasses.replace(value, value=in_unit(value.value, unit))
+    return value
+
+
 def _same_scalar(a: Scalar, b: Scalar) -> bool:
+    """Whether two numbers agree; where both have a unit, in that unit; an angle in degrees is also that angle in radians."""
+    if a.unit == b.unit:
+        return _same_number(a, b)
+    if a.unit is not None and b.unit is not None:
+        return a.unit.measures == b.unit.measures and _same_number(_times(a, a.unit.size), _times(b, b.unit.size))
+    degrees, other = (a, b) if b.unit is None else (b, a)
+    return _same_number(a, b) or degrees.unit == DEGREE and _same_number(_times(degrees, DEGREE.size), other)
+
+
+def _times(scalar: Scalar, size: Fraction) -> Scalar:
+    if scalar.exact is not None:
+        return dataclasses.replace(scalar, exact=scalar.exact * size, slack=scalar.slack * size)
+    return dataclasses.replace(scalar, points=tuple(point * _float(size) for point in scalar.points), slack=scalar.slack * size)
+
+
+def _same_number(a: Scalar, b: Scalar) -> bool:
     slack = max(a.slack, b.slack)
     if a.exact is not None and b.exact is not None:
         return abs(a.exact - b.exact) <= slack
