@@ -140,17 +140,22 @@ class _Process:
         return outcomes
 
     def _continue(self, job: Job, outcomes: list[Outcome | Verdict]) -> bool:
-        """Add outcomes until all are there, or an item exceeds the limit (False), or the worker dies (True)."""
-        wait_s = self.limit_s * (1 + len(outcomes))  # a new worker reads the settled representatives again
+        """Add outcomes until all are there, or an item exceeds the limit (False), or the worker dies (True).
+
+        A new worker reads the settled representatives again and then says so: that time is no item's, and each was within its limit before.
+        """
+        num_settled = len({outcome for outcome in outcomes if isinstance(outcome, int)})
         try:
             connection = self._started()
             connection.send((job, tuple(outcomes)))
-            while len(outcomes) < len(job[1]):
-                if not self._answers(connection, wait_s):
-                    self.stop()
-                    return False
-                outcomes.append(connection.recv())
-                wait_s = self.limit_s
+            ready = self._answers(connection, self.limit_s * (1 + num_settled)) and connection.recv() == READY
+            while ready and len(outcomes) < len(job[1]):
+                ready = self._answers(connection, self.limit_s)
+                if ready:
+                    outcomes.append(connection.recv())
+            if not ready:
+                self.stop()
+                return False
         except (EOFError, BrokenPipeError, ConnectionResetError):
             self.stop()
             return True
