@@ -27,7 +27,7 @@ Job = tuple[Literal["classes", "kinds"], tuple[str, ...]] | tuple[Literal["pairs
 READY = "ready"
 GIVING_UP = (RecursionError, ArithmeticError, ValueError, TypeError, AttributeError, NotImplementedError)
 """How the computer algebra says that it cannot. Memory that runs out may be the fault of earlier answers: it ends the worker instead."""
-_LOOK_UP_S = 0.3
+_LOOK_UP_S = 0.2
 
 
 def classify(answers: Sequence[str], settled: Sequence[Outcome], limit_s: float) -> Iterator[Outcome | Literal["ready"]]:
