@@ -5,6 +5,7 @@ relations are the same only if one is a multiple of the other; numbers are compa
 """
 
 import logging
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Self
@@ -27,6 +28,9 @@ NUM_TERMS = 12
 """A power series is remembered by its first terms."""
 MAX_ITEMS = 64
 _DIGITS = 30
+_MAX_DIGITS = 250
+"""How far the evaluation may go to tell a small number from zero."""
+_INFINITY = re.compile(r" *[+-]? *\\infty *")
 _NORMAL = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
 _SIGNS: dict[str, equations.Sign] = {"==": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 _CASED = ConversionConfig(lowercase_symbols=False)
@@ -42,6 +46,10 @@ def read(latex: str, key: str) -> Value | None:
         return None
     if parsed is None or isinstance(parsed, str):
         return None
+    if parsed in (sympy.oo, -sympy.oo) and not _INFINITY.fullmatch(latex):
+        return Text(text=key)  # calculating with infinity gives no number
+    if isinstance(parsed, sympy.Basic) and _unbounded(parsed):
+        return Opaque(expression=parsed, agree=_identical)
     series = _first_terms(parsed)
     return _value(parsed, key) if series is None else Group(kind="series", items=(_value(series, key),), ordered=True)
 
@@ -67,7 +75,7 @@ def _value(expression: object, key: str) -> Value:
             return _group("union", expression.args, key, ordered=False)
         case Relational() | And():
             return _relation(expression, key)
-        case sympy.Expr() if not expression.has(sympy.nan, sympy.zoo):
+        case sympy.Expr() if not expression.has(sympy.nan, sympy.zoo) and not _infinite(expression):
             return _scalar(expression) or _opaque(expression)
         case sympy.Set():
             return _opaque(expression)
@@ -101,6 +109,31 @@ def _first_terms(expression: sympy.Basic) -> sympy.Basic | None:
         written = [part.function.subs(index, low + step) for step in range(NUM_TERMS)]
         terms[part] = sympy.Add(*written) if isinstance(part, sympy.Sum) else sympy.Mul(*written)
     return expression.subs(terms)
+
+
+def _unbounded(expression: sympy.Basic) -> bool:
+    """Whether there is a sum or product with letters for bounds, over which the computer algebra broods; raises at one of too many terms."""
+    for part in expression.atoms(sympy.Sum, sympy.Product):
+        for _, *bounds in part.limits:
+            if any(bound.free_symbols for bound in bounds):
+                return True
+            if len(bounds) == 2 and all(bound.is_Integer for bound in bounds) and bounds[1] - bounds[0] > points.MAX_TERMS:
+                raise points.TooLarge(f"{bounds[1] - bounds[0]} terms")
+    return False
+
+
+def _infinite(expression: sympy.Expr) -> bool:
+    """Whether infinity is calculated with, which gives no number: it may stand alone, or as a bound."""
+    if expression in (sympy.oo, -sympy.oo) or not expression.has(sympy.oo):
+        return False
+    bounded = sympy.Sum | sympy.Product | sympy.Integral | sympy.Limit
+    return expression.replace(lambda part: isinstance(part, bounded), lambda _: sympy.Integer(1)).has(sympy.oo)
+
+
+def _identical(left: object, right: object) -> bool:
+    if left == right:
+        return True
+    raise NotImplementedError("a sum or product with letters for bounds that is outside the small grammar")
 
 
 def _opaque(expression: object) -> Opaque:
@@ -178,7 +211,7 @@ def _scalar(expression: sympy.Expr) -> Scalar | None:
 def _number(expression: sympy.Expr, at: dict[sympy.Symbol, sympy.Expr]) -> values.Point | None:
     """The expression's value, or None where sympy cannot evaluate it (it says so with any of these errors)."""
     try:
-        number = expression.evalf(_DIGITS, subs=at) if at else expression.evalf(_DIGITS)
+        number = expression.evalf(_DIGITS, subs=at or None, maxn=_MAX_DIGITS)
     except (ArithmeticError, AttributeError, NotImplementedError, TypeError, ValueError):
         return None
     if number in (sympy.oo, -sympy.oo):

@@ -10,8 +10,9 @@ from evaluation import algebra, equations
 from evaluation.forms import APART
 from evaluation.formula import Node, Refused, minus_one
 from evaluation.notation import latex
-from evaluation.points import scalar, symbols
+from evaluation.points import scalar
 from evaluation.reader import parse
+from evaluation.repeated import symbols
 from evaluation.tables import distributed
 from evaluation.values import Group, Scalar, Value
 

@@ -7,7 +7,8 @@ out (`x=5`, `5`, `y=5`; `11_2`, `11`, `11_3`; `a=1, b=2`, `(a,b)=(1,2)`, `(1,2)`
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, assert_never
@@ -23,6 +24,9 @@ _ROUGH = _MP.mpf("1e-12")
 _NOUGHT = _MP.mpf("1e-20")
 
 Point = mpmath.mpc | mpmath.mpf
+Steps = Callable[[frozenset[str]], Sequence[Point | None]]
+_FEWEST_STEPS = 6
+"""At so many whole numbers at least, two formulas with letters in the bounds of sums must have values to be compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +35,8 @@ class Scalar:
 
     `exact` is the number where it is rational and cheap to know; otherwise `points` holds one value (a constant) or several (a
     function of symbols). `slack` is half a unit of the last digit of a long decimal, 0 otherwise. `rough` says that a decimal
-    with binary rounding is inside. `unit` is what stood after it, where that is known.
+    with binary rounding is inside. `unit` is what stood after it, where that is known. `counted` names stand in the
+    bounds of sums: such a function has no `points` and is compared where they are small whole numbers, with `steps`.
     """
 
     exact: Fraction | None = None
@@ -39,6 +44,8 @@ class Scalar:
     slack: Fraction = Fraction(0)
     rough: bool = False
     unit: Unit | None = None
+    counted: frozenset[str] = frozenset()
+    steps: "Steps | None" = dataclasses.field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +220,8 @@ def _times(scalar: Scalar, size: Fraction) -> Scalar:
 
 
 def _same_number(a: Scalar, b: Scalar) -> bool:
+    if a.counted or b.counted:
+        return _same_at_steps(a, b)
     slack = max(a.slack, b.slack)
     if a.exact is not None and b.exact is not None:
         return abs(a.exact - b.exact) <= slack
@@ -222,8 +231,25 @@ def _same_number(a: Scalar, b: Scalar) -> bool:
     return bool(pairs) and all(_near(x, y, tolerance, margin) for x, y in pairs)
 
 
+def _same_at_steps(a: Scalar, b: Scalar) -> bool:
+    """Whether two functions of whole numbers agree wherever both have a value; raises where there are too few such numbers to tell."""
+    letters = a.counted | b.counted
+    pairs = zip(_at_steps(a, letters), _at_steps(b, letters), strict=False)
+    known = [(x, y) for x, y in pairs if x is not None and y is not None]
+    if len(known) < _FEWEST_STEPS:
+        raise NotImplementedError("a sum or product that has too few values at small whole numbers")
+    tolerance = _ROUGH if a.rough or b.rough else _EXACT
+    return all(_near(x, y, tolerance, _NOUGHT) for x, y in known)
+
+
+def _at_steps(scalar: Scalar, letters: frozenset[str]) -> Iterable[Point | None]:
+    return scalar.steps(letters) if scalar.steps is not None else itertools.repeat(number(scalar))
+
+
 def _proportional(a: Scalar, b: Scalar, positive: bool) -> bool:
     """Whether a = c b for one constant c other than 0 (above 0 where the direction of an inequality matters)."""
+    if a.counted or b.counted:
+        raise NotImplementedError("an equation with letters in the bounds of a sum")
     pairs = aligned(a, b)
     if len(pairs) < 2 or any(abs(y) < _NOUGHT or abs(x) < _NOUGHT for x, y in pairs):
         return False
