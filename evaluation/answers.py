@@ -29,6 +29,7 @@ _FORMULA = re.compile(r"\$\$([^$]{1,1000})\$\$|\$([^$\n]{1,1000})\$|\\\(([^\n]{1
 _PROSE = re.compile(r"(?<![\\{A-Za-z])[A-Za-z]{3,}(?: |$)|^\s|\s$")
 """Words between dollar signs: two prices, not a formula."""
 _NUMBER = re.compile(r"(?<![\w.,/])(?<![\w)]-)[-+]?(?:\\?[$\u20ac\u00a3])?(\d{1,3}(?:,\d{3})+(?!\d)|\d+)(\.\d+)?(?:/\d+)?(?:e[-+]?\d+)?%?(?![\w])")
+_PROSE_WORD = re.compile(r"(?<![\\{A-Za-z])(?!and\b|or\b)[A-Za-z]{3,}")
 _TAIL_CHARS = 20_000
 
 
@@ -90,15 +91,28 @@ def _reading(text: str, level: Level) -> Reading | None:
 
 
 def _says_more(announced: str, boxed: str) -> bool:
-    """Whether an announcement lists what is in the box and more: the box was a part of the answer."""
+    """Whether an announcement has what is in the box and more: its sign, its base, or the other solutions; more words are not more."""
     if max(len(announced), len(boxed)) > MAX_ANSWER_CHARS:
         return False
-    ours, theirs = (outline(normalise(text)) for text in (announced, boxed))
-    if ours is None or ours.kind not in ("list", "set", "union"):
+    ours, theirs = (normalise(text) for text in (announced, boxed))
+    if ours == theirs or _PROSE_WORD.search(ours):
         return False
-    items = {part for whole in ours.parts for part in (whole, whole.rpartition("=")[2].strip())}
-    known = theirs.parts if theirs and theirs.kind == ours.kind else (normalise(boxed).rpartition("=")[2].strip(),)
-    return len(ours.parts) > len(known) and all(part in items or part.rpartition("=")[2].strip() in items for part in known)
+    shape, known = outline(ours), outline(theirs)
+    if shape is None or shape.kind not in ("list", "set", "union"):
+        at = ours.find(theirs)
+        return at >= 0 and known is None and _apart(ours[:at][-1:], theirs[:1]) and _apart(ours[at + len(theirs) :][:1], theirs[-1:])
+    items = {part for whole in shape.parts for part in (whole, _right(whole))}
+    wanted = known.parts if known and known.kind == shape.kind else (theirs,)
+    return len(shape.parts) > len(wanted) and all(part in items or _right(part) in items for part in wanted)
+
+
+def _right(part: str) -> str:
+    return part.rpartition("=")[2].strip()
+
+
+def _apart(a: str, b: str) -> bool:
+    """Whether two characters side by side belong to different numbers or names."""
+    return not (a.isalnum() or a == ".") or not (b.isalnum() or b == ".")
 
 
 def _tagged(text: str, finished: bool) -> str | None:

@@ -52,7 +52,7 @@ def last(response: str) -> Box | None:
     together, names = [found[-1]], []
     for box in reversed(found[-MAX_BOXES:-1]):
         between = _between(response, box.end, together[0].start)
-        if between is None:
+        if between is None or ("%" in box.text) != ("%" in together[0].text):  # 0.5 or 50% are one answer twice
             break
         names.insert(0, between["name"])
         together.insert(0, box)

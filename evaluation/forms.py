@@ -30,6 +30,13 @@ _CHARACTERS = str.maketrans(
     | {"\u2264": r"\le ", "\u2265": r"\ge ", "\u2260": r"\ne ", "\u2026": "..."}
     | {"\u222a": r"\cup ", "\u2205": r"\emptyset ", "\u2208": r"\in "}
 )
+_DOUBLED = re.compile(
+    r"(?<!\\)\\\\((?:[dtc]?frac|sqrt|left|right|begin|end|text|math[a-z]+|boxed|cdot|times|div|pm|mp|infty|circ|pi|theta|alpha|beta|gamma|lambda|mu|sigma"
+    r"|omega|phi|in|cup|cap|le|leq|ge|geq|ne|neq|lt|gt|approx|sin|cos|tan|sec|csc|cot|ln|log|exp|sum|prod|int|binom|overline|bar|vec|hat|quad|emptyset|[lc]?dots"
+    r"|lfloor|rfloor|lceil|rceil|langle|rangle|prime|degree|setminus|mid|arcsin|arccos|arctan)(?![a-zA-Z]))"
+)
+_DOUBLED_BRACE = re.compile(r"(?<!\\)\\\\[{}]")
+_SINGLE = re.compile(r"(?<!\\)\\(?:\\\\)*+[a-zA-Z]")
 _SUPERSCRIPTS = dict(zip("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207b", "0123456789-", strict=True))
 _SUBSCRIPTS = {chr(0x2080 + digit): str(digit) for digit in range(10)}
 _RAISED = re.compile(f"[{''.join(_SUPERSCRIPTS)}]+")
@@ -100,7 +107,7 @@ def normalise(text: str) -> str:
     A percent sign counts as a unit and is dropped, so `35\\%`, `35.0%` and `35` agree and none of them equals `0.35`. Dollar signs
     go too, whether they open mathematics or name a price. Case is kept.
     """
-    text = _GROUPED.sub("", _latin(text).strip().strip("*"))
+    text = _GROUPED.sub("", unescaped(_latin(text)).strip().strip("*"))
     text = _SYNONYM.sub(lambda found: dict(_SYNONYMS)[found[0]], _LISTED.sub("; ", text))
     text = _DOLLAR.sub("", _PERCENT.sub("", text)).replace("**", "^")
     text = _SLANTED.sub(r"\\\1", _FRACTION.sub(r"\\frac", _EMPHASIS.sub(" ", _SPACING.sub(" ", text))))
@@ -108,6 +115,18 @@ def normalise(text: str) -> str:
     text = _RECURRING.sub(lambda found: f"{found[1]}\\overline{{{found[2] or found[3]}}}", text).rstrip(".,;: ")
     letter = _LONE_LETTER.fullmatch(text)
     return letter[1] if letter else text
+
+
+def unescaped(text: str) -> str:
+    """LaTeX that was escaped twice, as it was meant: `\\\\frac` is no row of a matrix that begins with "frac".
+
+    Where every command is doubled, so are rows and brackets; else only commands that are known are put right.
+    """
+    if "\\\\" not in text:
+        return text
+    if _SINGLE.search(text):
+        return _DOUBLED.sub(r"\\\1", text)
+    return text.replace("\\\\", "\\") if _DOUBLED.search(text) or _DOUBLED_BRACE.search(text) else text
 
 
 def _latin(text: str) -> str:
