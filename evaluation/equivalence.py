@@ -9,12 +9,13 @@ from functools import lru_cache
 
 from evaluation import values
 from evaluation.expression import expression_value
-from evaluation.forms import ENDLESS, EXTREMUM, MARKUP, MAX_ANSWER_CHARS, normalise, plain
-from evaluation.intervals import chained, intersection, interval, joined
+from evaluation.families import renamed
+from evaluation.forms import CALLED, ENDLESS, EXTREMUM, MARKUP, MAX_ANSWER_CHARS, exception, normalise, plain
+from evaluation.intervals import chained, excluded, intersection, interval, joined, without
 from evaluation.notation import cut, number_system
 from evaluation.structure import Outline, equation, outline, signs, split
 from evaluation.units import measured
-from evaluation.values import EMPTY, Group, Named, Relation, Text, Value
+from evaluation.values import EMPTY, Family, Group, Named, Relation, Scalar, Text, Value
 
 MAX_DEPTH = 8
 _NAME = re.compile(
@@ -23,6 +24,7 @@ _NAME = re.compile(
 _FUNCTION = re.compile(r"\\(?:log|ln|exp|(?:arc)?(?:sin|cos|tan|sec|csc|cot)h?)(?![a-zA-Z])")
 _MEMBER = re.compile(r"\\in(?![a-zA-Z])|\\backepsilon(?![a-zA-Z])")
 _RELATION = re.compile(r"=|<|>|\\(?:neq?|leq?|geq?|lt|gt|equiv|approx)(?![a-zA-Z])")
+_WITHOUT = re.compile(r"(?:[a-z] ?\\in ?)?(?:\\mathbb ?\{?R\}?|\(-\\infty,\+?\\infty\)) ?(?:\\setminus|\\backslash|-) ?(\\\{.+\\\})")
 _NOTHING = re.compile(r"\\(?:emptyset|varnothing|oslash)(?![a-zA-Z])|\\\{ ?\\\}")
 
 
@@ -38,7 +40,13 @@ def same(a: str, b: str) -> bool:
 def understand(answer: str) -> Value | None:
     """What an answer means, or None where it cannot be read."""
     key = normalise(answer[: MAX_ANSWER_CHARS + 1])
-    return _read(key, 0) if key and len(answer) <= MAX_ANSWER_CHARS else None
+    if not key or len(answer) > MAX_ANSWER_CHARS:
+        return None
+    family = renamed(key)
+    if family is None:
+        return _read(key, 0)
+    written, usual = (_read(text, 0) for text in family)
+    return None if written is None or usual is None else Family(written=written, renamed=usual)
 
 
 def _read(key: str, depth: int) -> Value | None:
@@ -58,6 +66,16 @@ def _bare(key: str, depth: int) -> Value | None:
     marked = MARKUP.fullmatch(key)
     if marked:
         return _read(marked[1], depth + 1)
+    called = CALLED.match(key)
+    if called and len(called[1]) > 3:
+        value = _read(key[called.end() :], depth + 1)
+        return value and Named(name=called[1].strip(), value=value)
+    left_out = exception(key) or ((found := _WITHOUT.fullmatch(key)) and found[1])
+    if left_out:
+        return _all_but(left_out, depth)
+    solutions = _solutions(key, depth)
+    if solutions is not None:
+        return solutions
     if _NOTHING.fullmatch(key):
         return EMPTY
     if number_system(key):
@@ -73,13 +91,17 @@ def _bare(key: str, depth: int) -> Value | None:
         return place and Named(name=f"{extremum[1].lower()} at {extremum[2]}", value=place)
     readings = signs(key)
     if len(readings) > 1:
-        return _set([_read(reading, depth + 1) for reading in readings])
+        items = [_read(reading, depth + 1) for reading in readings]
+        return excluded(items) or _set(items)
     return _member(key, depth) or (_shaped(shape, depth) if shape else _relation(key, depth))
 
 
 def _collection(shape: Outline, depth: int) -> Value | None:
     """A list or set; inequalities joined by "or" and "and" are the union and the intersection of what solves them."""
     items = [_read(reading, depth + 1) for part in shape.parts for reading in signs(part)]
+    others = None if shape.joined_by == "or" else excluded(items)
+    if others is not None:
+        return others
     logical = _logical(shape, items) if shape.logical else None
     if logical is not None:
         return logical
@@ -88,6 +110,29 @@ def _collection(shape: Outline, depth: int) -> Value | None:
     if shape.joined_by == "and":
         return intersection(items) or _set(items)
     return _set(items)
+
+
+def _all_but(left_out: str, depth: int) -> Value | None:
+    """The real numbers without those that are named."""
+    value = _read(left_out, depth + 1)
+    value = value.value if isinstance(value, Named) else value
+    points = list(value.items) if isinstance(value, Group) and value.kind == "set" else [value]
+    known = [point for point in points if isinstance(point, Scalar)]
+    return without(known) if len(known) == len(points) else None
+
+
+def _solutions(key: str, depth: int) -> Value | None:
+    """Several solutions, each with the same names: `p=5,q=2;p=7,q=2`. None where the answer is no such list."""
+    shape = outline(key) if key.count("=") >= 4 else None
+    sides = [equation(part) for part in shape.parts] if shape and shape.kind in ("list", "set") else []
+    if not sides or not all(len(pair) == 2 and _NAME.fullmatch(pair[0]) for pair in sides):
+        return None
+    names = [pair[0] for pair in sides]
+    size = len(set(names))
+    if size < 2 or size == len(names) or len(names) % size or any(sorted(names[i : i + size]) != sorted(names[:size]) for i in range(0, len(names), size)):
+        return None
+    items = [_read(part, depth + 1) for part in shape.parts] if shape else []
+    return _set([_set(items[i : i + size]) for i in range(0, len(items), size)])
 
 
 def _logical(shape: Outline, items: list[Value | None]) -> Value | None:

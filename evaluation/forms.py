@@ -69,11 +69,16 @@ _MINUTES, _SECONDS = r"(?:'|\^ ?\{?\\prime ?\}?)", r"(?:''|\"|\^ ?\{\\prime ?\\p
 _ANGLE = re.compile(rf"(-?)(\d+) ?\^ ?\{{?\\circ ?\}}? ?(\d+(?:\.\d+)?) ?{_MINUTES}(?: ?(\d+(?:\.\d+)?) ?{_SECONDS})?")
 APART = re.compile(r"[+-]?[\d.]+(?: [\d.]+)+")
 """Numbers with nothing but space between them are no answer."""
-_BASED = re.compile(r"(\d+)_(?:\{(?:\\text\{)?(\w{1,12})\}{1,2}|(\d))")
+_BASED = re.compile(r"(?:(\d+)|\((\d+)\))_(?:\{(?:\\text\{)?(\w{1,12})\}{1,2}|(\d))")
 _UNIT = re.compile(
     r" ?(?:\^\{?\\circ ?\}?|\\(?:text|mathrm|mbox|textrm)\{(?! ?[iejxyztnk] ?\})([^{}\d]*)\}|((?:[A-Za-z]{3,}|cm|mm|km|kg|mg|ml|ft|lb|hr)\b[A-Za-z '/-]*))(?:\^\{?\d\}?)?"
 )
 MARKUP = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mathsf|mbox)\{([^{}]*)\}")
+CALLED = re.compile(r"((?:\\(?:text|textbf|mathrm|mbox) ?\{[A-Za-z .']{1,60}\}|[A-Z]?[a-z]{3,20}(?: [a-z]{1,20}){0,6})(?:_(?:\{\w{1,12}\}|\w))?) ?= ?(?=[^=<>]+$)")
+"""What is asked for, in words, before what it is: `\\text{Area} = 5`."""
+_ARTICLE = re.compile(r"(?:an?|the) (?=\w\w)", re.IGNORECASE)
+EXCEPT = re.compile(r"(?:all |the )?(?:set of )?(?:all )?(?:real numbers|reals)(?: x)?,? (?:except|other than|excluding|but not|but|not equal to)(?: for)? (?:x ?= ?)?(.+)", re.IGNORECASE)
+_UNEQUAL = re.compile(r"(?<![\d)}\]!]) ?!= ?")
 _COMMAND = re.compile(r"\\(?:begin|end|operatorname\*?) ?\{[^{}]*\}(?: ?\{[lcr| ]+\})?|\\[A-Za-z]+")
 _LETTERS = re.compile(r"[A-Za-z]+")
 ENDLESS = re.compile(r"[+-] ?(?:\\(?:cdots|ldots|dots)(?![a-zA-Z])|\.\.\.)")
@@ -111,7 +116,7 @@ def normalise(text: str) -> str:
     text = _SYNONYM.sub(lambda found: dict(_SYNONYMS)[found[0]], _LISTED.sub("; ", text))
     text = _DOLLAR.sub("", _PERCENT.sub("", text)).replace("**", "^")
     text = _SLANTED.sub(r"\\\1", _FRACTION.sub(r"\\frac", _EMPHASIS.sub(" ", _SPACING.sub(" ", text))))
-    text = _LOOSE_SPACE.sub("", _SPACES.sub(" ", text).strip())
+    text = _LOOSE_SPACE.sub("", _SPACES.sub(" ", _UNEQUAL.sub(r"\\ne ", text) if "!=" in text else text).strip())
     text = _RECURRING.sub(lambda found: f"{found[1]}\\overline{{{found[2] or found[3]}}}", text).rstrip(".,;: ")
     letter = _LONE_LETTER.fullmatch(text)
     return letter[1] if letter else text
@@ -147,9 +152,13 @@ def plain(key: str) -> Value | None:
             return _scaled(number, key[end:])
     based = _BASED.fullmatch(key)
     if based:
-        return Named(name=f"base {based[2] or based[3]}", value=Scalar(exact=Fraction(int(based[1]))))
+        return Named(name=f"base {based[3] or based[4]}", value=Scalar(exact=Fraction(int(based[1] or based[2]))))
     if clock(key) or lasting(key) is not None:
         return _time(key)
+    called = CALLED.match(key)
+    if called and any(len(run) >= 4 for run in _LETTERS.findall(called[1])):
+        value = plain(key[called.end() :])
+        return value if value is None or isinstance(value, Text) else Named(name=called[1].strip(), value=value)
     marked = MARKUP.fullmatch(key)
     if marked and marked[1][:1].isdigit() and _ends(inside := marked[1].strip()) and plain(inside) is not None:
         return plain(inside)
@@ -187,6 +196,16 @@ def clock(key: str) -> str | None:
         return None
     minutes = re.sub(r"\s", "", found[2]) or ":00"
     return f"{int(found[1])}{minutes} {found[3].lower()}m"
+
+
+def _unmarked(key: str) -> str:
+    return re.sub(" +", " ", MARKUP.sub(r" \1 ", key)).strip()
+
+
+def exception(key: str) -> str | None:
+    """What "all real numbers except .." leaves out, or None."""
+    found = EXCEPT.fullmatch(_unmarked(key))
+    return found[1].replace(" and ", ",") if found else None
 
 
 def wordy(key: str) -> bool:
@@ -256,14 +275,14 @@ def _angle(text: str) -> Scalar | None:
 
 def _words(key: str) -> Value | None:
     """Words mean themselves, whatever their case and markup; a run of four letters beside digits is prose, not a product."""
-    if len(key) > MAX_TEXT_CHARS or _PIECEWISE.search(key) or EXTREMUM.match(key):
+    if len(key) > MAX_TEXT_CHARS or _PIECEWISE.search(key) or EXTREMUM.match(key) or EXCEPT.fullmatch(_unmarked(key)):
         return None
     marked = MARKUP.fullmatch(key)
     known = (marked[1] if marked else key).strip(" .").lower()
     if known in _NONE or known in _ALL:
         return EMPTY if known in _NONE else interval("-inf", "inf")
     if _BARE_WORD.fullmatch(key) or (marked and _MARKED_WORD.fullmatch(marked[1])):
-        return Text(text=known, kind="words")
+        return Text(text=_ARTICLE.sub("", known, count=1) if _ARTICLE.match(known) else known, kind="words")
     bare = MARKUP.sub(r" \1 ", key)
     runs = [run.lower() for run in _LETTERS.findall(_COMMAND.sub(" ", bare))]
     words = [run for run in runs if len(run) >= 3 and run not in _MATHEMATICAL]
@@ -274,5 +293,6 @@ def _words(key: str) -> Value | None:
         words and (not formula or any(len(word) >= 4 or _SHORT.fullmatch(word) for word in words))
     ):
         text = re.sub(r"[\W_]+", " ", bare).strip().lower() if not formula else bare.lower()
+        text = _ARTICLE.sub("", text, count=1) if not formula and _ARTICLE.match(text) else text
         return Text(text=text, kind="words" if wordy(key) else "prose")
     return None

@@ -119,6 +119,8 @@ def _factors(text: str) -> list[tuple[dict[str, int], Fraction, int]] | None:
         elif part["power"] and found:
             base, size, power = found[-1]
             found[-1] = (base, size, power * int(part["power"]))
+        elif part["name"] in ("unit", "units"):
+            continue
         elif part["name"] in _AHEAD:
             ahead = _AHEAD[part["name"]]
         elif part["name"]:

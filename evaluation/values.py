@@ -94,12 +94,22 @@ class Opaque:
     agree: Callable[[object, object], bool]
 
 
-Value = Scalar | Text | Relation | Named | Group | Opaque
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """An answer with a free integer, as it was `written`, and with the integer under its usual name."""
+
+    written: "Value"
+    renamed: "Value"
+
+
+Value = Scalar | Text | Relation | Named | Group | Opaque | Family
 EMPTY = Group(kind="set", items=(), ordered=False)
 
 
 def same(a: Value, b: Value) -> bool:
     """Whether two answers mean the same; symmetric."""
+    if isinstance(a, Family) or isinstance(b, Family):
+        return any(same(x, y) for x, y in zip(_readings(a), _readings(b), strict=True))
     if isinstance(a, Named) or isinstance(b, Named):
         return _same_named(a, b)
     match a:
@@ -111,10 +121,16 @@ def same(a: Value, b: Value) -> bool:
             return isinstance(b, Relation) and a.kind == b.kind and _proportional(a.residual, b.residual, a.kind in ("<", "<="))
         case Group():
             return isinstance(b, Group) and _same_group(a, b)
+        case Family() | Named():
+            raise AssertionError("handled above")
         case Opaque():
             return isinstance(b, Opaque) and (a.agree(a.expression, b.expression) or a.agree(b.expression, a.expression))
         case _:
             assert_never(a)
+
+
+def _readings(value: Value) -> tuple[Value, Value]:
+    return (value.written, value.renamed) if isinstance(value, Family) else (value, value)
 
 
 def same_within(truth: Value, answer: Value, tolerance: float) -> bool:
@@ -141,6 +157,8 @@ def describe(value: Value) -> str:
             return "in base" if value.name.startswith("base ") else "named"
         case Opaque():
             return "symbolic"
+        case Family():
+            return describe(value.written)
         case Group():
             return _DESCRIPTIONS.get(value.kind) or value.kind.partition(" ")[0]
         case _:
@@ -176,11 +194,24 @@ def _same_named(a: Value, b: Value) -> bool:
 
 
 def _same_group(a: Group, b: Group) -> bool:
+    if (a.kind, b.kind) in (("set", "tuple"), ("tuple", "set")):
+        assigned, pair = (a, b) if a.kind == "set" else (b, a)
+        return _in_order(assigned, pair)
     if a.kind != b.kind or len(a.items) != len(b.items):
         return False
     if a.ordered:
         return all(same(x, y) for x, y in zip(a.items, b.items, strict=True))
     return _matched(a.items, b.items) and _matched(b.items, a.items)
+
+
+def _in_order(assigned: Group, pair: Group) -> bool:
+    """Whether values of different names, in the order of the names, are those of a pair: `x=3, y=4` and `(3,4)`."""
+    named = [item for item in assigned.items if isinstance(item, Named)]
+    names = {item.name for item in named}
+    if not len(assigned.items) == len(named) == len(names) == len(pair.items) >= 2:
+        return False
+    ordered = sorted(named, key=lambda item: item.name)
+    return all(same(item.value, other) for item, other in zip(ordered, pair.items, strict=True))
 
 
 def _matched(left: Sequence[Value], right: Sequence[Value]) -> bool:
