@@ -4,6 +4,7 @@ The last announcement that has an answer behind it counts; "I hope my answer is 
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from evaluation.forms import MAX_ANSWER_CHARS
@@ -63,16 +64,21 @@ class Announced:
 
 def announced(response: str) -> Announced | None:
     """The last answer that is announced; an unclosed box there is no answer, and ends the search."""
+    for start, tail in tails(response):
+        text = said(tail)
+        return None if text is None else Announced(text=text, start=start)
+    return None
+
+
+def tails(response: str) -> Iterator[tuple[int, str]]:
+    """What follows each announcement, the last one first, and where that begins; those that announce no answer are left out."""
     phrases = [found for found in _PHRASE.finditer(response) if not _hoped(response, found)]
     for phrase in reversed(phrases[-_MAX_TRIES:]):
         tail = response[phrase.end() : phrase.end() + _TAIL_CHARS]
         tail = tail[_OPENING.match(tail).end() :]
         described = phrase["verb"] and _DUTY.match(phrase["verb"]) and not _POINTED.match(tail)
-        if described or _NO_ANSWER.match(tail):
-            continue
-        text = said(tail)
-        return None if text is None else Announced(text=text, start=phrase.start())
-    return None
+        if not described and not _NO_ANSWER.match(tail):
+            yield phrase.start(), tail
 
 
 def said(tail: str) -> str | None:

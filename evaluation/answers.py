@@ -58,9 +58,9 @@ def read(
         return _reading(box.text, "boxed")
     if phrase:
         return _reading(phrase.text, "announced")
-    tagged = _tagged(text, finished) if "tagged" in levels else None
-    if tagged:
-        return _reading(tagged, "tagged")
+    inside = tagged(text, finished) if "tagged" in levels else None
+    if inside:
+        return _reading(inside, "tagged")
     last = _last(text[-_TAIL_CHARS:]) if "last" in levels and finished else None
     return _reading(last, "last") if last else None
 
@@ -115,7 +115,7 @@ def _apart(a: str, b: str) -> bool:
     return not (a.isalnum() or a == ".") or not (b.isalnum() or b == ".")
 
 
-def _tagged(text: str, finished: bool) -> str | None:
+def tagged(text: str, finished: bool) -> str | None:
     """What stands in the last answer tag; one that is never closed holds the rest, where the response ended by itself."""
     content, begin = None, None
     for tag in _TAG.finditer(text):

@@ -117,6 +117,7 @@ def _all_but(left_out: str, depth: int) -> Value | None:
     value = _read(left_out, depth + 1)
     value = value.value if isinstance(value, Named) else value
     points = list(value.items) if isinstance(value, Group) and value.kind == "set" else [value]
+    points = [point.value if isinstance(point, Named) else point for point in points]
     known = [point for point in points if isinstance(point, Scalar)]
     return without(known) if len(known) == len(points) else None
 
