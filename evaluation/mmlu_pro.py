@@ -47,6 +47,11 @@ def extract_letter(response: str, num_choices: int) -> str | None:
     return letter if letter in tuple(ascii_uppercase[:num_choices]) else None
 
 
+def announces(response: str) -> bool:
+    """Whether the letter was found behind an announcement, and not as the last one that stands alone."""
+    return (_answer_is(response) or _answer_colon(response)) is not None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """A greedy response to a question of a category."""

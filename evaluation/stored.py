@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypedDict
 
+from evaluation.answers import Level
 from evaluation.benchmark import Kind
 from evaluation.worker import Verdict
 
 Mode = Literal["greedy", "sample"]
+Letters = Literal["official", "native"]
+"""How the letter of a `choice` problem is found: as MMLU-Pro's script does, or where something marks a letter as the answer."""
 
 
 class Response(TypedDict):
@@ -29,7 +32,8 @@ class Response(TypedDict):
 class Grade:
     """A response with its verdict; `label` is its class among the samples of its problem, None where it casts no vote.
 
-    `choice` is the text of the right choice where the answer may be given as a letter or as that text.
+    `choice` is the text of the right choice where the answer may be given as a letter or as that text. `reading` is how plainly the
+    extracted answer was said to be the answer; rows of before it was stored have none. `letters` says whose rules found the letter.
     """
 
     benchmark: str
@@ -48,6 +52,8 @@ class Grade:
     extracted: str | None = None
     verdict: Verdict = "unparsed"
     label: int | None = None
+    reading: Level | Literal[""] = ""
+    letters: Letters = "official"
 
 
 def read_rows(path: Path) -> list[Grade]:

@@ -6,12 +6,31 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from evaluation.answers import LEVELS, Level
 from evaluation.mmlu_pro import GROUPS
 from evaluation.scores import Score, avg_at_k, count_verdicts, maj_at_k, pass_at_1, pass_at_k, score
 from evaluation.stored import Grade, Mode
+from evaluation.thinking import spoken
 from evaluation.worker import Verdict
 
 Part = Literal["subject", "level", "group"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readings:
+    """How many answers were read at a level, and how many of those were right."""
+
+    answers: int
+    right: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thoughts:
+    """How many responses have thoughts, how many of these never end, and the share of the text that is thought."""
+
+    responses: int = 0
+    unfinished: int = 0
+    share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +45,8 @@ class Summary:
     counts: dict[Mode, dict[Verdict, int]]
     parts: dict[Part, dict[str, Score]] = dataclasses.field(default_factory=dict)
     curve: dict[int, Score] = dataclasses.field(default_factory=dict)
+    readings: dict[Level, Readings] = dataclasses.field(default_factory=dict)
+    thoughts: Thoughts = Thoughts()
 
 
 def summarise(grades: Sequence[Grade]) -> dict[str, Summary]:
@@ -51,7 +72,31 @@ def _summary(rows: Sequence[Grade]) -> Summary:
         metrics[f"maj_at_{k}"] = score([_majority(members) for members in samples.values()])
     modes: tuple[Mode, ...] = ("greedy", "sample")
     counts = {mode: count_verdicts([row.verdict for row in rows if row.mode == mode]) for mode in modes}
-    return Summary(metrics=metrics, counts=counts, parts=_parts(greedy or rows), curve=_curve(samples))
+    return Summary(
+        metrics=metrics,
+        counts=counts,
+        parts=_parts(greedy or rows),
+        curve=_curve(samples),
+        readings=_readings(greedy or rows),
+        thoughts=_thoughts(rows),
+    )
+
+
+def _readings(rows: Sequence[Grade]) -> dict[Level, Readings]:
+    """How the answers were read, the plainest level first; levels without an answer are left out."""
+    found = {level: [row.verdict == "correct" for row in rows if row.reading == level] for level in LEVELS}
+    return {level: Readings(answers=len(right), right=sum(right)) for level, right in found.items() if right}
+
+
+def _thoughts(rows: Sequence[Grade]) -> Thoughts:
+    said = [spoken(row.response) for row in rows]
+    thought = [each for each in said if each.thought_chars]
+    num_chars = sum(len(row.response) for row in rows)
+    return Thoughts(
+        responses=len(thought),
+        unfinished=sum(each.unfinished for each in thought),
+        share=sum(each.thought_chars for each in thought) / num_chars if num_chars else 0.0,
+    )
 
 
 def _curve(samples: Mapping[str, Sequence[Grade]]) -> dict[int, Score]:
