@@ -30,6 +30,8 @@ MAX_ITEMS = 64
 _DIGITS = 30
 _MAX_DIGITS = 250
 """How far the evaluation may go to tell a small number from zero."""
+_MAX_WORDS, _MAX_WORD = 12, 40
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}")
 _INFINITY = re.compile(r" *[+-]? *\\infty *")
 _NORMAL = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
 _SIGNS: dict[str, equations.Sign] = {"==": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
@@ -38,6 +40,8 @@ _CASED = ConversionConfig(lowercase_symbols=False)
 
 def read(latex: str, key: str) -> Value | None:
     """What a single expression or relation means, or None where the parser cannot read it (it says so with bare Exceptions)."""
+    if _hopeless(latex):
+        return None
     try:
         parsed = latex2sympy(latex, normalization_config=_NORMAL, conversion_config=_CASED)
     except (MemoryError, RecursionError):
@@ -52,6 +56,13 @@ def read(latex: str, key: str) -> Value | None:
         return Opaque(expression=parsed, agree=_identical)
     series = _first_terms(parsed)
     return _value(parsed, key) if series is None else Group(kind="series", items=(_value(series, key),), ordered=True)
+
+
+def _hopeless(latex: str) -> bool:
+    """Text over which the parser would brood for seconds, and fail: prose, endless words, and brackets that do not close."""
+    words = _WORD.findall(latex)
+    brackets = latex.count("{") - latex.count("}"), sum(map(latex.count, "([")) - sum(map(latex.count, ")]"))
+    return len(words) > _MAX_WORDS or any(len(word) > _MAX_WORD for word in words) or any(brackets)
 
 
 def _value(expression: object, key: str) -> Value:

@@ -16,6 +16,8 @@ from evaluation.values import EMPTY, Named, Scalar, Text, Value, in_unit
 
 MAX_ANSWER_CHARS = 1000
 """Longer answers count as unparseable: the longest gold of the 18 benchmarks has 988 characters."""
+_MAX_KEY_CHARS = 4 * MAX_ANSWER_CHARS
+"""Normal text may be longer than what was written (a vulgar fraction becomes eleven characters), within reason."""
 MAX_TEXT_CHARS = 200
 """Longer prose is no answer but a failure to give one."""
 MAX_EXPONENT = 400
@@ -119,7 +121,7 @@ def normalise(text: str) -> str:
     text = _LOOSE_SPACE.sub("", _SPACES.sub(" ", _UNEQUAL.sub(r"\\ne ", text) if "!=" in text else text).strip())
     text = _RECURRING.sub(lambda found: f"{found[1]}\\overline{{{found[2] or found[3]}}}", text).rstrip(".,;: ")
     letter = _LONE_LETTER.fullmatch(text)
-    return letter[1] if letter else text
+    return letter[1] if letter else text[:_MAX_KEY_CHARS]
 
 
 def unescaped(text: str) -> str:
