@@ -1,6 +1,8 @@
-"""What a response announces as its answer in words: "the answer is 5", "Final Answer: $x=2$ and $x=3$", "#### 42", "The correct option is C".
+"""What a response announces as its answer in words: "the answer is 5", "Final Answer: $x=2$ and $x=3$", "####
+42", "The correct option is C".
 
-The last announcement that has an answer behind it counts; "I hope my answer is correct" has none. Every pattern looks at a bounded stretch.
+The last announcement that has an answer behind it counts; "I hope my answer is correct" has none. Every
+pattern looks at a bounded stretch.
 """
 
 import re
@@ -13,9 +15,7 @@ _TAIL_CHARS = MAX_ANSWER_CHARS + 100
 _MAX_TRIES = 16
 _MAX_ITEMS = 64
 
-_VERB = (
-    r"[=:]|\b(?:is|are|(?:must|should|would|will|has to|have to) be|equals|comes out (?:to be|to|as)|turns out to be)\b"
-)
+_VERB = r"[=:]|\b(?:is|are|(?:must|should|would|will|has to|have to) be|equals|comes out (?:to be|to|as)|turns out to be)\b"
 _PHRASE = re.compile(
     rf"\b(?P<noun>answers?|(?:final|correct|right) (?:result|solution|value|choice|option)s?|(?:best|correct|right) (?:choice|option|answer))\b"
     rf"(?:\s{{1,3}}(?:to|of|for)\s[^\n.:=]{{1,80}}?)?[*_]{{0,3}}\s{{0,3}}(?P<verb>{_VERB})"
@@ -37,8 +37,13 @@ _NO_ANSWER = re.compile(
 _DUTY = re.compile(r"must|should|would|will|ha[sv]e? to")
 _POINTED = re.compile(r"[-+$\\(\d]|\**\(?[A-Z]\b")
 """What "the answer must be" is followed by where an answer is named and not described."""
-_HOPE = re.compile(r"\b(?:hope|if|whether|what|check(?:ing)?|verify|sure|think about|see) (?:that )?(?:the|my|our|this|your)? ?(?:final |correct )?$", re.IGNORECASE)
-_MATHS = re.compile(r"\$\$(.+?)\$\$|\$(.+?)(?<!\\)\$|\\{1,2}\((.+?)\\{1,2}\)|\\{1,2}\[(.+?)\\{1,2}\]", re.DOTALL)
+_HOPE = re.compile(
+    r"\b(?:hope|if|whether|what|check(?:ing)?|verify|sure|think about|see) (?:that )?(?:the|my|our|this|your)? ?(?:final |correct )?$",
+    re.IGNORECASE,
+)
+_MATHS = re.compile(
+    r"\$\$(.+?)\$\$|\$(.+?)(?<!\\)\$|\\{1,2}\((.+?)\\{1,2}\)|\\{1,2}\[(.+?)\\{1,2}\]", re.DOTALL
+)
 _AND = re.compile(r"\s{0,3}(?:[,;]\s{0,3}(?:and\b|or\b)?|and\b|or\b|&)\s{0,3}", re.IGNORECASE)
 _STOP = re.compile(
     r"\n|[;!?]|\.(?=\s|$|\*|</)|\*\*|</?[a-z_]{2,12}>|,(?=\s{1,8}(?!and\b|or\b)[A-Za-z])"
@@ -47,10 +52,20 @@ _STOP = re.compile(
 )
 _CHOICE = re.compile(r"\(?([A-Z])\)(?:\W.*)?|([A-Z])\.\s.*", re.DOTALL)
 _SENTENCE = re.compile(r"(?:[^\n.!?$]|\.(?=\S)|\$[^$\n]{0,200}\$){0,300}")
-_CLAUSE = re.compile(r"(?:so |thus |therefore |hence )?,? ?(?:the|there|it|she|he|we|they|you|this|that|these|those|an?|[A-Z][a-z]+)\s[A-Za-z]|\$[^$\n]{1,40}\$\s[a-z]", re.IGNORECASE)
-_COPULA = re.compile(r"\b(?:is|are|was|were|equals|equal|be)\b(?: equal to| given by| exactly| approximately)?\s{1,3}")
-_QUANTITY = re.compile(r"\$[^$\n]{1,200}\$|\\\([^\n]{1,200}?\\\)|[-+]?\\?\$?\d[\d,]*+(?:\.\d+)?(?:/\d+)?(?![A-Za-z])")
-_TELLING = re.compile(r"\b(?:is|are|was|were|has|have|had|will|can|needs?|takes?|costs?|makes?|gets?|earns?|pays?|paid|spends?|spent|remains?|left|sold|there)\b", re.IGNORECASE)
+_CLAUSE = re.compile(
+    r"(?:so |thus |therefore |hence )?,? ?(?:the|there|it|she|he|we|they|you|this|that|these|those|an?|[A-Z][a-z]+)\s[A-Za-z]|\$[^$\n]{1,40}\$\s[a-z]",
+    re.IGNORECASE,
+)
+_COPULA = re.compile(
+    r"\b(?:is|are|was|were|equals|equal|be)\b(?: equal to| given by| exactly| approximately)?\s{1,3}"
+)
+_QUANTITY = re.compile(
+    r"\$[^$\n]{1,200}\$|\\\([^\n]{1,200}?\\\)|[-+]?\\?\$?\d[\d,]*+(?:\.\d+)?(?:/\d+)?(?![A-Za-z])"
+)
+_TELLING = re.compile(
+    r"\b(?:is|are|was|were|has|have|had|will|can|needs?|takes?|costs?|makes?|gets?|earns?|pays?|paid|spends?|spent|remains?|left|sold|there)\b",
+    re.IGNORECASE,
+)
 _WORD = re.compile(r"[A-Za-z]{2,}")
 
 
@@ -71,7 +86,9 @@ def announced(response: str) -> Announced | None:
 
 
 def tails(response: str) -> Iterator[tuple[int, str]]:
-    """What follows each announcement, the last one first, and where that begins; those that announce no answer are left out."""
+    """What follows each announcement, the last one first, and where that begins; those that announce no
+    answer are left out.
+    """
     phrases = [found for found in _PHRASE.finditer(response) if not _hoped(response, found)]
     for phrase in reversed(phrases[-_MAX_TRIES:]):
         tail = response[phrase.end() : phrase.end() + _TAIL_CHARS]
@@ -82,7 +99,9 @@ def tails(response: str) -> Iterator[tuple[int, str]]:
 
 
 def said(tail: str) -> str | None:
-    """The answer at the beginning of a text: a choice, formulas that belong together, or words up to the end of their sentence."""
+    """The answer at the beginning of a text: a choice, formulas that belong together, or words up to the end
+    of their sentence.
+    """
     choice = _CHOICE.fullmatch(tail.partition("\n")[0])
     if choice:
         return choice[1] or choice[2]
@@ -92,7 +111,10 @@ def said(tail: str) -> str | None:
 
 
 def _hoped(response: str, phrase: re.Match[str]) -> bool:
-    return phrase["noun"] is not None and _HOPE.search(response, max(0, phrase.start() - 40), phrase.start()) is not None
+    return (
+        phrase["noun"] is not None
+        and _HOPE.search(response, max(0, phrase.start() - 40), phrase.start()) is not None
+    )
 
 
 def _formulas(tail: str) -> str | None:
@@ -107,7 +129,9 @@ def _formulas(tail: str) -> str | None:
 
 
 def _stated(tail: str) -> str | None:
-    """What a whole sentence says the answer is: behind its last "is", or its only number or formula. None where there is no sentence."""
+    """What a whole sentence says the answer is: behind its last "is", or its only number or formula. None
+    where there is no sentence.
+    """
     sentence = _SENTENCE.match(tail)[0]
     if not _CLAUSE.match(sentence):
         return None

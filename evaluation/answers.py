@@ -1,7 +1,9 @@
-"""The final answer of a response: what a model says its answer is, taken from the response alone, and how plainly it says so.
+"""The final answer of a response: what a model says its answer is, taken from the response alone, and how
+plainly it says so.
 
-A box is the plainest, then a phrase that announces an answer, then a tag around it; the last number or formula of a text is only a guess
-that published graders make, and no vote should count it. Thoughts are never read. One pass over the text, whatever it contains.
+A box is the plainest, then a phrase that announces an answer, then a tag around it; the last number or
+formula of a text is only a guess that published graders make, and no vote should count it. Thoughts are never
+read. One pass over the text, whatever it contains.
 """
 
 import re
@@ -20,15 +22,21 @@ LEVELS: tuple[Level, ...] = ("boxed", "announced", "tagged", "last")
 SURE: tuple[Level, ...] = ("boxed", "announced", "tagged")
 """The levels at which a model says itself what its answer is: those that vote and earn."""
 
-_TAG = re.compile(r"<(?P<slash>/?)(?:final[_ ]?)?answer>|\[(?P<bracket>/?)(?:FINAL[_ ])?ANSWER\]", re.IGNORECASE)
+_TAG = re.compile(
+    r"<(?P<slash>/?)(?:final[_ ]?)?answer>|\[(?P<bracket>/?)(?:FINAL[_ ])?ANSWER\]", re.IGNORECASE
+)
 _LETTER_ANSWER = re.compile(
     r"(?:[*$ ]|\\text(?![a-z])){0,4}(?:\\(?:text|textbf|mathrm|mathbf|mbox) ?\{ ?)?(?:\(([A-Z])\)|([A-Z])(?:[).:]|[ }*$]*$)|(?:option|choice) \(?([A-Z])\b)",
     re.IGNORECASE,
 )
-_FORMULA = re.compile(r"\$\$([^$]{1,1000})\$\$|\$([^$\n]{1,1000})\$|\\\(([^\n]{1,1000}?)\\\)|\\\[(.{1,1000}?)\\\]", re.DOTALL)
+_FORMULA = re.compile(
+    r"\$\$([^$]{1,1000})\$\$|\$([^$\n]{1,1000})\$|\\\(([^\n]{1,1000}?)\\\)|\\\[(.{1,1000}?)\\\]", re.DOTALL
+)
 _PROSE = re.compile(r"(?<![\\{A-Za-z])[A-Za-z]{3,}(?: |$)|^\s|\s$")
 """Words between dollar signs: two prices, not a formula."""
-_NUMBER = re.compile(r"(?<![\w.,/])(?<![\w)]-)[-+]?(?:\\?[$\u20ac\u00a3])?(\d{1,3}(?:,\d{3})+(?!\d)|\d+)(\.\d+)?(?:/\d+)?(?:e[-+]?\d+)?%?(?![\w])")
+_NUMBER = re.compile(
+    r"(?<![\w.,/])(?<![\w)]-)[-+]?(?:\\?[$\u20ac\u00a3])?(\d{1,3}(?:,\d{3})+(?!\d)|\d+)(\.\d+)?(?:/\d+)?(?:e[-+]?\d+)?%?(?![\w])"
+)
 _PROSE_WORD = re.compile(r"(?<![\\{A-Za-z])(?!and\b|or\b)[A-Za-z]{3,}")
 _TAIL_CHARS = 20_000
 
@@ -48,7 +56,9 @@ def read(
     finished: bool = True,
     thinking: Sequence[tuple[str, str]] = DELIMITERS,
 ) -> Reading | None:
-    """The final answer of a response at the plainest of the levels, or None. What was cut off (not `finished`) is never guessed at."""
+    """The final answer of a response at the plainest of the levels, or None. What was cut off (not
+    `finished`) is never guessed at.
+    """
     text = spoken(response, thinking).text
     box = boxes.last(text) if "boxed" in levels else None
     phrase = announced.announced(text) if "announced" in levels else None
@@ -72,14 +82,18 @@ def extract(response: str) -> str | None:
 
 
 def letter_of(answer: str, num_choices: int) -> str | None:
-    """The letter that an answer to a question with choices names (`C`, `(C)`, `C. 5`, `\\text{C}`), or None if it names none."""
+    """The letter that an answer to a question with choices names (`C`, `(C)`, `C. 5`, `\\text{C}`), or None
+    if it names none.
+    """
     found = _LETTER_ANSWER.match(answer.strip())
     letter = found and next(group for group in found.groups() if group)
     return letter if letter and letter in tuple(ascii_uppercase[:num_choices]) else None
 
 
 def same(a: str, b: str) -> bool:
-    """Whether two answers mean the same. Without any time limit: for worker processes and experiments; others use `Verifier`."""
+    """Whether two answers mean the same. Without any time limit: for worker processes and experiments; others
+    use `Verifier`.
+    """
     from evaluation import equivalence  # here, because it loads the computer algebra
 
     return equivalence.same(a, b)
@@ -91,7 +105,9 @@ def _reading(text: str, level: Level) -> Reading | None:
 
 
 def _says_more(announced: str, boxed: str) -> bool:
-    """Whether an announcement has what is in the box and more: its sign, its base, or the other solutions; more words are not more."""
+    """Whether an announcement has what is in the box and more: its sign, its base, or the other solutions;
+    more words are not more.
+    """
     if max(len(announced), len(boxed)) > MAX_ANSWER_CHARS:
         return False
     ours, theirs = (normalise(text) for text in (announced, boxed))
@@ -100,7 +116,12 @@ def _says_more(announced: str, boxed: str) -> bool:
     shape, known = outline(ours), outline(theirs)
     if shape is None or shape.kind not in ("list", "set", "union"):
         at = ours.find(theirs)
-        return at >= 0 and known is None and _apart(ours[:at][-1:], theirs[:1]) and _apart(ours[at + len(theirs) :][:1], theirs[-1:])
+        return (
+            at >= 0
+            and known is None
+            and _apart(ours[:at][-1:], theirs[:1])
+            and _apart(ours[at + len(theirs) :][:1], theirs[-1:])
+        )
     items = {part for whole in shape.parts for part in (whole, _right(whole))}
     wanted = known.parts if known and known.kind == shape.kind else (theirs,)
     return len(shape.parts) > len(wanted) and all(part in items or _right(part) in items for part in wanted)
@@ -116,7 +137,9 @@ def _apart(a: str, b: str) -> bool:
 
 
 def tagged(text: str, finished: bool) -> str | None:
-    """What stands in the last answer tag; one that is never closed holds the rest, where the response ended by itself."""
+    """What stands in the last answer tag; one that is never closed holds the rest, where the response ended
+    by itself.
+    """
     content, begin = None, None
     for tag in _TAG.finditer(text):
         closing = tag["slash"] or tag["bracket"]

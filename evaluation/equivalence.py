@@ -1,7 +1,9 @@
-"""What an answer means, and whether two mean the same; for worker processes only, where a time and a memory limit hold.
+"""What an answer means, and whether two mean the same; for worker processes only, where a time and a memory
+limit hold.
 
-An answer is taken apart as text (`structure`), its innermost parts are read as mathematics (`algebra`), plain numbers and words are
-settled before that (`forms`). Ordered and unordered collections differ: `(1,2)` is not `\\{1,2\\}`.
+An answer is taken apart as text (`structure`), its innermost parts are read as mathematics (`algebra`), plain
+numbers and words are settled before that (`forms`). Ordered and unordered collections differ: `(1,2)` is not
+`\\{1,2\\}`.
 """
 
 import re
@@ -24,7 +26,9 @@ _NAME = re.compile(
 _FUNCTION = re.compile(r"\\(?:log|ln|exp|(?:arc)?(?:sin|cos|tan|sec|csc|cot)h?)(?![a-zA-Z])")
 _MEMBER = re.compile(r"\\in(?![a-zA-Z])|\\backepsilon(?![a-zA-Z])")
 _RELATION = re.compile(r"=|<|>|\\(?:neq?|leq?|geq?|lt|gt|equiv|approx)(?![a-zA-Z])")
-_WITHOUT = re.compile(r"(?:[a-z] ?\\in ?)?(?:\\mathbb ?\{?R\}?|\(-\\infty,\+?\\infty\)) ?(?:\\setminus|\\backslash|-) ?(\\\{.+\\\})")
+_WITHOUT = re.compile(
+    r"(?:[a-z] ?\\in ?)?(?:\\mathbb ?\{?R\}?|\(-\\infty,\+?\\infty\)) ?(?:\\setminus|\\backslash|-) ?(\\\{.+\\\})"
+)
 _NOTHING = re.compile(r"\\(?:emptyset|varnothing|oslash)(?![a-zA-Z])|\\\{ ?\\\}")
 
 
@@ -79,7 +83,11 @@ def _bare(key: str, depth: int) -> Value | None:
     if _NOTHING.fullmatch(key):
         return EMPTY
     if number_system(key):
-        return interval("-inf", "inf") if number_system(key) == "R" else Group(kind=f"numbers {number_system(key)}", items=(), ordered=True)
+        return (
+            interval("-inf", "inf")
+            if number_system(key) == "R"
+            else Group(kind=f"numbers {number_system(key)}", items=(), ordered=True)
+        )
     if ENDLESS.search(key):
         return _endless(key, depth)
     shape = outline(key)
@@ -97,7 +105,9 @@ def _bare(key: str, depth: int) -> Value | None:
 
 
 def _collection(shape: Outline, depth: int) -> Value | None:
-    """A list or set; inequalities joined by "or" and "and" are the union and the intersection of what solves them."""
+    """A list or set; inequalities joined by "or" and "and" are the union and the intersection of what solves
+    them.
+    """
     items = [_read(reading, depth + 1) for part in shape.parts for reading in signs(part)]
     others = None if shape.joined_by == "or" else excluded(items)
     if others is not None:
@@ -130,14 +140,21 @@ def _solutions(key: str, depth: int) -> Value | None:
         return None
     names = [pair[0] for pair in sides]
     size = len(set(names))
-    if size < 2 or size == len(names) or len(names) % size or any(sorted(names[i : i + size]) != sorted(names[:size]) for i in range(0, len(names), size)):
+    if (
+        size < 2
+        or size == len(names)
+        or len(names) % size
+        or any(sorted(names[i : i + size]) != sorted(names[:size]) for i in range(0, len(names), size))
+    ):
         return None
     items = [_read(part, depth + 1) for part in shape.parts] if shape else []
     return _set([_set(items[i : i + size]) for i in range(0, len(items), size)])
 
 
 def _logical(shape: Outline, items: list[Value | None]) -> Value | None:
-    """Claims joined by a sign of logic: which sign it is counts, unless each is an equation or a solved inequality."""
+    """Claims joined by a sign of logic: which sign it is counts, unless each is an equation or a solved
+    inequality.
+    """
     known = tuple(item for item in items if item is not None)
     if len(known) < len(items) or all(isinstance(item, Named | Relation) for item in known):
         return None
@@ -173,13 +190,19 @@ def _shaped(shape: Outline, depth: int) -> Value | None:
 
 
 def _such_that(shape: Outline, items: list[Value | None]) -> Value | None:
-    """A set by its condition: an interval where the condition solves to one, else the element and the condition together."""
+    """A set by its condition: an interval where the condition solves to one, else the element and the
+    condition together.
+    """
     name = split(shape.parts[0], _MEMBER)[0].strip()
     condition = items[1]
     if isinstance(condition, Named) and condition.name == name and condition.residual is None:
         return condition
     element = items[0]
-    return None if element is None or condition is None else Group(kind="such that", items=(element, condition), ordered=True)
+    return (
+        None
+        if element is None or condition is None
+        else Group(kind="such that", items=(element, condition), ordered=True)
+    )
 
 
 def _member(key: str, depth: int) -> Value | None:
@@ -192,7 +215,9 @@ def _member(key: str, depth: int) -> Value | None:
 
 
 def _relation(key: str, depth: int) -> Value | None:
-    """An expression or relation; where one side is a collection, or the left one a name that the computer algebra cannot read, by sides."""
+    """An expression or relation; where one side is a collection, or the left one a name that the computer
+    algebra cannot read, by sides.
+    """
     sides = equation(key)
     right = outline(sides[-1]) if len(sides) == 2 else None
     if right is None:
@@ -211,7 +236,9 @@ def _relation(key: str, depth: int) -> Value | None:
         each = tuple(Named(name=n, value=v) for n, v in zip(left.parts, value.items, strict=True))
         return Named(name=sides[0], value=value, parts=each)
     return (
-        Named(name=sides[0], value=value) if _NAME.fullmatch(sides[0]) and not _FUNCTION.match(sides[0]) else _false_or_chain(sides, depth)
+        Named(name=sides[0], value=value)
+        if _NAME.fullmatch(sides[0]) and not _FUNCTION.match(sides[0])
+        else _false_or_chain(sides, depth)
     )
 
 

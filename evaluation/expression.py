@@ -1,4 +1,5 @@
-"""What a single expression or relation means: read directly where it is in the small grammar of `reader`, else by the computer algebra.
+"""What a single expression or relation means: read directly where it is in the small grammar of `reader`,
+else by the computer algebra.
 
 The direct way takes a hundredth of the time and reads nearly all answers; both ways give the same value.
 """
@@ -17,7 +18,6 @@ from evaluation.repeated import symbols
 from evaluation.tables import distributed
 from evaluation.values import Group, Scalar, Value
 
-
 _TURNED: dict[Sign, Sign] = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
@@ -33,7 +33,9 @@ def expression_value(key: str) -> Value | None:
 
 
 def direct(text: str, key: str) -> Value:
-    """What LaTeX in the small grammar means; raises `Refused` outside it, and where numbers cancel to nothing certain."""
+    """What LaTeX in the small grammar means; raises `Refused` outside it, and where numbers cancel to nothing
+    certain.
+    """
     try:
         return _meaning(text, key)
     except RecursionError as error:
@@ -43,7 +45,11 @@ def direct(text: str, key: str) -> Value:
 def _meaning(text: str, key: str) -> Value:
     chain = parse(text)
     sides = [_Written(node=node, text=side) for node, side in zip(chain.sides, chain.texts, strict=True)]
-    value = sides[0].value() if len(sides) == 1 else _absolute(sides, chain.signs) or equations.meaning(sides, chain.signs, key)
+    value = (
+        sides[0].value()
+        if len(sides) == 1
+        else _absolute(sides, chain.signs) or equations.meaning(sides, chain.signs, key)
+    )
     return Group(kind="series", items=(value,), ordered=True) if any(map(endless, chain.sides)) else value
 
 
@@ -57,7 +63,9 @@ def _absolute(sides: "list[_Written]", signs: Sequence[Sign]) -> Value | None:
     if left.node.op != "abs":
         return None
     inside = left.node.parts[0]
-    return equations.bounded(_Written(node=inside, text=left.text), _Written(node=negative(inside), text=left.text), sign, right)
+    return equations.bounded(
+        _Written(node=inside, text=left.text), _Written(node=negative(inside), text=left.text), sign, right
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +116,20 @@ def _bare(node: Node) -> bool:
     match node.op:
         case "symbol" | "applied":
             return True
-        case "number" | "ratio" | "group" | "e" | "pi" | "degree" | "-" | "ln" | "log" | "sum" | "prod" | "table":
+        case (
+            "number"
+            | "ratio"
+            | "group"
+            | "e"
+            | "pi"
+            | "degree"
+            | "-"
+            | "ln"
+            | "log"
+            | "sum"
+            | "prod"
+            | "table"
+        ):
             return False
         case "/":
             return _bare(node.parts[0]) and _bare_parts(node.parts[1])

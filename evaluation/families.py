@@ -1,4 +1,6 @@
-"""Answers with a free integer in them: `k\\pi` and `n\\pi, n\\in\\mathbb{Z}` are one family, whatever the integer is called."""
+"""Answers with a free integer in them: `k\\pi` and `n\\pi, n\\in\\mathbb{Z}` are one family, whatever the
+integer is called.
+"""
 
 import re
 
@@ -7,13 +9,17 @@ from evaluation.forms import MARKUP
 _MEMBER = r"(?P<member>[a-zA-Z]) ?\\in ?\\math(?:bb|bf) ?\{? ?Z ?\}?"
 _ANY = r"(?:(?:some|any|all|every|each|an|arbitrary) ){1,2}integers? (?P<any>[a-zA-Z])"
 _IS = r"(?P<is>[a-zA-Z]) (?:is|being) (?:an? |any )?(?:arbitrary )?integer"
-_CLAUSE = re.compile(rf"[,; (]{{0,3}}(?:where|for|with|and)?[, ]{{0,2}}(?:{_MEMBER}|{_ANY}|{_IS})[ )]{{0,2}}$")
+_CLAUSE = re.compile(
+    rf"[,; (]{{0,3}}(?:where|for|with|and)?[, ]{{0,2}}(?:{_MEMBER}|{_ANY}|{_IS})[ )]{{0,2}}$"
+)
 _LETTERS = "kmn"
 """Beside pi, one of these alone is an integer even where nobody says so."""
 
 
 def renamed(key: str) -> tuple[str, str] | None:
-    """An answer with a free integer: without the clause that says so, and with the integer called k; None where there is none."""
+    """An answer with a free integer: without the clause that says so, and with the integer called k; None
+    where there is none.
+    """
     flat = re.sub(" +", " ", MARKUP.sub(r" \1 ", key)) if "nteger" in key else key
     clause = _CLAUSE.search(flat)
     if clause and clause.start():

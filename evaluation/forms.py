@@ -1,7 +1,7 @@
 """The written forms of an answer that need no computer algebra: normal text, plain numbers, plain words.
 
-Everything here is pure, bounded by `MAX_ANSWER_CHARS`, and safe on hostile input: nothing is evaluated. Most answers of
-arithmetic problems are settled here, in the calling process, without asking a worker.
+Everything here is pure, bounded by `MAX_ANSWER_CHARS`, and safe on hostile input: nothing is evaluated. Most
+answers of arithmetic problems are settled here, in the calling process, without asking a worker.
 """
 
 import re
@@ -10,14 +10,16 @@ from decimal import Decimal
 from fractions import Fraction
 
 from evaluation.intervals import interval
-from evaluation.notation import cut, trimmed
+from evaluation.notation import cut
 from evaluation.units import DEGREE, MINUTE, UNITS, measured
 from evaluation.values import EMPTY, Named, Scalar, Text, Value, in_unit
 
 MAX_ANSWER_CHARS = 1000
 """Longer answers count as unparseable: the longest gold of the 18 benchmarks has 988 characters."""
 _MAX_KEY_CHARS = 4 * MAX_ANSWER_CHARS
-"""Normal text may be longer than what was written (a vulgar fraction becomes eleven characters), within reason."""
+"""Normal text may be longer than what was written (a vulgar fraction becomes eleven characters), within
+reason.
+"""
 MAX_TEXT_CHARS = 200
 """Longer prose is no answer but a failure to give one."""
 MAX_EXPONENT = 400
@@ -27,7 +29,14 @@ _CHARACTERS = str.maketrans(
     dict.fromkeys("\u2212\u2013\u2014\u2010\u2011\ufe63\uff0d", "-")
     | dict.fromkeys("\u200b\u200c\u200d\ufeff\u2060\x00\u20ac\u00a3\u00a5", "")
     | {chr(0xFF10 + digit): str(digit) for digit in range(10)}
-    | {"\u00d7": r"\times ", "\u22c5": r"\cdot ", "\u00b7": r"\cdot ", "\u00f7": "/", "\u2044": "/", "\uff05": "%"}
+    | {
+        "\u00d7": r"\times ",
+        "\u22c5": r"\cdot ",
+        "\u00b7": r"\cdot ",
+        "\u00f7": "/",
+        "\u2044": "/",
+        "\uff05": "%",
+    }
     | {"\u03c0": r"\pi ", "\u221e": r"\infty ", "\u00b0": r"^\circ ", "\u00b1": r"\pm "}
     | {"\u2264": r"\le ", "\u2265": r"\ge ", "\u2260": r"\ne ", "\u2026": "..."}
     | {"\u222a": r"\cup ", "\u2205": r"\emptyset ", "\u2208": r"\in "}
@@ -39,7 +48,9 @@ _DOUBLED = re.compile(
 )
 _DOUBLED_BRACE = re.compile(r"(?<!\\)\\\\[{}]")
 _SINGLE = re.compile(r"(?<!\\)\\(?:\\\\)*+[a-zA-Z]")
-_SUPERSCRIPTS = dict(zip("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207b", "0123456789-", strict=True))
+_SUPERSCRIPTS = dict(
+    zip("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207b", "0123456789-", strict=True)
+)
 _SUBSCRIPTS = {chr(0x2080 + digit): str(digit) for digit in range(10)}
 _RAISED = re.compile(f"[{''.join(_SUPERSCRIPTS)}]+")
 _LOWERED = re.compile(f"[{''.join(_SUBSCRIPTS)}]+")
@@ -51,8 +62,12 @@ _LISTED = re.compile(r"(?<=\d), +(?=\d{3}(?!\d))")
 """A comma with a space after it ends a number: `40, 200` is two."""
 _SYNONYMS = ((r"\degree", r"^\circ "), (r"\lbrace", r"\{"), (r"\rbrace", r"\}"), (r"\colon", ":"))
 _SYNONYM = re.compile("|".join(re.escape(name) + "(?![a-zA-Z])" for name, _ in _SYNONYMS))
-_SPACING = re.compile(r"\\(?:displaystyle|quad|qquad|left|right|limits)(?![a-zA-Z])\.?|(?<!\\)\\[,!;:() \[\]]|~|\s+")
-_EMPHASIS = re.compile(r"\\(?:boldsymbol|bm|bf|pmb|underline|large|Large|checkmark|(?:text)?color ?\{ ?[A-Za-z]+ ?\})(?![a-zA-Z])")
+_SPACING = re.compile(
+    r"\\(?:displaystyle|quad|qquad|left|right|limits)(?![a-zA-Z])\.?|(?<!\\)\\[,!;:() \[\]]|~|\s+"
+)
+_EMPHASIS = re.compile(
+    r"\\(?:boldsymbol|bm|bf|pmb|underline|large|Large|checkmark|(?:text)?color ?\{ ?[A-Za-z]+ ?\})(?![a-zA-Z])"
+)
 _DOLLAR = re.compile(r"\\?\$")
 _FRACTION = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _SLANTED = re.compile(r"\\(leq|geq)slant(?![a-zA-Z])")
@@ -61,25 +76,38 @@ _LOOSE_SPACE = re.compile(r"(?<![A-Za-z0-9]) | (?![A-Za-z0-9])")
 _LONE_LETTER = re.compile(r"(?:\\(?:text|textbf|mathrm|mathbf|mbox) ?\{ ?)?\(?([A-Za-z])\)? ?\}?")
 
 _UNSIGNED = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)"
-_DECIMAL = re.compile(rf"([+-]?)({_UNSIGNED})(?:(?:[eE]| ?(?:\\times|\\cdot|\*|x) ?10\^)\{{?([+-]?\d{{1,6}})\}}?)?")
-_RATIO = re.compile(r"([+-]?)(?:(\d+)(?: ?(?=\\frac)| (?=\d+/)))?(?:\\frac\{(-?\d+)\}\{(-?\d+)\}|\\frac ?(\d) ?(\d)|(\d+)/(-?\d+))")
+_DECIMAL = re.compile(
+    rf"([+-]?)({_UNSIGNED})(?:(?:[eE]| ?(?:\\times|\\cdot|\*|x) ?10\^)\{{?([+-]?\d{{1,6}})\}}?)?"
+)
+_RATIO = re.compile(
+    r"([+-]?)(?:(\d+)(?: ?(?=\\frac)| (?=\d+/)))?(?:\\frac\{(-?\d+)\}\{(-?\d+)\}|\\frac ?(\d) ?(\d)|(\d+)/(-?\d+))"
+)
 _REPEATING = re.compile(r"([+-]?)(\d*)\.(\d*)\\(?:overline|bar|dot) ?\{(\d+)\}")
 _RECURRING = re.compile(r"(?<=\.)(\d{0,20}?)(?:(\d)\2{2,30}|(\d{2,9}?)\3{1,9})(?:\.\.\.|\\[lc]?dots)\.?$")
 """A digit written three times, or several written twice, and dots: `0.1666...` is `0.1\\overline{6}`."""
 _SPACED = re.compile(r"[+-]?\d{1,3}(?: \d{3})+(?:\.\d+)?")
 _MINUTES, _SECONDS = r"(?:'|\^ ?\{?\\prime ?\}?)", r"(?:''|\"|\^ ?\{\\prime ?\\prime ?\})"
-_ANGLE = re.compile(rf"(-?)(\d+) ?\^ ?\{{?\\circ ?\}}? ?(\d+(?:\.\d+)?) ?{_MINUTES}(?: ?(\d+(?:\.\d+)?) ?{_SECONDS})?")
+_ANGLE = re.compile(
+    rf"(-?)(\d+) ?\^ ?\{{?\\circ ?\}}? ?(\d+(?:\.\d+)?) ?{_MINUTES}(?: ?(\d+(?:\.\d+)?) ?{_SECONDS})?"
+)
 APART = re.compile(r"[+-]?[\d.]+(?: [\d.]+)+")
 """Numbers with nothing but space between them are no answer."""
 _BASED = re.compile(r"(?:(\d+)|\((\d+)\))_(?:\{(?:\\text\{)?(\w{1,12})\}{1,2}|(\d))")
 _UNIT = re.compile(
     r" ?(?:\^\{?\\circ ?\}?|\\(?:text|mathrm|mbox|textrm)\{(?! ?[iejxyztnk] ?\})([^{}\d]*)\}|((?:[A-Za-z]{3,}|cm|mm|km|kg|mg|ml|ft|lb|hr)\b[A-Za-z '/-]*))(?:\^\{?\d\}?)?"
 )
-MARKUP = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mathsf|mbox)\{([^{}]*)\}")
-CALLED = re.compile(r"((?:\\(?:text|textbf|mathrm|mbox) ?\{[A-Za-z .']{1,60}\}|[A-Z]?[a-z]{3,20}(?: [a-z]{1,20}){0,6})(?:_(?:\{\w{1,12}\}|\w))?) ?= ?(?=[^=<>]+$)")
+MARKUP = re.compile(
+    r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mathsf|mbox)\{([^{}]*)\}"
+)
+CALLED = re.compile(
+    r"((?:\\(?:text|textbf|mathrm|mbox) ?\{[A-Za-z .']{1,60}\}|[A-Z]?[a-z]{3,20}(?: [a-z]{1,20}){0,6})(?:_(?:\{\w{1,12}\}|\w))?) ?= ?(?=[^=<>]+$)"
+)
 """What is asked for, in words, before what it is: `\\text{Area} = 5`."""
 _ARTICLE = re.compile(r"(?:an?|the) (?=\w\w)", re.IGNORECASE)
-EXCEPT = re.compile(r"(?:all |the )?(?:set of )?(?:all )?(?:real numbers|reals)(?: x)?,? (?:except|other than|excluding|but not|but|not equal to)(?: for)? (?:x ?= ?)?(.+)", re.IGNORECASE)
+EXCEPT = re.compile(
+    r"(?:all |the )?(?:set of )?(?:all )?(?:real numbers|reals)(?: x)?,? (?:except|other than|excluding|but not|but|not equal to)(?: for)? (?:x ?= ?)?(.+)",
+    re.IGNORECASE,
+)
 _UNEQUAL = re.compile(r"(?<![\d)}\]!]) ?!= ?")
 _COMMAND = re.compile(r"\\(?:begin|end|operatorname\*?) ?\{[^{}]*\}(?: ?\{[lcr| ]+\})?|\\[A-Za-z]+")
 _LETTERS = re.compile(r"[A-Za-z]+")
@@ -92,18 +120,62 @@ _BARE_WORD = re.compile(r"(?i:no|max|min|mod|log|sin|cos|tan)|(?!Pi)[A-Z][a-z]+"
 _MARKED_WORD = re.compile(r" ?[A-Za-z]{2,}(?: [A-Za-z]+)* ?")
 _ALL = frozenset({"all real numbers", "all reals", "the set of all real numbers", "the real numbers"})
 _NONE = frozenset(
-    {"no solution", "no solutions", "no real solution", "no real solutions", "there is no solution", "empty set", "the empty set"}
+    {
+        "no solution",
+        "no solutions",
+        "no real solution",
+        "no real solutions",
+        "there is no solution",
+        "empty set",
+        "the empty set",
+    }
 )
 _PIECEWISE = re.compile(r"\\\{ ?\\begin|\\begin ?\{cases")
-EXTREMUM = re.compile(r"\\?((?:local |absolute )?(?:max|min))(?:imum)?(?: point)?s? ?(?:at|when) ?(\\?[a-z]+) ?=(.+)", re.IGNORECASE)
+EXTREMUM = re.compile(
+    r"\\?((?:local |absolute )?(?:max|min))(?:imum)?(?: point)?s? ?(?:at|when) ?(\\?[a-z]+) ?=(.+)",
+    re.IGNORECASE,
+)
 """`max at x=7`: a place, under the name of what is there."""
 _SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _SCALE = re.compile(rf" ?(?:\\(?:text|mathrm|mbox|textrm)\{{)? ?({'|'.join(_SCALES)})\b", re.IGNORECASE)
 _JOINS = frozenset({"and", "or", "to"})
 _SHORT = re.compile(r"(?<![^ ])(?:is|it|if|at|of|on|by|as|we|so|he|the|for|are|has|but|not)(?![^ ])")
 _MATHEMATICAL = frozenset(
-    {"pi", "sqrt", "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "log", "ln", "exp"}
-    | {"lim", "max", "min", "gcd", "lcm", "mod", "det", "infty", "infinity", "inf", "frac", "binom", "and", "or"}
+    {
+        "pi",
+        "sqrt",
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "arcsin",
+        "arccos",
+        "arctan",
+        "sinh",
+        "cosh",
+        "tanh",
+        "log",
+        "ln",
+        "exp",
+    }
+    | {
+        "lim",
+        "max",
+        "min",
+        "gcd",
+        "lcm",
+        "mod",
+        "det",
+        "infty",
+        "infinity",
+        "inf",
+        "frac",
+        "binom",
+        "and",
+        "or",
+    }
     | {"theta", "alpha", "beta", "gamma", "lambda"}
 )
 
@@ -111,21 +183,26 @@ _MATHEMATICAL = frozenset(
 def normalise(text: str) -> str:
     """The text without notation that carries no meaning; equal results are equal answers.
 
-    A percent sign counts as a unit and is dropped, so `35\\%`, `35.0%` and `35` agree and none of them equals `0.35`. Dollar signs
-    go too, whether they open mathematics or name a price. Case is kept.
+    A percent sign counts as a unit and is dropped, so `35\\%`, `35.0%` and `35` agree and none of them equals
+    `0.35`. Dollar signs go too, whether they open mathematics or name a price. Case is kept.
     """
     text = _GROUPED.sub("", unescaped(_latin(text)).strip().strip("*"))
     text = _SYNONYM.sub(lambda found: dict(_SYNONYMS)[found[0]], _LISTED.sub("; ", text))
     text = _DOLLAR.sub("", _PERCENT.sub("", text)).replace("**", "^")
     text = _SLANTED.sub(r"\\\1", _FRACTION.sub(r"\\frac", _EMPHASIS.sub(" ", _SPACING.sub(" ", text))))
-    text = _LOOSE_SPACE.sub("", _SPACES.sub(" ", _UNEQUAL.sub(r"\\ne ", text) if "!=" in text else text).strip())
-    text = _RECURRING.sub(lambda found: f"{found[1]}\\overline{{{found[2] or found[3]}}}", text).rstrip(".,;: ")
+    text = _LOOSE_SPACE.sub(
+        "", _SPACES.sub(" ", _UNEQUAL.sub(r"\\ne ", text) if "!=" in text else text).strip()
+    )
+    text = _RECURRING.sub(lambda found: f"{found[1]}\\overline{{{found[2] or found[3]}}}", text).rstrip(
+        ".,;: "
+    )
     letter = _LONE_LETTER.fullmatch(text)
     return letter[1] if letter else text[:_MAX_KEY_CHARS]
 
 
 def unescaped(text: str) -> str:
-    """LaTeX that was escaped twice, as it was meant: `\\\\frac` is no row of a matrix that begins with "frac".
+    """LaTeX that was escaped twice, as it was meant: `\\\\frac` is no row of a matrix that begins with
+    "frac".
 
     Where every command is doubled, so are rows and brackets; else only commands that are known are put right.
     """
@@ -140,29 +217,45 @@ def _latin(text: str) -> str:
     """The text with LaTeX for characters that are formulas: fractions, roots, indices, signs."""
     if text.isascii():
         return text
-    text = _VULGAR.sub(lambda found: "\\frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", found[0]).split("\u2044")), text)
+    text = _VULGAR.sub(
+        lambda found: "\\frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", found[0]).split("\u2044")),
+        text,
+    )
     text = _RAISED.sub(lambda found: "^{" + "".join(map(_SUPERSCRIPTS.get, found[0])) + "}", text)
     text = _LOWERED.sub(lambda found: "_{" + "".join(map(_SUBSCRIPTS.get, found[0])) + "}", text)
-    return _RADICAL.sub(lambda found: f"\\sqrt{{{found[1]}}}" if found[1] else "\\sqrt", text).translate(_CHARACTERS)
+    return _RADICAL.sub(lambda found: f"\\sqrt{{{found[1]}}}" if found[1] else "\\sqrt", text).translate(
+        _CHARACTERS
+    )
 
 
 def plain(key: str) -> Value | None:
-    """The value of a normalised answer that is a plain number (a unit after it is dropped) or plain words; else None."""
+    """The value of a normalised answer that is a plain number (a unit after it is dropped) or plain words;
+    else None.
+    """
     for end in _ends(key):
         number = _number(key[:end])
         if number is not None:
             return _scaled(number, key[end:])
     based = _BASED.fullmatch(key)
     if based:
-        return Named(name=f"base {based[3] or based[4]}", value=Scalar(exact=Fraction(int(based[1] or based[2]))))
+        return Named(
+            name=f"base {based[3] or based[4]}", value=Scalar(exact=Fraction(int(based[1] or based[2])))
+        )
     if clock(key) or lasting(key) is not None:
         return _time(key)
     called = CALLED.match(key)
     if called and any(len(run) >= 4 for run in _LETTERS.findall(called[1])):
         value = plain(key[called.end() :])
-        return value if value is None or isinstance(value, Text) else Named(name=called[1].strip(), value=value)
+        return (
+            value if value is None or isinstance(value, Text) else Named(name=called[1].strip(), value=value)
+        )
     marked = MARKUP.fullmatch(key)
-    if marked and marked[1][:1].isdigit() and _ends(inside := marked[1].strip()) and plain(inside) is not None:
+    if (
+        marked
+        and marked[1][:1].isdigit()
+        and _ends(inside := marked[1].strip())
+        and plain(inside) is not None
+    ):
         return plain(inside)
     bare, unit = cut(key)
     if bare == key:
@@ -182,7 +275,11 @@ def _scaled(number: Scalar, unit: str) -> Value:
 def _time(key: str) -> Value:
     """A time of day is a word of its own; a duration is its minutes."""
     minutes = lasting(key)
-    return Text(text=clock(key) or "", kind="time") if minutes is None else Scalar(exact=Fraction(minutes), unit=MINUTE)
+    return (
+        Text(text=clock(key) or "", kind="time")
+        if minutes is None
+        else Scalar(exact=Fraction(minutes), unit=MINUTE)
+    )
 
 
 def lasting(key: str) -> int | None:
@@ -213,7 +310,9 @@ def exception(key: str) -> str | None:
 def wordy(key: str) -> bool:
     """Whether an answer is words and nothing else: at most one number, as in `Vendor 2` or `the 60th caller`."""
     bare = MARKUP.sub(r" \1 ", key).strip()
-    return _WORDY.fullmatch(bare) is not None and any(len(run) >= 2 and run not in _MATHEMATICAL for run in _LETTERS.findall(bare))
+    return _WORDY.fullmatch(bare) is not None and any(
+        len(run) >= 2 and run not in _MATHEMATICAL for run in _LETTERS.findall(bare)
+    )
 
 
 def _ends(key: str) -> list[int]:
@@ -223,12 +322,20 @@ def _ends(key: str) -> list[int]:
         return []
     rest = start.end() + len(re.match(r"[\d.,]*(?:/-?\d+)?", key[start.end() :])[0])
     unit = _UNIT.fullmatch(key, rest)
-    named = unit is not None and (unit[1] or unit[2] or "").strip().split(" ")[0].lower() not in _JOINS | _MATHEMATICAL
+    named = (
+        unit is not None
+        and (unit[1] or unit[2] or "").strip().split(" ")[0].lower() not in _JOINS | _MATHEMATICAL
+    )
     return [len(key), rest] if named else [len(key)]
 
 
 def _number(text: str) -> Scalar | None:
-    return _decimal(text.replace(" ", "") if _SPACED.fullmatch(text) else text) or _ratio(text) or _repeating(text) or _angle(text)
+    return (
+        _decimal(text.replace(" ", "") if _SPACED.fullmatch(text) else text)
+        or _ratio(text)
+        or _repeating(text)
+        or _angle(text)
+    )
 
 
 def _decimal(text: str) -> Scalar | None:
@@ -276,8 +383,15 @@ def _angle(text: str) -> Scalar | None:
 
 
 def _words(key: str) -> Value | None:
-    """Words mean themselves, whatever their case and markup; a run of four letters beside digits is prose, not a product."""
-    if len(key) > MAX_TEXT_CHARS or _PIECEWISE.search(key) or EXTREMUM.match(key) or EXCEPT.fullmatch(_unmarked(key)):
+    """Words mean themselves, whatever their case and markup; a run of four letters beside digits is prose,
+    not a product.
+    """
+    if (
+        len(key) > MAX_TEXT_CHARS
+        or _PIECEWISE.search(key)
+        or EXTREMUM.match(key)
+        or EXCEPT.fullmatch(_unmarked(key))
+    ):
         return None
     marked = MARKUP.fullmatch(key)
     known = (marked[1] if marked else key).strip(" .").lower()

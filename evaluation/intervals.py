@@ -9,7 +9,9 @@ _ENDS = {"tuple": (False, False), "(]": (False, True), "[)": (True, False), "[]"
 _KINDS = {closed: kind for kind, closed in _ENDS.items()}
 
 
-def interval(low: object, high: object, *, closed: tuple[bool, bool] = (False, False), rough: bool = False) -> Group:
+def interval(
+    low: object, high: object, *, closed: tuple[bool, bool] = (False, False), rough: bool = False
+) -> Group:
     """An interval; an open one is written as an ordered pair is, so the two are the same kind."""
     ends = tuple(Scalar(points=(real(end),), rough=rough) for end in (low, high))
     return Group(kind=_KINDS[closed], items=ends, ordered=True)
@@ -20,13 +22,21 @@ def unequal(name: str, at: Sequence[Point], residual: Sequence[Point], *, rough:
     below = solved(name, at, residual, strict=True, rough=rough)
     if below is None or not isinstance(below.value, Group):
         return None
-    bound = next(end for end in below.value.items if isinstance(end, Scalar) and number(end) not in (real("inf"), real("-inf")))
+    bound = next(
+        end
+        for end in below.value.items
+        if isinstance(end, Scalar) and number(end) not in (real("inf"), real("-inf"))
+    )
     value = without([bound])
     return value and Named(name=name, value=value)
 
 
-def solved(name: str, at: Sequence[Point], residual: Sequence[Point], *, strict: bool, rough: bool) -> Named | None:
-    """`residual < 0` (or <= 0) solved for its only unknown, where the residual is linear; `at` are the unknown's values."""
+def solved(
+    name: str, at: Sequence[Point], residual: Sequence[Point], *, strict: bool, rough: bool
+) -> Named | None:
+    """`residual < 0` (or <= 0) solved for its only unknown, where the residual is linear; `at` are the
+    unknown's values.
+    """
     slope = (residual[1] - residual[0]) / (at[1] - at[0])
     if not slope or abs(getattr(slope, "imag", 0)) > 0:
         return None
@@ -40,17 +50,25 @@ def solved(name: str, at: Sequence[Point], residual: Sequence[Point], *, strict:
 
 
 def without(points: Sequence[Scalar]) -> Group | None:
-    """The real numbers but for some of them, as a union of intervals; None where one of them is no real number."""
+    """The real numbers but for some of them, as a union of intervals; None where one of them is no real
+    number.
+    """
     known = {value.real: point for point in points if (value := number(point)) is not None and not value.imag}
     if len(known) == 0 or any(number(point) is None for point in points):
         return None
-    ends = [Scalar(points=(real("-inf"),)), *(known[value] for value in sorted(known)), Scalar(points=(real("inf"),))]
+    ends = [
+        Scalar(points=(real("-inf"),)),
+        *(known[value] for value in sorted(known)),
+        Scalar(points=(real("inf"),)),
+    ]
     spans = tuple(Group(kind="tuple", items=pair, ordered=True) for pair in itertools.pairwise(ends))
     return Group(kind="union", items=spans, ordered=False)
 
 
 def excluded(items: Sequence[Value | None]) -> Named | None:
-    """What `x \\ne 1`, `x \\ne 2` leave together; numbers after the first may stand alone (`x \\ne 1, 2`). None where there are others among them."""
+    """What `x \\ne 1`, `x \\ne 2` leave together; numbers after the first may stand alone (`x \\ne 1, 2`).
+    None where there are others among them.
+    """
     first = items[0] if items else None
     if not isinstance(first, Named):
         return None
@@ -66,11 +84,23 @@ def excluded(items: Sequence[Value | None]) -> Named | None:
 
 def _holes(value: Value) -> list[Scalar] | None:
     """The numbers that a union of open intervals leaves out of all reals, or None where it leaves out more."""
-    if not isinstance(value, Group) or value.kind != "union" or not all(isinstance(span, Group) and span.kind == "tuple" for span in value.items):
+    if (
+        not isinstance(value, Group)
+        or value.kind != "union"
+        or not all(isinstance(span, Group) and span.kind == "tuple" for span in value.items)
+    ):
         return None
-    ends = [end for span in value.items if isinstance(span, Group) for end in span.items if isinstance(end, Scalar)]
+    ends = [
+        end
+        for span in value.items
+        if isinstance(span, Group)
+        for end in span.items
+        if isinstance(end, Scalar)
+    ]
     inner = ends[1:-1]
-    whole = len(ends) == 2 * len(value.items) and all(a == b for a, b in zip(inner[::2], inner[1::2], strict=True))
+    whole = len(ends) == 2 * len(value.items) and all(
+        a == b for a, b in zip(inner[::2], inner[1::2], strict=True)
+    )
     reaches = whole and number(ends[0]) == real("-inf") and number(ends[-1]) == real("inf")
     return inner[::2] if reaches else None
 
@@ -95,7 +125,9 @@ def intersection(items: Sequence[Value | None]) -> Named | None:
     closed = (_ENDS[low.kind][0], _ENDS[high.kind][1])
     if _end(low, 0) > _end(high, 1):
         return Named(name=name, value=EMPTY)
-    return Named(name=name, value=Group(kind=_KINDS[closed], items=(low.items[0], high.items[1]), ordered=True))
+    return Named(
+        name=name, value=Group(kind=_KINDS[closed], items=(low.items[0], high.items[1]), ordered=True)
+    )
 
 
 def chained(value: Value) -> Value:
@@ -107,7 +139,11 @@ def chained(value: Value) -> Value:
 
 def _spans(items: Sequence[Value | None]) -> tuple[str, list[Group]] | None:
     """The common name and the intervals of solved inequalities."""
-    named = [item for item in items if isinstance(item, Named) and isinstance(item.value, Group) and item.value.kind in _ENDS]
+    named = [
+        item
+        for item in items
+        if isinstance(item, Named) and isinstance(item.value, Group) and item.value.kind in _ENDS
+    ]
     if len(named) != len(items) or len(named) < 2 or len({item.name for item in named}) > 1:
         return None
     groups = [item.value for item in named if isinstance(item.value, Group)]

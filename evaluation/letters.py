@@ -1,6 +1,8 @@
-"""The letter of a choice, read from a response that was asked for in the run's own words; `mmlu_pro.extract_letter` is the official reading.
+"""The letter of a choice, read from a response that was asked for in the run's own words;
+`mmlu_pro.extract_letter` is the official reading.
 
-A letter counts where something marks it as a choice: a box, an announcement, a tag, brackets or bold type. The words "A" and "I" do not.
+A letter counts where something marks it as a choice: a box, an announcement, a tag, brackets or bold type.
+The words "A" and "I" do not.
 """
 
 import re
@@ -20,14 +22,19 @@ _AT = re.compile(
 _ENDS = re.compile(r"[\s}*_$\"'`]{0,4}(?:[).:,;!\]]|$|\n)|[}*_$\"'`]")
 """What closes a letter that stands by itself."""
 _GOES_ON = re.compile(r" (?:because|since|as|is|which|with|for|due|based|\(|-|\u2013|\u2014)")
-_MANY = re.compile(r"[\s}*$)]{0,4}(?:,|and|or|&) ?(?:and |or )?[\s*$(\\]{0,4}(?:text ?\{ ?)?[A-Z](?![A-Za-z])")
+_MANY = re.compile(
+    r"[\s}*$)]{0,4}(?:,|and|or|&) ?(?:and |or )?[\s*$(\\]{0,4}(?:text ?\{ ?)?[A-Z](?![A-Za-z])"
+)
 """Another letter behind the first: several choices are no answer to a question with one."""
 _IS_RIGHT = re.compile(
     r"(?:\b(?:option|choice|answer)\s{1,2}[(*]{0,3}([A-Za-z])\b|[(*]{1,3}([A-Z])[)*]{1,3}|\b([B-HJ-Z]))[)*:]{0,3}\s{1,2}(?:is|must be)\s{1,2}(?:the )?(?:most )?(?:correct|right|best)\b"
     r"|\b(?:choose|select|pick|go with|going with)\s{1,2}(?:(?:option|choice|answer)\s{1,2})?[(*]{0,3}([A-Z])(?=[)*.,;\n]|$)",
     re.IGNORECASE,
 )
-_MARKED = re.compile(r"\(([A-Z])\)|\*\*\(?([A-Z])[).:]?\s?\*\*|\b(?:[Oo]ption|[Cc]hoice) ([A-Z])\b|^\s{0,3}([A-Z])[).]?\s*$", re.MULTILINE)
+_MARKED = re.compile(
+    r"\(([A-Z])\)|\*\*\(?([A-Z])[).:]?\s?\*\*|\b(?:[Oo]ption|[Cc]hoice) ([A-Z])\b|^\s{0,3}([A-Z])[).]?\s*$",
+    re.MULTILINE,
+)
 
 
 def read_letter(
@@ -38,17 +45,23 @@ def read_letter(
     finished: bool = True,
     thinking: Sequence[tuple[str, str]] = DELIMITERS,
 ) -> Reading | None:
-    """The letter that a response chooses, at the plainest of the levels; None without one, and where it is beyond the choices."""
+    """The letter that a response chooses, at the plainest of the levels; None without one, and where it is
+    beyond the choices.
+    """
     text = spoken(response, thinking).text
     for level, letters in _readings(text, finished):
         letter = next(letters, None) if level in levels else None
         if letter:
-            return Reading(text=letter, level=level) if letter in tuple(ascii_uppercase[:num_choices]) else None
+            return (
+                Reading(text=letter, level=level) if letter in tuple(ascii_uppercase[:num_choices]) else None
+            )
     return None
 
 
 def letter_at(text: str) -> str | None:
-    """The letter that a text begins with (`C`, `(c)`, `**C**`, `\\text{C}`, `option C`, `C. 5`), or None where it is a word of a sentence."""
+    """The letter that a text begins with (`C`, `(c)`, `**C**`, `\\text{C}`, `option C`, `C. 5`), or None
+    where it is a word of a sentence.
+    """
     found = _AT.match(text)
     if found is None or _MANY.match(found["after"]):
         return None
@@ -75,7 +88,9 @@ def _boxed(text: str) -> Iterator[str]:
 
 
 def _announced(text: str) -> Iterator[str]:
-    """The letter behind the last announcement that has one, or before the last "is correct", whichever stands later."""
+    """The letter behind the last announcement that has one, or before the last "is correct", whichever stands
+    later.
+    """
     found = [(start, letter) for start, tail in announced.tails(text) if (letter := letter_at(tail))][:1]
     for right in _IS_RIGHT.finditer(text):
         found.append((right.start(), next(group for group in right.groups() if group).upper()))

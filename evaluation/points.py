@@ -1,7 +1,8 @@
 """The values of a formula at fixed points, in bounded time and space whatever it says.
 
-Every value is computed at two precisions; where they disagree, digits have cancelled and the computer algebra must say what is left.
-Nothing here is ever larger than 2 to the power `MAX_BITS`: a tower of exponents is refused before it is computed.
+Every value is computed at two precisions; where they disagree, digits have cancelled and the computer algebra
+must say what is left. Nothing here is ever larger than 2 to the power `MAX_BITS`: a tower of exponents is
+refused before it is computed.
 """
 
 import hashlib
@@ -38,7 +39,9 @@ class TooLarge(ArithmeticError):
 
 
 def coordinate(name: str, point: int) -> Fraction:
-    """A fixed number for a symbol, unlike any a person writes: positive at the first points, negative at the last."""
+    """A fixed number for a symbol, unlike any a person writes: positive at the first points, negative at the
+    last.
+    """
     digest = hashlib.sha256(f"{name} {point}".encode()).digest()
     size = Fraction(int.from_bytes(digest[:16], "big"), 2**128) * 2 + Fraction(3, 10)
     return -size if point == NUM_POINTS - 1 else size
@@ -50,7 +53,9 @@ def rough(node: Node) -> bool:
 
 
 def scalar(node: Node, names: frozenset[str]) -> Scalar:
-    """The formula's numbers at the points that its own or a wider set of names needs; raises `Refused` where it has none that are certain."""
+    """The formula's numbers at the points that its own or a wider set of names needs; raises `Refused` where
+    it has none that are certain.
+    """
     unsure = rough(node)
     letters = counted(node)
     if letters:
@@ -58,11 +63,17 @@ def scalar(node: Node, names: frozenset[str]) -> Scalar:
     found = [_certain(node, point, names) for point in range(NUM_POINTS if names - {"i"} else 1)]
     if not names and not unsure and isinstance(found[0], Fraction):
         return Scalar(exact=found[0])
-    return Scalar(points=tuple(_point(number) for number in found), rough=unsure, steps=_at_steps(node, names) if names else None)
+    return Scalar(
+        points=tuple(_point(number) for number in found),
+        rough=unsure,
+        steps=_at_steps(node, names) if names else None,
+    )
 
 
 def _at_steps(node: Node, names: frozenset[str]) -> Callable[[frozenset[str]], list[Point | None]]:
-    """The formula's values with small whole numbers for some names, when they are asked for; None where it has none."""
+    """The formula's values with small whole numbers for some names, when they are asked for; None where it
+    has none.
+    """
 
     def value(whole: Mapping[str, Fraction]) -> Point | None:
         try:
@@ -73,7 +84,9 @@ def _at_steps(node: Node, names: frozenset[str]) -> Callable[[frozenset[str]], l
     return lambda letters: [value(whole) for whole in steps(letters)]
 
 
-def _certain(node: Node, point: int, names: frozenset[str], whole: Mapping[str, Fraction] | None = None) -> Number:
+def _certain(
+    node: Node, point: int, names: frozenset[str], whole: Mapping[str, Fraction] | None = None
+) -> Number:
     """The value at a point, on which two precisions agree."""
     coarse, fine = (_Machine(context, point, names, whole or {}).value(node) for context in (_COARSE, _FINE))
     if isinstance(fine, Fraction) and isinstance(coarse, Fraction):
@@ -96,12 +109,22 @@ def _point(number: Number) -> Point:
 
 
 class _Machine:
-    """Evaluates at one point with one precision: in fractions as long as they are short, then in floating point."""
+    """Evaluates at one point with one precision: in fractions as long as they are short, then in floating
+    point.
+    """
 
-    def __init__(self, context: mpmath.ctx_mp.MPContext, point: int, names: frozenset[str], whole: Mapping[str, Fraction]) -> None:
+    def __init__(
+        self,
+        context: mpmath.ctx_mp.MPContext,
+        point: int,
+        names: frozenset[str],
+        whole: Mapping[str, Fraction],
+    ) -> None:
         self.context = context
         self.budget = _MAX_STEPS
-        self.at: dict[str, Number] = {name: context.j if name == "i" else _plain(coordinate(name, point), context) for name in names}
+        self.at: dict[str, Number] = {
+            name: context.j if name == "i" else _plain(coordinate(name, point), context) for name in names
+        }
         self.at |= whole
 
     def value(self, node: Node) -> Number:
@@ -135,7 +158,12 @@ class _Machine:
         first, last, body = node.parts
         low = self.value(first)
         high = low + NUM_TERMS - 1 if last.op == "infinity" else self.value(last)
-        if not (isinstance(low, Fraction) and isinstance(high, Fraction) and low.denominator == high.denominator == 1 and high >= low - 1):
+        if not (
+            isinstance(low, Fraction)
+            and isinstance(high, Fraction)
+            and low.denominator == high.denominator == 1
+            and high >= low - 1
+        ):
             raise Refused("a sum without whole bounds")
         count = int(high - low) + 1
         if count > _MAX_STEPS:
@@ -148,7 +176,9 @@ class _Machine:
         return total
 
     def long_sum(self, node: Node, low: int, count: int) -> Number:
-        """A sum of too many terms to add up, where they are values of a polynomial; others are refused, or left to the computer algebra."""
+        """A sum of too many terms to add up, where they are values of a polynomial; others are refused, or
+        left to the computer algebra.
+        """
         outer, power = self.at, degree(node.parts[2], node.name) if node.op == "sum" else None
         if power is None or power > MAX_DEGREE:
             if node.op == "prod" or count > MAX_TERMS:
@@ -180,7 +210,9 @@ class _Machine:
         """A long fraction becomes a floating-point number."""
         if isinstance(number, Fraction):
             return (
-                number if number.numerator.bit_length() + number.denominator.bit_length() <= _EXACT_BITS else _plain(number, self.context)
+                number
+                if number.numerator.bit_length() + number.denominator.bit_length() <= _EXACT_BITS
+                else _plain(number, self.context)
             )
         return self.bounded(number)
 
@@ -212,8 +244,16 @@ class _Machine:
             largest = max(map(abs, parts)) + 2
             self.refuse_beyond(largest * self.context.mag(largest))
         try:
-            result = getattr(self.context, name)(*parts) if name not in _NAMED else _NAMED[name](self.context, parts)
-            if name in ("ln", "log") and not result and any(isinstance(part, Fraction) and part != 1 for part in exact[:1]):
+            result = (
+                getattr(self.context, name)(*parts)
+                if name not in _NAMED
+                else _NAMED[name](self.context, parts)
+            )
+            if (
+                name in ("ln", "log")
+                and not result
+                and any(isinstance(part, Fraction) and part != 1 for part in exact[:1])
+            ):
                 raise Refused("digits cancel")  # the logarithm of what only rounding has made 1
             return self.bounded(result)
         except (ArithmeticError, ValueError) as error:

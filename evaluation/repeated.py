@@ -1,10 +1,12 @@
-"""Sums and products over whole numbers: those whose bounds are letters, at small whole numbers, and long ones of polynomials, in a few steps.
+"""Sums and products over whole numbers: those whose bounds are letters, at small whole numbers, and long ones
+of polynomials, in a few steps.
 
-A letter in a bound stands for a whole number, so such a formula has no value at the irrational points where others are compared; it is
-compared at whole numbers instead, together with whatever it is held against.
+A letter in a bound stands for a whole number, so such a formula has no value at the irrational points where
+others are compared; it is compared at whole numbers instead, together with whatever it is held against.
 """
 
 import hashlib
+import itertools
 import math
 from collections.abc import Iterator
 from fractions import Fraction
@@ -12,7 +14,9 @@ from fractions import Fraction
 from evaluation.formula import Node
 
 NUM_STEPS = 12
-"""Three times as many where several letters stand in bounds: a sum from m to n has no terms where m is beyond n."""
+"""Three times as many where several letters stand in bounds: a sum from m to n has no terms where m is beyond
+n.
+"""
 MAX_DEGREE = 12
 
 
@@ -58,16 +62,22 @@ def degree(node: Node, name: str) -> int | None:
             return None if None in parts else max(parts) if node.op == "+" else sum(parts)
         case "/" if parts[1] == 0:
             return parts[0]
-        case "^" if node.parts[1].op == "number" and node.parts[1].number.denominator == 1 and 0 < node.parts[1].number <= MAX_DEGREE:
+        case "^" if (
+            node.parts[1].op == "number"
+            and node.parts[1].number.denominator == 1
+            and 0 < node.parts[1].number <= MAX_DEGREE
+        ):
             return None if parts[0] is None else parts[0] * int(node.parts[1].number)
         case _:
             return None
 
 
 def polynomial_sum(first: list[Fraction], count: int) -> Fraction:
-    """The sum of `count` values of a polynomial, of which the first `degree + 1` are given: Newton's forward differences."""
+    """The sum of `count` values of a polynomial, of which the first `degree + 1` are given: Newton's forward
+    differences.
+    """
     total, differences = Fraction(0), first
     for order in range(len(first)):
         total += math.comb(count, order + 1) * differences[0]
-        differences = [b - a for a, b in zip(differences, differences[1:], strict=False)]
+        differences = [b - a for a, b in itertools.pairwise(differences)]
     return total

@@ -26,7 +26,9 @@ class Readings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thoughts:
-    """How many responses have thoughts, how many of these never end, and the share of the text that is thought."""
+    """How many responses have thoughts, how many of these never end, and the share of the text that is
+    thought.
+    """
 
     responses: int = 0
     unfinished: int = 0
@@ -37,8 +39,9 @@ class Thoughts:
 class Summary:
     """The metrics of a benchmark, and how many responses of each mode got each verdict.
 
-    `parts` splits the first metric: by `subject`, by `level`, and by `group` where the subjects are MMLU-Pro's; a group's mean
-    weighs its categories by their numbers of questions. `curve[k]` is pass@k for k = 1, 2, 4 .. as far as there are samples.
+    `parts` splits the first metric: by `subject`, by `level`, and by `group` where the subjects are
+    MMLU-Pro's; a group's mean weighs its categories by their numbers of questions. `curve[k]` is pass@k for k
+    = 1, 2, 4 .. as far as there are samples.
     """
 
     metrics: dict[str, Score]
@@ -101,14 +104,23 @@ def _thoughts(rows: Sequence[Grade]) -> Thoughts:
 
 def _curve(samples: Mapping[str, Sequence[Grade]]) -> dict[int, Score]:
     """Unbiased pass@k for every power of two that each problem has samples for."""
-    counts = [(len(members), sum(row.verdict == "correct" for row in members)) for members in samples.values()]
+    counts = [
+        (len(members), sum(row.verdict == "correct" for row in members)) for members in samples.values()
+    ]
     fewest = min((n for n, _ in counts), default=0)
-    return {k: score([pass_at_k(n, c, k) for n, c in counts]) for k in (2**i for i in range(fewest.bit_length())) if k <= fewest}
+    return {
+        k: score([pass_at_k(n, c, k) for n, c in counts])
+        for k in (2**i for i in range(fewest.bit_length()))
+        if k <= fewest
+    }
 
 
 def _parts(rows: Sequence[Grade]) -> dict[Part, dict[str, Score]]:
     group_of = {subject: group for group, subjects in GROUPS.items() for subject in subjects}
-    keys: dict[Part, Callable[[Grade], str]] = {"subject": lambda row: row.subject, "level": lambda row: row.level}
+    keys: dict[Part, Callable[[Grade], str]] = {
+        "subject": lambda row: row.subject,
+        "level": lambda row: row.level,
+    }
     if rows and all(row.kind == "choice" and row.subject in group_of for row in rows):
         keys["group"] = lambda row: group_of[row.subject]
     parts: dict[Part, dict[str, Score]] = {}
@@ -117,7 +129,9 @@ def _parts(rows: Sequence[Grade]) -> dict[Part, dict[str, Score]]:
         for row in rows:
             values[key(row)][row.id].append(row.verdict == "correct")
         if set(values) - {""}:
-            parts[part] = {name: avg_at_k(list(problems.values())) for name, problems in sorted(values.items())}
+            parts[part] = {
+                name: avg_at_k(list(problems.values())) for name, problems in sorted(values.items())
+            }
     return parts
 
 
@@ -127,4 +141,7 @@ def _majority(samples: Sequence[Grade]) -> float:
     for row in samples:
         if row.label is not None:
             members[row.label].append(row.verdict == "correct")
-    return maj_at_k([row.label for row in samples], {label: 2 * sum(right) > len(right) for label, right in members.items()})
+    return maj_at_k(
+        [row.label for row in samples],
+        {label: 2 * sum(right) > len(right) for label, right in members.items()},
+    )

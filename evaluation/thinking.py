@@ -1,4 +1,6 @@
-"""What a model says aloud, and what it only thinks: text between thinking delimiters is never read for an answer."""
+"""What a model says aloud, and what it only thinks: text between thinking delimiters is never read for an
+answer.
+"""
 
 import re
 from collections.abc import Sequence
@@ -15,7 +17,9 @@ DELIMITERS: Delimiters = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spoken:
-    """A response without its thoughts; `thought_chars` were thought, and `unfinished` is a thought that never ended."""
+    """A response without its thoughts; `thought_chars` were thought, and `unfinished` is a thought that never
+    ended.
+    """
 
     text: str
     thought_chars: int

@@ -1,8 +1,9 @@
 """Units after a number: where they begin, and what they measure where that is known.
 
-A trailing run of units is found item by item, from left to right and never back, because the text is a model's and may be nothing but units.
-What a unit measures (length to the first power, a hundredth) lets `1.5 m` equal `150 cm` and keeps `15 cm` from `15 m`; a unit that is
-not in the small table below means nothing, and contradicts nothing.
+A trailing run of units is found item by item, from left to right and never back, because the text is a
+model's and may be nothing but units. What a unit measures (length to the first power, a hundredth) lets `1.5
+m` equal `150 cm` and keeps `15 cm` from `15 m`; a unit that is not in the small table below means nothing,
+and contradicts nothing.
 """
 
 import re
@@ -19,7 +20,17 @@ _BASE = {
     "W": ({"mass": 1, "length": 2, "time": -3}, 1000), "Pa": ({"mass": 1, "length": -1, "time": -2}, 1000),
     "V": ({"voltage": 1}, 1), "A": ({"current": 1}, 1), "\\Omega": ({"resistance": 1}, 1),
 }  # fmt: skip
-_PREFIXES = {"n": "1e-9", "\\mu": "1e-6", "m": "1e-3", "c": "1e-2", "d": "1e-1", "": 1, "k": 1000, "M": "1e6", "G": "1e9"}
+_PREFIXES = {
+    "n": "1e-9",
+    "\\mu": "1e-6",
+    "m": "1e-3",
+    "c": "1e-2",
+    "d": "1e-1",
+    "": 1,
+    "k": 1000,
+    "M": "1e6",
+    "G": "1e9",
+}
 _OTHERS = {
     "in": ({"length": 1}, "0.0254"), "ft": ({"length": 1}, "0.3048"), "yd": ({"length": 1}, "0.9144"), "mi": ({"length": 1}, "1609.344"),
     "lb": ({"mass": 1}, "453.59237"), "oz": ({"mass": 1}, "28.349523125"), "gal": ({"gallons": 1}, 1),
@@ -35,9 +46,18 @@ _WRITTEN_OUT = {
     "gal": "gallon", "deg": "degree", "rad": "radian", "dollar": "dollar", "cent": "cent", "Hz": "hertz", "N": "newton", "J": "joule", "W": "watt",
     "V": "volt", "A": "amp ampere", "\\Omega": "ohm", "Pa": "pascal", "kW": "kilowatt", "kJ": "kilojoule",
 }  # fmt: skip
-_KNOWN = {prefix + symbol: (powers, Fraction(factor) * Fraction(size)) for symbol, (powers, size) in _BASE.items() for prefix, factor in _PREFIXES.items()}
+_KNOWN = {
+    prefix + symbol: (powers, Fraction(factor) * Fraction(size))
+    for symbol, (powers, size) in _BASE.items()
+    for prefix, factor in _PREFIXES.items()
+}
 _KNOWN |= {name: (powers, Fraction(size)) for name, (powers, size) in _OTHERS.items()}
-_KNOWN |= {word + plural: _KNOWN[name] for name, words in _WRITTEN_OUT.items() for word in words.split() for plural in ("", "s")}
+_KNOWN |= {
+    word + plural: _KNOWN[name]
+    for name, words in _WRITTEN_OUT.items()
+    for word in words.split()
+    for plural in ("", "s")
+}
 _AHEAD = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 
 UNIT_NAMES = (
@@ -74,7 +94,9 @@ MINUTE = Unit(measures=(("time", 1),), size=Fraction(60))
 
 
 def trailing(text: str) -> int | None:
-    """Where the run of units at the end of a text begins; None where it does not end in one. A run after `_` or `^` is an index."""
+    """Where the run of units at the end of a text begins; None where it does not end in one. A run after `_`
+    or `^` is an index.
+    """
     starts: list[int] = []
     at = 0
     while at < len(text):
@@ -100,11 +122,17 @@ def measured(text: str) -> Unit | None:
         size *= factor**power
         for name, times in base.items():
             powers[name] += times * power
-    return Unit(measures=tuple(sorted((name, power) for name, power in powers.items() if power)), size=size) if factors else None
+    return (
+        Unit(measures=tuple(sorted((name, power) for name, power in powers.items() if power)), size=size)
+        if factors
+        else None
+    )
 
 
 def _factors(text: str) -> list[tuple[dict[str, int], Fraction, int]] | None:
-    """The known units of a run, each with its power; None where something else is among them, or more than a few."""
+    """The known units of a run, each with its power; None where something else is among them, or more than a
+    few.
+    """
     found: list[tuple[dict[str, int], Fraction, int]] = []
     text = re.sub(r"\\frac ?(\{[^}]*\} ?\}?) ?\{", r"\1/", text)
     text = re.sub(rf"{FONT} ?\{{ ?", "", text)

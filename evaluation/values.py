@@ -1,9 +1,11 @@
 """What an answer means: a small closed set of values and the symmetric relation `same` between them.
 
-A value is made once per answer (`forms.plain` for numbers and words, `equivalence.understand` for LaTeX); comparing two values is
-then cheap, because an expression is remembered by its values at fixed points: two expressions that agree to 18 digits at three
-irrational-looking points are the same function. `same` is an equivalence but for two documented courtesies: a name may be left
-out (`x=5`, `5`, `y=5`; `11_2`, `11`, `11_3`; `a=1, b=2`, `(a,b)=(1,2)`, `(1,2)`; `5 cm`, `5`, `5 m`), and a decimal of at least six digits stands for what rounds to it (`0.333333`, `1/3`).
+A value is made once per answer (`forms.plain` for numbers and words, `equivalence.understand` for LaTeX);
+comparing two values is then cheap, because an expression is remembered by its values at fixed points: two
+expressions that agree to 18 digits at three irrational-looking points are the same function. `same` is an
+equivalence but for two documented courtesies: a name may be left out (`x=5`, `5`, `y=5`; `11_2`, `11`,
+`11_3`; `a=1, b=2`, `(a,b)=(1,2)`, `(1,2)`; `5 cm`, `5`, `5 m`), and a decimal of at least six digits stands
+for what rounds to it (`0.333333`, `1/3`).
 """
 
 import dataclasses
@@ -26,17 +28,20 @@ _NOUGHT = _MP.mpf("1e-20")
 Point = mpmath.mpc | mpmath.mpf
 Steps = Callable[[frozenset[str]], Sequence[Point | None]]
 _FEWEST_STEPS = 6
-"""At so many whole numbers at least, two formulas with letters in the bounds of sums must have values to be compared."""
+"""At so many whole numbers at least, two formulas with letters in the bounds of sums must have values to be
+compared.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scalar:
     """A number, or a function remembered by its values at fixed points.
 
-    `exact` is the number where it is rational and cheap to know; otherwise `points` holds one value (a constant) or several (a
-    function of symbols). `slack` is half a unit of the last digit of a long decimal, 0 otherwise. `rough` says that a decimal
-    with binary rounding is inside. `unit` is what stood after it, where that is known. `counted` names stand in the
-    bounds of sums: such a function has no `points` and is compared where they are small whole numbers, with `steps`.
+    `exact` is the number where it is rational and cheap to know; otherwise `points` holds one value (a
+    constant) or several (a function of symbols). `slack` is half a unit of the last digit of a long decimal,
+    0 otherwise. `rough` says that a decimal with binary rounding is inside. `unit` is what stood after it,
+    where that is known. `counted` names stand in the bounds of sums: such a function has no `points` and is
+    compared where they are small whole numbers, with `steps`.
     """
 
     exact: Fraction | None = None
@@ -50,7 +55,9 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
-    """Words, a time of day, or prose and formulas without a meaning of their own (`3>2`): equal only as normal text."""
+    """Words, a time of day, or prose and formulas without a meaning of their own (`3>2`): equal only as
+    normal text.
+    """
 
     text: str
     kind: Literal["words", "time", "prose"] = "prose"
@@ -66,7 +73,8 @@ class Relation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """A value with a name (`x = 5`, `f(x) = x^2`, `11` in base 2); `residual` is the equation behind it, if there is one.
+    """A value with a name (`x = 5`, `f(x) = x^2`, `11` in base 2); `residual` is the equation behind it, if
+    there is one.
 
     `(a,b) = (1,2)` has the two named values as its `parts`.
     """
@@ -88,7 +96,9 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opaque:
-    """An expression that has no numbers to compare; `agree` is the computer algebra's judgement of two such expressions."""
+    """An expression that has no numbers to compare; `agree` is the computer algebra's judgement of two such
+    expressions.
+    """
 
     expression: object
     agree: Callable[[object, object], bool]
@@ -118,13 +128,19 @@ def same(a: Value, b: Value) -> bool:
         case Text():
             return isinstance(b, Text) and a.text == b.text
         case Relation():
-            return isinstance(b, Relation) and a.kind == b.kind and _proportional(a.residual, b.residual, a.kind in ("<", "<="))
+            return (
+                isinstance(b, Relation)
+                and a.kind == b.kind
+                and _proportional(a.residual, b.residual, a.kind in ("<", "<="))
+            )
         case Group():
             return isinstance(b, Group) and _same_group(a, b)
         case Family() | Named():
             raise AssertionError("handled above")
         case Opaque():
-            return isinstance(b, Opaque) and (a.agree(a.expression, b.expression) or a.agree(b.expression, a.expression))
+            return isinstance(b, Opaque) and (
+                a.agree(a.expression, b.expression) or a.agree(b.expression, a.expression)
+            )
         case _:
             assert_never(a)
 
@@ -141,7 +157,11 @@ def same_within(truth: Value, answer: Value, tolerance: float) -> bool:
     if not tolerance or not isinstance(ours, Scalar) or not isinstance(theirs, Scalar):
         return False
     x, y = number(ours), number(theirs)
-    return x is not None and y is not None and bool(_MP.isfinite(x) and _MP.isfinite(y) and abs(x - y) <= tolerance * abs(x))
+    return (
+        x is not None
+        and y is not None
+        and bool(_MP.isfinite(x) and _MP.isfinite(y) and abs(x - y) <= tolerance * abs(x))
+    )
 
 
 def describe(value: Value) -> str:
@@ -173,7 +193,10 @@ _DESCRIPTIONS = {
 
 def place(value: Value, representatives: Sequence[Value]) -> int:
     """The class of a value: the first representative it equals, else a new class at the end."""
-    return next((label for label, representative in enumerate(representatives) if same(value, representative)), len(representatives))
+    return next(
+        (label for label, representative in enumerate(representatives) if same(value, representative)),
+        len(representatives),
+    )
 
 
 def _same_named(a: Value, b: Value) -> bool:
@@ -183,13 +206,19 @@ def _same_named(a: Value, b: Value) -> bool:
             return True
         if a.parts and b.parts:
             return _matched(a.parts, b.parts) and _matched(b.parts, a.parts)
-        return a.residual is not None and b.residual is not None and _proportional(a.residual, b.residual, False)
+        return (
+            a.residual is not None and b.residual is not None and _proportional(a.residual, b.residual, False)
+        )
     named, other = (a, b) if isinstance(a, Named) else (b, a)
     assert isinstance(named, Named), "one of the two is named"
     if named.parts and isinstance(other, Group) and other.kind == "set":
         return _same_group(Group(kind="set", items=named.parts, ordered=False), other)
     if isinstance(other, Relation):
-        return other.kind == "=" and named.residual is not None and _proportional(named.residual, other.residual, False)
+        return (
+            other.kind == "="
+            and named.residual is not None
+            and _proportional(named.residual, other.residual, False)
+        )
     return same(named.value, other)
 
 
@@ -205,7 +234,9 @@ def _same_group(a: Group, b: Group) -> bool:
 
 
 def _in_order(assigned: Group, pair: Group) -> bool:
-    """Whether values of different names, in the order of the names, are those of a pair: `x=3, y=4` and `(3,4)`."""
+    """Whether values of different names, in the order of the names, are those of a pair: `x=3, y=4` and
+    `(3,4)`.
+    """
     named = [item for item in assigned.items if isinstance(item, Named)]
     names = {item.name for item in named}
     if not len(assigned.items) == len(named) == len(names) == len(pair.items) >= 2:
@@ -235,11 +266,15 @@ def in_unit(value: Value, unit: Unit | None) -> Value:
 
 
 def _same_scalar(a: Scalar, b: Scalar) -> bool:
-    """Whether two numbers agree; where both have a unit, in that unit; an angle in degrees is also that angle in radians."""
+    """Whether two numbers agree; where both have a unit, in that unit; an angle in degrees is also that angle
+    in radians.
+    """
     if a.unit == b.unit:
         return _same_number(a, b)
     if a.unit is not None and b.unit is not None:
-        return a.unit.measures == b.unit.measures and _same_number(_times(a, a.unit.size), _times(b, b.unit.size))
+        return a.unit.measures == b.unit.measures and _same_number(
+            _times(a, a.unit.size), _times(b, b.unit.size)
+        )
     degrees, other = (a, b) if b.unit is None else (b, a)
     return _same_number(a, b) or degrees.unit == DEGREE and _same_number(_times(degrees, DEGREE.size), other)
 
@@ -247,7 +282,9 @@ def _same_scalar(a: Scalar, b: Scalar) -> bool:
 def _times(scalar: Scalar, size: Fraction) -> Scalar:
     if scalar.exact is not None:
         return dataclasses.replace(scalar, exact=scalar.exact * size, slack=scalar.slack * size)
-    return dataclasses.replace(scalar, points=tuple(point * _float(size) for point in scalar.points), slack=scalar.slack * size)
+    return dataclasses.replace(
+        scalar, points=tuple(point * _float(size) for point in scalar.points), slack=scalar.slack * size
+    )
 
 
 def _same_number(a: Scalar, b: Scalar) -> bool:
@@ -263,7 +300,9 @@ def _same_number(a: Scalar, b: Scalar) -> bool:
 
 
 def _same_at_steps(a: Scalar, b: Scalar) -> bool:
-    """Whether two functions of whole numbers agree wherever both have a value; raises where there are too few such numbers to tell."""
+    """Whether two functions of whole numbers agree wherever both have a value; raises where there are too few
+    such numbers to tell.
+    """
     letters = a.counted | b.counted
     pairs = zip(_at_steps(a, letters), _at_steps(b, letters), strict=False)
     known = [(x, y) for x, y in pairs if x is not None and y is not None]

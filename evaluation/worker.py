@@ -1,8 +1,10 @@
-"""The process that reads and compares hostile answers: `python -m evaluation.worker`, started and killed by `Verifier`.
+"""The process that reads and compares hostile answers: `python -m evaluation.worker`, started and killed by
+`Verifier`.
 
-It gets one job at a time (a group to classify, or pairs to judge), says when it is ready for the first answer, and sends one outcome per
-answer, so that the parent, which holds the clock, always knows which answer is being worked on. It ends within a second when its parent is
-gone, even in the midst of work that never returns to Python: a child of its own watches for that.
+It gets one job at a time (a group to classify, or pairs to judge), says when it is ready for the first
+answer, and sends one outcome per answer, so that the parent, which holds the clock, always knows which answer
+is being worked on. It ends within a second when its parent is gone, even in the midst of work that never
+returns to Python: a child of its own watches for that.
 """
 
 import os
@@ -26,11 +28,15 @@ Job = tuple[Literal["classes", "kinds"], tuple[str, ...]] | tuple[Literal["pairs
 
 READY = "ready"
 GIVING_UP = (RecursionError, ArithmeticError, ValueError, TypeError, AttributeError, NotImplementedError)
-"""How the computer algebra says that it cannot. Memory that runs out may be the fault of earlier answers: it ends the worker instead."""
+"""How the computer algebra says that it cannot. Memory that runs out may be the fault of earlier answers: it
+ends the worker instead.
+"""
 _LOOK_UP_S = 0.2
 
 
-def classify(answers: Sequence[str], settled: Sequence[Outcome], limit_s: float) -> Iterator[Outcome | Literal["ready"]]:
+def classify(
+    answers: Sequence[str], settled: Sequence[Outcome], limit_s: float
+) -> Iterator[Outcome | Literal["ready"]]:
     """The class of each answer after the settled ones: the first earlier class it equals, or a new one."""
     from evaluation.values import place
 
@@ -49,8 +55,12 @@ def classify(answers: Sequence[str], settled: Sequence[Outcome], limit_s: float)
         yield label
 
 
-def judge(pairs: Sequence[Pair], settled: Sequence[Outcome], limit_s: float) -> Iterator[Verdict | Literal["ready"]]:
-    """Whether each answer equals its gold; one limit for each pair, whether or not earlier ones have read half of it already."""
+def judge(
+    pairs: Sequence[Pair], settled: Sequence[Outcome], limit_s: float
+) -> Iterator[Verdict | Literal["ready"]]:
+    """Whether each answer equals its gold; one limit for each pair, whether or not earlier ones have read
+    half of it already.
+    """
     from evaluation import values
 
     yield READY
@@ -100,7 +110,9 @@ _WORK = {"classes": classify, "pairs": judge, "kinds": kinds}
 
 
 def watch(connection: Connection, parent: int) -> None:
-    """Leave a child behind that kills this process once its parent is gone, whatever this one is doing then; it ends with this process."""
+    """Leave a child behind that kills this process once its parent is gone, whatever this one is doing then;
+    it ends with this process.
+    """
     worker = os.getpid()
     if os.fork():
         return
@@ -116,7 +128,12 @@ def watch(connection: Connection, parent: int) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """Limit this process, load the computer algebra, say so, and serve."""
-    handle, limit_s, memory_mb, parent = int(arguments[0]), float(arguments[1]), int(arguments[2]), int(arguments[3])
+    handle, limit_s, memory_mb, parent = (
+        int(arguments[0]),
+        float(arguments[1]),
+        int(arguments[2]),
+        int(arguments[3]),
+    )
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(ignored, signal.SIG_IGN)  # a job's signals are for the parent, which ends this process
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb * 2**20, memory_mb * 2**20))

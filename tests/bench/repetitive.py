@@ -1,8 +1,10 @@
-"""What a looping policy writes, through everything that reads it: processor time per text is bounded by its length.
+"""What a looping policy writes, through everything that reads it: processor time per text is bounded by its
+length.
 
-`python tests/bench/repetitive.py [COUNT] [SEED]` makes texts that repeat a few pieces of the readers' own vocabulary 5 to 5,000 times, in a
-box, behind an announcement, as an answer or bare, and sends each through extraction, plain reading, judging and classes. It prints the
-slowest ones, and fails where the calling process needs more than 50 ms and a share for its length.
+`python tests/bench/repetitive.py [COUNT] [SEED]` makes texts that repeat a few pieces of the readers' own
+vocabulary 5 to 5,000 times, in a box, behind an announcement, as an answer or bare, and sends each through
+extraction, plain reading, judging and classes. It prints the slowest ones, and fails where the calling
+process needs more than 50 ms and a share for its length.
 """
 
 import random
@@ -36,15 +38,70 @@ COMMANDS = (
     + r"\begin{array}{l} \end{array} \begin{pmatrix} \end{pmatrix} \begin{cases} \end{cases} \hline \overline{3} \bar \hat \vec \prime".split()
     + r"\sum_{k=1}^{n} \prod \int \binom \operatorname \mathit \lfloor \rfloor \lceil \langle \rangle \{ \} \[ \] \( \) \\ \setminus".split()
 )
-MARKED = [r"\text{ cm}", r"\mathrm{m}", r"\text{and}", r"\text{ m}^2", r"\frac{\text{m}}{\text{s}}", r"^\circ", r"^{\circ}C", r"\boxed{1}", "<think>"]
-SIGNS = list("+-*/=<>^_!|:;,.'\"()[]{}$&%~#?\\`") + ["**", "##", "####", "$$", "...", "^2", "_1", "^{", "_{", "!=", "<=", "</think>", "<answer>"]
-NUMBERS = ["0", "1", "2", "12", "3.5", ".5", "1,000", "1/2", "10^{10}", "e5", "1e5", "99", "1{,}234", "\u00bd", "\u00b2", "\u2082", "\u221a", "\u2212"]
+MARKED = [
+    r"\text{ cm}",
+    r"\mathrm{m}",
+    r"\text{and}",
+    r"\text{ m}^2",
+    r"\frac{\text{m}}{\text{s}}",
+    r"^\circ",
+    r"^{\circ}C",
+    r"\boxed{1}",
+    "<think>",
+]
+SIGNS = list("+-*/=<>^_!|:;,.'\"()[]{}$&%~#?\\`") + [
+    "**",
+    "##",
+    "####",
+    "$$",
+    "...",
+    "^2",
+    "_1",
+    "^{",
+    "_{",
+    "!=",
+    "<=",
+    "</think>",
+    "<answer>",
+]
+NUMBERS = [
+    "0",
+    "1",
+    "2",
+    "12",
+    "3.5",
+    ".5",
+    "1,000",
+    "1/2",
+    "10^{10}",
+    "e5",
+    "1e5",
+    "99",
+    "1{,}234",
+    "\u00bd",
+    "\u00b2",
+    "\u2082",
+    "\u221a",
+    "\u2212",
+]
 VOCABULARY = (UNIT_NAMES.replace("?", "").split("|"), WORDS, COMMANDS, MARKED, SIGNS, NUMBERS)
-FRAMES = ("{}", "\\boxed{{{}}}", "The answer is {}.", "The answer is ${}$.", "<answer>{}</answer>", "5{}", "x={} left", "\\boxed{{3 {} left}}", "Final Answer: {}!")
+FRAMES = (
+    "{}",
+    "\\boxed{{{}}}",
+    "The answer is {}.",
+    "The answer is ${}$.",
+    "<answer>{}</answer>",
+    "5{}",
+    "x={} left",
+    "\\boxed{{3 {} left}}",
+    "Final Answer: {}!",
+)
 
 
 def texts(count: int, seed: int) -> Iterator[str]:
-    """Texts that say the same few things again and again; half of them are as long as an answer may be, at most."""
+    """Texts that say the same few things again and again; half of them are as long as an answer may be, at
+    most.
+    """
     draw = random.Random(seed)
     for _ in range(count):
         pieces = [draw.choice(draw.choice(VOCABULARY)) for _ in range(draw.choice((1, 1, 2, 2, 3, 4)))]
@@ -61,7 +118,15 @@ def read(text: str) -> None:
     answer = extract(text)
     for part in dict.fromkeys((answer or "", text[:MAX_ANSWER_CHARS])):
         key = normalise(part)
-        plain(key), outline(key), signs(key), latex(trimmed(key)), letter_of(part, 10), declared(part), apply("college_math", part)
+        (
+            plain(key),
+            outline(key),
+            signs(key),
+            latex(trimmed(key)),
+            letter_of(part, 10),
+            declared(part),
+            apply("college_math", part),
+        )
 
 
 def judge(verifier: Verifier) -> Callable[[str], None]:
@@ -91,9 +156,14 @@ def main() -> int:
             found = sorted(over(work, texts(count, seed)), reverse=True)
             slow = [row for row in found if row[0] > row[1]]
             num_over += len(slow)
-            print(f"{name}: {count} texts, {sum(row[0] for row in found):.1f} s, slowest {found[0][0] * 1000:.0f} ms, {len(slow)} beyond their bound")
+            print(
+                f"{name}: {count} texts, {sum(row[0] for row in found):.1f} s, slowest {found[0][0] * 1000:.0f} ms, {len(slow)} beyond their bound"
+            )
             for used, bound, text in found[:8]:
-                print(f"    {used * 1000:6.0f} ms of {bound * 1000:.0f}, {len(text)} characters: {text[:60]!r}", flush=True)
+                print(
+                    f"    {used * 1000:6.0f} ms of {bound * 1000:.0f}, {len(text)} characters: {text[:60]!r}",
+                    flush=True,
+                )
     return 1 if num_over else 0
 
 

@@ -22,7 +22,14 @@ PROBLEMS = [
 
 
 def response(benchmark, problem, text, sample=0, mode="greedy", finish_reason="stop"):
-    return {"benchmark": benchmark, "id": problem, "sample": sample, "mode": mode, "response": text, "finish_reason": finish_reason}
+    return {
+        "benchmark": benchmark,
+        "id": problem,
+        "sample": sample,
+        "mode": mode,
+        "response": text,
+        "finish_reason": finish_reason,
+    }
 
 
 GREEDY = [
@@ -30,7 +37,10 @@ GREEDY = [
     response("sums", "b", r"\boxed{2+x}"),
     response("letters", "a", "The answer is (B)."),
 ]
-SAMPLES = [response("sums", "a", text, i, "sample") for i, text in enumerate([r"\boxed{12}", "The answer is 12.", r"\boxed{7}", "dunno"])]
+SAMPLES = [
+    response("sums", "a", text, i, "sample")
+    for i, text in enumerate([r"\boxed{12}", "The answer is 12.", r"\boxed{7}", "dunno"])
+]
 
 
 @pytest.fixture(scope="module")
@@ -45,28 +55,60 @@ def stored_run(folder, grades):
     score.mkdir(parents=True)
     data = "".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in grades).encode()
     (score / "shard_00000.7.jsonl").write_bytes(data)
-    entry = {"name": "shard_00000.7.jsonl", "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "rows": len(grades)}
+    entry = {
+        "name": "shard_00000.7.jsonl",
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "rows": len(grades),
+    }
     (score / "shard_00000.json").write_text(json.dumps({"files": [entry]}))
     return folder
 
 
 def test_each_response_gets_its_verdict_in_order(verifier):
     grades = grade(PROBLEMS, GREEDY + SAMPLES, verifier)
-    assert [row.verdict for row in grades] == ["correct", "wrong", "correct", "correct", "correct", "wrong", "unparsed"]
+    assert [row.verdict for row in grades] == [
+        "correct",
+        "wrong",
+        "correct",
+        "correct",
+        "correct",
+        "wrong",
+        "unparsed",
+    ]
     assert [row.extracted for row in grades[:3]] == ["12.0", "2+x", "B"]
     assert [row.response for row in grades] == [row["response"] for row in GREEDY + SAMPLES]
 
 
 def test_each_grade_says_how_plainly_its_answer_was_said(verifier):
-    texts = [r"\boxed{12}", "The answer is 12.", "<answer>7</answer>", "There are 12 of them.", "dunno", "<think>The answer is 12"]
+    texts = [
+        r"\boxed{12}",
+        "The answer is 12.",
+        "<answer>7</answer>",
+        "There are 12 of them.",
+        "dunno",
+        "<think>The answer is 12",
+    ]
     rows = [response("sums", "a", text, i, "sample") for i, text in enumerate(texts)]
     grades = grade(PROBLEMS, rows, verifier)
     assert [row.reading for row in grades] == ["boxed", "announced", "tagged", "last", "", ""]
     summary = summarise(grades)["sums"]
-    assert {level: (found.answers, found.right) for level, found in summary.readings.items()} == {"boxed": (1, 1), "announced": (1, 1), "tagged": (1, 0), "last": (1, 1)}
+    assert {level: (found.answers, found.right) for level, found in summary.readings.items()} == {
+        "boxed": (1, 1),
+        "announced": (1, 1),
+        "tagged": (1, 0),
+        "last": (1, 1),
+    }
     assert (summary.thoughts.responses, summary.thoughts.unfinished) == (1, 1)
     sure = grade(PROBLEMS, rows, verifier, Rules(levels=SURE))
-    assert [row.verdict for row in sure] == ["correct", "correct", "wrong", "unparsed", "unparsed", "unparsed"]
+    assert [row.verdict for row in sure] == [
+        "correct",
+        "correct",
+        "wrong",
+        "unparsed",
+        "unparsed",
+        "unparsed",
+    ]
 
 
 def test_what_was_cut_off_is_not_guessed_at(verifier):

@@ -29,6 +29,12 @@ def test_a_letter_that_is_a_word_or_one_of_several_is_not(response):
 
 
 def test_a_letter_has_a_level_and_a_guess_is_made_only_of_what_has_ended():
-    levels = [read_letter(text, 4).level for text in (r"\boxed{C}", "The answer is C", "<answer>C</answer>", "I think (C) fits")]
+    levels = [
+        read_letter(text, 4).level
+        for text in (r"\boxed{C}", "The answer is C", "<answer>C</answer>", "I think (C) fits")
+    ]
     assert levels == ["boxed", "announced", "tagged", "last"]
-    assert read_letter("I think (C) fits", 4, finished=False) is None and read_letter("(C)", 4, levels=("boxed",)) is None
+    assert (
+        read_letter("I think (C) fits", 4, finished=False) is None
+        and read_letter("(C)", 4, levels=("boxed",)) is None
+    )

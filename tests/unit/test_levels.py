@@ -17,8 +17,19 @@ READ = [
     (r"$\\boxed{42}$", "42", "boxed"), (r"so $x=\boxed{3}$. The final answer is $3$ and $4$.", "3, 4", "announced"), (r"$-\boxed{256}$. The final answer is $-256$.", "-256", "announced"),
     (r"\boxed{5}. The final answer is 5 apples.", "5", "boxed"), (r"\boxed{5}. The final answer is 15.", "5", "boxed"),
 ]  # fmt: skip
-KEPT = [("Answer: Vendor 2", "Vendor 2"), ("The answer is the 60th caller.", "the 60th caller"), ("The answer is Italy.", "Italy"), ("The answer is all real numbers except 2.", "all real numbers except 2")]
-NOTHING = ["The answer must be a positive integer.", "I hope the answer is correct", r"so the answer is \boxed{5", "", "no number here"]
+KEPT = [
+    ("Answer: Vendor 2", "Vendor 2"),
+    ("The answer is the 60th caller.", "the 60th caller"),
+    ("The answer is Italy.", "Italy"),
+    ("The answer is all real numbers except 2.", "all real numbers except 2"),
+]
+NOTHING = [
+    "The answer must be a positive integer.",
+    "I hope the answer is correct",
+    r"so the answer is \boxed{5",
+    "",
+    "no number here",
+]
 
 
 @pytest.mark.parametrize(("response", "text", "level"), READ)
@@ -39,5 +50,11 @@ def test_what_announces_no_answer_has_none(response):
 
 def test_a_guess_is_no_vote_and_what_was_cut_off_is_never_guessed_at():
     assert SURE == LEVELS[:-1] and extract("The hotel now has 98 guests.") is None
-    assert read("The hotel now has 98", finished=False) is None and read("the <answer>98", finished=False) is None
-    assert read(r"The answer is 5. \boxed{6}", levels=("announced",)).text == "5" and read("The answer is 5", levels=("boxed",)) is None
+    assert (
+        read("The hotel now has 98", finished=False) is None
+        and read("the <answer>98", finished=False) is None
+    )
+    assert (
+        read(r"The answer is 5. \boxed{6}", levels=("announced",)).text == "5"
+        and read("The answer is 5", levels=("boxed",)) is None
+    )

@@ -1,6 +1,8 @@
-"""A looping policy must not stop a run: whatever it repeats, reading it takes time in proportion to its length.
+"""A looping policy must not stop a run: whatever it repeats, reading it takes time in proportion to its
+length.
 
-`SERL_FUZZ=10000` tries as many texts as that; `tests/bench/repetitive.py` also sends them through judging and classes.
+`SERL_FUZZ=10000` tries as many texts as that; `tests/bench/repetitive.py` also sends them through judging and
+classes.
 """
 
 import os
@@ -26,11 +28,18 @@ def test_repetitive_text_is_read_in_time_in_proportion_to_its_length():
 
 def test_judging_repetitive_text_costs_the_caller_no_more_than_that_either():
     with Verifier(limit_s=0.2) as verifier:
-        slow = [(used, text[:80]) for used, bound, text in over(judge(verifier), texts(COUNT // 40, 12)) if used > bound]
+        slow = [
+            (used, text[:80])
+            for used, bound, text in over(judge(verifier), texts(COUNT // 40, 12))
+            if used > bound
+        ]
     assert not slow
 
 
-@pytest.mark.parametrize("words", ["hours", "square", "feet per second", "cm^2", r"\text{ cm}", r"^\circ", "foot-pounds", r"\cdot\text{m}"])
+@pytest.mark.parametrize(
+    "words",
+    ["hours", "square", "feet per second", "cm^2", r"\text{ cm}", r"^\circ", "foot-pounds", r"\cdot\text{m}"],
+)
 def test_a_run_of_unit_words_takes_no_time(words):
     """`\\boxed{hours hours ... left}` with 24 words once took 54 seconds, and with 26 it never ended."""
     start = time.process_time()
@@ -40,7 +49,21 @@ def test_a_run_of_unit_words_takes_no_time(words):
     assert time.process_time() - start < 0.2
 
 
-@pytest.mark.parametrize("piece", ["<think>", "</think>", "<answer>", "answer is correct ", "**C** ", "option C is ", r"\boxed{1} and ", "$1$ and ", "-1", "(C)"])
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "<think>",
+        "</think>",
+        "<answer>",
+        "answer is correct ",
+        "**C** ",
+        "option C is ",
+        r"\boxed{1} and ",
+        "$1$ and ",
+        "-1",
+        "(C)",
+    ],
+)
 def test_every_level_is_read_in_linear_time(piece):
     short, long = ((piece * 400_000)[:size] for size in (100_000, 400_000))
     times = []

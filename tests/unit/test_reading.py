@@ -1,4 +1,6 @@
-"""How answers are taken apart: lists, intervals, sets by condition, matrices, cases, units, time, and what must stay apart."""
+"""How answers are taken apart: lists, intervals, sets by condition, matrices, cases, units, time, and what
+must stay apart.
+"""
 
 import time
 
@@ -68,7 +70,20 @@ def test_the_outline_of_a_collection(key, kind, parts):
 
 
 @pytest.mark.parametrize(
-    "key", ["x+1", "f(1,2)", "(x+1)(x+2)", "(a+b)", r"\frac{1}{2}", "", "((", "}{", r"\begin{array}", "band", "f(x)=(1,2)+3"]
+    "key",
+    [
+        "x+1",
+        "f(1,2)",
+        "(x+1)(x+2)",
+        "(a+b)",
+        r"\frac{1}{2}",
+        "",
+        "((",
+        "}{",
+        r"\begin{array}",
+        "band",
+        "f(x)=(1,2)+3",
+    ],
 )
 def test_a_single_expression_or_a_torn_one_has_no_outline(key):
     assert outline(key) is None
@@ -86,14 +101,24 @@ def test_units_and_approximate_signs_go_but_nothing_else():
 
 
 def test_letters_that_the_parser_takes_for_constants_are_kept_as_letters():
-    assert latex("E+1") == r"\mathit{E}+1" and latex("4.5e33") == r"4.5\times 10^{33}" and r"\gamma" not in latex(r"\gamma_1")
+    assert (
+        latex("E+1") == r"\mathit{E}+1"
+        and latex("4.5e33") == r"4.5\times 10^{33}"
+        and r"\gamma" not in latex(r"\gamma_1")
+    )
 
 
 def test_times_and_durations():
-    assert clock("2: 15 PM") == clock("2:15 p.m.") == "2:15 pm" and clock("25:00 am") is None and lasting("2 hours and 15 minutes") == 135
+    assert (
+        clock("2: 15 PM") == clock("2:15 p.m.") == "2:15 pm"
+        and clock("25:00 am") is None
+        and lasting("2 hours and 15 minutes") == 135
+    )
 
 
-@pytest.mark.parametrize("answer", ["C", "(C)", "C.", "C. 5", r"\text{C}", r"\text{(C)}", "**C**", "C) five", "$C$", "option C"])
+@pytest.mark.parametrize(
+    "answer", ["C", "(C)", "C.", "C. 5", r"\text{C}", r"\text{(C)}", "**C**", "C) five", "$C$", "option C"]
+)
 def test_the_letter_that_an_answer_names(answer):
     assert letter_of(answer, 4) == "C"
 
@@ -103,7 +128,9 @@ def test_an_answer_that_names_no_choice(answer):
     assert letter_of(answer, 4) is None
 
 
-@pytest.mark.parametrize("piece", [r"\{", "(1,", r"\pm ", "1,", r"\begin{array}", "x_{", r"\cup ", "'", "and ", r"\text{ m}", "|"])
+@pytest.mark.parametrize(
+    "piece", [r"\{", "(1,", r"\pm ", "1,", r"\begin{array}", "x_{", r"\cup ", "'", "and ", r"\text{ m}", "|"]
+)
 def test_taking_an_answer_apart_is_quick_whatever_it_is(piece):
     text = normalise((piece * 500)[:900])
     start = time.process_time()

@@ -16,7 +16,9 @@ from evaluation.thinking import spoken
 )  # fmt: skip
 def test_thoughts_are_left_out(response, text, unfinished):
     found = spoken(response)
-    assert (found.text, found.unfinished) == (text, unfinished) and found.thought_chars == len(response) - len(text)
+    assert (found.text, found.unfinished) == (text, unfinished) and found.thought_chars == len(
+        response
+    ) - len(text)
 
 
 def test_an_answer_is_read_from_what_is_said_alone():
