@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from evaluation.forms import MAX_ANSWER_CHARS
+from evaluation.normal import MAX_ANSWER_CHARS
 
 _TAIL_CHARS = MAX_ANSWER_CHARS + 100
 _MAX_TRIES = 16

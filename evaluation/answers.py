@@ -13,7 +13,7 @@ from string import ascii_uppercase
 from typing import Literal
 
 from evaluation import announced, boxes
-from evaluation.forms import MAX_ANSWER_CHARS, normalise
+from evaluation.normal import MAX_ANSWER_CHARS, normalise
 from evaluation.structure import outline
 from evaluation.thinking import DELIMITERS, spoken
 

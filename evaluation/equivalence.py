@@ -12,8 +12,9 @@ from functools import lru_cache
 from evaluation import values
 from evaluation.expression import expression_value
 from evaluation.families import renamed
-from evaluation.forms import CALLED, ENDLESS, EXTREMUM, MARKUP, MAX_ANSWER_CHARS, exception, normalise, plain
+from evaluation.forms import CALLED, ENDLESS, EXTREMUM, MARKUP, exception, plain
 from evaluation.intervals import chained, excluded, intersection, interval, joined, without
+from evaluation.normal import MAX_ANSWER_CHARS, normalise
 from evaluation.notation import cut, number_system
 from evaluation.structure import Outline, equation, outline, signs, split
 from evaluation.units import measured

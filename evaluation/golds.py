@@ -7,13 +7,26 @@ import re
 from collections.abc import Callable
 from typing import Literal
 
-from evaluation.forms import clock, lasting, normalise, wordy
+from evaluation.forms import clock, lasting, wordy
+from evaluation.normal import normalise
 from evaluation.notation import number_system, trimmed
 from evaluation.structure import outline, split
 
 Rule = Literal["as_is", "after_hashes", "last_box", "no_parentheses", "no_dollars", "college_math", "letter"]
 Declared = Literal[
-    "number", "expression", "relation", "list", "set", "pair", "interval", "union", "matrix", "cases", "words", "time", "series"
+    "number",
+    "expression",
+    "relation",
+    "list",
+    "set",
+    "pair",
+    "interval",
+    "union",
+    "matrix",
+    "cases",
+    "words",
+    "time",
+    "series",
 ]
 
 _LEADS = re.compile(
@@ -30,7 +43,8 @@ _COMPUTED = re.compile(r"\\begin|^\\lim|^\(?i\^|\\cos.*\d$")
 _NAME = re.compile(r"[\\A-Za-z]")
 _GROUPED = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _DIGITS = re.compile(
-    r"[-+]?[\d., /]+|[-+]?\d* ?\\frac ?\{?-?\d+\}? ?\{?-?\d+\}?|[-+\d.,/ ]*(?:e[-+]?\d+|\\times ?10\^\{?-?\d+\}?)", re.IGNORECASE
+    r"[-+]?[\d., /]+|[-+]?\d* ?\\frac ?\{?-?\d+\}? ?\{?-?\d+\}?|[-+\d.,/ ]*(?:e[-+]?\d+|\\times ?10\^\{?-?\d+\}?)",
+    re.IGNORECASE,
 )
 _DOTS = re.compile(r"\\[cl]?dots(?![a-zA-Z])|\.\.\.")
 
@@ -55,7 +69,13 @@ def declared(gold: str) -> Declared:
         return "interval"
     shape = None if _GROUPED.fullmatch(key) else outline(key)
     if shape is None:
-        return "relation" if len(split(key, _RELATIONS)) > 1 else "number" if _DIGITS.fullmatch(key) else "expression"
+        return (
+            "relation"
+            if len(split(key, _RELATIONS)) > 1
+            else "number"
+            if _DIGITS.fullmatch(key)
+            else "expression"
+        )
     match shape.kind:
         case "list" | "matrix" | "cases" | "union" | "set":
             return shape.kind
@@ -71,7 +91,17 @@ def declared(gold: str) -> Declared:
 
 ALLOWED: dict[Declared, tuple[str, ...]] = {
     "number": ("number", "named"),
-    "expression": ("number", "expression", "symbolic", "list", "set", "in base", "pair", "matrix", "interval"),
+    "expression": (
+        "number",
+        "expression",
+        "symbolic",
+        "list",
+        "set",
+        "in base",
+        "pair",
+        "matrix",
+        "interval",
+    ),
     "relation": ("relation", "named", "interval", "union", "set", "number", "expression"),
     "list": ("list", "set", "union", "interval", "number", "expression", "named", "pair"),
     "set": ("set", "list", "interval", "union", "named", "number", "expression"),
@@ -104,7 +134,11 @@ def _college_math(text: str) -> str:
     bracketed = _BRACKETED.match(text)
     text = bracketed[1] if bracketed else text
     sides = [side.strip() for side in split(text, _EQUALS)]
-    computed = len(sides) > 1 and r"\begin{aligned}" not in text and (_COMPUTED.search(sides[0]) or not _NAME.search(sides[0]))
+    computed = (
+        len(sides) > 1
+        and r"\begin{aligned}" not in text
+        and (_COMPUTED.search(sides[0]) or not _NAME.search(sides[0]))
+    )
     return sides[-1] if computed and sides[-1] else re.sub(r"\n\s*(?=[A-Za-z]_)", ", ", text)
 
 

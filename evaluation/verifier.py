@@ -23,7 +23,8 @@ from typing import Self
 
 import psutil
 
-from evaluation.forms import MAX_ANSWER_CHARS, normalise, plain
+from evaluation.forms import plain
+from evaluation.normal import MAX_ANSWER_CHARS, normalise
 from evaluation.values import Value, place, same_within
 from evaluation.worker import READY, Job, Outcome, Verdict
 

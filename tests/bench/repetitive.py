@@ -17,9 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from evaluation import tokens
 from evaluation.answers import extract, letter_of
-from evaluation.forms import MAX_ANSWER_CHARS, normalise, plain
+from evaluation.forms import plain
 from evaluation.golds import apply, declared
 from evaluation.mmlu_pro import extract_letter
+from evaluation.normal import MAX_ANSWER_CHARS, normalise
 from evaluation.notation import latex, trimmed
 from evaluation.structure import outline, signs
 from evaluation.units import UNIT_NAMES

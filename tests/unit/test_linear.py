@@ -11,8 +11,9 @@ import time
 import pytest
 
 from evaluation.answers import LEVELS, read
-from evaluation.forms import normalise, plain
+from evaluation.forms import plain
 from evaluation.letters import read_letter
+from evaluation.normal import normalise
 from evaluation.thinking import spoken
 from evaluation.verifier import Verifier
 from tests.bench.repetitive import judge, over, texts

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from evaluation.answers import letter_of, same
-from evaluation.forms import clock, lasting, normalise, plain
+from evaluation.forms import clock, lasting, plain
+from evaluation.normal import normalise
 from evaluation.notation import latex, trimmed
 from evaluation.structure import outline, signs
 
