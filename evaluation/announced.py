@@ -15,22 +15,30 @@ _TAIL_CHARS = MAX_ANSWER_CHARS + 100
 _MAX_TRIES = 16
 _MAX_ITEMS = 64
 
-_VERB = r"[=:]|\b(?:is|are|(?:must|should|would|will|has to|have to) be|equals|comes out (?:to be|to|as)|turns out to be)\b"
+_VERB = (
+    r"[=:]|\b(?:is|are|(?:must|should|would|will|has to|have to) be|equals|comes out (?:to be|to|as)"
+    r"|turns out to be)\b"
+)
 _PHRASE = re.compile(
-    rf"\b(?P<noun>answers?|(?:final|correct|right) (?:result|solution|value|choice|option)s?|(?:best|correct|right) (?:choice|option|answer))\b"
+    rf"\b(?P<noun>answers?|(?:final|correct|right) (?:result|solution|value|choice|option)s?|(?:best"
+    rf"|correct|right) (?:choice|option|answer))\b"
     rf"(?:\s{{1,3}}(?:to|of|for)\s[^\n.:=]{{1,80}}?)?[*_]{{0,3}}\s{{0,3}}(?P<verb>{_VERB})"
     r"|^ {0,3}####|^ {0,3}(?:#{1,4} {1,3}\**|\*\*)(?:the )?(?:final )?answer\W{0,4}$",
     re.IGNORECASE | re.MULTILINE,
 )
 _OPENING = re.compile(
-    r"(?:\s|\*|_(?=[_\s])|:|=|\b(?:is|be|equal to|therefore|thus|hence|so|then|still|indeed|just|now|again|also|in fact|of course|given by"
-    r"|found to be|simply|exactly|clearly|obviously|certainly|actually|definitely|finally|precisely|probably|only|merely|really)\b){0,12}",
+    r"(?:\s|\*|_(?=[_\s])|:|=|\b(?:is|be|equal to|therefore|thus|hence|so|then|still|indeed|just|now"
+    r"|again|also|in fact|of course|given by"
+    r"|found to be|simply|exactly|clearly|obviously|certainly|actually|definitely|finally|precisely"
+    r"|probably|only|merely|really)\b){0,12}",
     re.IGNORECASE,
 )
 _NO_ANSWER = re.compile(
     r"(?:in)?(?:correct|accurate|valid)(?=\s*(?:[.!,;:\n]|$|and\b|because\b))"
-    r"|(?:right|wrong|reasonable|helpful|useful|clear|obvious|unique|confirmed|verified|consistent|simplified)(?=\s*(?:[.!,;:\n]|$|and\b|because\b|with\b))"
-    r"|(?:given|shown|found|boxed|written|stated) (?:above|below|in|as)\b|already\b|as follows|not (?!possible|defined|real|enough)|in (?!$)"
+    r"|(?:right|wrong|reasonable|helpful|useful|clear|obvious|unique|confirmed|verified|consistent"
+    r"|simplified)(?=\s*(?:[.!,;:\n]|$|and\b|because\b|with\b))"
+    r"|(?:given|shown|found|boxed|written|stated) (?:above|below|in|as)\b|already\b|as follows"
+    r"|not (?!possible|defined|real|enough)|in (?!$)"
     r"|(?:of|to|the same)\s|an? (?:\w{1,12} )?(?:integer|number|multiple|fraction|value)\b",
     re.IGNORECASE,
 )
@@ -38,7 +46,8 @@ _DUTY = re.compile(r"must|should|would|will|ha[sv]e? to")
 _POINTED = re.compile(r"[-+$\\(\d]|\**\(?[A-Z]\b")
 """What "the answer must be" is followed by where an answer is named and not described."""
 _HOPE = re.compile(
-    r"\b(?:hope|if|whether|what|check(?:ing)?|verify|sure|think about|see) (?:that )?(?:the|my|our|this|your)? ?(?:final |correct )?$",
+    r"\b(?:hope|if|whether|what|check(?:ing)?|verify|sure|think about|see) (?:that )?(?:the|my|our|this"
+    r"|your)? ?(?:final |correct )?$",
     re.IGNORECASE,
 )
 _MATHS = re.compile(
@@ -53,7 +62,8 @@ _STOP = re.compile(
 _CHOICE = re.compile(r"\(?([A-Z])\)(?:\W.*)?|([A-Z])\.\s.*", re.DOTALL)
 _SENTENCE = re.compile(r"(?:[^\n.!?$]|\.(?=\S)|\$[^$\n]{0,200}\$){0,300}")
 _CLAUSE = re.compile(
-    r"(?:so |thus |therefore |hence )?,? ?(?:the|there|it|she|he|we|they|you|this|that|these|those|an?|[A-Z][a-z]+)\s[A-Za-z]|\$[^$\n]{1,40}\$\s[a-z]",
+    r"(?:so |thus |therefore |hence )?,? ?(?:the|there|it|she|he|we|they|you|this|that|these|those|an?"
+    r"|[A-Z][a-z]+)\s[A-Za-z]|\$[^$\n]{1,40}\$\s[a-z]",
     re.IGNORECASE,
 )
 _COPULA = re.compile(
@@ -63,7 +73,8 @@ _QUANTITY = re.compile(
     r"\$[^$\n]{1,200}\$|\\\([^\n]{1,200}?\\\)|[-+]?\\?\$?\d[\d,]*+(?:\.\d+)?(?:/\d+)?(?![A-Za-z])"
 )
 _TELLING = re.compile(
-    r"\b(?:is|are|was|were|has|have|had|will|can|needs?|takes?|costs?|makes?|gets?|earns?|pays?|paid|spends?|spent|remains?|left|sold|there)\b",
+    r"\b(?:is|are|was|were|has|have|had|will|can|needs?|takes?|costs?|makes?|gets?|earns?|pays?|paid"
+    r"|spends?|spent|remains?|left|sold|there)\b",
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[A-Za-z]{2,}")

@@ -26,7 +26,8 @@ _TAG = re.compile(
     r"<(?P<slash>/?)(?:final[_ ]?)?answer>|\[(?P<bracket>/?)(?:FINAL[_ ])?ANSWER\]", re.IGNORECASE
 )
 _LETTER_ANSWER = re.compile(
-    r"(?:[*$ ]|\\text(?![a-z])){0,4}(?:\\(?:text|textbf|mathrm|mathbf|mbox) ?\{ ?)?(?:\(([A-Z])\)|([A-Z])(?:[).:]|[ }*$]*$)|(?:option|choice) \(?([A-Z])\b)",
+    r"(?:[*$ ]|\\text(?![a-z])){0,4}(?:\\(?:text|textbf|mathrm|mathbf|mbox) ?\{ ?)?(?:\(([A-Z])\)"
+    r"|([A-Z])(?:[).:]|[ }*$]*$)|(?:option|choice) \(?([A-Z])\b)",
     re.IGNORECASE,
 )
 _FORMULA = re.compile(
@@ -35,7 +36,8 @@ _FORMULA = re.compile(
 _PROSE = re.compile(r"(?<![\\{A-Za-z])[A-Za-z]{3,}(?: |$)|^\s|\s$")
 """Words between dollar signs: two prices, not a formula."""
 _NUMBER = re.compile(
-    r"(?<![\w.,/])(?<![\w)]-)[-+]?(?:\\?[$\u20ac\u00a3])?(\d{1,3}(?:,\d{3})+(?!\d)|\d+)(\.\d+)?(?:/\d+)?(?:e[-+]?\d+)?%?(?![\w])"
+    r"(?<![\w.,/])(?<![\w)]-)[-+]?(?:\\?[$\u20ac\u00a3])?(\d{1,3}(?:,\d{3})+(?!\d)"
+    r"|\d+)(\.\d+)?(?:/\d+)?(?:e[-+]?\d+)?%?(?![\w])"
 )
 _PROSE_WORD = re.compile(r"(?<![\\{A-Za-z])(?!and\b|or\b)[A-Za-z]{3,}")
 _TAIL_CHARS = 20_000

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 
 _TOKEN = re.compile(
-    r"\\{1,4}(?:boxed|fbox)\s{0,8}(?P<open>\{)|\\{1,4}(?:boxed|fbox)(?![a-zA-Z])\s{0,8}(?P<bare>[^\s{}\\$]{1,64})|\\.|[{}]",
+    r"\\{1,4}(?:boxed|fbox)\s{0,8}(?P<open>\{)|\\{1,4}(?:boxed"
+    r"|fbox)(?![a-zA-Z])\s{0,8}(?P<bare>[^\s{}\\$]{1,64})|\\.|[{}]",
     re.DOTALL,
 )
 _NAME = r"\\?[A-Za-z]{1,8}(?:_(?:\w|\{\w{1,4}\}))?"

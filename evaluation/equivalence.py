@@ -22,13 +22,15 @@ from evaluation.values import EMPTY, Family, Group, Named, Relation, Scalar, Tex
 
 MAX_DEPTH = 8
 _NAME = re.compile(
-    r"\\?[A-Za-z]+(?: ?\{\\?[A-Za-z]+\})?'*(?: ?[_^] ?(?:\{[^{}]*\}|\w))*(?: ?\([^()]*\))?|\[?[A-Za-z.\\{} _]+\]?(?:_\{?\w\}?)?"
+    r"\\?[A-Za-z]+(?: ?\{\\?[A-Za-z]+\})?'*(?: ?[_^] ?(?:\{[^{}]*\}|\w))*(?: ?\([^()]*\))?"
+    r"|\[?[A-Za-z.\\{} _]+\]?(?:_\{?\w\}?)?"
 )
 _FUNCTION = re.compile(r"\\(?:log|ln|exp|(?:arc)?(?:sin|cos|tan|sec|csc|cot)h?)(?![a-zA-Z])")
 _MEMBER = re.compile(r"\\in(?![a-zA-Z])|\\backepsilon(?![a-zA-Z])")
 _RELATION = re.compile(r"=|<|>|\\(?:neq?|leq?|geq?|lt|gt|equiv|approx)(?![a-zA-Z])")
 _WITHOUT = re.compile(
-    r"(?:[a-z] ?\\in ?)?(?:\\mathbb ?\{?R\}?|\(-\\infty,\+?\\infty\)) ?(?:\\setminus|\\backslash|-) ?(\\\{.+\\\})"
+    r"(?:[a-z] ?\\in ?)?(?:\\mathbb ?\{?R\}?|\(-\\infty,\+?\\infty\)) ?(?:\\setminus|\\backslash"
+    r"|-) ?(\\\{.+\\\})"
 )
 _NOTHING = re.compile(r"\\(?:emptyset|varnothing|oslash)(?![a-zA-Z])|\\\{ ?\\\}")
 
@@ -134,7 +136,7 @@ def _all_but(left_out: str, depth: int) -> Value | None:
 
 
 def _solutions(key: str, depth: int) -> Value | None:
-    """Several solutions, each with the same names: `p=5,q=2;p=7,q=2`. None where the answer is no such list."""
+    """Several solutions, each with the same names: `p=5,q=2;p=7,q=2`. None where there is no such list."""
     shape = outline(key) if key.count("=") >= 4 else None
     sides = [equation(part) for part in shape.parts] if shape and shape.kind in ("list", "set") else []
     if not sides or not all(len(pair) == 2 and _NAME.fullmatch(pair[0]) for pair in sides):

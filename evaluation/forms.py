@@ -1,4 +1,5 @@
-"""The written forms of an answer that need no computer algebra: plain numbers and plain words, of normal text.
+"""The written forms of an answer that need no computer algebra: plain numbers and plain words, of normal
+text.
 
 Everything here is pure, bounded by `MAX_ANSWER_CHARS`, and safe on hostile input: nothing is evaluated. Most
 answers of arithmetic problems are settled here, in the calling process, without asking a worker.
@@ -13,24 +14,31 @@ from evaluation.numerals import number
 from evaluation.units import MINUTE, UNITS, measured
 from evaluation.values import EMPTY, Named, Scalar, Text, Value, in_unit
 
+_MAX_DEPTH = 4
+"""So often at most something is taken off an answer before it is read: a text of "for all reals, for all
+reals" has no end.
+"""
 MAX_TEXT_CHARS = 200
 """Longer prose is no answer but a failure to give one."""
 APART = re.compile(r"[+-]?[\d.]+(?: [\d.]+)+")
 """Numbers with nothing but space between them are no answer."""
 _BASED = re.compile(r"(?:(\d+)|\((\d+)\))_(?:\{(?:\\text\{)?(\w{1,12})\}{1,2}|(\d))")
 _UNIT = re.compile(
-    r" ?(?:\^\{?\\circ ?\}?|\\(?:text|mathrm|mbox|textrm)\{(?! ?[iejxyztnk] ?\})([^{}\d]*)\}|((?:[A-Za-z]{3,}|cm|mm|km|kg|mg|ml|ft|lb|hr)\b[A-Za-z '/-]*))(?:\^\{?\d\}?)?"
+    r" ?(?:\^\{?\\circ ?\}?|\\(?:text|mathrm|mbox|textrm)\{(?! ?[iejxyztnk] ?\})([^{}\d]*)\}"
+    r"|((?:[A-Za-z]{3,}|cm|mm|km|kg|mg|ml|ft|lb|hr)\b[A-Za-z '/-]*))(?:\^\{?\d\}?)?"
 )
 MARKUP = re.compile(
     r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mathsf|mbox)\{([^{}]*)\}"
 )
 CALLED = re.compile(
-    r"((?:\\(?:text|textbf|mathrm|mbox) ?\{[A-Za-z .']{1,60}\}|[A-Z]?[a-z]{3,20}(?: [a-z]{1,20}){0,6})(?:_(?:\{\w{1,12}\}|\w))?) ?= ?(?=[^=<>]+$)"
+    r"((?:\\(?:text|textbf|mathrm|mbox) ?\{[A-Za-z .']{1,60}\}"
+    r"|[A-Z]?[a-z]{3,20}(?: [a-z]{1,20}){0,6})(?:_(?:\{\w{1,12}\}|\w))?) ?= ?(?=[^=<>]+$)"
 )
 """What is asked for, in words, before what it is: `\\text{Area} = 5`."""
 _ARTICLE = re.compile(r"(?:an?|the) (?=\w\w)", re.IGNORECASE)
 EXCEPT = re.compile(
-    r"(?:all |the )?(?:set of )?(?:all )?(?:real numbers|reals)(?: x)?,? (?:except|other than|excluding|but not|but|not equal to)(?: for)? (?:x ?= ?)?(.+)",
+    r"(?:all |the )?(?:set of )?(?:all )?(?:real numbers|reals)(?: x)?,? (?:except|other than|excluding"
+    r"|but not|but|not equal to)(?: for)? (?:x ?= ?)?(.+)",
     re.IGNORECASE,
 )
 _COMMAND = re.compile(r"\\(?:begin|end|operatorname\*?) ?\{[^{}]*\}(?: ?\{[lcr| ]+\})?|\\[A-Za-z]+")
@@ -104,7 +112,7 @@ _MATHEMATICAL = frozenset(
 )
 
 
-def plain(key: str) -> Value | None:
+def plain(key: str, depth: int = 0) -> Value | None:
     """The value of a normalised answer that is a plain number (a unit after it is dropped) or plain words;
     else None.
     """
@@ -121,22 +129,19 @@ def plain(key: str) -> Value | None:
         return _time(key)
     called = CALLED.match(key)
     if called and any(len(run) >= 4 for run in _LETTERS.findall(called[1])):
-        value = plain(key[called.end() :])
+        value = plain(key[called.end() :], depth + 1)
         return (
             value if value is None or isinstance(value, Text) else Named(name=called[1].strip(), value=value)
         )
     marked = MARKUP.fullmatch(key)
-    if (
-        marked
-        and marked[1][:1].isdigit()
-        and _ends(inside := marked[1].strip())
-        and plain(inside) is not None
-    ):
-        return plain(inside)
-    bare, unit = cut(key)
+    if marked and marked[1][:1].isdigit() and _ends(inside := marked[1].strip()):
+        value = plain(inside, depth + 1)
+        if value is not None:
+            return value
+    bare, unit = cut(key) if depth < _MAX_DEPTH else (key, "")
     if bare == key:
         return _words(key)
-    value = plain(bare)
+    value = plain(bare, depth + 1)
     return value and in_unit(value, measured(unit))
 
 

@@ -1,12 +1,15 @@
-"""Gold answers: how each benchmark's published answer becomes the one that responses are compared with, and what kind it declares itself.
+"""Gold answers: how each benchmark's published answer becomes the one that responses are compared with, and
+what kind it declares itself.
 
-A rule is pure and idempotent, so it fits the raw published file as well as one that has been through it before.
+A rule is pure and idempotent, so it fits the raw published file as well as one that has been through it
+before.
 """
 
 import re
 from collections.abc import Callable
 from typing import Literal
 
+from evaluation import boxes
 from evaluation.forms import clock, lasting, wordy
 from evaluation.normal import normalise
 from evaluation.notation import number_system, trimmed
@@ -55,7 +58,9 @@ def apply(rule: Rule, published: str) -> str:
 
 
 def declared(gold: str) -> Declared:
-    """What kind of answer a gold is by the look of it, without reading it: what a reader must then find it to be."""
+    """What kind of answer a gold is by the look of it, without reading it: what a reader must then find it to
+    be.
+    """
     key = trimmed(normalise(gold))
     if clock(key):
         return "time"
@@ -114,17 +119,20 @@ ALLOWED: dict[Declared, tuple[str, ...]] = {
     "time": ("time",),
     "series": ("series", "symbolic", "expression", "number", "named", "list", "set", "relation"),
 }
-"""What each declared kind may turn out to be: a list of one is its item, a condition is the interval that solves it."""
+"""What each declared kind may turn out to be: a list of one is its item, a condition is the interval that
+solves it.
+"""
 
 
 def _boxed(text: str) -> str:
-    from evaluation.answers import extract
-
-    return (extract(text) or text) if "\\boxed" in text else text
+    box = boxes.last(text)
+    return text if box is None else box.text
 
 
 def _college_math(text: str) -> str:
-    """College_math quotes textbooks: lead-ins, an answer given twice, an explanation after yes or no, a computation before its result."""
+    """College_math quotes textbooks: lead-ins, an answer given twice, an explanation after yes or no, a
+    computation before its result.
+    """
     text = _LEADS.sub("", text.replace("$", "")).strip().rstrip(".").strip()
     verdict = _VERDICT.match(text)
     if verdict:

@@ -143,7 +143,7 @@ def _read(row: Grade, rules: Rules) -> Reading | None:
     chosen = read_letter(
         row.response, row.num_choices, levels=rules.levels, finished=finished, thinking=rules.thinking
     )
-    return chosen if chosen and LEVELS.index(chosen.level) < LEVELS.index(answer.level) else answer
+    return chosen if chosen and LEVELS.index(chosen.level) <= LEVELS.index(answer.level) else answer
 
 
 def _pair(row: Grade, answer: str | None) -> tuple[str, str | None, float] | None:
@@ -208,7 +208,8 @@ def _table(name: str, summaries: Mapping[str, Summary], *, parts: bool) -> Itera
             yield f"{name:<10} {benchmark:<20} right by reading: {read_at}"
         if summary.thoughts.responses:
             thoughts = summary.thoughts
-            yield f"{name:<10} {benchmark:<20} thoughts in {thoughts.responses}, {thoughts.unfinished} of them unfinished, {thoughts.share:.0%} of the text"
+            share = f"{thoughts.unfinished} of them unfinished, {thoughts.share:.0%} of the text"
+            yield f"{name:<10} {benchmark:<20} thoughts in {thoughts.responses}, {share}"
 
 
 if __name__ == "__main__":

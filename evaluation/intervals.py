@@ -83,7 +83,7 @@ def excluded(items: Sequence[Value | None]) -> Named | None:
 
 
 def _holes(value: Value) -> list[Scalar] | None:
-    """The numbers that a union of open intervals leaves out of all reals, or None where it leaves out more."""
+    """The numbers that a union of open intervals leaves out, or None where it leaves out more."""
     if (
         not isinstance(value, Group)
         or value.kind != "union"

@@ -15,8 +15,10 @@ from evaluation.thinking import DELIMITERS, spoken
 
 _FONT = r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|boxed|fbox)(?![a-z]) ?\{ ?"
 _AT = re.compile(
-    rf"(?:[\s*_$\"'`:]|{_FONT}){{0,8}}(?:(?:the )?(?:option|choice|letter|answer)\b[\s*:]{{0,4}})?(?:[*_$\"'`]|{_FONT}){{0,4}}"
-    r"(?:[(\[] ?(?:\\(?:text|textbf|mathrm|mathbf) ?\{ ?)?(?P<bracketed>[A-Za-z])(?: ?\}| ){0,2}[)\]]|(?P<bare>[A-Za-z])(?![A-Za-z0-9'^_=+/<>-]|\\[a-z(]))(?P<after>.{0,12})",
+    rf"(?:[\s*_$\"'`:]|{_FONT}){{0,8}}(?:(?:the )?(?:option|choice|letter"
+    rf"|answer)\b[\s*:]{{0,4}})?(?:[*_$\"'`]|{_FONT}){{0,4}}"
+    r"(?:[(\[] ?(?:\\(?:text|textbf|mathrm|mathbf) ?\{ ?)?(?P<bracketed>[A-Za-z])(?: ?\}| ){0,2}[)\]]"
+    r"|(?P<bare>[A-Za-z])(?![A-Za-z0-9'^_=+/<>-]|\\[a-z(]))(?P<after>.{0,12})",
     re.DOTALL | re.IGNORECASE,
 )
 _ENDS = re.compile(r"[\s}*_$\"'`]{0,4}(?:[).:,;!\]]|$|\n)|[}*_$\"'`]")
@@ -27,8 +29,10 @@ _MANY = re.compile(
 )
 """Another letter behind the first: several choices are no answer to a question with one."""
 _IS_RIGHT = re.compile(
-    r"(?:\b(?:option|choice|answer)\s{1,2}[(*]{0,3}([A-Za-z])\b|[(*]{1,3}([A-Z])[)*]{1,3}|\b([B-HJ-Z]))[)*:]{0,3}\s{1,2}(?:is|must be)\s{1,2}(?:the )?(?:most )?(?:correct|right|best)\b"
-    r"|\b(?:choose|select|pick|go with|going with)\s{1,2}(?:(?:option|choice|answer)\s{1,2})?[(*]{0,3}([A-Z])(?=[)*.,;\n]|$)",
+    r"(?:\b(?:option|choice|answer)\s{1,2}[(*]{0,3}([A-Za-z])\b|[(*]{1,3}([A-Z])[)*]{1,3}"
+    r"|\b([B-HJ-Z]))[)*:]{0,3}\s{1,2}(?:is|must be)\s{1,2}(?:the )?(?:most )?(?:correct|right|best)\b"
+    r"|\b(?:choose|select|pick|go with|going with)\s{1,2}(?:(?:option|choice"
+    r"|answer)\s{1,2})?[(*]{0,3}([A-Z])(?=[)*.,;\n]|$)",
     re.IGNORECASE,
 )
 _MARKED = re.compile(

@@ -1,4 +1,6 @@
-"""The normal text of an answer: without notation that carries no meaning, so that equal results are equal answers."""
+"""The normal text of an answer: without notation that carries no meaning, so that equal results are equal
+answers.
+"""
 
 import re
 import unicodedata
@@ -26,8 +28,10 @@ _CHARACTERS = str.maketrans(
     | {"\u222a": r"\cup ", "\u2205": r"\emptyset ", "\u2208": r"\in "}
 )
 _DOUBLED = re.compile(
-    r"(?<!\\)\\\\((?:[dtc]?frac|sqrt|left|right|begin|end|text|math[a-z]+|boxed|cdot|times|div|pm|mp|infty|circ|pi|theta|alpha|beta|gamma|lambda|mu|sigma"
-    r"|omega|phi|in|cup|cap|le|leq|ge|geq|ne|neq|lt|gt|approx|sin|cos|tan|sec|csc|cot|ln|log|exp|sum|prod|int|binom|overline|bar|vec|hat|quad|emptyset|[lc]?dots"
+    r"(?<!\\)\\\\((?:[dtc]?frac|sqrt|left|right|begin|end|text|math[a-z]+|boxed|cdot|times|div|pm|mp"
+    r"|infty|circ|pi|theta|alpha|beta|gamma|lambda|mu|sigma"
+    r"|omega|phi|in|cup|cap|le|leq|ge|geq|ne|neq|lt|gt|approx|sin|cos|tan|sec|csc|cot|ln|log|exp|sum|prod"
+    r"|int|binom|overline|bar|vec|hat|quad|emptyset|[lc]?dots"
     r"|lfloor|rfloor|lceil|rceil|langle|rangle|prime|degree|setminus|mid|arcsin|arccos|arctan)(?![a-zA-Z]))"
 )
 _DOUBLED_BRACE = re.compile(r"(?<!\\)\\\\[{}]")
@@ -50,7 +54,8 @@ _SPACING = re.compile(
     r"\\(?:displaystyle|quad|qquad|left|right|limits)(?![a-zA-Z])\.?|(?<!\\)\\[,!;:() \[\]]|~|\s+"
 )
 _EMPHASIS = re.compile(
-    r"\\(?:boldsymbol|bm|bf|pmb|underline|large|Large|checkmark|(?:text)?color ?\{ ?[A-Za-z]+ ?\})(?![a-zA-Z])"
+    r"\\(?:boldsymbol|bm|bf|pmb|underline|large|Large|checkmark"
+    r"|(?:text)?color ?\{ ?[A-Za-z]+ ?\})(?![a-zA-Z])"
 )
 _DOLLAR = re.compile(r"\\?\$")
 _FRACTION = re.compile(r"\\[dtc]frac(?![a-zA-Z])")

@@ -7,11 +7,13 @@ import re
 from evaluation.units import trailing
 
 _LEAD = re.compile(
-    r"(?:\\(?:approx|cong|simeq|sim|bullet|quad|qquad|therefore|displaystyle)(?![a-zA-Z]) ?|(?:about|approximately|exactly)\b ?|[;:] ?)+",
+    r"(?:\\(?:approx|cong|simeq|sim|bullet|quad|qquad|therefore|displaystyle)(?![a-zA-Z]) ?|(?:about"
+    r"|approximately|exactly)\b ?|[;:] ?)+",
     re.IGNORECASE,
 )
 _RANGE = re.compile(
-    r"(?:,? ?for |, ?)(?:all|any|every|each|some)? ?(?:real numbers?|reals?|integers?|whole numbers?|values of)(?: [a-zA-Z](?:, ?[a-zA-Z])*)?$",
+    r"(?:,? ?for |, ?)(?:all|any|every|each|some)? ?(?:real numbers?|reals?|integers?|whole numbers?"
+    r"|values of)(?: [a-zA-Z](?:, ?[a-zA-Z])*)?$",
     re.IGNORECASE,
 )
 _NOT_UNITS = re.compile(
@@ -19,7 +21,8 @@ _NOT_UNITS = re.compile(
 )
 _SCIENTIFIC = re.compile(r"(?<![\w.}])(\d+(?:\.\d*)?|\.\d+)[eE]([+-]?\d{1,6})(?![\w.])")
 _PRIMED = re.compile(
-    r"(\\[a-zA-Z]+|[A-Za-z])((?:_ ?(?:\{[^{}]*\}|\w))?)(?:\^ ?\{((?:\\prime ?)+)\}|\^ ?(\\prime)(?![a-zA-Z])|('+))"
+    r"(\\[a-zA-Z]+|[A-Za-z])((?:_ ?(?:\{[^{}]*\}|\w))?)(?:\^ ?\{((?:\\prime ?)+)\}"
+    r"|\^ ?(\\prime)(?![a-zA-Z])|('+))"
 )
 _SUBSCRIPT = re.compile(
     r"(?<!\\log)(?<!\\lim)(?<!\\sum)(?<!\\int)(?<!\\prod)(?<!\\ln) ?_ ?\{([^{}=]*[^A-Za-z0-9{}=][^{}=]*)\}"
@@ -39,7 +42,8 @@ _GLUED = re.compile(
 _ANGULAR = re.compile(r"(?:sin|cos|tan|sec|csc|cot) ?(?:\(|\d)[^A-Za-z]*\^ ?\{?\\circ")
 """A degree sign after which a function would have another argument without it."""
 _BARE_NAME = re.compile(
-    r"(?<![\\A-Za-z{_])(arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|sec|csc|cot|ln|log|exp|sqrt|pi|theta|alpha|beta)(?![A-Za-z{])"
+    r"(?<![\\A-Za-z{_])(arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|sec|csc|cot|ln|log|exp|sqrt|pi"
+    r"|theta|alpha|beta)(?![A-Za-z{])"
 )
 _ARROW = r"(?:\\(?:vec|mathbf|overrightarrow) ?\{[A-Za-z ]{1,4}\}(?:_ ?\w|_ ?\{\w+\})?)"
 _CROSS = re.compile(rf"{_ARROW} ?\\times ?{_ARROW}")

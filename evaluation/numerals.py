@@ -1,4 +1,5 @@
-"""Plain numbers as people write them: decimals, fractions, mixed numbers, powers of ten, repeating decimals, angles.
+"""Plain numbers as people write them: decimals, fractions, mixed numbers, powers of ten, repeating decimals,
+angles.
 
 Everything here is pure and bounded: nothing is evaluated.
 """
@@ -17,7 +18,8 @@ _DECIMAL = re.compile(
     rf"([+-]?)({_UNSIGNED})(?:(?:[eE]| ?(?:\\times|\\cdot|\*|x) ?10\^)\{{?([+-]?\d{{1,6}})\}}?)?"
 )
 _RATIO = re.compile(
-    r"([+-]?)(?:(\d+)(?: ?(?=\\frac)| (?=\d+/)))?(?:\\frac\{(-?\d+)\}\{(-?\d+)\}|\\frac ?(\d) ?(\d)|(\d+)/(-?\d+))"
+    r"([+-]?)(?:(\d+)(?: ?(?=\\frac)| (?=\d+/)))?(?:\\frac\{(-?\d+)\}\{(-?\d+)\}|\\frac ?(\d) ?(\d)"
+    r"|(\d+)/(-?\d+))"
 )
 _REPEATING = re.compile(r"([+-]?)(\d*)\.(\d*)\\(?:overline|bar|dot) ?\{(\d+)\}")
 _SPACED = re.compile(r"[+-]?\d{1,3}(?: \d{3})+(?:\.\d+)?")

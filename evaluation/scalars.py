@@ -1,4 +1,6 @@
-"""Numbers and functions as what they are worth: exact rationals, or values at fixed points, and when two of them agree."""
+"""Numbers and functions as what they are worth: exact rationals, or values at fixed points, and when two of
+them agree.
+"""
 
 import dataclasses
 import itertools
@@ -148,7 +150,9 @@ def complex_number(real_part: Point, imaginary_part: Point) -> Point:
 
 
 def within(truth: Scalar, answer: Scalar, tolerance: float) -> bool:
-    """Whether a number is at most that far from the true one, relatively; in the unit of both where both have one."""
+    """Whether a number is at most that far from the true one, relatively; in the unit of both where both have
+    one.
+    """
     if truth.unit is not None and answer.unit is not None:
         if truth.unit.measures != answer.unit.measures:
             return False

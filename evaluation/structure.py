@@ -35,13 +35,15 @@ class Outline:
 
 
 _BRACKET = re.compile(
-    r"\\[{}]|\\[lr](?:brace|brack|angle)(?![a-zA-Z])|\\begin ?\{\w+\*?\}|\\end ?\{\w+\*?\}|\\[a-zA-Z]+|\\.|[(\[{}\])]",
+    r"\\[{}]|\\[lr](?:brace|brack|angle)(?![a-zA-Z])|\\begin ?\{\w+\*?\}|\\end ?\{\w+\*?\}|\\[a-zA-Z]+"
+    r"|\\.|[(\[{}\])]",
     re.DOTALL,
 )
 _OPEN = frozenset({"(", "[", "{", r"\{", r"\lbrace", r"\lbrack", r"\langle"})
 _CLOSE = frozenset({")", "]", "}", r"\}", r"\rbrace", r"\rbrack", r"\rangle"})
 _JOIN = re.compile(
-    r"[,;]|\\(?:text|textrm|mathrm|mbox) ?\{ ?(?:,? ?(?:and|or)|,) ?\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:land|lor|wedge|vee)(?![a-zA-Z])"
+    r"[,;]|\\(?:text|textrm|mathrm|mbox) ?\{ ?(?:,? ?(?:and|or)|,) ?\}|(?<![A-Za-z\\])(?:and"
+    r"|or)(?![A-Za-z])|\\(?:land|lor|wedge|vee)(?![a-zA-Z])"
 )
 _LOGICAL = re.compile(r"\\(?:land|lor|wedge|vee)(?![a-zA-Z])")
 _CUP = re.compile(r"\\cup(?![a-zA-Z])")
@@ -51,7 +53,8 @@ _SIGN = re.compile(r"\\(pm|mp)(?![a-zA-Z])")
 _BOUNDS = r"_ ?\{([^{}]*)\} ?\^ ?(?:\{([^{}]*)\}|(\\?\w+))"
 _BIG_CUP = re.compile(rf"\\bigcup ?{_BOUNDS} ?(.+)", re.DOTALL)
 _TABLE = re.compile(
-    r"[(\[]?\\begin ?\{(array|[pbB]?matrix|smallmatrix|cases|aligned)\} ?(?:\{[lcr| ]*\})?(.*)\\end ?\{\1\}[)\]]?",
+    r"[(\[]?\\begin ?\{(array|[pbB]?matrix|smallmatrix|cases|aligned)\} ?(?:\{[lcr"
+    r"| ]*\})?(.*)\\end ?\{\1\}[)\]]?",
     re.DOTALL,
 )
 _CASES = re.compile(r"\\\{ ?\\begin ?\{array\} ?\{[lcr| ]*\}(.*)\\end ?\{array\}", re.DOTALL)

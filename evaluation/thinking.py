@@ -9,8 +9,10 @@ from functools import lru_cache
 
 Delimiters = tuple[tuple[str, str], ...]
 DELIMITERS: Delimiters = (
-    ("<think>", "</think>"), ("<thinking>", "</thinking>"), ("<thought>", "</thought>"), ("<reasoning>", "</reasoning>"),
-    ("[THINK]", "[/THINK]"), ("<|begin_of_thought|>", "<|end_of_thought|>"), ("<seed:think>", "</seed:think>"), ("◁think▷", "◁/think▷"),
+    ("<think>", "</think>"), ("<thinking>", "</thinking>"), ("<thought>", "</thought>"), ("<reasoning>",
+    "</reasoning>"),
+    ("[THINK]", "[/THINK]"), ("<|begin_of_thought|>", "<|end_of_thought|>"), ("<seed:think>",
+    "</seed:think>"), ("◁think▷", "◁/think▷"),
 )  # fmt: skip
 """What public reasoning models put around their thoughts; a run may name others."""
 

@@ -15,8 +15,10 @@ from functools import lru_cache
 _DEGREE = Fraction(314159265358979323846264338327950288419716939937510, 180 * 10**50)
 """A degree in radians, far beyond the digits that are compared."""
 _BASE = {
-    "m": ({"length": 1}, 1), "g": ({"mass": 1}, 1), "s": ({"time": 1}, 1), "L": ({"length": 3}, "0.001"), "l": ({"length": 3}, "0.001"),
-    "N": ({"mass": 1, "length": 1, "time": -2}, 1000), "J": ({"mass": 1, "length": 2, "time": -2}, 1000), "Hz": ({"time": -1}, 1),
+    "m": ({"length": 1}, 1), "g": ({"mass": 1}, 1), "s": ({"time": 1}, 1), "L": ({"length": 3}, "0.001"),
+    "l": ({"length": 3}, "0.001"),
+    "N": ({"mass": 1, "length": 1, "time": -2}, 1000), "J": ({"mass": 1, "length": 2, "time": -2}, 1000),
+    "Hz": ({"time": -1}, 1),
     "W": ({"mass": 1, "length": 2, "time": -3}, 1000), "Pa": ({"mass": 1, "length": -1, "time": -2}, 1000),
     "V": ({"voltage": 1}, 1), "A": ({"current": 1}, 1), "\\Omega": ({"resistance": 1}, 1),
 }  # fmt: skip
@@ -32,18 +34,27 @@ _PREFIXES = {
     "G": "1e9",
 }
 _OTHERS = {
-    "in": ({"length": 1}, "0.0254"), "ft": ({"length": 1}, "0.3048"), "yd": ({"length": 1}, "0.9144"), "mi": ({"length": 1}, "1609.344"),
+    "in": ({"length": 1}, "0.0254"), "ft": ({"length": 1}, "0.3048"), "yd": ({"length": 1}, "0.9144"),
+    "mi": ({"length": 1}, "1609.344"),
     "lb": ({"mass": 1}, "453.59237"), "oz": ({"mass": 1}, "28.349523125"), "gal": ({"gallons": 1}, 1),
-    "min": ({"time": 1}, 60), "h": ({"time": 1}, 3600), "day": ({"time": 1}, 86400), "week": ({"time": 1}, 604800),
-    "month": ({"months": 1}, 1), "year": ({"months": 1}, 12), "deg": ({"angle": 1}, _DEGREE), "rad": ({"angle": 1}, 1),
-    "\\circ": ({"angle": 1}, _DEGREE), "C": ({"celsius": 1}, 1), "F": ({"fahrenheit": 1}, 1), "K": ({"kelvin": 1}, 1),
-    "dollar": ({"money": 1}, 1), "cent": ({"money": 1}, "0.01"), "mph": ({"length": 1, "time": -1}, "0.44704"),
+    "min": ({"time": 1}, 60), "h": ({"time": 1}, 3600), "day": ({"time": 1}, 86400),
+    "week": ({"time": 1}, 604800),
+    "month": ({"months": 1}, 1), "year": ({"months": 1}, 12), "deg": ({"angle": 1}, _DEGREE),
+    "rad": ({"angle": 1}, 1),
+    "\\circ": ({"angle": 1}, _DEGREE), "C": ({"celsius": 1}, 1), "F": ({"fahrenheit": 1}, 1),
+    "K": ({"kelvin": 1}, 1),
+    "dollar": ({"money": 1}, 1), "cent": ({"money": 1}, "0.01"),
+    "mph": ({"length": 1, "time": -1}, "0.44704"),
 }  # fmt: skip
 _WRITTEN_OUT = {
-    "m": "meter metre", "cm": "centimeter centimetre", "mm": "millimeter millimetre", "km": "kilometer kilometre", "in": "inch inches", "ft": "foot feet",
-    "yd": "yard", "mi": "mile", "g": "gram", "mg": "milligram", "kg": "kilogram", "lb": "pound", "oz": "ounce", "s": "second sec", "ms": "millisecond",
-    "min": "minute", "h": "hour hr", "day": "day", "week": "week", "month": "month", "year": "year", "L": "liter litre", "mL": "milliliter millilitre ml",
-    "gal": "gallon", "deg": "degree", "rad": "radian", "dollar": "dollar", "cent": "cent", "Hz": "hertz", "N": "newton", "J": "joule", "W": "watt",
+    "m": "meter metre", "cm": "centimeter centimetre", "mm": "millimeter millimetre",
+    "km": "kilometer kilometre", "in": "inch inches", "ft": "foot feet",
+    "yd": "yard", "mi": "mile", "g": "gram", "mg": "milligram", "kg": "kilogram", "lb": "pound",
+    "oz": "ounce", "s": "second sec", "ms": "millisecond",
+    "min": "minute", "h": "hour hr", "day": "day", "week": "week", "month": "month", "year": "year",
+    "L": "liter litre", "mL": "milliliter millilitre ml",
+    "gal": "gallon", "deg": "degree", "rad": "radian", "dollar": "dollar", "cent": "cent", "Hz": "hertz",
+    "N": "newton", "J": "joule", "W": "watt",
     "V": "volt", "A": "amp ampere", "\\Omega": "ohm", "Pa": "pascal", "kW": "kilowatt", "kJ": "kilojoule",
 }  # fmt: skip
 _KNOWN = {
@@ -61,9 +72,12 @@ _KNOWN |= {
 _AHEAD = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 
 UNIT_NAMES = (
-    "square|cubic|sq|cu|meters?|metres?|centimeters?|centimetres?|millimeters?|millimetres?|kilometers?|kilometres?|inch|inches|feet|foot|yards?|miles?"
-    "|seconds?|sec|minutes?|min|hours?|hrs?|days?|weeks?|months?|years?|radians?|rad|degrees?|deg|units?|dollars?|cents?|pounds?|lbs?|ounces?"
-    "|grams?|kilograms?|liters?|litres?|gallons?|newtons?|joules?|watts?|volts?|amps?|ohms?|hertz|people|per|mph|cm|mm|km|kg|ft|in|mi|yd|gal"
+    "square|cubic|sq|cu|meters?|metres?|centimeters?|centimetres?|millimeters?|millimetres?|kilometers?"
+    "|kilometres?|inch|inches|feet|foot|yards?|miles?"
+    "|seconds?|sec|minutes?|min|hours?|hrs?|days?|weeks?|months?|years?|radians?|rad|degrees?|deg|units?"
+    "|dollars?|cents?|pounds?|lbs?|ounces?"
+    "|grams?|kilograms?|liters?|litres?|gallons?|newtons?|joules?|watts?|volts?|amps?|ohms?|hertz|people"
+    "|per|mph|cm|mm|km|kg|ft|in|mi|yd|gal"
     "|ways|times|pens|diners|bacteria|percent|ml|mL|foot-pounds|rpm|psi"
 )
 UNITS = re.compile(UNIT_NAMES, re.IGNORECASE)
@@ -83,7 +97,7 @@ _PART = re.compile(rf"\\cdot|[{{}} ~*.-]|(?P<divided>/|per\b)|(?P<name>{_NAME})|
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """What is measured, as powers of a few base quantities, and how many of the base units one of these is."""
+    """What is measured, as powers of a few base quantities, and how many of the base units this is."""
 
     measures: tuple[tuple[str, int], ...]
     size: Fraction

@@ -27,7 +27,8 @@ from evaluation.scalars import (
 from evaluation.units import Unit
 
 __all__ = [
-    "EMPTY", "Family", "Group", "Named", "Opaque", "Point", "Relation", "Scalar", "Text", "Value", "aligned", "complex_number",
+    "EMPTY", "Family", "Group", "Named", "Opaque", "Point", "Relation", "Scalar", "Text", "Value",
+    "aligned", "complex_number",
     "describe", "in_unit", "number", "place", "real", "same", "same_within",
 ]  # fmt: skip
 
@@ -163,7 +164,8 @@ def describe(value: Value) -> str:
 
 
 _DESCRIPTIONS = {
-    "tuple": "pair", "[]": "interval", "(]": "interval", "[)": "interval", "such that": "set", "all": "relation", "and so on": "series",
+    "tuple": "pair", "[]": "interval", "(]": "interval", "[)": "interval", "such that": "set",
+    "all": "relation", "and so on": "series",
     "numbers Z": "set", "numbers N": "set", "numbers Q": "set", "numbers C": "set",
 }  # fmt: skip
 
