@@ -17,17 +17,17 @@ _MAX_ITEMS = 64
 
 _VERB = (
     r"[=:]|\b(?:is|are|(?:must|should|would|will|has to|have to) be|equals|comes out (?:to be|to|as)"
-    r"|turns out to be)\b"
+    r"|turns out to be|remains|becomes)\b"
 )
 _PHRASE = re.compile(
     rf"\b(?P<noun>answers?|(?:final|correct|right) (?:result|solution|value|choice|option)s?|(?:best"
     rf"|correct|right) (?:choice|option|answer))\b"
-    rf"(?:\s{{1,3}}(?:to|of|for)\s[^\n.:=]{{1,80}}?)?[*_]{{0,3}}\s{{0,3}}(?P<verb>{_VERB})"
+    rf"(?:\s{{1,3}}(?:to|of|for)\s[^\n.:=]{{1,80}}?|,[^\n.:=,]{{1,60}},)?[*_]{{0,3}}\s{{0,3}}(?P<verb>{_VERB})"
     r"|^ {0,3}####|^ {0,3}(?:#{1,4} {1,3}\**|\*\*)(?:the )?(?:final )?answer\W{0,4}$",
     re.IGNORECASE | re.MULTILINE,
 )
 _OPENING = re.compile(
-    r"(?:\s|\*|_(?=[_\s])|:|=|\b(?:is|be|equal to|therefore|thus|hence|so|then|still|indeed|just|now"
+    r"(?:[\s,*:=]|_(?=[_\s])|\b(?:is|be|equal to|therefore|thus|hence|so|then|still|indeed|just|now"
     r"|again|also|in fact|of course|given by"
     r"|found to be|simply|exactly|clearly|obviously|certainly|actually|definitely|finally|precisely"
     r"|probably|only|merely|really)\b){0,12}",
@@ -59,6 +59,7 @@ _STOP = re.compile(
     r"|\s(?=(?:because|since|as|so|which|when|where|if|but|I)\b)|\s(?=(?:the )?(?:final )?answer\b)",
     re.IGNORECASE,
 )
+_LOOSE_END = re.compile(r"[\s,]{1,4}(?:and|or|but|so)$", re.IGNORECASE)
 _CHOICE = re.compile(r"\(?([A-Z])\)(?:\W.*)?|([A-Z])\.\s.*", re.DOTALL)
 _SENTENCE = re.compile(r"(?:[^\n.!?$]|\.(?=\S)|\$[^$\n]{0,200}\$){0,300}")
 _CLAUSE = re.compile(
@@ -117,7 +118,7 @@ def said(tail: str) -> str | None:
     if choice:
         return choice[1] or choice[2]
     answer = _formulas(tail) or _stated(tail) or _STOP.split(tail, maxsplit=1)[0].strip(" \t*_.,:")
-    answer = answer.strip()
+    answer = _LOOSE_END.sub("", answer.strip())
     return None if not any(map(str.isalnum, answer)) or "\\boxed" in answer or "\\fbox" in answer else answer
 
 

@@ -31,13 +31,14 @@ _LETTER_ANSWER = re.compile(
     re.IGNORECASE,
 )
 _FORMULA = re.compile(
-    r"\$\$([^$]{1,1000})\$\$|\$([^$\n]{1,1000})\$|\\\(([^\n]{1,1000}?)\\\)|\\\[(.{1,1000}?)\\\]", re.DOTALL
+    r"\$\$([^$]{1,1000})\$\$|\$([^$\n]{1,1000})\$"
+    r"|\\\(((?:[^\\\n]|\\(?![()])){1,1000})\\\)|\\\[((?:[^\\]|\\(?![\[\]])){1,1000})\\\]"
 )
-_PROSE = re.compile(r"(?<![\\{A-Za-z])[A-Za-z]{3,}(?: |$)|^\s|\s$")
-"""Words between dollar signs: two prices, not a formula."""
+_PROSE = re.compile(r"(?<![\\{A-Za-z])[A-Za-z]{3,}(?: |$)")
+"""Words between dollar signs, or space beside them: two prices, not a formula."""
 _NUMBER = re.compile(
-    r"(?<![\w.,/])(?<![\w)]-)[-+]?(?:\\?[$\u20ac\u00a3])?(\d{1,3}(?:,\d{3})+(?!\d)"
-    r"|\d+)(\.\d+)?(?:/\d+)?(?:e[-+]?\d+)?%?(?![\w])"
+    r"(?<![\w./:])(?:(?<![)\]])[-+])?(?:\\?[$\u20ac\u00a3])?(\d{1,3}(?:,\d{3}){1,6}(?![\d,])"
+    r"|\d+)(\.\d+)?(?:[/:]\d+)?(?:e[-+]?\d+)?%?(?!\w)"
 )
 _PROSE_WORD = re.compile(r"(?<![\\{A-Za-z])(?!and\b|or\b)[A-Za-z]{3,}")
 _TAIL_CHARS = 20_000
@@ -160,7 +161,8 @@ def _last(text: str) -> str | None:
     formula = number = None
     for found in _FORMULA.finditer(text):
         inside = next(group for group in found.groups() if group is not None)
-        if not _PROSE.search(inside):
+        prices = found[2] is not None and inside != inside.strip()
+        if not prices and not _PROSE.search(inside.strip()):
             formula = (found.end(), inside.strip())
     for found in _NUMBER.finditer(text):
         number = (found.end(), found[0].lstrip("+").replace("$", "").replace("\\", "").strip("\u20ac\u00a3"))

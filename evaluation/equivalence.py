@@ -112,6 +112,8 @@ def _collection(shape: Outline, depth: int) -> Value | None:
     them.
     """
     items = [_read(reading, depth + 1) for part in shape.parts for reading in signs(part)]
+    if shape.joined_by != "or":
+        items = [item for item in items if not _anything(item)] or items
     others = None if shape.joined_by == "or" else excluded(items)
     if others is not None:
         return others
@@ -123,6 +125,11 @@ def _collection(shape: Outline, depth: int) -> Value | None:
     if shape.joined_by == "and":
         return intersection(items) or _set(items)
     return _set(items)
+
+
+def _anything(value: Value | None) -> bool:
+    """Whether a part of an answer only says that its unknown is real: `x \\in \\mathbb{R}, x \\ne 2`."""
+    return isinstance(value, Named) and values.same(value.value, interval("-inf", "inf"))
 
 
 def _all_but(left_out: str, depth: int) -> Value | None:

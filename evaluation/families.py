@@ -6,11 +6,11 @@ import re
 
 from evaluation.forms import MARKUP
 
-_MEMBER = r"(?P<member>[a-zA-Z]) ?\\in ?\\math(?:bb|bf) ?\{? ?Z ?\}?"
+_MEMBER = r"(?P<member>[a-zA-Z]) ?\\in ?(?:\\math(?:bb|bf) ?\{?)? ?Z ?\}?"
 _ANY = r"(?:(?:some|any|all|every|each|an|arbitrary) ){1,2}integers? (?P<any>[a-zA-Z])"
 _IS = r"(?P<is>[a-zA-Z]) (?:is|being) (?:an? |any )?(?:arbitrary )?integer"
 _CLAUSE = re.compile(
-    rf"[,; (]{{0,3}}(?:where|for|with|and)?[, ]{{0,2}}(?:{_MEMBER}|{_ANY}|{_IS})[ )]{{0,2}}$"
+    rf"(?:[,; (:|]|\\mid\b){{0,3}}(?:where|for|with|and)?[, ]{{0,2}}(?:{_MEMBER}|{_ANY}|{_IS})[ )]{{0,2}}$"
 )
 _LETTERS = "kmn"
 """Beside pi, one of these alone is an integer even where nobody says so."""
@@ -20,7 +20,8 @@ def renamed(key: str) -> tuple[str, str] | None:
     """An answer with a free integer: without the clause that says so, and with the integer called k; None
     where there is none.
     """
-    flat = re.sub(" +", " ", MARKUP.sub(r" \1 ", key)) if "nteger" in key else key
+    flat = re.sub(" +", " ", MARKUP.sub(r" \1 ", key)).strip() if "nteger" in key or r"\in" in key else key
+    flat = flat[2:-2].strip() if flat.startswith(r"\{") and flat.endswith(r"\}") else flat
     clause = _CLAUSE.search(flat)
     if clause and clause.start():
         body, letter = flat[: clause.start()].rstrip(" ,;"), clause["member"] or clause["any"] or clause["is"]

@@ -6,17 +6,7 @@ import math
 
 import pytest
 import report_run as made
-from report_run import (
-    do_curate,
-    do_propose,
-    do_respond,
-    do_round,
-    do_score,
-    do_train,
-    group,
-    make_run,
-    publish,
-)
+from report_run import do_curate, do_propose, do_respond, do_round, do_score, do_train, group, make_run, publish
 
 from jobs.report import write_report
 from jobs.reporting import harvest, pages, scalars

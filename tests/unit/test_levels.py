@@ -11,6 +11,8 @@ READ = [
     ("The answer is 42. I hope my answer is correct.", "42", "announced"), ("The answer is 12. The answer is correct.", "12", "announced"), ("The answer is 3. Let me check that the answer is 4", "3", "announced"),
     ("The answers are $-3$ and $5$.", "-3, 5", "announced"), ("Final Answer: $x=2$ or $x=3$", "x=2, x=3", "announced"), ("The answers are \\(1\\), \\(2\\), and \\(3\\).", "1, 2, 3", "announced"),
     ("Final Answer: The largest $n$ is 34.", "34", "announced"), ("Final answer: the area equals $\\frac{1}{2}$.", "\\frac{1}{2}", "announced"), ("Answer: She has 5 apples left.", "5", "announced"),
+    ("The answer is 7, and I hope this answer is correct!", "7", "announced"), ("The answer, after simplification, is 12.", "12", "announced"), ("The answer is, in fact, 12.", "12", "announced"),
+    ("we have \\( x = 7 \\).", "x = 7", "last"), ("The ratio is 3:4", "3:4", "last"), ("from 3-5 people", "5", "last"), ("It was -5 degrees", "-5", "last"), ("She earns $1,200.50 per week.", "1,200.50", "last"),
     ("**Final Answer**\n\nThe total is $12$.", "12", "announced"), ("<answer>42</answer>", "42", "tagged"), ("<answer>\n $\\frac12$ </answer> done", "\\frac12", "tagged"), ("so <answer>7", "7", "tagged"),
     (r"$\boxed{-2}$ and $\boxed{1}$", "-2, 1", "boxed"), (r"\boxed{1}, \boxed{2}, and \boxed{3}", "1, 2, 3", "boxed"), (r"$x = \boxed{3}$ and $y = \boxed{4}$", "x=3, y=4", "boxed"), ("- $\\boxed{2}$\n- $\\boxed{3}$", "2, 3", "boxed"),
     (r"First \boxed{4}, wrong. So \boxed{5}", "5", "boxed"), (r"\boxed{4} = \boxed{5}", "5", "boxed"), (r"\boxed{0.5} or \boxed{50\%}", r"50\%", "boxed"), (r"\boxed{7} is it. Check: \boxed{}", "7", "boxed"),

@@ -7,17 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serl.records import (
-    Candidate,
-    Completion,
-    Group,
-    Problem,
-    from_jsonl,
-    groups_from_parquet,
-    groups_to_parquet,
-    share,
-    to_jsonl,
-)
+from serl.records import Candidate, Completion, Group, Problem, from_jsonl, groups_from_parquet, groups_to_parquet, share, to_jsonl
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 FLOAT32 = st.floats(-100, 0, width=32)
