@@ -37,8 +37,8 @@ _LEADS = re.compile(
     re.IGNORECASE,
 )
 _VERDICT = re.compile(r"^(yes|no)[.,:;](?=\s|$)[^=]*$", re.IGNORECASE | re.DOTALL)
-_RESTATED = re.compile(r".*[<>\d]\s*:\s*(?=[\[(\\])", re.DOTALL)
-_APPROXIMATED = re.compile(r"\s*\\approx\s*-?[\d.,]+(?=\s*(?:$|\\?[a-z]))")
+_RESTATED = re.compile(r"\A.*[<>\d]\s*:\s*(?=[\[(\\])", re.DOTALL)
+_APPROXIMATED = re.compile(r"\s{0,8}\\approx\s{0,8}-?[\d.,]+(?=\s*(?:$|\\?[a-z]))")
 _BRACKETED = re.compile(r"^\[([^\[\]()]*=[^\[\]()]*)\]$")
 _RELATIONS = re.compile(r"[=<>]|\\(?:neq?|leq?|geq?|lt|gt|equiv|in)(?![a-zA-Z])")
 _EQUALS = re.compile(r"=")

@@ -111,6 +111,14 @@ def test_each_grade_says_how_plainly_its_answer_was_said(verifier):
     ]
 
 
+def test_rows_stored_before_there_were_readings_are_read(tmp_path, verifier):
+    row = dataclasses.asdict(grade(PROBLEMS, GREEDY[:1], verifier)[0])
+    path = tmp_path / "old.jsonl"
+    path.write_text(json.dumps({key: value for key, value in row.items() if key not in ("reading", "letters")}))
+    (old,) = read_rows(path)
+    assert (old.reading, old.letters, old.verdict) == ("", "official", "correct") and summarise([old])["sums"].readings == {}
+
+
 def test_what_was_cut_off_is_not_guessed_at(verifier):
     (row,) = grade(PROBLEMS, [response("sums", "a", "There are 12", finish_reason="length")], verifier)
     assert row.verdict == "unparsed" and row.reading == ""
