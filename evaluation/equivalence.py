@@ -53,7 +53,8 @@ def understand(answer: str) -> Value | None:
     if family is None:
         return _read(key, 0)
     written, usual = (_read(text, 0) for text in family)
-    return None if written is None or usual is None else Family(written=written, renamed=usual)
+    known = written is not None and usual is not None
+    return Family(written=written, renamed=usual) if known else _read(key, 0)
 
 
 def _read(key: str, depth: int) -> Value | None:

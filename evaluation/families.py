@@ -12,6 +12,7 @@ _IS = r"(?P<is>[a-zA-Z]) (?:is|being) (?:an? |any )?(?:arbitrary )?integer"
 _CLAUSE = re.compile(
     rf"(?:[,; (:|]|\\mid\b){{0,3}}(?:where|for|with|and)?[, ]{{0,2}}(?:{_MEMBER}|{_ANY}|{_IS})[ )]{{0,2}}$"
 )
+_ELEMENT = re.compile(r"^[a-z] ?(?:\||:|\\mid\b) ?(?=[a-z] ?=)")
 _LETTERS = "kmn"
 """Beside pi, one of these alone is an integer even where nobody says so."""
 
@@ -24,7 +25,10 @@ def renamed(key: str) -> tuple[str, str] | None:
     flat = flat[2:-2].strip() if flat.startswith(r"\{") and flat.endswith(r"\}") else flat
     clause = _CLAUSE.search(flat)
     if clause and clause.start():
-        body, letter = flat[: clause.start()].rstrip(" ,;"), clause["member"] or clause["any"] or clause["is"]
+        body, letter = (
+            _ELEMENT.sub("", flat[: clause.start()].rstrip(" ,;")),
+            clause["member"] or clause["any"] or clause["is"],
+        )
     else:
         present = [name for name in _LETTERS if _letter(name).search(key)]
         if len(present) != 1 or r"\pi" not in key:

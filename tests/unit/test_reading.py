@@ -28,7 +28,7 @@ SAME = [
     (r"x \neq 2", r"\mathbb{R}\setminus\{2\}"), (r"x \neq 2", r"(-\infty,2)\cup(2,\infty)"), (r"x\neq 2", "x != 2"), (r"\mathbb{R}-\{\frac{1}{2}\}", r"x\ne 0.5"), (r"x\neq 1, x\neq 2", r"\mathbb{R}\setminus\{1,2\}"),
     (r"x\neq \pm 1", r"\mathbb{R}\setminus\{-1,1\}"), ("all real numbers except 2 and 3", r"x\ne 2,3"), ("|x|<1", "(-1,1)"), (r"|x-2|\le 3", "[-1,5]"), ("|x|>1", r"(-\infty,-1)\cup(1,\infty)"), ("2>|x|", "-2<x<2"),
     (r"k\pi", r"n\pi"), (r"k\pi", r"n\pi, n\in\mathbb{Z}"), (r"\frac{\pi}{4}+2k\pi", r"x=\frac{\pi}{4}+2n\pi, n \in \mathbb{Z}"), ("3k for any integer k", r"3n, n\in\mathbb{Z}"), ("3k for any integer k", "3k"),
-    (r"x=k\pi \text{ where } k \in \mathbb{Z}", r"n\pi"), (r"\{k\pi : k\in\mathbb{Z}\}", r"n\pi"), (r"x \in \mathbb{R}, x \neq 2", r"x\neq 2"), (r"\{x \mid x \neq 2\}", r"x\neq 2"), (r"1.5\text{ hours}", "90 minutes"),
+    (r"\{x|x=3k,k\in \mathbb{Z}\}", r"3n, n\in\mathbb{Z}"), (r"x=k\pi \text{ where } k \in \mathbb{Z}", r"n\pi"), (r"\{k\pi : k\in\mathbb{Z}\}", r"n\pi"), (r"x \in \mathbb{R}, x \neq 2", r"x\neq 2"), (r"\{x \mid x \neq 2\}", r"x\neq 2"), (r"1.5\text{ hours}", "90 minutes"),
     ("2516_8", "(2516)_8"), ("1,2,3", r"1 \text{, } 2 \text{, and } 3"),
 ]  # fmt: skip
 DIFFERENT = [
