@@ -12,7 +12,7 @@ from functools import lru_cache
 from evaluation import values
 from evaluation.expression import expression_value
 from evaluation.families import renamed
-from evaluation.forms import CALLED, ENDLESS, EXTREMUM, MARKUP, exception, plain
+from evaluation.forms import ENDLESS, EXTREMUM, MARKUP, asked_for, exception, plain
 from evaluation.intervals import chained, excluded, intersection, interval, joined, without
 from evaluation.normal import MAX_ANSWER_CHARS, normalise
 from evaluation.notation import cut, number_system
@@ -74,10 +74,10 @@ def _bare(key: str, depth: int) -> Value | None:
     marked = MARKUP.fullmatch(key)
     if marked:
         return _read(marked[1], depth + 1)
-    called = CALLED.match(key)
-    if called and len(called[1]) > 3:
-        value = _read(key[called.end() :], depth + 1)
-        return value and Named(name=called[1].strip(), value=value)
+    called = asked_for(key)
+    if called:
+        value = _read(called[1], depth + 1)
+        return value and Named(name=called[0], value=value)
     left_out = exception(key) or ((found := _WITHOUT.fullmatch(key)) and found[1])
     if left_out:
         return _all_but(left_out, depth)
@@ -114,7 +114,7 @@ def _collection(shape: Outline, depth: int) -> Value | None:
     """
     items = [_read(reading, depth + 1) for part in shape.parts for reading in signs(part)]
     if shape.joined_by != "or":
-        items = [item for item in items if not _anything(item)] or items
+        items = [item for item in items if not _anything(item, items)]
     others = None if shape.joined_by == "or" else excluded(items)
     if others is not None:
         return others
@@ -128,9 +128,13 @@ def _collection(shape: Outline, depth: int) -> Value | None:
     return _set(items)
 
 
-def _anything(value: Value | None) -> bool:
-    """Whether a part of an answer only says that its unknown is real: `x \\in \\mathbb{R}, x \\ne 2`."""
-    return isinstance(value, Named) and values.same(value.value, interval("-inf", "inf"))
+def _anything(value: Value | None, others: list[Value | None]) -> bool:
+    """Whether a part only says that an unknown is real, of which another says more: `x \\in \\mathbb{R}, x \\ne 2`."""
+    if not isinstance(value, Named) or not values.same(value.value, interval("-inf", "inf")):
+        return False
+    return any(
+        isinstance(other, Named) and other is not value and other.name == value.name for other in others
+    )
 
 
 def _all_but(left_out: str, depth: int) -> Value | None:

@@ -30,7 +30,7 @@ _UNIT = re.compile(
 MARKUP = re.compile(
     r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mathsf|mbox)\{([^{}]*)\}"
 )
-CALLED = re.compile(
+_CALLED = re.compile(
     r"((?:\\(?:text|textbf|mathrm|mbox) ?\{[A-Za-z .']{1,60}\}"
     r"|[A-Z]?[a-z]{3,20}(?: [a-z]{1,20}){0,6})(?:_(?:\{\w{1,12}\}|\w))?) ?= ?(?=[^=<>]+$)"
 )
@@ -127,12 +127,10 @@ def plain(key: str, depth: int = 0) -> Value | None:
         )
     if clock(key) or lasting(key) is not None:
         return _time(key)
-    called = CALLED.match(key)
-    if called and any(len(run) >= 4 for run in _LETTERS.findall(called[1])):
-        value = plain(key[called.end() :], depth + 1)
-        return (
-            value if value is None or isinstance(value, Text) else Named(name=called[1].strip(), value=value)
-        )
+    called = asked_for(key)
+    if called:
+        value = plain(called[1], depth + 1)
+        return value if value is None or isinstance(value, Text) else Named(name=called[0], value=value)
     marked = MARKUP.fullmatch(key)
     if marked and marked[1][:1].isdigit() and _ends(inside := marked[1].strip()):
         value = plain(inside, depth + 1)
@@ -176,6 +174,16 @@ def clock(key: str) -> str | None:
         return None
     minutes = re.sub(r"\s", "", found[2]) or ":00"
     return f"{int(found[1])}{minutes} {found[3].lower()}m"
+
+
+def asked_for(key: str) -> tuple[str, str] | None:
+    """What is asked for, in words, and what it is: `\\text{Area}` and `5`. Letters are names of another kind."""
+    found = _CALLED.match(key)
+    if found is None:
+        return None
+    name = MARKUP.sub(r"\1", found[1]).strip()
+    fewest = 3 if found[1].startswith("\\") else 4
+    return (name, key[found.end() :]) if any(len(run) >= fewest for run in _LETTERS.findall(name)) else None
 
 
 def _unmarked(key: str) -> str:
