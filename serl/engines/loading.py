@@ -13,10 +13,11 @@ from transformers import PreTrainedModel
 
 from serl.engines.model import hollow_model, load_model
 from serl.engines.slices import STRETCH, Slices
-from serl.engines.zero import SHARD_BYTES, Plan, materialise, shares
+from serl.engines.zero import BUCKET, SHARD_BYTES, Plan, materialise, shares
 
 Fill = Callable[[str, int, Tensor], None]  # (name, first element, the tensor to fill from there on)
-MASTER_BYTES, STATE_BYTES = 4, 12  # of a weight: its float32 master; that and Adam's two moments
+MASTER_BYTES, STATE_BYTES, GRADIENT_BYTES = 4, 12, 4  # of a weight: its float32 master; that and Adam's two moments; its gradient
+PROCESS_BYTES = 2**27  # that allocators and threads take beside what is asked for
 
 
 def prepare(model: PreTrainedModel | Path, plan: Plan) -> tuple[PreTrainedModel, Fill]:
@@ -63,20 +64,24 @@ def _strangers(lm: PreTrainedModel, slices: Slices) -> list[str]:
 
 
 def load_bytes(num_weights: int, plan: Plan, *, ranks_per_node: int) -> int:
-    """Host memory that the ranks of a node take together, at most, while they load a model to train: without what a process takes anyway.
+    """Host memory that the ranks of a node take, at most, until a model is ready to train; what a process takes anyway is left out.
 
-    On GPUs that is a stretch of a file for each, and the optimizer's state where it is offloaded. On CPUs the weights are in host memory, too:
-    whole where the stage says so, and beside each rank's masters its share of the gradients.
+    On GPUs that is a stretch of a file for each, and the optimizer's state and gradients where they are offloaded. On CPUs the weights are
+    in host memory, too, with what DeepSpeed makes beside them: at stage 3 a bucket to gather in, below it copies of the whole.
     """
-    reading = 2 * MASTER_BYTES * STRETCH
-    split = plan.ranks.size if plan.stage else 1
-    kept = 0.0
-    if plan.settings.optimizer.offload or plan.ranks.device.type == "cpu":
-        kept += 2 * MASTER_BYTES * num_weights / split if plan.stage else 0
-    if plan.ranks.device.type == "cpu":
-        whole = num_weights * plan.dtype.itemsize
-        kept += whole / plan.ranks.size + SHARD_BYTES if plan.stage == 3 else whole
-    return round(ranks_per_node * (reading + kept))
+    state = (STATE_BYTES + GRADIENT_BYTES) * num_weights / plan.ranks.size
+    whole = num_weights * plan.dtype.itemsize
+    kept = float(2 * MASTER_BYTES * STRETCH)
+    match plan.ranks.device.type, plan.stage:
+        case "cpu", 0:
+            kept += whole
+        case "cpu", 3:
+            kept += state + whole / plan.ranks.size + min(whole, BUCKET * plan.dtype.itemsize) + SHARD_BYTES
+        case "cpu", _:
+            kept += STATE_BYTES * num_weights / plan.ranks.size + GRADIENT_BYTES * num_weights + 3 * whole
+        case _ if plan.settings.optimizer.offload:
+            kept += state
+    return round(ranks_per_node * (kept + PROCESS_BYTES))
 
 
 def snapshot_bytes(num_weights: int, plan: Plan, *, ranks_per_node: int) -> int:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from serl.config.training import Training
 from serl.engines.ranks import Ranks
 
+BUCKET = 2**26  # weights whose gradients are added up at once
 SHARD_BYTES = 2**28  # of weights that exist whole at once while they are split
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 NAMES = {"float32": "fp32", "bfloat16": "bf16"}
@@ -120,10 +121,10 @@ def _config(num_weights: int, plan: Plan) -> dict:
     settings, on_gpu = plan.settings, plan.ranks.device.type == "cuda"
     zero = {
         "stage": plan.stage,
-        "reduce_bucket_size": min(num_weights, 2**26),
+        "reduce_bucket_size": min(num_weights, BUCKET),
         "allgather_bucket_size": min(num_weights, 2**28),
         "overlap_comm": on_gpu,
-        "stage3_prefetch_bucket_size": min(num_weights, 2**26),
+        "stage3_prefetch_bucket_size": min(num_weights, BUCKET),
         "stage3_param_persistence_threshold": min(num_weights // 100, 100_000),
     }
     if settings.optimizer.offload:
