@@ -1,12 +1,12 @@
 """Weights that move: DeepSpeed's engine around the model, one optimizer step or one pass of log-probabilities at a time.
 
 Every rank holds all samples of a batch, works on its share, and returns the same numbers. What is minimised
-is sum(weight * loss) / sum(weight) over the whole optimizer batch (see `objective`): micro-batches, ranks and ZeRO stages change rounding
+is sum(weight * loss) / sum(divisor) over the whole optimizer batch (see `objective`): micro-batches, ranks and ZeRO stages change rounding
 only. Randomness inside a step (dropout) is a function of (seed, step, rank), so a checkpoint needs no random state.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +23,10 @@ from serl.engines.model import TokenLogProbs
 from serl.engines.passes import gather_logprobs, share_of
 from serl.engines.ranks import Ranks
 from serl.engines.slices import Sealed
+from serl.engines.whole import whole_parameters
 from serl.engines.zero import DTYPES, plan_of, training_engine
 from serl.learning.batch import Sample, collate
-from serl.learning.objective import Loss
+from serl.learning.objective import Loss, divisor
 from serl.learning.schedule import learning_rate
 from serl.randomness import seed_of
 
@@ -81,9 +82,9 @@ class Trainer:
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
         torch.manual_seed(seed_of(self.seed, "step", self.step_index, self.ranks.rank))
-        weight = sum(s.column["weight"].sum(dtype=torch.float64).item() for s in batch)
-        assert weight > 0, "a batch without weight has nothing to minimise"
-        names, sums = self._backward(batch, loss, self.ranks.size / weight)
+        total_divisor = sum(divisor(s.column) for s in batch)
+        assert total_divisor > 0, "a batch without weight has nothing to minimise"
+        names, sums = self._backward(batch, loss, self.ranks.size / total_divisor)
         total = dict(zip(names, self.ranks.sum(sums).tolist()))
         if not math.isfinite(total["loss"]):
             raise FloatingPointError(
@@ -93,7 +94,7 @@ class Trainer:
         self.step_index += 1
         tokens = sum(s.num_response for s in batch)
         means = {name: value / tokens for name, value in total.items() if name != "loss"}
-        loss_mean = total["loss"] / weight
+        loss_mean = total["loss"] / total_divisor
         return StepStats(
             step=self.step_index,
             lr=lr,
@@ -134,10 +135,21 @@ class Trainer:
             )
         return float(norm)
 
-    def logprobs(self, samples: Sequence[Sample]) -> list[Tensor]:
-        """Log-probabilities of every sample's response tokens under the present weights, all of them on every rank, on the CPU."""
+    def logprobs(self, samples: Sequence[Sample], *, temperature: float | None = None) -> list[Tensor]:
+        """Log-probabilities of every sample's response tokens under the present weights, all of them on every rank, on
+        the CPU; at the trainer's temperature, or at another.
+        """
+        head = self._engine.module.head
+        usual = head.temperature
+        head.temperature = usual if temperature is None else temperature
         self._engine.eval()
-        return gather_logprobs(self._engine, samples, self._share(samples), self._packed, self.ranks)
+        flat = gather_logprobs(self._engine, samples, self._share(samples), self._packed, self.ranks)
+        head.temperature = usual
+        return flat
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter, whole, in the type of the forward pass; all ranks walk to the end. See `whole_parameters`."""
+        return whole_parameters(self._lm)
 
     def _share(self, samples: Sequence[Sample]) -> list[tuple[int, ...]]:
         return share_of(samples, self.settings.microbatch_tokens, self._packed, self.ranks)

@@ -67,7 +67,9 @@ class Samples(Sequence[Sample]):
 
 def read_answers(files: Iterable[bytes | Path], kept: Sequence[bool]) -> Answers:
     """The answers of those groups, of all files end to end, that are kept; one row group after the other."""
-    chunks: dict[str, list[np.ndarray]] = {name: [] for name in ("prompt_P", "prompt_G", "token_T", "behaviour_T", "length_S", "group_S")}
+    chunks: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("prompt_P", "prompt_G", "token_T", "behaviour_T", "length_S", "group_S")
+    }
     seen = taken = 0
     for batch in _batches(files):
         mask = np.asarray(kept[seen : seen + len(batch)], dtype=bool)

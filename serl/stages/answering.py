@@ -9,8 +9,7 @@ from serl.config.engine import Prompts, Sampling
 from serl.engines.generator import Generator
 from serl.randomness import rng_of, seed_of
 from serl.records import Completion, Group, Problem
-from serl.rewards.kinds import rewards
-from serl.rewards.spec import Reward
+from serl.rewards.kinds import Case, Earnings
 from serl.rewards.vote import vote
 from serl.text.prompts import question_prompt
 
@@ -19,7 +18,7 @@ Answered = tuple[str, Problem, list[int], tuple[Completion, ...]]  # role, probl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asking:
-    """How questions are asked and rewarded; `seed`, `round` and `stage` are what all chance is a function of."""
+    """How questions are asked and what answers earn; `seed`, `round` and `stage` are what all chance is a function of."""
 
     seed: int
     round: int
@@ -27,7 +26,7 @@ class Asking:
     prompts: Prompts
     sampling: Sampling
     samples: int
-    reward: Reward
+    earnings: Earnings
 
 
 def answer(
@@ -61,14 +60,17 @@ def judge(answered: Sequence[Answered], verifier: Verifier, asking: Asking) -> l
         result = vote(labels)
         truth = correct.get(i, [None] * len(out))
         right = None if p.gold is None or result.winner is None else truth[labels.index(result.winner)]
-        rng = rng_of(asking.seed, asking.round, "reward", p.id)
+        case = Case(
+            labels=labels, winner=result.winner, correct=truth, question=p.question, answers=answers[i],
+            texts=[c.text for c in out], gold=p.gold, rng=rng_of(asking.seed, asking.round, "reward", p.id),
+        )  # fmt: skip
         groups.append(
             Group(
                 id=p.id, role=role, question=p.question, gold=p.gold, prompt_ids=tuple(ids), completions=out,
                 answers=tuple(answers[i]), labels=labels, winner=result.winner, tie=result.tie,
                 undecided=classes[i].num_undecided, agreement=result.agreement, margin=result.margin,
                 winner_correct=right,
-                rewards=rewards(asking.reward, labels=labels, winner=result.winner, correct=truth, rng=rng),
+                rewards=asking.earnings(case),
             )
         )  # fmt: skip
     return groups

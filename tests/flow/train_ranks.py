@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from serl.config.base import Architecture
-from serl.config.training import Optimizer, ReinforcePP, Training
+from serl.config.objectives import ReinforcePP
+from serl.config.training import Optimizer, Training
 from serl.engines.model import load_tokenizer, scratch_llama
 from serl.learning.algorithms import LogProbs, columns, policy_loss
 from serl.learning.batch import Sample, attach, sample_order, split_evenly

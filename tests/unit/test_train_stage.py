@@ -75,6 +75,8 @@ def test_no_reference_is_loaded_where_there_is_no_kl(monkeypatch, kl, asked):
     monkeypatch.setattr(train, "policy_dir", lambda *_: ("folder", "base"))
     monkeypatch.setattr(train, "_start", lambda *_: ("folder", "policy"))
     monkeypatch.setattr(train, "frozen_logprobs", lambda *_, **__: loaded.append("reference"))
-    section = SimpleNamespace(objective=SimpleNamespace(kl=kl), reference="base")
-    train._reference(SimpleNamespace(stage=SimpleNamespace(section=section), run=None), None, 1.0)
+    section = SimpleNamespace(objective=SimpleNamespace(kl=kl), reference="base", init="previous", role="policy")
+    config = SimpleNamespace(trained=lambda *_: SimpleNamespace(round=1))
+    work = SimpleNamespace(stage=SimpleNamespace(section=section), run=SimpleNamespace(config=config))
+    train._reference(work, None, 1.0)
     assert bool(loaded) == asked

@@ -7,6 +7,7 @@ from evaluation.verifier import Verifier
 from serl.engines.generator import Generator
 from serl.randomness import rng_of
 from serl.records import ANCHOR, Group, Problem, groups_from_parquet, groups_to_parquet, share
+from serl.rewards.kinds import Earnings
 from serl.run.rundir import Manifest
 from serl.stages import read
 from serl.stages.answering import Asking, answer
@@ -25,11 +26,12 @@ def run(work: Work) -> Manifest:
     tasks, inputs = questions(work)
     attempt = work.attempt({"policy": digest} | inputs)
     mine = share(tasks, work.shard.index, work.shard.count)
-    asking = Asking(
-        seed=config.seed, round=work.shard.round, stage=work.shard.stage, prompts=config.prompts,
-        sampling=section.sampling, samples=section.samples, reward=section.reward,
-    )  # fmt: skip
-    with Verifier(workers=work.cores, limit_s=section.limit_s) as verifier:
+    limits = Verifier(workers=work.cores, limit_s=section.limit_s)
+    with limits as verifier, Earnings(section.reward) as earnings:
+        asking = Asking(
+            seed=config.seed, round=work.shard.round, stage=work.shard.stage, prompts=config.prompts,
+            sampling=section.sampling, samples=section.samples, earnings=earnings,
+        )  # fmt: skip
 
         def part(engine: Generator, tasks: Sequence[tuple[str, Problem]]) -> bytes:
             return groups_to_parquet(answer(engine, verifier, tasks, asking))

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from serl.config.base import Scratch
+from serl.config.objectives import Correction
 from serl.config.training import Pretrain
 from serl.engines.model import load_tokenizer, scratch_llama
 from serl.engines.passes import frozen_logprobs
@@ -145,9 +146,9 @@ def _reinforce(work: Work, ranks: Ranks) -> None:
         logp = _log_probabilities(work, ranks, attempt, trainer, samples, temperature)
         gap = mismatch(logp.old_T, logp.behaviour_T)
         reward_GN = torch.tensor([g.rewards for g in taught])
-        column = algorithms.columns(
-            settings.objective, reward_GN, logp, settings.loss_mean, settings.importance_cap
-        )
+        cap = settings.importance_cap
+        correction = None if cap is None else Correction(high=cap)
+        column = algorithms.columns(settings.objective, reward_GN, logp, settings.loss_mean, correction)
         lesson = Lesson(
             samples=samples.attach(column),
             batches=batches,
@@ -199,12 +200,7 @@ def _read_answers(
 
 
 def _log_probabilities(
-    work: Work,
-    ranks: Ranks,
-    attempt: Attempt,
-    trainer: Trainer,
-    samples: columns.Samples,
-    temperature: float,
+    work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, samples: columns.Samples, temperature: float
 ) -> algorithms.LogProbs:
     """Of every response token under the round's first weights and the reference; computed once and kept in parts, so a resume is exact."""
     parts: list[np.ndarray] = []
@@ -229,19 +225,18 @@ def _log_probabilities(
         work.events.add("phase", name="log-probabilities", seconds=round(spent_s, 3))
     old_T, ref_T = torch.from_numpy(np.concatenate(parts, axis=1))
     return algorithms.LogProbs(
-        old_T=old_T,
-        ref_T=ref_T,
-        behaviour_T=samples.answers.behaviour_T,
-        length_S=samples.answers.length_S,
+        old_T=old_T, ref_T=ref_T, behaviour_T=samples.answers.behaviour_T, length_S=samples.answers.length_S
     )
 
 
 def _reference(work: Work, ranks: Ranks, temperature: float) -> Forward | None:
     """The KL's reference; None where that is the policy that training starts from, or where there is no KL."""
     settings = work.stage.section
-    base, digest = policy_dir(work.run, 0)
-    if settings.objective.kl == 0 or settings.reference == "previous" or digest == _start(work, settings)[1]:
+    before = work.run.config.trained(work.stage, settings.role)
+    from_base = settings.init == "base" or (settings.init == "previous" and not (before and before.round))
+    if settings.objective.kl == 0 or settings.reference == "previous" or from_base:
         return None
+    base, _ = policy_dir(work.run, 0)
     return frozen_logprobs(base, settings, ranks=ranks, temperature=temperature)
 
 

@@ -6,9 +6,10 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from serl.config.base import Scratch
+from serl.config.objectives import Mean, PolicyObjective, ReinforcePP, Rloo, own_mean
 from serl.config.run import RunConfig
 from serl.config.schema import Count, Fraction, Section
-from serl.config.training import PolicyObjective, Training
+from serl.config.training import Training
 from serl.stages.kind import POLICY, Bounds, Kind, Stage, StageSection, World
 
 POLICY_BYTES = 4  # per parameter: published in float32
@@ -36,7 +37,9 @@ class Train(Training, StageSection):
     max_steps: Count | None = Field(
         default=None, description="stop the round after this many optimizer steps"
     )
-    loss_mean: Literal["token", "sequence"] = "token"
+    loss_mean: Mean | None = Field(
+        default=None, description="null: the objective's own, and over tokens where it has none"
+    )
     reference: Literal["base", "previous"] = Field(
         default="base", description="whose log-probabilities the KL is measured against"
     )
@@ -53,11 +56,21 @@ class Train(Training, StageSection):
 
     @model_validator(mode="after")
     def _some_kl(self) -> Self:
-        if self.reference == "previous" and self.objective.kind != "grpo" and self.objective.kl > 0:
+        in_reward = isinstance(self.objective, ReinforcePP | Rloo)
+        if self.reference == "previous" and in_reward and self.objective.kl > 0:
             raise ValueError(
                 "reference previous: a round's answers come from the policy before it, so that the KL in their "
                 f"reward ({self.objective.kind}) would always be 0; use reference: base, objective.kl: 0, or grpo, "
                 "whose KL is in the loss"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_mean(self) -> Self:
+        own = own_mean(self.objective)
+        if self.loss_mean is not None and own not in (None, self.loss_mean):
+            raise ValueError(
+                f"loss_mean {self.loss_mean}: {self.objective.kind} weighs by {own} itself; take loss_mean away"
             )
         return self
 
@@ -83,7 +96,9 @@ class TrainKind(Kind):
         return section.role if isinstance(section, Train) else POLICY
 
     def uses(self, section: Train) -> tuple[str, ...]:
-        return () if section.init in ("previous", "base") else (section.init,)
+        if not isinstance(section, Train) or section.init in ("previous", "base"):
+            return ()
+        return (section.init,)
 
     def reads(self, stage: Stage, config: RunConfig) -> tuple[Stage, ...]:
         """Its groups or documents, and the weights that it starts from, where nothing that it reads waits for them."""
