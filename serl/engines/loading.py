@@ -64,23 +64,24 @@ def _strangers(lm: PreTrainedModel, slices: Slices) -> list[str]:
 
 
 def load_bytes(num_weights: int, plan: Plan, *, ranks_per_node: int) -> int:
-    """Host memory that the ranks of a node take, at most, until a model is ready to train; what a process takes anyway is left out.
+    """Host memory that the ranks of a node take, at most, to load a model; what a process takes anyway is left out.
 
-    On GPUs that is a stretch of a file for each, and the optimizer's state and gradients where they are offloaded. On CPUs the weights are
-    in host memory, too, with what DeepSpeed makes beside them: at stage 3 a bucket to gather in, below it copies of the whole.
+    On GPUs that is a stretch of a file for each, and the optimizer's state and gradients where they are offloaded (the moments from the
+    first step on). On CPUs the weights are in host memory, too, and what DeepSpeed makes of them at once: masters and gradients, and at
+    stage 3 a bucket, below it copies of the whole.
     """
-    state = (STATE_BYTES + GRADIENT_BYTES) * num_weights / plan.ranks.size
-    whole = num_weights * plan.dtype.itemsize
+    whole, size = num_weights * plan.dtype.itemsize, plan.ranks.size
     kept = float(2 * MASTER_BYTES * STRETCH)
     match plan.ranks.device.type, plan.stage:
         case "cpu", 0:
             kept += whole
         case "cpu", 3:
-            kept += state + whole / plan.ranks.size + min(whole, BUCKET * plan.dtype.itemsize) + SHARD_BYTES
+            bucket = min(num_weights, BUCKET) * plan.dtype.itemsize
+            kept += (whole + (MASTER_BYTES + GRADIENT_BYTES) * num_weights) / size + bucket + SHARD_BYTES
         case "cpu", _:
-            kept += STATE_BYTES * num_weights / plan.ranks.size + GRADIENT_BYTES * num_weights + 3 * whole
+            kept += MASTER_BYTES * num_weights / size + GRADIENT_BYTES * num_weights + 3 * whole
         case _ if plan.settings.optimizer.offload:
-            kept += state
+            kept += (STATE_BYTES + GRADIENT_BYTES) * num_weights / size
     return round(ranks_per_node * (kept + PROCESS_BYTES))
 
 

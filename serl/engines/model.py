@@ -82,7 +82,9 @@ def _weightless() -> Iterator[None]:
     register = nn.Module.register_parameter
 
     def on_meta(module: nn.Module, name: str, p: nn.Parameter | None) -> None:
-        register(module, name, None if p is None else nn.Parameter(p.to("meta"), p.requires_grad))
+        if p is not None and p.device.type != "meta":  # one that is tied stays the one it is
+            p = nn.Parameter(p.to("meta"), p.requires_grad)
+        register(module, name, p)
 
     nn.Module.register_parameter = on_meta
     try:

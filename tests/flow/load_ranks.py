@@ -11,9 +11,9 @@ import torch
 import train_ranks as job
 
 from serl.engines import loading, slices, zero
+from serl.engines import trainer as trainers
 from serl.engines.model import load_model
 from serl.engines.ranks import join_ranks
-from serl.engines.trainer import Trainer
 
 CASES = {
     "zero_3": (3, {"dtype": "float32"}, True),
@@ -42,11 +42,19 @@ def main(folder: Path, out: Path, kind: str) -> None:
     Path("/proc/self/clear_refs").write_text("5")
     before = now_bytes()
     source = folder if hollow else load_model(folder, torch.float32, torch.float32)
-    trainer = Trainer(source, settings, ranks=ranks, horizon=1, seed=0)
+    reading: list[int] = []
+
+    def measured(*args):
+        found = loading.prepare(*args)
+        reading.append(peak_bytes() - before)
+        return found
+
+    trainers.prepare = measured
+    trainer = trainers.Trainer(source, settings, ranks=ranks, horizon=1, seed=0)
     del source
     num_weights = sum(getattr(p, "ds_numel", p.numel()) for p in trainer._lm.parameters())
     promised = loading.load_bytes(num_weights, trainer._plan, ranks_per_node=2)
-    seen = {"node": sum(ranks.gather(peak_bytes() - before)), "promised": promised, "weights": num_weights}
+    seen = {"reading": sum(ranks.gather(reading[0])), "node": sum(ranks.gather(peak_bytes() - before)), "promised": promised, "weights": num_weights}
     (out / f"rank_{ranks.rank}.json").write_text(json.dumps(seen))
     ranks.leave()
     os._exit(0)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 import train_ranks as job
 
-from serl.engines import checkpoint, export, keeper, model, pieces
+from serl.engines import checkpoint, export, keeper, loading, model, pieces
 from serl.engines.model import load_tokenizer
 from serl.engines.passes import frozen_logprobs
 from serl.engines.ranks import Ranks, join_ranks
@@ -123,6 +123,7 @@ def adopt_what_others_left(base: Path, saved: Path, ranks: Ranks) -> dict:
 def main(base: Path, out: Path, saved: Path | None = None) -> None:
     torch.set_num_threads(1)
     export.MAX_FILE_BYTES = 30_000
+    loading.load_model = None  # no model is read whole
     ranks = join_ranks("cpu", timeout_s=120)
     if saved:
         seen = {"adopted": adopt_what_others_left(base, saved, ranks)}

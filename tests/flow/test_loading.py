@@ -35,12 +35,13 @@ def seen(request, folder, tmp_path_factory) -> tuple[str, dict]:
     return request.param, run_ranks(2, folder, out, Path(request.param), script="load_ranks.py")[0]
 
 
-def test_loading_takes_what_is_promised_and_reading_it_whole_on_every_rank_takes_much_more(seen):
+def test_loading_takes_what_is_promised_and_reading_the_model_whole_takes_more(seen):
     """Every rank used to hold the whole model in float32: 366 GB on a node of eight for 7B, and 32B could not be loaded."""
     kind, found = seen
     if kind == "whole":
-        assert found["node"] > found["promised"] + 4 * found["weights"], "what it used to take"
+        assert found["reading"] > 11 * found["weights"], "in float32 and in bfloat16, on each of two ranks"
     else:
+        assert found["reading"] < 9 * found["weights"]
         assert 0.7 * found["promised"] < found["node"] < found["promised"]
 
 

@@ -42,6 +42,8 @@ def test_no_step_is_drawn_twice_by_attempts_that_follow_each_other(run, killed_a
 def test_log_probabilities_are_kept_part_by_part_and_none_is_computed_twice(run, monkeypatch):
     """A preemption used to wait for, or to lose, all of them: the longest phase of a round with many answers."""
     monkeypatch.setattr(train, "PART_SAMPLES", 4)
+    monkeypatch.setattr(train, "policy_dir", lambda *_: ("folder", "base"))
+    monkeypatch.setattr(train, "_start", lambda *_: ("folder", "base"))
     groups = [group(str(i), [0, 0, 1]) for i in range(3)]
     samples = Samples(read_answers([groups_to_parquet(groups)], [True] * 3))
     alone = SimpleNamespace(first=True, any=bool, from_first=lambda value: value)
