@@ -1,4 +1,6 @@
-"""A trained model as a Hugging Face folder, written by all ranks: which weights are in which file depends on their sizes alone."""
+"""A trained model as a Hugging Face folder, written by all ranks: which weights are in which file depends on
+their sizes alone.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,9 +22,11 @@ ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 def export_model(
     lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, plan: Plan, dtype: torch.dtype, folder: Path
 ) -> dict[str, Sealed]:
-    """Write the folder; all ranks call it, for each weight is put together from all. The sizes and hashes of the weights' files.
+    """Write the folder; all ranks call it, for each weight is put together from all. The sizes and hashes of
+    the weights' files.
 
-    A model that is stored otherwise than it is in memory is transformers' to write, by rank 0; it has no hashes yet.
+    A model that is stored otherwise than it is in memory is transformers' to write, by rank 0; it has no
+    hashes yet.
     """
     if plan.ranks.first:
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,7 +72,9 @@ def _gather(
     folder: Path,
     extra: Mapping[str, Tensor],
 ) -> dict[str, Future[Sealed]]:
-    """Put every weight together; of the files, this rank keeps and writes each one whose turn is its own. `extra` goes into the first."""
+    """Put every weight together; of the files, this rank keeps and writes each one whose turn is its own.
+    `extra` goes into the first.
+    """
     parameters, writing = dict(lm.named_parameters()), {}
     for number, (file, names) in enumerate(files.items()):
         mine = number % plan.ranks.size == plan.ranks.rank

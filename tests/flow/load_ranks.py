@@ -1,4 +1,6 @@
-"""One rank of the test of memory: loads a model to train, says what that took at most, and what was promised. Started by `test_loading.py`."""
+"""One rank of the test of memory: loads a model to train, says what that took at most, and what was promised.
+Started by `test_loading.py`.
+"""
 
 import json
 import os
@@ -54,7 +56,12 @@ def main(folder: Path, out: Path, kind: str) -> None:
     del source
     num_weights = sum(getattr(p, "ds_numel", p.numel()) for p in trainer._lm.parameters())
     promised = loading.load_bytes(num_weights, trainer._plan, ranks_per_node=2)
-    seen = {"reading": sum(ranks.gather(reading[0])), "node": sum(ranks.gather(peak_bytes() - before)), "promised": promised, "weights": num_weights}
+    seen = {
+        "reading": sum(ranks.gather(reading[0])),
+        "node": sum(ranks.gather(peak_bytes() - before)),
+        "promised": promised,
+        "weights": num_weights,
+    }
     (out / f"rank_{ranks.rank}.json").write_text(json.dumps(seen))
     ranks.leave()
     os._exit(0)

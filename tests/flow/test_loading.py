@@ -1,4 +1,4 @@
-"""What a node needs in memory to load a model: as the formula says, measured on a model that was made for it."""
+"""What a node needs in memory to load a model: as the formula says, on a model that was made for it."""
 
 from pathlib import Path
 
@@ -36,7 +36,9 @@ def seen(request, folder, tmp_path_factory) -> tuple[str, dict]:
 
 
 def test_loading_takes_what_is_promised_and_reading_the_model_whole_takes_more(seen):
-    """Every rank used to hold the whole model in float32: 366 GB on a node of eight for 7B, and 32B could not be loaded."""
+    """Every rank used to hold the whole model in float32: 366 GB on a node of eight for 7B, and 32B could not
+    be loaded.
+    """
     kind, found = seen
     if kind == "whole":
         assert found["reading"] > 11 * found["weights"], "in float32 and in bfloat16, on each of two ranks"
@@ -50,7 +52,9 @@ def gpus(size: int, **settings) -> Plan:
     return Plan(stage=3, dtype=torch.bfloat16, settings=job.job.settings(3, **settings), ranks=ranks)
 
 
-@pytest.mark.parametrize(("billions", "size", "load_gb", "offload_gb", "copy_gb"), [(7.6, 8, 2, 124, 91), (32.8, 32, 2, 133, 98)])
+@pytest.mark.parametrize(
+    ("billions", "size", "load_gb", "offload_gb", "copy_gb"), [(7.6, 8, 2, 124, 91), (32.8, 32, 2, 133, 98)]
+)
 def test_a_node_of_eight_gpus_has_room_for_large_models(billions, size, load_gb, offload_gb, copy_gb):
     num_weights = round(billions * 1e9)
     offload = job.job.OFFLOAD
