@@ -18,11 +18,8 @@ from serl.engines.slices import STRETCH, Slices
 from serl.engines.zero import BUCKET, SHARD_BYTES, Plan, materialise, shares
 
 Fill = Callable[[str, int, Tensor], None]  # (name, first element, the tensor to fill from there on)
-MASTER_BYTES, STATE_BYTES, GRADIENT_BYTES = (
-    4,
-    12,
-    4,
-)  # of a weight: its float32 master; that and Adam's two moments; its gradient
+MASTER_BYTES, GRADIENT_BYTES = 4, 4  # of a weight, in float32
+STATE_BYTES = 12  # of a weight: its master and Adam's two moments
 PROCESS_BYTES = 2**27  # that allocators and threads take beside what is asked for
 
 
