@@ -66,6 +66,7 @@ class Trainer:
         temperature: float = 1.0,
     ):
         self.ranks, self.settings, self.horizon, self.seed = ranks, settings, horizon, seed
+        self.temperature = temperature
         self.step_index = 0
         self._plan = plan_of(settings, ranks)
         self._stage = self._plan.stage
@@ -150,11 +151,10 @@ class Trainer:
         rank, on the CPU; at the trainer's temperature, or at another.
         """
         head = self._engine.module.head
-        usual = head.temperature
-        head.temperature = usual if temperature is None else temperature
+        head.temperature = self.temperature if temperature is None else temperature
         self._engine.eval()
         flat = gather_logprobs(self._engine, samples, self._share(samples), self._packed, self.ranks)
-        head.temperature = usual
+        head.temperature = self.temperature
         return flat
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:

@@ -84,19 +84,14 @@ class Attempt:
         beside: Mapping[str, bytes] | None = None,
     ) -> Manifest:
         """Publish a shard that is one file; `beside` it, by suffix, what only people read."""
-        files = []
-        for end, content, count in (
-            (suffix, data, rows),
-            *((end, more, more.count(b"\n")) for end, more in (beside or {}).items()),
-        ):
-            name = f"{self.shard.name}/{self.id}{end}"
-            write_atomic(self.stage_dir / name, content)
-            files.append(
-                DataFile(
-                    name=name, bytes=len(content), sha256=hashlib.sha256(content).hexdigest(), rows=count
-                )
-            )
-        return self.publish(files, counts or {})
+        more = [self._write(end, content, content.count(b"\n")) for end, content in (beside or {}).items()]
+        return self.publish([self._write(suffix, data, rows), *more], counts or {})
+
+    def _write(self, suffix: str, data: bytes, rows: int) -> DataFile:
+        """A file of this attempt, durable, for a manifest to name."""
+        name = f"{self.shard.name}/{self.id}{suffix}"
+        write_atomic(self.stage_dir / name, data)
+        return DataFile(name=name, bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), rows=rows)
 
     def publish_folder(
         self,
@@ -105,8 +100,9 @@ class Attempt:
         counts: Mapping[str, float],
         *,
         sealed: Mapping[str, tuple[int, str]] = NOTHING,
+        beside: Mapping[str, bytes] = MappingProxyType({}),
     ) -> Manifest:
-        """Publish a shard that is a folder, `built`, under a fixed name that people can find.
+        """Publish a shard that is a folder, `built`, under a fixed name that people can find; `beside` it files, by suffix.
 
         `sealed` says of files that were hashed while they were written their size and digest: they are not
         read again. A folder that stands there without a manifest is adopted if it is whole and of our inputs:
@@ -135,7 +131,8 @@ class Attempt:
             DataFile(name=f"{name}/{n}", bytes=size, sha256=digest, rows=0)
             for n, (size, digest) in files.items()
         ]
-        return self.publish(named, counts)
+        more = [self._write(end, content, 0) for end, content in beside.items()]
+        return self.publish([*named, *more], counts)
 
     def _adoptable(self, folder: Path) -> dict[str, list] | None:
         """The files of a standing folder that is whole and of our inputs."""
