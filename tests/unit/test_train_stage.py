@@ -95,5 +95,5 @@ def test_no_reference_is_loaded_where_there_is_no_kl(monkeypatch, kl, asked):
     )
     config = SimpleNamespace(trained=lambda *_: SimpleNamespace(round=1))
     work = SimpleNamespace(stage=SimpleNamespace(section=section), run=SimpleNamespace(config=config))
-    train._reference(work, None, 1.0)
+    start.reference(work, None, 1.0, moving=False)
     assert bool(loaded) == asked
