@@ -21,7 +21,19 @@ from serl.stages.train import start
 from serl.stages.train.course import Course
 
 
-ALONE = SimpleNamespace(first=True, any=bool, from_first=lambda value: value)
+class Steps:
+    """A trainer that does nothing but count."""
+
+    def __init__(self, begun_at: int = 0):
+        self.step_index, self.settings = begun_at, None
+
+    def load(self, folder) -> None:
+        return None
+
+    def step(self, samples, loss) -> StepStats:
+        self.step_index += 1
+        n = self.step_index
+        return StepStats(step=n, lr=0.1, loss=float(n), grad_norm=1.0, samples=1, tokens=1, means={})
 
 
 def draw(run: Run, attempt: str, begun_at: int, *, until: int) -> None:
@@ -29,20 +41,10 @@ def draw(run: Run, attempt: str, begun_at: int, *, until: int) -> None:
     (shard,) = run.shards(1, "train")
     events = Events(run.root / "events", attempt)
     work = Work(run=run, shard=shard, attempt_id=attempt, device="cpu", cores=1, events=events, stop=Stop())
-    trainer = SimpleNamespace(step_index=0)
-
-    def load(_) -> None:
-        trainer.step_index = begun_at
-
-    def take(*_) -> StepStats:
-        trainer.step_index += 1
-        step = trainer.step_index
-        return StepStats(step=step, lr=0.1, loss=float(step), grad_norm=1.0, samples=1, tokens=1, means={})
-
-    trainer.load, trainer.step = load, take
-    course = Course(work, ALONE, work.attempt({}), trainer, total=9)
+    alone = SimpleNamespace(first=True, any=bool)
+    course = Course(work, alone, work.attempt({}), Steps(begun_at), total=until)
     course.resume()
-    for _ in range(begun_at, until):
+    while course.done < until:
         course.step([], None)
 
 
@@ -58,9 +60,9 @@ def test_no_step_is_drawn_twice_by_attempts_that_follow_each_other(run, killed_a
 def test_log_probabilities_are_kept_part_by_part_and_none_is_computed_twice(run, monkeypatch):
     """A preemption used to wait for, or to lose, all of them: the longest phase of a round with many answers."""
     monkeypatch.setattr(frozen, "PART_SAMPLES", 4)
-    monkeypatch.setattr(frozen, "reference", lambda *_, **__: None)
     groups = [group(str(i), [0, 0, 1]) for i in range(3)]
     samples = Samples(read_answers([groups_to_parquet(groups)], [True] * 3))
+    alone = SimpleNamespace(first=True, any=bool, from_first=lambda value: value)
     seen: list[int] = []
 
     def attempt(id: str, leave_after: int) -> object:
@@ -74,7 +76,7 @@ def test_log_probabilities_are_kept_part_by_part_and_none_is_computed_twice(run,
             return [torch.full((s.num_response,), float(len(seen))) for s in mine]
 
         trainer = SimpleNamespace(logprobs=logprobs, temperature=1.0)
-        return frozen._log_probabilities(work, ALONE, work.attempt({}), trainer, samples)
+        return frozen._log_probabilities(work, alone, work.attempt({}), trainer, samples)
 
     with pytest.raises(Preempted):
         attempt("first", leave_after=2)
@@ -88,11 +90,9 @@ def test_no_reference_is_loaded_where_there_is_no_kl(monkeypatch, kl, asked):
     """A pass of the reference over a whole round used to be made for a number that was multiplied by 0."""
     loaded: list[str] = []
     monkeypatch.setattr(start, "policy_dir", lambda *_: ("folder", "base"))
-    monkeypatch.setattr(start, "starts_from_base", lambda *_: False)
+    monkeypatch.setattr(start, "starting_weights", lambda *_: ("folder", "policy"))
     monkeypatch.setattr(start, "frozen_logprobs", lambda *_, **__: loaded.append("reference"))
-    section = SimpleNamespace(
-        objective=SimpleNamespace(kl=kl), reference="base", init="previous", role="policy"
-    )
+    section = SimpleNamespace(objective=SimpleNamespace(kl=kl), reference="base", init="previous", role="policy")
     config = SimpleNamespace(trained=lambda *_: SimpleNamespace(round=1))
     work = SimpleNamespace(stage=SimpleNamespace(section=section), run=SimpleNamespace(config=config))
     start.reference(work, None, 1.0, moving=False)
