@@ -1,5 +1,6 @@
 """From files and overrides to a run: which phases and stages it has decides which keys it may have."""
 
+import difflib
 import json
 from collections.abc import Sequence
 from functools import cache
@@ -42,10 +43,25 @@ def full_key(tree: Tree, key: str) -> str:
     return f"phases.{having[0]}.{key}" if having else key
 
 
+def _in_a_phase(key: str, phases: object) -> str:
+    """The full name of what a key at the top was meant for, if it looks like something of a phase."""
+    named = [(n, p) for n, p in phases.items() if isinstance(p, dict)] if isinstance(phases, dict) else []
+    first = named[0] if named else ("NAME", {})
+    known = {k: f"phases.{n}.{k}" for n, p in [(first[0], dict.fromkeys(Phase.model_fields)), *named] for k in p}
+    known = {k: f"phases.{first[0]}.{k}" for k in rooms.kinds()} | known
+    near = difflib.get_close_matches(key, [*known, *RunConfig.model_fields], n=1)
+    return known.get(near[0], "") if near else ""
+
+
 def parse(source: Source) -> RunConfig:
     """The run that files and overrides describe."""
     tree = source.tree
     phases = tree.get("phases")
+    for key in tree:
+        if key not in RunConfig.model_fields and (meant := _in_a_phase(key, phases)):
+            raise ConfigError(
+                f"{source.where((key,))}: unknown key; stages and rounds stand in a phase: did you mean {meant}?"
+            )
     shape = _shape(phases, source, _plugins(tree)) if isinstance(phases, dict) else ()
     return validate(schema_of(shape), source)
 

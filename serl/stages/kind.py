@@ -106,6 +106,7 @@ class Kind:
     signals: tuple[
         str, ...
     ] = ()  # counts of its manifests that may end a phase (`until`) once they are not 0
+    wants_reader: str = ""  # an example of the stage that has to read it, where it is of no use by itself
     files = FILES_OF_A_SHARD  # of a shard, its manifest included
 
     # ------------------------------------------------------------------------------------------ shape

@@ -55,7 +55,7 @@ def test_log_probabilities_are_kept_part_by_part_and_none_is_computed_twice(run,
             return [torch.full((s.num_response,), float(len(seen))) for s in mine]
 
         return train._log_probabilities(
-            work, alone, work.attempt({}), SimpleNamespace(logprobs=logprobs), samples, groups
+            work, alone, work.attempt({}), SimpleNamespace(logprobs=logprobs), samples, groups, 1.0
         )
 
     with pytest.raises(Preempted):

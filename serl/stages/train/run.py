@@ -240,9 +240,11 @@ def _log_probabilities(
 def _reference(work: Work, ranks: Ranks, temperature: float) -> Forward | None:
     """The KL's reference; None where that is the policy that training starts from."""
     settings = work.stage.section
-    base, digest = policy_dir(work.run, 0)
-    if settings.reference == "previous" or digest == _start(work, settings)[1]:
+    before = work.run.config.trained(work.stage, settings.role)
+    from_base = settings.init == "base" or (settings.init == "previous" and not (before and before.round))
+    if settings.reference == "previous" or from_base:
         return None
+    base, _ = policy_dir(work.run, 0)
     return frozen_logprobs(base, settings, ranks=ranks, temperature=temperature)
 
 
