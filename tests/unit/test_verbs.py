@@ -18,11 +18,12 @@ import pytest
 from report_run import do_round, make_run
 from rich.console import Console
 
-from jobs import completion
+
 from jobs.chain import slurm
 from jobs.chain.local import ShardFailed, Stopped
 from jobs.plan.cluster import Local, Slurm
 from jobs.shell import command
+from jobs.shell import complete as completion
 from jobs.shell.command import Answer
 from tests.conftest import ROOT, SMALL
 
@@ -347,7 +348,7 @@ def test_completion_knows_exactly_the_options_that_help_shows(capsys):
 
 
 def test_completion_starts_nothing_heavy():
-    code = "import sys, jobs.completion; jobs.completion.script('zsh'); print(*[m for m in sys.modules if m in %r])"
+    code = "import sys, jobs.completion as c; c.script('zsh'); print(*[m for m in sys.modules if m in %r])"
     heavy = ("torch", "vllm", "transformers", "pyarrow", "submitit", "rich", "numpy", "matplotlib")
     done = subprocess.run(
         [sys.executable, "-c", code % (heavy,)], cwd=ROOT, capture_output=True, text=True, check=True
