@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from report_run import do_score, group, make_run, publish, round_groups
 
-from jobs.browser.index import Wish, group_index, instruction_index, open_group, response_index
+from jobs.browser.groups import group_index, open_group
+from jobs.browser.index import Wish, instruction_index, response_index
 from serl.records import Candidate, Novelty, Problem, groups_to_parquet, to_jsonl
 from serl.rewards.vote import fate
 from serl.run.attempt import Attempt
@@ -31,7 +32,7 @@ def test_the_fate_of_every_group_is_the_filters_own(made):
             group("lonely", [0] + [None] * 7),
         ],
     )
-    low, high = made.config.train.agreement
+    low, high = made.config.training(1).section.agreement
     expected = ["anchor" if g.role == "anchor" else fate(g, low, high, voted=True) for g in groups]
     index = group_index(made, 1)
     assert index.words["fate"].tolist() == expected
