@@ -1,11 +1,12 @@
 """Read what a run wrote, in a browser: `python -m jobs.browse RUN [--port P]`.
 
-Instructions with what each was dropped for, the answers to each question with their equivalence classes, votes and rewards,
-and graded responses: filtered, searched, sorted, page by page. The run may be under way; what is not done yet is not
-shown. Nothing is written.
+Instructions with what each was dropped for, the answers to each question with their equivalence classes,
+votes and rewards, and graded responses: filtered, searched, sorted, page by page. The run may be under way;
+what is not done yet is not shown. Nothing is written.
 
-Served on 127.0.0.1 only, and under a random name that the address carries, because login nodes have many users: whoever
-does not know the name gets nothing. Pages load nothing from elsewhere, and their policy lets run no script but their own.
+Served on 127.0.0.1 only, and under a random name that the address carries, because login nodes have many
+users: whoever does not know the name gets nothing. Pages load nothing from elsewhere, and their policy lets
+run no script but their own.
 
 JSON, once it is stopped by Ctrl-C: `url`, `pages` (how many were served).
 """

@@ -1,12 +1,12 @@
 """How two runs differ: `python -m jobs.diff RUN RUN [--round R]`.
 
-Configuration keys with other values, the code they were launched with, the first stage whose results are not the same
-bytes, and the scores of their last scored rounds (or of round R) side by side, with the paired test of evaluation.compare
-over the problems that both were asked.
+Configuration keys with other values, the code they were launched with, the first stage whose results are not
+the same bytes, and the scores of their last scored rounds (or of round R) side by side, with the paired test
+of evaluation.compare over the problems that both were asked.
 
-JSON: `configuration` (each `key first second`; null where a run has no such key), `code` (`first second files`, the files
-that differ), `data_differs_from` (a stage's name, or null), `scores` (each `benchmark first second difference low high p
-p_mcnemar n verdict`), `rounds`.
+JSON: `configuration` (each `key first second`; null where a run has no such key), `code` (`first second
+files`, the files that differ), `data_differs_from` (a stage's name, or null), `scores` (each `benchmark first
+second difference low high p p_mcnemar n verdict`), `rounds`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,8 @@
 """Whether a run would work here: `python -m jobs.doctor --cluster CLUSTER [--job]`.
 
-Asks Slurm about itself and measures this machine; with --job also a compute node, in a job of a minute. Every finding that
-is not well has its remedy. Changes nothing, except for a folder in the data root that it removes again.
+Asks Slurm about itself and measures this machine; with --job also a compute node, in a job of a minute. Every
+finding that is not well has its remedy. Changes nothing, except for a folder in the data root that it removes
+again.
 
 JSON: `counts` by level (ok, warning, problem) and `checks`, each `level subject found remedy`.
 """

@@ -1,15 +1,17 @@
-"""What can go: `python -m jobs.gc [RUN ...] [--apply]` lists leftovers by kind, with inodes and bytes, or removes them.
+"""What can go: `python -m jobs.gc [RUN ...] [--apply]` lists leftovers by kind, with inodes and bytes, or
+removes them.
 
-Leftovers are checkpoints, parts and files of attempts that a finished shard's manifest does not name, temporary files,
-submitit's pickles and heartbeats of finished stages, bytecode caches, drafts of launches that died, and shared results
-that no run refers to any more.
+Leftovers are checkpoints, parts and files of attempts that a finished shard's manifest does not name,
+temporary files, submitit's pickles and heartbeats of finished stages, bytecode caches, drafts of launches
+that died, and shared results that no run refers to any more.
 
-Never touched: what a manifest names, so data and the policies of all rounds (a run without one of its policies could be
-neither resumed nor checked; to be rid of them, remove the run); logs, events and reports; any run that somebody may be at
-work on; what changed within the last hour (--older-than). --keep-checkpoints N also thins the checkpoints of unfinished
-trainings, to the N newest complete ones.
+Never touched: what a manifest names, so data and the policies of all rounds (a run without one of its
+policies could be neither resumed nor checked; to be rid of them, remove the run); logs, events and reports;
+any run that somebody may be at work on; what changed within the last hour (--older-than). --keep-checkpoints
+N also thins the checkpoints of unfinished trainings, to the N newest complete ones.
 
-JSON: `applied`, `items` (each `run kind inodes bytes`, summed by run and kind), `inodes`, `bytes`, `skipped` (sentences).
+JSON: `applied`, `items` (each `run kind inodes bytes`, summed by run and kind), `inodes`, `bytes`, `skipped`
+(sentences).
 """
 
 import time

@@ -1,10 +1,12 @@
-"""What every attempt at a shard said: `python -m jobs.logs RUN [STAGE [SHARD]] [--round R] [--attempt A] [--follow]`.
+"""What every attempt at a shard said: `python -m jobs.logs RUN [STAGE [SHARD]] [--round R] [--attempt A]
+[--follow]`.
 
-Without STAGE, one line for each attempt at each shard: where it ran, for how long, how it ended. With it, the logs of every
-rank and the run's own events (marked *) in one timeline, under a heading for each attempt. STAGE is a stage as the run
-file calls it, of every round, or a job's name as in status, like r001-NAME.
+Without STAGE, one line for each attempt at each shard: where it ran, for how long, how it ended. With it, the
+logs of every rank and the run's own events (marked *) in one timeline, under a heading for each attempt.
+STAGE is a stage as the run file calls it, of every round, or a job's name as in status, like r001-NAME.
 
-JSON: `attempts`, each `shard attempt hosts ranks began ended how`; with STAGE also `lines`, each `time rank text`.
+JSON: `attempts`, each `shard attempt hosts ranks began ended how`; with STAGE also `lines`, each `time rank
+text`.
 """
 
 import argparse
@@ -119,9 +121,7 @@ def _print(lines: Sequence[Line], attempt: Attempt) -> None:
 
 
 def _follow(run: Run, shards: Sequence[Shard], only: str | None) -> int:
-    """What is new since the last look, under the heading of its attempt; ends when everything asked for is done, or
-    nobody is at work.
-    """
+    """What is new since the last look, until all that was asked for is done, or nobody is at work."""
     seen: set[tuple[str, int]] = set()
     last = ""
     while True:

@@ -1,4 +1,4 @@
-"""The groups of a round: their columns with the fate of each, and one of them opened, with its completions."""
+"""The groups of a round: their columns with the fate of each, and one opened, with its completions."""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -44,9 +44,7 @@ def group_index(run: Run, round: int) -> Index:
 
 
 def _light(path: Path) -> pa.Table:
-    """With one thread to a file: its row groups are so many and small that to share them out costs more than to read
-    them.
-    """
+    """One thread to a file: its many small row groups cost more to share out than to read."""
     return pq.ParquetFile(path, memory_map=True).read(LIGHT.names, use_threads=False)
 
 

@@ -1,8 +1,9 @@
-"""What a reader of a run looks through: instructions with their fates, groups with their votes, graded responses.
+"""What a reader of a run looks through: instructions with their fates, groups with their votes, graded
+responses.
 
-An index holds the columns that lists and filters need, of the shards that are done; answers and token ids are read when one
-is opened (see `groups`). Nothing is checked against its digest here: to read a page must not cost the reading of a stage.
-Nothing here escapes text; pages do.
+An index holds the columns that lists and filters need, of the shards that are done; answers and token ids are
+read when one is opened (see `groups`). Nothing is checked against its digest here: to read a page must not
+cost the reading of a stage. Nothing here escapes text; pages do.
 """
 
 from collections import Counter
@@ -27,9 +28,7 @@ ANY = ""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What a reader asked to see: equal words in `only` (empty: any), a range of numbers in `between`, a text, and an
-    order.
-    """
+    """What a reader asked to see: words in `only` (empty: any), ranges of numbers, a text, an order."""
 
     only: Mapping[str, str] = field(default_factory=dict)
     between: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -40,8 +39,8 @@ class Wish:
 
 @dataclass(frozen=True, kw_only=True)
 class Index:
-    """Rows of one kind of one round: `words` to choose among, `numbers` to bound and sort by, `texts` to search, and the
-    rest in `table`.
+    """Rows of one kind of one round: `words` to choose among, `numbers` to bound and sort by, `texts` to
+    search, and the rest in `table`.
 
     `complete`: every shard was done when it was made, so it will not change.
     """
@@ -142,7 +141,7 @@ def _storable(value: str | int | None) -> str | int | None:
     return value
 
 
-# ------------------------------------------------------------------------------------------------ instructions
+# --------------------------------------------------------------------------------------------- instructions
 INSTRUCTION = pa.schema(
     [(name, pa.string()) for name in ("text", "id", "like")]
     + [("rouge_l", pa.float64()), ("group", pa.int64())]
@@ -150,7 +149,7 @@ INSTRUCTION = pa.schema(
 
 
 def instruction_index(run: Run, round: int, groups: Index) -> Index:
-    """One row per text that was proposed: the rule or the near duplicate that it fell to, or what became of its group."""
+    """One row per text that was proposed: what it fell to, or what became of its group."""
     files, complete = done_files(run, round, "candidates")
     place = {id: i for i, id in enumerate(groups.table["id"].to_pylist())}
     by_stage: dict[str, list[dict]] = {}
@@ -197,7 +196,7 @@ def _decided(run: Run, stage: Stage, proposed: Sequence[Mapping]) -> Iterator[di
 
 
 def _curated(run: Run, reader: Stage | None, texts: Sequence[str]) -> Sequence[dict]:
-    """What was said of each candidate, in order; of runs that kept no such record, what can be told from what was kept."""
+    """What was said of each candidate; of runs that kept no such record, what can be told without."""
     manifest = run.manifest(run.shards(reader.round, reader.name)[0]) if reader else None
     if manifest is None:
         return [{"fate": "not_curated_yet"}] * len(texts)

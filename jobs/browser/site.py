@@ -24,7 +24,7 @@ Query = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """A list of rows of one kind: words to choose among, figures to sort by, whether agreement can be bounded."""
+    """A list of rows: words to choose among, figures to sort by, whether agreement can be bounded."""
 
     filters: tuple[str, ...]
     sorts: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ FILTERS = sorted({name for listing in LISTS.values() for name in listing.filters
 
 
 class Library:
-    """The indexes of one run, made when first asked for; those of unfinished rounds are made anew each time."""
+    """The indexes of one run, made when first asked for; those of unfinished rounds each time."""
 
     def __init__(self, run: Run):
         self.run = run
@@ -54,7 +54,7 @@ class Library:
         self._lock = threading.RLock()
 
     def find(self, kind: str, round: int, wanted: Wish) -> tuple[Index, NDArray[np.int64]]:
-        """The index, and its rows that are wished for; remembered, since whoever opens one row will want the next."""
+        """The index, and its rows that are wished for; remembered, since after one row comes the next."""
         index, key = self.index(kind, round), (kind, round, repr(wanted))
         with self._lock:
             found = self._found.pop(key, None) if index.complete else None
@@ -125,7 +125,8 @@ class Site:
             "rows": [{**listing.row(row), "at": number * PAGE + i} for i, row in enumerate(rows)],
             "counts": index.counts, "size": len(index), "complete": index.complete, "number": number,
             "found": len(found), "last": last, "filters": listing.filters, "sorts": ("", *listing.sorts),
-            "bounded": listing.bounded, "most_votes": max((len(row.get("labels", ())) for row in rows), default=0),
+            "bounded": listing.bounded,
+            "most_votes": max((len(row.get("labels", ())) for row in rows), default=0),
         }  # fmt: skip
 
     def _opened(self, name: str, round: int, query: Query) -> dict[str, object]:

@@ -1,8 +1,8 @@
 """What pages show, as plain values, and the templates that show it.
 
-Whatever a template prints is first made one harmless line (`harmless`) and then escaped, unless it is markup already: no
-text of a run can be more than text. Addresses are relative to the page's folder, so that the secret part of the address
-stands in no page.
+Whatever a template prints is first made one harmless line (`harmless`) and then escaped, unless it is markup
+already: no text of a run can be more than text. Addresses are relative to the page's folder, so that the
+secret part of the address stands in no page.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,8 +24,8 @@ ANSWERED = "answered"  # in the overview: what was let through to be answered
 SOFT = ("anchor", "surplus", ANSWERED)
 REASONS = {
     "kept": "trained on: the mean reward {reward:.3g} lies in the band {low:g} to {high:g}",
-    "too_easy": "dropped: the mean reward {reward:.3g} is above {high:g}, the answers agree too well to teach anything",
-    "too_hard": "dropped: the mean reward {reward:.3g} is below {low:g}, the majority is hardly more than noise",
+    "too_easy": "dropped: the mean reward {reward:.3g} is above {high:g}, so nearly all answers agree",
+    "too_hard": "dropped: the mean reward {reward:.3g} is below {low:g}: hardly more than noise",
     "tie": "dropped: two answers share the first place, so there is no majority",
     "no_votes": "dropped: no answer could be read, so nobody voted",
     "anchor": "never trained on: a problem with a gold answer, to measure the vote by",
@@ -179,5 +179,5 @@ def response(row: Mapping) -> dict[str, object]:
 
 
 def tallies(counts: Mapping[str, float], more: Mapping[str, Mapping[str, str]]) -> Sequence[dict]:
-    """Figures of the overview, each with what its link asks for: the rows of that fate, or what `more` says."""
+    """Figures of the overview, and what their links ask for: rows of that fate, or what `more` says."""
     return [{"word": k, "n": int(n), "more": more.get(k, {"fate": k})} for k, n in counts.items() if n]

@@ -1,7 +1,8 @@
-"""What a machine can do for a run, measured on it: `python -m jobs.health.canary DATA [MODULE ...]` prints its `Facts`.
+"""What a machine can do for a run, measured on it: `python -m jobs.health.canary DATA [MODULE ...]` prints
+its `Facts`.
 
-jobs.doctor runs it on the login node and, in a tiny job, on a compute node, and judges both. Files are written under the
-data root only, in a folder of their own that is removed again.
+jobs.doctor runs it on the login node and, in a tiny job, on a compute node, and judges both. Files are
+written under the data root only, in a folder of their own that is removed again.
 """
 
 import argparse
@@ -29,7 +30,7 @@ ASK_LIMIT_S = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
-    """A folder's file system; inodes are None where it does not count them, stripes where it is not Lustre."""
+    """A folder's file system; inodes are None where it counts none, stripes where it is not Lustre."""
 
     path: str
     kind: str
@@ -43,7 +44,7 @@ class Files:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Import:
-    """A package: how long its import took, None where it was only looked for; `fault` is empty where all is well."""
+    """A package: how long its import took, None where it was only looked for; a fault, or empty."""
 
     name: str
     seconds: float | None
@@ -117,7 +118,7 @@ def measure_files(data: Path) -> Files:
 
 
 def publication_fault(folder: Path) -> str:
-    """What of rename, link-if-absent and fsync does not work as publication needs it; empty where all does."""
+    """What of rename, link-if-absent and fsync is not as publication needs it; empty where all is."""
     try:
         write_atomic(folder / "renamed", b"old")
         write_atomic(folder / "renamed", b"new")

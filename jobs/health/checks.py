@@ -1,4 +1,4 @@
-"""A finding and its remedy, and what a whole Slurm site has in common: what it says in, findings out; pure."""
+"""A finding and its remedy, and those about a whole Slurm site: what it says in, findings out; pure."""
 
 import re
 from collections.abc import Iterator

@@ -28,8 +28,8 @@ PYTHONS = ("3.11", "3.12")
 def check_machine(facts: Facts, asked: Resources | None, *, node: bool, several: bool) -> list[Check]:
     """Findings about one machine.
 
-    `node`: it is a compute node, of a job that asked for `asked`, where that is known. `several`: its files must be
-    seen by other machines.
+    `node`: it is a compute node, of a job that asked for `asked`, where that is known. `several`: its files
+    must be seen by other machines.
     """
     checks = [*_files(facts.files, several), _python(facts, node=node, several=several)]
     checks += _imports(facts, node=node)
@@ -129,7 +129,7 @@ def _node(facts: Facts, *, in_job: bool) -> Iterator[Check]:
     found = f"{facts.caches} on {facts.caches_kind}, {facts.caches_free_bytes / 1e9:,.1f} GB free"
     yield judged(
         "caches of compiled kernels", found,
-        (is_shared(facts.caches_kind), "warning", "keep them on the node: add `source slurm/env.sh` to `setup`"),
+        (is_shared(facts.caches_kind), "warning", "keep them on the node: `source slurm/env.sh` in `setup`"),
         (facts.caches_free_bytes < MIN_CACHE_BYTES, "warning", "set SERL_LOCAL to a larger disk of the node"),
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""A compute node of each kind that the stages use, checked by a small job of its own: submitted, awaited, judged."""
+"""A compute node of each kind that the stages use, checked by a small job of its own."""
 
 import os
 import shlex
@@ -90,9 +90,7 @@ def check_node(
 
 
 def wait_for(job: str, answer: Path, wait_s: int) -> str:
-    """Until the answer is there, the job is gone for a while, or the time is over; returns its last state with Slurm's
-    reason.
-    """
+    """Until there is an answer, or no job for a while, or no time left; returns the job's last state."""
     look = ["squeue", "--noheader", f"--jobs={job}", "--states=all", "--format=%T %r"]
     deadline, state = time.monotonic() + wait_s, ""
     while not answer.exists() and time.monotonic() < deadline:

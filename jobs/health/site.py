@@ -1,4 +1,4 @@
-"""What a Slurm site says about itself: its commands asked, and their outputs parsed; nothing is judged here."""
+"""What a Slurm site says about itself: commands asked, outputs parsed; nothing is judged here."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence

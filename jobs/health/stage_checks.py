@@ -96,9 +96,8 @@ def _sizes(nodes: Sequence[Nodes], asked: Resources) -> Iterator[Fault]:
         return
     tasks, wanted = asked.tasks_per_node, asked.gpus_per_node
     cpus, memory_gb = asked.cpus_per_task * tasks, asked.mem_gb
-    most_cpus, most_gb, most_gpus = (
-        max(n.cpus for n in matching), max(n.memory_mb for n in matching) // 1024, max(n.gpus for n in matching)
-    )  # fmt: skip
+    most_cpus, most_gpus = max(n.cpus for n in matching), max(n.gpus for n in matching)
+    most_gb = max(n.memory_mb for n in matching) // 1024
     found = f"{tasks} tasks x {asked.cpus_per_task} CPUs on a node of {most_cpus}"
     yield cpus > most_cpus, found, "lower cpus_per_task or tasks_per_node"
     yield memory_gb > most_gb, f"mem_gb {memory_gb} on a node of {most_gb}", f"mem_gb: {most_gb} or less"

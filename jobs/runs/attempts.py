@@ -1,8 +1,9 @@
-"""Every attempt at a shard, from what it left behind: the logs of its ranks and its events, in one order of time.
+"""Every attempt at a shard, from what it left behind: the logs of its ranks and its events, in one order of
+time.
 
-Slurm appends the output of a requeued job to the same file, so a log is cut where submitit says that it starts anew. A
-line without a time of its own has that of the line before. Times in logs are taken to be of this machine's time zone.
-Text of logs is shown, never believed.
+Slurm appends the output of a requeued job to the same file, so a log is cut where submitit says that it
+starts anew. A line without a time of its own has that of the line before. Times in logs are taken to be of
+this machine's time zone. Text of logs is shown, never believed.
 """
 
 import re
@@ -189,9 +190,7 @@ def _time(text: str, year: int) -> float | None:
 
 
 def _add_segments(tries: dict[str, Attempt], shard: Shard, segments: Sequence[_Segment]) -> None:
-    """Each segment to the attempt that it is of: the one whose events begin in it, else its own, named after its job
-    and its turn.
-    """
+    """Each segment to the attempt whose events begin in it, else to its own, named after job and turn."""
     firsts: dict[str, list[_Segment]] = defaultdict(list)
     for s in sorted((s for s in segments if s.rank == 0), key=lambda s: s.start):
         firsts[s.job].append(s)
@@ -230,7 +229,7 @@ def _how(run: Run, attempt: Attempt) -> str:
 
 
 def _last_words(lines: Sequence[Line]) -> str:
-    """What the log alone tells: the wish to be queued again, Slurm's own line, or the exception of the last traceback."""
+    """What the log alone tells: a wish to be queued again, Slurm's own line, or the last exception."""
     if any(ASKED in line.text for line in lines):
         return "asked to be queued again"
     for line in reversed(lines):

@@ -45,7 +45,7 @@ def _same(first: Path, second: Path) -> bool:
 
 
 def parting(first: Run, second: Run) -> str | None:
-    """The first stage that both have done with different results; None while what both have done is the same."""
+    """The first stage that both have done with different results; None while there is none."""
     for stage in first.config.stages:
         if second.config.has(stage.round, stage.name):
             mine, theirs = _digests(first, stage), _digests(second, stage)

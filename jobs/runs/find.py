@@ -86,7 +86,7 @@ def freeze_code(target: Path) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """A process for good: `born` (clock ticks since boot) tells it from a later one of the same number, `host` from one elsewhere."""
+    """A process for good: `born` (clock ticks since boot) and `host` tell it from others of its number."""
 
     host: str
     pid: int
@@ -132,7 +132,8 @@ class Journal:
 def claim(root: Path, watch: str = "status {} --watch", stop: str = "cancel {}") -> None:
     """Become the launcher of a run, or of a sweep, at `root`; refuses while another one lives.
 
-    Claims are numbered and the next number is taken by link-if-absent, so of two launchers that find the last one dead only one goes on.
+    Claims are numbered and the next number is taken by link-if-absent, so of two launchers that find the last
+    one dead only one goes on.
     """
     folder = root / "launchers"
     folder.mkdir(exist_ok=True)
@@ -142,7 +143,8 @@ def claim(root: Path, watch: str = "status {} --watch", stop: str = "cancel {}")
         if last and last != me and last.alive():
             doubt = "" if last.here else f" (if that process is gone, remove {folder})"
             raise RunError(
-                f"{root}: process {last.pid} on {last.host} is running it{doubt}; watch it with `python -m jobs.{watch.format(root.name)}` "
+                f"{root}: process {last.pid} on {last.host} is running it{doubt}; "
+                f"watch it with `python -m jobs.{watch.format(root.name)}` "
                 f"or end it with `python -m jobs.{stop.format(root.name)}`"
             )
         if write_if_absent(folder / f"{number + 1:06d}.json", json.dumps(asdict(me)).encode()):
@@ -157,7 +159,7 @@ def release(root: Path) -> None:
 
 
 def end_launcher(root: Path, grace_s: float) -> bool:
-    """Ask the live launcher to stop at safe points, and wait for that; whether there was one. Refuses where it runs on another machine."""
+    """Ask the live launcher to stop at safe points, and wait; whether one was here. Not elsewhere."""
     launcher = launcher_of(root)
     if launcher is None:
         return False
@@ -197,7 +199,7 @@ def _last_claim(folder: Path) -> tuple[int, Process | None]:
 
 
 def born(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; None where there is no such process, or only its zombie."""
+    """When a process started, in clock ticks since boot; None where there is none, or its zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,8 +1,8 @@
 """What of a data root nobody will read again, how much it takes, and its removal.
 
-Never garbage: what a manifest names (data and every round's policy, which the report, a resume and later runs may read),
-logs, events, reports, the frozen code, anything of a run that somebody may be at work on, and shared results that a run
-refers to.
+Never garbage: what a manifest names (data and every round's policy, which the report, a resume and later runs
+may read), logs, events, reports, the frozen code, anything of a run that somebody may be at work on, and
+shared results that a run refers to.
 """
 
 import os
@@ -56,7 +56,7 @@ def measure(owner: str, kind: Kind, path: Path) -> Item:
 
 # ------------------------------------------------------------------------------------------------ of a run
 def of_run(run: Run, *, keep_checkpoints: int | None = None) -> Iterator[Item]:
-    """What a run that nobody is at work on may lose and still be resumed, reported, read, and resumed from."""
+    """What a run that nobody is at work on may lose and still be resumed, reported and read."""
     for stage in run.config.stages:
         if stage.job not in run.shared:
             yield from _of_stage(run, stage, keep_checkpoints)
@@ -84,7 +84,7 @@ def _of_stage(run: Run, stage: Stage, keep_checkpoints: int | None) -> Iterator[
 def _of_shard(
     run: Run, shard: Shard, manifest: Manifest | None, keep_checkpoints: int | None
 ) -> Iterator[Item]:
-    """Of a shard that is done, all that its manifest does not name; of another, only what no attempt to come would use."""
+    """Of a shard that is done, what its manifest does not name; else what no attempt will use."""
     files = [file.name.split("/") for file in manifest.files] if manifest else []
     named = {name[1] for name in files if name[0] == shard.name and len(name) > 1}
     for entry in _entries(run.stage_dir(shard.round, shard.stage) / shard.name):
@@ -96,9 +96,7 @@ def _of_shard(
 
 
 def _abandoned(entry: Path) -> bool:
-    """What a dead attempt left that no other would take up: half a file, data without a manifest, a policy being built
-    or moved out of the way.
-    """
+    """What no other attempt takes up: half a file, data without a manifest, a policy being built."""
     data = entry.suffix in (".jsonl", ".parquet")
     return _temporary(entry) or data or entry.name.startswith(("policy.", "stale."))
 
@@ -121,9 +119,7 @@ def _entries(folder: Path) -> list[Path]:
 
 # ------------------------------------------------------------------------------------------------ of no run
 def of_data(data: Path) -> tuple[list[Item], list[str]]:
-    """What belongs to no run: drafts of launches and probes that died, and shared results without a user; and why
-    something was not looked at. Without Slurm here, nothing is in its queue.
-    """
+    """Drafts of launches and probes that died, shared results without a user; why others were spared."""
     found = [measure("", "drafts", p) for p in _entries(data / "runs") if _dead_draft(p)]
     found += [measure("", "drafts", p) for p in _entries(data) if p.name.startswith(_PROBES)]
     stores = [p for p in _entries(data / "shared") if p.is_dir()]
@@ -196,7 +192,7 @@ def remove(found: Sequence[Item], runs: Mapping[str, Run], data: Path) -> tuple[
 
 
 def _remove(item: Item, data: Path) -> None:
-    """A shared result goes out of the way first and whole, so that a run launched meanwhile finds all of it or nothing."""
+    """A shared result first goes out of the way whole: a run launched meanwhile finds all or none."""
     path = item.path
     if item.kind == ORPHANS:
         if path.name in users(data):  # asked again: a run may have been launched since

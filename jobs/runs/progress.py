@@ -135,7 +135,8 @@ def _going(files: Sequence[tuple[Path, str, int]]) -> Going | None:
 
 
 def run_eta_s(states: Sequence[StageState], now: float) -> float | None:
-    """Seconds until all is done, if each stage lasts as it did in the last round that did it, one after another.
+    """Seconds until all is done, if each stage lasts as it did in the last round that did it, one after
+    another.
 
     None where that is not known.
     """
@@ -183,9 +184,7 @@ class Board:
 
 
 def status_table(states: list[StageState], now: float) -> Table:
-    """One line for each stage. What is said of it at the end gets what the other columns leave, and is all that a narrow
-    terminal cuts.
-    """
+    """One line for each stage; a narrow terminal cuts nothing but what is said of it at the end."""
     table = Table(box=None, pad_edge=False, expand=True)
     for column, justify in COLUMNS:
         table.add_column(column, justify=justify, no_wrap=True)

@@ -1,7 +1,7 @@
 """What state runs are in, and who is at work on them: for status and for every verb's JSON.
 
-Manifests say what is done, events what is at work, the queue what will be, failure records what went wrong. One look at
-the queue serves any number of runs, since squeue asks the controller.
+Manifests say what is done, events what is at work, the queue what will be, failure records what went wrong.
+One look at the queue serves any number of runs, since squeue asks the controller.
 """
 
 import time

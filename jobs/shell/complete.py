@@ -27,9 +27,7 @@ START = {"bash": "complete -o bashdefault -o default -F _serl python python3 slu
 
 
 def verbs() -> dict[str, tuple[list[str], list[str]]]:
-    """Options and positional arguments of every verb; an option that takes a value ends in =, an argument that repeats
-    in *.
-    """
+    """Options (with = where a value follows) and arguments (with * where they repeat) of every verb."""
     texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "jobs").glob("*.py"))}
     return {verb: _arguments(ast.parse(text)) for verb, text in texts.items() if f'parser("{verb}"' in text}
 
@@ -53,9 +51,7 @@ def _arguments(tree: ast.Module) -> tuple[list[str], list[str]]:
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Every dotted key below a section, whichever of a union's sections it is of, with the values that it may have
-    where they are few.
-    """
+    """Every dotted key below a section, of all sections of a union, with its values where they are few."""
     for name, field in model.model_fields.items():
         key = f"{prefix}{name}"
         values = tuple(_values(field.annotation))
@@ -85,7 +81,7 @@ def _values(annotation: object) -> Iterator[str]:
 
 
 def run_keys() -> dict[str, list[str]]:
-    """The keys of a run file as overrides may have them, without `phases.NAME.`, and their values where they are few."""
+    """The keys of a run file without `phases.NAME.`, and their values where they are few."""
     found: dict[str, list[str]] = {}
     sections = [("", RunConfig), ("", Phase), *((f"{name}.", kind.section) for name, kind in kinds().items())]
     for prefix, section in sections:

@@ -10,7 +10,7 @@ Cell = str | Text
 
 
 def say(text: str, *, style: str | None = None, markup: bool = False, console: Console | None = None) -> None:
-    """One line, however long: a terminal folds it, a pipe gets it whole. Brackets are text unless `markup`."""
+    """One line, however long: a terminal folds it, a pipe gets it whole."""
     (console or Console()).print(text, style=style, markup=markup, highlight=False, soft_wrap=True)
 
 
