@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from jobs.plan.cluster import Local, Machine, this_machine
-from jobs.runs.find import find_run
+from jobs.runs.find import check_goes_on, find_run
 from jobs.shell.command import Answer, data_root, main, parser
 from serl.run.events import Events
 from serl.run.rundir import Manifest, Run, RunError, Shard
@@ -43,6 +43,7 @@ def run_here(run: Run, shard: Shard, machine: Machine) -> Answer:
     if done := run.manifest(shard):
         print(f"{shard} is done already, by attempt {done.attempt}")
         return _answer(done, done_before=True)
+    check_goes_on(run)
     attempt = f"here-{time.time_ns()}"
     writer = f"{shard.stage}-r{shard.round:03d}-{shard.index:05d}-{attempt}-0"
     told = {"stage": shard.stage, "round": shard.round, "shard": shard.index}

@@ -35,6 +35,20 @@ def find_run(name: str, data: Path) -> Run:
     return Run.open(root.resolve())
 
 
+def check_goes_on(run: Run) -> None:
+    """Refuses to do more of a run that an earlier version began: other code would make its later rounds differ."""
+    if run.old:
+        where = (
+            f"cd {run.root / 'code'} && slurm/python -m jobs.resume {run.root.name} --data {run.data_root}"
+        )
+        here = f" --cluster {ROOT / 'configs' / 'clusters' / 'local.yaml'}"  # its copy of the code has none
+        local = not (run.root / "launched.json").exists()
+        raise RunError(
+            f"{run.root}: launched by an earlier version, so its own copy of the code must finish it: "
+            f"`{where}{here if local else ''}`"
+        )
+
+
 def list_runs(data: Path) -> list[Path]:
     folder = data / "runs"
     return (
