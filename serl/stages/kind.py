@@ -153,6 +153,10 @@ class Kind:
         """Sentences on what does not fit together, each beginning with the key, relative to the section."""
         yield from ()
 
+    def watched(self, stage: Stage, config: "RunConfig") -> bool:
+        """Of a training, whether safety looks at what it learns from."""
+        return config.judged(stage.round) is not None
+
     def check(self, stage: Stage, config: "RunConfig", data: Path) -> None:
         """Raises ValueError for what a user has to mend outside the configuration before the stage can run."""
 
