@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from jobs.browser.index import Index, Objects, done_files, objects
+from jobs.browser.index import Index, done_files
 from jobs.reporting.harvest import band
 from serl.records import GROUP_SCHEMA
 from serl.run.rundir import Run
@@ -28,19 +28,11 @@ def group_index(run: Run, round: int) -> Index:
     table = pa.concat_tables([LIGHT.empty_table(), *tables]).combine_chunks()
     reward = _list_means(table["rewards"])
     stages = [stage.name for (stage, _), t in zip(files, tables) for _ in range(t.num_rows)]
-    roles = objects(table["role"].to_pylist())
-    return Index(
-        table=table,
-        words={
-            "fate": fates(table, reward, *band(run.config, round)),
-            "role": roles,
-            "stage": objects(stages),
-        },
-        numbers={name: table[name].to_numpy() for name in ("agreement", "margin")} | {"reward": reward},
-        texts=("id", "question", "gold", "answers"),
-        files=[(path, t.num_rows) for (_, path), t in zip(files, tables)],
-        complete=complete,
-    )
+    own = {"reward": reward, "fate": fates(table, reward, *band(run.config, round)), "stage": stages}
+    for name, values in own.items():
+        table = table.append_column(name, pa.array(values, pa.float64() if name == "reward" else pa.string()))
+    sizes = [(path, t.num_rows) for (_, path), t in zip(files, tables)]
+    return Index(table=table, texts=("id", "question", "gold", "answers"), files=sizes, complete=complete)
 
 
 def _light(path: Path) -> pa.Table:
@@ -54,7 +46,9 @@ def _list_means(column: pa.ChunkedArray) -> NDArray[np.float64]:
     return np.bincount(parents, values, len(lists)) / np.maximum(1, pc.list_value_length(lists).to_numpy())
 
 
-def fates(table: pa.Table, reward: NDArray[np.float64], shares: tuple[float, float], voted: bool) -> Objects:
+def fates(
+    table: pa.Table, reward: NDArray[np.float64], shares: tuple[float, float], voted: bool
+) -> NDArray[np.object_]:
     """`serl.rewards.vote.fate` of every group at once; "anchor" for those that are never trained on."""
     low, high = shares
     nobody = table["winner"].combine_chunks().is_null().to_numpy(zero_copy_only=False) & voted

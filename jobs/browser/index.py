@@ -9,7 +9,6 @@ cost the reading of a stage. Nothing here escapes text; pages do.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,6 @@ from serl.run.rundir import Run, RunError
 from serl.stages.kind import Stage
 from serl.text.prompts import one_line
 
-Objects = NDArray[np.object_]
 ANY = ""
 
 
@@ -39,15 +37,12 @@ class Wish:
 
 @dataclass(frozen=True, kw_only=True)
 class Index:
-    """Rows of one kind of one round: `words` to choose among, `numbers` to bound and sort by, `texts` to
-    search, and the rest in `table`.
+    """Rows of one kind of one round; `texts` are the columns that are searched.
 
     `complete`: every shard was done when it was made, so it will not change.
     """
 
     table: pa.Table
-    words: Mapping[str, Objects]
-    numbers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     texts: Sequence[str]
     files: Sequence[tuple[Path, int]] = ()
     complete: bool
@@ -57,18 +52,19 @@ class Index:
 
     def find(self, wish: Wish) -> NDArray[np.int64]:
         """The rows that are wished for, in the order that is wished for, else the round's own."""
-        keep = np.ones(len(self), bool)
+        keep, columns = np.ones(len(self), bool), self.table.column_names
         for name, word in wish.only.items():
-            if word != ANY and name in self.words:
-                keep &= self.words[name] == word
+            if word != ANY and name in columns:
+                keep &= _truth(pc.equal(self.table[name], word))
         for name, (low, high) in wish.between.items():
-            if name in self.numbers and (low, high) != (0.0, 1.0):
-                keep &= (self.numbers[name] >= low - 1e-9) & (self.numbers[name] <= high + 1e-9)
+            if name in columns and (low, high) != (0.0, 1.0):
+                values = self.table[name].to_numpy()
+                keep &= (values >= low - 1e-9) & (values <= high + 1e-9)
         if wish.text:
             keep &= self._mentions(wish.text)
         rows = np.flatnonzero(keep)
-        if wish.sort in self.numbers:
-            key = self.numbers[wish.sort][rows]
+        if wish.sort in columns and pa.types.is_floating(self.table[wish.sort].type):
+            key = self.table[wish.sort].to_numpy()[rows]
             rows = rows[np.argsort(-key if wish.down else key, kind="stable")]
         return rows
 
@@ -79,24 +75,20 @@ class Index:
             column = self.table[name].combine_chunks()
             lists = pa.types.is_list(column.type)
             words = column.flatten() if lists else column
-            hits = pc.fill_null(pc.match_substring(words, text, ignore_case=True), False)
-            here = hits.to_numpy(zero_copy_only=False)
+            here = _truth(pc.match_substring(words, text, ignore_case=True))
             found[pc.list_parent_indices(column).to_numpy()[here] if lists else here] = True
         return found
 
     def rows(self, numbers: Sequence[int]) -> list[dict]:
-        """A page of rows, each with its words and numbers."""
-        rows = self.table.take(pa.array(numbers, pa.int64())).to_pylist()
-        for row, i in zip(rows, numbers):
-            row |= {k: v[i] for k, v in self.words.items()} | {
-                k: float(v[i]) for k, v in self.numbers.items()
-            }
-        return rows
+        return self.table.take(pa.array(numbers, pa.int64())).to_pylist()
 
-    @cached_property
-    def counts(self) -> dict[str, dict[str, int]]:
-        """How many rows have each word of each kind, the most frequent first."""
-        return {name: dict(Counter(words.tolist()).most_common()) for name, words in self.words.items()}
+    def counts(self, name: str) -> dict[str, int]:
+        """How many rows have each word of a column, the most frequent first."""
+        return dict(Counter(self.table[name].to_pylist()).most_common())
+
+
+def _truth(column: pa.ChunkedArray | pa.Array) -> NDArray[np.bool_]:
+    return pc.fill_null(column, False).to_numpy(zero_copy_only=False)
 
 
 def stages_giving(run: Run, round: int, gives: str) -> list[Stage]:
@@ -118,20 +110,23 @@ def done_files(run: Run, round: int, gives: str) -> tuple[list[tuple[Stage, Path
 
 
 # ------------------------------------------------------------------------------------------------ responses
-_TEXTS = "benchmark id mode response finish_reason gold subject level extracted verdict".split()
-RESPONSE = pa.schema(
-    [*((name, pa.string()) for name in _TEXTS), ("sample", pa.int32()), ("label", pa.int32())]
-)
+_TEXTS = "benchmark id mode response finish_reason gold subject level extracted verdict stage".split()
+RESPONSE = {name: pa.string() for name in _TEXTS} | {"sample": pa.int32(), "label": pa.int32()}
 
 
 def response_index(run: Run, round: int) -> Index:
     """One row per graded response."""
     files, complete = done_files(run, round, "grades")
     rows = [row | {"stage": stage.name} for stage, path in files for row in from_jsonl(path.read_bytes())]
-    columns = {name: [_storable(row.get(name)) for row in rows] for name in RESPONSE.names}
-    words = {name: objects([row[name] for row in rows]) for name in ("benchmark", "verdict", "mode", "stage")}
-    texts = ("id", "response", "gold", "extracted")
-    return Index(table=pa.table(columns, schema=RESPONSE), words=words, texts=texts, complete=complete)
+    return Index(
+        table=_table(rows, RESPONSE), texts=("id", "response", "gold", "extracted"), complete=complete
+    )
+
+
+def _table(rows: Sequence[Mapping], types: Mapping[str, pa.DataType]) -> pa.Table:
+    """The named fields of every row, null where it has none."""
+    columns = {name: [_storable(row.get(name)) for row in rows] for name in types}
+    return pa.table(columns, schema=pa.schema(types))
 
 
 def _storable(value: str | int | None) -> str | int | None:
@@ -142,10 +137,8 @@ def _storable(value: str | int | None) -> str | int | None:
 
 
 # --------------------------------------------------------------------------------------------- instructions
-INSTRUCTION = pa.schema(
-    [(name, pa.string()) for name in ("text", "id", "like")]
-    + [("rouge_l", pa.float64()), ("group", pa.int64())]
-)
+INSTRUCTION = {name: pa.string() for name in ("text", "id", "like", "fate", "stage")}
+INSTRUCTION |= {"rouge_l": pa.float64(), "group": pa.int64()}
 
 
 def instruction_index(run: Run, round: int, groups: Index) -> Index:
@@ -160,14 +153,7 @@ def instruction_index(run: Run, round: int, groups: Index) -> Index:
         for name, proposed in by_stage.items()
         for row in _decided(run, run.config.stage(round, name), proposed)
     ]
-    columns = {name: [row[name] for row in rows] for name in INSTRUCTION.names}
-    return Index(
-        table=pa.table(columns, schema=INSTRUCTION),
-        words={name: objects([row[name] for row in rows]) for name in ("fate", "stage")},
-        numbers={"rouge_l": np.array([row["rouge_l"] or 0.0 for row in rows])},
-        texts=("text", "id"),
-        complete=complete and groups.complete,
-    )
+    return Index(table=_table(rows, INSTRUCTION), texts=("text", "id"), complete=complete and groups.complete)
 
 
 def _became(row: Mapping, place: Mapping[str, int], groups: Index) -> str:
@@ -175,7 +161,7 @@ def _became(row: Mapping, place: Mapping[str, int], groups: Index) -> str:
     if row["fate"] != "kept":
         return row["fate"]
     if row["id"] in place:
-        return str(groups.words["fate"][place[row["id"]]])
+        return groups.table["fate"][place[row["id"]]].as_py()
     return "prompt_too_long" if groups.complete else "not_answered_yet"
 
 
@@ -187,7 +173,7 @@ def _decided(run: Run, stage: Stage, proposed: Sequence[Mapping]) -> Iterator[di
     answering = run.config.reader(reader) if reader else None
     passed = iter(_curated(run, reader, [row["text"] for row in proposed if not row.get("rejection")]))
     for row in proposed:
-        told = {"text": row["text"], "id": None, "like": None, "rouge_l": None, "stage": stage.name}
+        told = {"text": row["text"], "id": None, "stage": stage.name}
         if row.get("rejection"):
             yield told | {"fate": row["rejection"]}
             continue
@@ -206,7 +192,3 @@ def _curated(run: Run, reader: Stage | None, texts: Sequence[str]) -> Sequence[d
     ids = {row["question"]: row["id"] for row in from_jsonl(kept.read_bytes())}
     found = (ids.pop(one_line(text), None) for text in texts)
     return [{"fate": "kept", "id": id} if id else {"fate": "duplicate_or_surplus"} for id in found]
-
-
-def objects(values: Sequence[object]) -> Objects:
-    return np.array(values, dtype=object)

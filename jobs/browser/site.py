@@ -123,7 +123,8 @@ class Site:
         rows = index.rows([int(i) for i in found[number * PAGE :][:PAGE]])
         return {
             "rows": [{**listing.row(row), "at": number * PAGE + i} for i, row in enumerate(rows)],
-            "counts": index.counts, "size": len(index), "complete": index.complete, "number": number,
+            "counts": {name: index.counts(name) for name in listing.filters},
+             "size": len(index), "complete": index.complete, "number": number,
             "found": len(found), "last": last, "filters": listing.filters, "sorts": ("", *listing.sorts),
             "bounded": listing.bounded,
             "most_votes": max((len(row.get("labels", ())) for row in rows), default=0),

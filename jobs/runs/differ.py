@@ -4,7 +4,7 @@ import filecmp
 from collections.abc import Iterator
 from pathlib import Path
 
-from jobs.runs.find import PACKAGES
+from jobs.runs import find
 from serl.run.rundir import Run
 from serl.stages.kind import Stage
 
@@ -30,13 +30,7 @@ def changed(first: Run, second: Run) -> list[tuple[str, Leaf, Leaf]]:
 def code_files(first: Run, second: Run) -> list[str]:
     """Files of the frozen code that one of the two has otherwise, or not at all."""
     roots = first.root / "code", second.root / "code"
-    names = {
-        str(path.relative_to(root))
-        for root in roots
-        for package in PACKAGES
-        for path in (root / package).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
+    names = {str(path.relative_to(root)) for root in roots for path in find.code_files(root)}
     return sorted(name for name in names if not _same(*(root / name for root in roots)))
 
 

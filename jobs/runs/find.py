@@ -51,39 +51,34 @@ def check_goes_on(run: Run) -> None:
 
 
 def list_runs(data: Path) -> list[Path]:
-    folder = data / "runs"
-    return (
-        sorted(p for p in folder.iterdir() if not p.name.startswith(".") and (p / "run.json").is_file())
-        if folder.is_dir()
-        else []
-    )
+    return sorted(p.parent for p in data.glob("runs/[!.]*/run.json") if p.is_file())
 
 
 def code_version() -> str:
     """The commit that is checked out, marked where the working tree differs; "unversioned" outside git."""
     try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        dirty = subprocess.run(
-            ["git", "status", "--porcelain", *PACKAGES], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        commit = _git("rev-parse", "--short=12", "HEAD")
+        return f"{commit}-dirty" if _git("status", "--porcelain", *PACKAGES) else commit
     except (OSError, subprocess.CalledProcessError):
         return "unversioned"
-    return f"{commit}-dirty" if dirty else commit
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(
+        ("git", *words), cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def code_files(root: Path) -> list[Path]:
+    """What `freeze_code` copies of our own code, or has copied."""
+    files = (p for package in PACKAGES for p in (root / package).rglob("*"))
+    return sorted(p for p in files if p.is_file() and "__pycache__" not in p.parts)
 
 
 def frozen_digest() -> str:
     """Of all that `freeze_code` copies: runs of one sweep share one copy of the same code."""
-    paths = sorted(
-        p
-        for package in PACKAGES
-        for p in (ROOT / package).rglob("*")
-        if p.is_file() and "__pycache__" not in p.parts
-    )
-    return hashlib.sha256(
-        "".join(f"{p.relative_to(ROOT)} {sha256(p)}\n" for p in paths).encode()
-    ).hexdigest()[:16]
+    told = "".join(f"{p.relative_to(ROOT)} {sha256(p)}\n" for p in code_files(ROOT))
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def freeze_code(target: Path, users: Sequence[Path] = ()) -> None:

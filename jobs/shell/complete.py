@@ -53,31 +53,28 @@ def _arguments(tree: ast.Module) -> tuple[list[str], list[str]]:
 def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, tuple[str, ...]]]:
     """Every dotted key below a section, of all sections of a union, with its values where they are few."""
     for name, field in model.model_fields.items():
-        key = f"{prefix}{name}"
-        values = tuple(_values(field.annotation))
-        sections = _sections(field.annotation)
+        parts = tuple(_parts(field.annotation))
+        values = tuple(word for part in parts for word in _values(part))
+        sections = [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
         if not sections or values:
-            yield key, values
+            yield f"{prefix}{name}", values
         for section in sections:
-            yield from keys(section, f"{key}.")
+            yield from keys(section, f"{prefix}{name}.")
 
 
-def _sections(annotation: object) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
+def _parts(annotation: object) -> Iterator[object]:
+    """What a field may be, each alternative of a union by itself."""
     if get_origin(annotation) in (Union, types.UnionType, Annotated):
-        return [s for part in get_args(annotation) for s in _sections(part)]
-    return []
-
-
-def _values(annotation: object) -> Iterator[str]:
-    if annotation is bool:
-        yield from ("true", "false")
-    elif get_origin(annotation) is Literal:
-        yield from map(str, get_args(annotation))
-    elif get_origin(annotation) in (Union, types.UnionType, Annotated):
         for part in get_args(annotation):
-            yield from _values(part)
+            yield from _parts(part)
+    else:
+        yield annotation
+
+
+def _values(annotation: object) -> tuple[str, ...]:
+    if annotation is bool:
+        return "true", "false"
+    return tuple(map(str, get_args(annotation))) if get_origin(annotation) is Literal else ()
 
 
 def run_keys() -> dict[str, list[str]]:
