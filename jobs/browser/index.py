@@ -6,7 +6,6 @@ read when one is opened (see `groups`). Nothing is checked against its digest he
 cost the reading of a stage. Nothing here escapes text; pages do.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,7 +83,9 @@ class Index:
 
     def counts(self, name: str) -> dict[str, int]:
         """How many rows have each word of a column, the most frequent first."""
-        return dict(Counter(self.table[name].to_pylist()).most_common())
+        found = pc.value_counts(self.table[name]).to_pylist()
+        found.sort(key=lambda row: -row["counts"])
+        return {row["values"]: row["counts"] for row in found}
 
 
 def _truth(column: pa.ChunkedArray | pa.Array) -> NDArray[np.bool_]:

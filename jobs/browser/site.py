@@ -33,7 +33,7 @@ class Listing:
 
 
 LISTS = {
-    "instructions": Listing(filters=("stage", "fate"), sorts=("rouge_l",), row=views.instruction_row),
+    "instructions": Listing(filters=("stage", "fate"), sorts=("rouge_l",)),
     "groups": Listing(
         filters=("fate", "role", "stage"), sorts=("agreement", "margin", "reward"), bounded=True,
         row=views.group_row,
@@ -140,7 +140,7 @@ class Site:
         if name == "group":
             values = views.group(open_group(index, row), *band(self.run.config, round)[0])
         else:
-            values = views.response(index.rows([row])[0])
+            values = {"row": index.rows([row])[0]}
         return values | {"at": at, "found": len(found), "page_size": PAGE}
 
     def _tally(self, round: int) -> dict[str, object]:

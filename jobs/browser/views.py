@@ -57,6 +57,7 @@ def _environment() -> Environment:
     env.filters |= {"spaced": lambda word: word.replace("_", " "), "tone": tone}
     css, keys = ((TEMPLATES / name).read_text() for name in ("style.css", "keys.js"))
     env.globals |= {"address": address, "css": Markup(css), "keys": Markup(keys), "most_votes": 0}
+    env.globals |= {"drops": DROPS, "shown": SHOWN, "mean": fmean}
     env.globals["p"] = env.get_template("_parts.html").module
     return env
 
@@ -106,7 +107,7 @@ def _class(row: Mapping, label: int | None, rank: int, n: int) -> dict:
     spelled = {row["answers"][i] for i in mine} - {None}
     silent = label is None
     return {
-        "label": label,
+        "mine": mine,
         "n": n,
         "words": f"{n} silent" if silent else str(n),
         "colour": "none" if silent else f"c{rank % NUM_COLOURS}",
@@ -130,7 +131,6 @@ def group_row(row: Mapping) -> dict:
 
 def group(row: Mapping, low: float, high: float) -> dict[str, object]:
     """One question: why it is or is not trained on, its classes, and its answers class by class."""
-    found = classes(row)
     gold = {True: "the majority is right", False: "the majority is wrong"}
     facts = {"id": row["id"]} | {k: f"{row[k]:.3f}" for k in ("agreement", "margin")}
     facts["mean reward"] = f"{row['reward']:.3f}"
@@ -141,41 +141,11 @@ def group(row: Mapping, low: float, high: float) -> dict[str, object]:
     if tokens := [len(c["token_ids"]) for c in row["completions"]]:
         facts["tokens"] = f"{sum(tokens):,} in all, {min(tokens):,} to {max(tokens):,} an answer"
     return {
-        "row": {**row, "classes": found},
+        "row": {**row, "classes": classes(row)},
         "facts": facts,
         "why": REASONS[row["fate"]].format(reward=row["reward"], low=low, high=high),
-        "answers": [answer for own in found for answer in _answers(row, own)],
         "most_votes": len(row["labels"]),
     }
-
-
-def _answers(row: Mapping, own: Mapping) -> list[dict]:
-    """The answers of a class; the first of them is open."""
-    mine = [i for i, label in enumerate(row["labels"]) if label == own["label"]]
-    return [_answer(row, i, own["colour"], first=i == mine[0]) for i in mine]
-
-
-def _answer(row: Mapping, i: int, colour: str, *, first: bool) -> dict:
-    c, said = row["completions"][i], row["answers"][i]
-    return {
-        "number": i + 1,
-        "colour": colour,
-        "first": first,
-        "answer": "no answer" if said is None else said,
-        "reward": row["rewards"][i],
-        "tokens": len(c["token_ids"]),
-        "mean": f"mean log-probability {fmean(c['logprobs']):.3f}" if c["logprobs"] else "",
-        "end": c["finish_reason"],
-        "text": c["text"],
-    }
-
-
-def instruction_row(row: Mapping) -> dict:
-    return {**row, "note": DROPS.get(row["fate"], "")}
-
-
-def response(row: Mapping) -> dict[str, object]:
-    return {"row": row, "facts": {k: str(row[k]) for k in SHOWN if row[k] not in ("", None)}}
 
 
 def tallies(counts: Mapping[str, float], more: Mapping[str, Mapping[str, str]]) -> Sequence[dict]:

@@ -43,6 +43,9 @@ def problem(subject: str, found: str, remedy: str) -> Check:
 def check_site(site: Site) -> Iterator[Check]:
     """What the whole site has in common; `stage_checks` looks at what each stage asks for."""
     yield _version(site.settings.get("SLURM_VERSION", ""))
+    by_default = "0: jobs are not requeued by default; ours ask for it with --requeue"
+    requeue = site.settings.get("JobRequeue", "1")
+    yield judged("JobRequeue", by_default if requeue == "0" else requeue)
     yield _delay(site)
     yield judged("signal on preemption", _signal(site))
     yield _arrays(site.number("MaxArraySize"))
