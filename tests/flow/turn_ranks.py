@@ -113,7 +113,9 @@ def sample_turn(engine, ranks, sampling: Sampling, tensor_parallel: int = 1) -> 
 
     asked = prompts()
     mine = share_of(len(asked), rank=ranks.rank, size=ranks.size, tensor_parallel=tensor_parallel)
-    answers = engine.generate([asked[i] for i in mine], sampling, num_samples=2, seeds=[100 + i for i in mine])
+    answers = engine.generate(
+        [asked[i] for i in mine], sampling, num_samples=2, seeds=[100 + i for i in mine]
+    )
     told = gathered(ranks, list(zip(mine, answers)), tensor_parallel=tensor_parallel)
     assert [i for i, _ in told] == list(range(len(asked))), "answers stand in the order of the prompts"
     return [{"ids": c.token_ids, "logprobs": c.logprobs, "prompt": i} for i, out in told for c in out]
