@@ -29,6 +29,7 @@ from serl.stages.kind import job_name
 
 FOLLOW_S = 2.0
 MAX_LINE = 2000
+COLUMNS = ("shard", "attempt", "on", "began", "lasted", "how it ended")
 BEGAN = "%Y-%m-%d %H:%M:%S"
 
 
@@ -58,9 +59,7 @@ def body(argv: Sequence[str]) -> int:
             say(_heading(attempt), style="bold")
             _print(attempt.lines, attempt)
     elif found:
-        Console().print(
-            table(("shard", "attempt", "on", "began", "lasted", "how it ended"), map(_row, found))
-        )
+        Console().print(table(COLUMNS, map(_row, found), folds=COLUMNS[-1:]))
     else:
         say(f"{run.root.name}: nothing has been tried yet")
     told = [_facts(a, lines=bool(args.stage)) for a in found]

@@ -176,7 +176,7 @@ class Board:
             if state.done and state.name not in self._said:
                 self._said.add(state.name)
                 line = f"{state.name} done in {state.seconds:.0f} s: {told(state.counts)}"
-                say(line, markup=True, console=self._console)
+                say(line, console=self._console)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if console.is_terminal:

@@ -1,6 +1,6 @@
 """What verbs show on a terminal: lines that are taken as they are, and tables without boxes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -14,12 +14,14 @@ def say(text: str, *, style: str | None = None, markup: bool = False, console: C
     (console or Console()).print(text, style=style, markup=markup, highlight=False, soft_wrap=True)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, wraps: bool = True) -> Table:
-    """Columns as wide as their words; a name that begins with > stands right. `wraps`: long cells fold."""
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, folds: Collection[str] | None = None
+) -> Table:
+    """A name that begins with > stands right. On a narrow terminal those of `folds`, or else all, fold."""
     found = Table(box=None, pad_edge=False)
     for name in columns:
-        justify = "right" if name.startswith(">") else "left"
-        found.add_column(Text(name.removeprefix(">")), justify=justify, overflow="fold", no_wrap=not wraps)
+        justify, whole = "right" if name.startswith(">") else "left", folds is not None and name not in folds
+        found.add_column(Text(name.removeprefix(">")), justify=justify, overflow="fold", no_wrap=whole)
     for cells in rows:
         found.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
     return found

@@ -333,6 +333,18 @@ def test_zsh_whose_words_hold_the_equals_sign_completes_values_too(shell, made):
     )
 
 
+def test_a_key_may_be_written_whole_below_the_phases_that_come_with_the_code(shell, made):
+    phases, keys, value = complete(
+        shell, made.data_root, "python|-m|jobs.launch|x.yaml|phases.self", "python|-m|jobs.launch|x.yaml|phases.p.train.optimizer.lr",
+        "python|-m|jobs.launch|x.yaml|phases.p.carry|=",
+    )  # fmt: skip
+    assert (phases, keys, value) == (
+        ["phases.self_play."],
+        ["phases.p.train.optimizer.lr="],
+        ["phase", "round"],
+    )
+
+
 def test_other_python_commands_are_left_to_the_shell(shell, tmp_path):
     assert complete(shell, tmp_path, "python|script.py|END", "python|-m|http.server|END") == [[], []]
 
