@@ -146,11 +146,12 @@ def instruction_index(run: Run, round: int, groups: Index) -> Index:
     """One row per text that was proposed: what it fell to, or what became of its group."""
     files, complete = done_files(run, round, "candidates")
     place = {id: i for i, id in enumerate(groups.table["id"].to_pylist())}
+    answered = bool(stages_giving(run, round, "groups"))  # else a training answers by itself, and leaves none
     by_stage: dict[str, list[dict]] = {}
     for stage, path in files:
         by_stage.setdefault(stage.name, []).extend(from_jsonl(path.read_bytes()))
     rows = [
-        row | {"group": place.get(row["id"]), "fate": _became(row, place, groups)}
+        row | {"group": place.get(row["id"])} | ({"fate": _became(row, place, groups)} if answered else {})
         for name, proposed in by_stage.items()
         for row in _decided(run, run.config.stage(round, name), proposed)
     ]

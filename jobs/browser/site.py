@@ -154,7 +154,7 @@ class Site:
         answered = {k.removeprefix("groups_"): n for k, n in trained.items() if k.startswith("groups_")}
         if not answered:  # not trained on yet
             answered = {views.ANSWERED: _rows(groups)}
-        by = {views.ANSWERED: {"stage": groups[0].shard.stage}} if groups else {}
+        by = {views.ANSWERED: {"stage": groups[0].shard.stage} if groups else {"fate": "kept"}}
         return {
             "round": round,
             "proposed": views.tallies(proposed, by),

@@ -1,4 +1,4 @@
-"""Verbs that read a run know no stage: made-up kinds, several phases, several stages of one kind in a round."""
+"""Verbs that read a run know no stage: made-up kinds, phases, several stages of one kind in a round."""
 
 import copy
 import sys
@@ -61,7 +61,7 @@ def run(tmp_path, monkeypatch) -> Run:
 
 @pytest.fixture
 def done(run) -> Run:
-    """The first round has candidates of two stages, answers of two, and the made-up stage; the second has grades of two."""
+    """Candidates and answers of two stages each in the first round, grades of two in the second."""
     for stage in ("propose", "wild"):
         for i in range(2):
             publish(

@@ -1,4 +1,4 @@
-"""A run directory of the version before, whose configuration is one flat list of stages: read by every verb, not resumed."""
+"""A run of the version before, with one flat list of stages: read by every verb, resumed by none."""
 
 import json
 import shutil
