@@ -14,11 +14,12 @@ from pathlib import Path
 
 from rich.markup import escape
 
+from jobs.chain.queue import SlurmError
 from jobs.health.canary import ENGINES, measure
 from jobs.health.checks import Check, check_site, problem
 from jobs.health.machine_checks import check_data, check_machine
 from jobs.health.node import check_nodes
-from jobs.health.site import Unanswered, ask_site
+from jobs.health.site import ask_site
 from jobs.health.stage_checks import check_lead_time, check_stages
 from jobs.plan.cluster import Local, Slurm, load_cluster
 from jobs.shell.command import EXIT_FAILED, Answer, data_root, main, parser
@@ -73,7 +74,7 @@ def examine(cluster: Local | Slurm, data: Path, args: argparse.Namespace) -> Ite
 def examine_slurm(cluster: Slurm, data: Path, args: argparse.Namespace) -> Iterator[Check]:
     try:
         site = ask_site()
-    except Unanswered as e:
+    except SlurmError as e:
         remedy = 'run this on a login node of the cluster; for a lab first: eval "$(slurm/lab env)"'
         yield problem("Slurm", str(e), remedy)
         return

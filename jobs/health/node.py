@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jobs.chain.batch import by_the_script, directives, gpus, setup
+from jobs.chain.queue import SlurmError, ask_slurm
 from jobs.health.canary import from_json
 from jobs.health.checks import Check, judged, problem, warning
 from jobs.health.machine_checks import check_clocks, check_machine
-from jobs.health.site import Unanswered, ask
 from jobs.health.stage_checks import requests
 from jobs.plan.cluster import Resources, Slurm
 from jobs.runs.find import ROOT
@@ -72,7 +72,7 @@ def check_node(
         script.write_text(job_script(cluster, asked, folder, data, modules))
         submitted = time.time()
         with by_the_script():
-            job = ask(("sbatch", "--parsable", str(script))).strip().partition(";")[0]
+            job = ask_slurm(["sbatch", "--parsable", str(script)]).strip().partition(";")[0]
         state = wait_for(job, answer, wait_s)
         if not answer.exists():
             yield _no_answer(subject, job, state, folder / "log")
@@ -81,7 +81,7 @@ def check_node(
         yield judged("data root", f"what {facts.host} writes there is seen here")
         yield check_clocks(facts, submitted, time.time())
         yield from check_machine(facts, asked, node=True, several=False)
-    except Unanswered as e:
+    except SlurmError as e:
         yield problem(subject, str(e), "mend what sbatch names in the cluster file")
     finally:
         if job:

@@ -1,7 +1,7 @@
 """What a Slurm site says about itself: commands asked, outputs parsed; nothing is judged here."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -82,29 +82,18 @@ class Site:
         return word in re.split(r"[,\s]+", self.settings.get(key, "").lower())
 
 
-class Unanswered(Exception):
-    """A command is missing or failed; the message carries its words."""
-
-
-def ask(command: Sequence[str]) -> str:
-    try:
-        return ask_slurm([*command])
-    except SlurmError as e:
-        raise Unanswered(str(e)) from e
-
-
 def ask_site() -> Site:
-    settings = parse_settings(ask(SHOW_CONFIG))
-    partitions, default = parse_partitions(ask(SHOW_PARTITIONS))
+    settings = parse_settings(ask_slurm([*SHOW_CONFIG]))
+    partitions, default = parse_partitions(ask_slurm([*SHOW_PARTITIONS]))
     try:
-        user = ask(("id", "--user", "--name")).strip()
-        associations = parse_associations(ask((*LIST_ASSOCIATIONS, "where", f"user={user}")))
-        qos = parse_qos(ask(LIST_QOS))
-    except Unanswered:  # no accounting, or it is down: a finding of its own
+        user = ask_slurm(["id", "--user", "--name"]).strip()
+        associations = parse_associations(ask_slurm([*LIST_ASSOCIATIONS, "where", f"user={user}"]))
+        qos = parse_qos(ask_slurm([*LIST_QOS]))
+    except SlurmError:  # no accounting, or it is down: a finding of its own
         associations = qos = None
     return Site(
         settings=settings, partitions=partitions, default_partition=default,
-        nodes=parse_nodes(ask(LIST_NODES)), associations=associations, qos=qos,
+        nodes=parse_nodes(ask_slurm([*LIST_NODES])), associations=associations, qos=qos,
     )  # fmt: skip
 
 
