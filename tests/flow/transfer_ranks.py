@@ -1,6 +1,6 @@
 """One rank of the test of turns: vLLM and DeepSpeed in this process, weights from one to the other, seen as JSON.
 
-Started by `test_turn.py`, which owns the models and the expectations.
+Started by `test_transfer.py`, which owns the models and the expectations.
 """
 
 import gc
@@ -42,13 +42,11 @@ def prompts() -> list[list[int]]:
 
 def make_trainer(folder: Path, zero: int, ranks, *, dtype: str = "float32", temperature: float = 1.0):
     """A trainer one step away from the model at `folder`, at another place for every ZeRO stage."""
-    from serl.engines.model import load_model
     from serl.engines.trainer import Trainer
 
     optimizer = Optimizer(lr=0.01 * (zero + 1), warmup=0.0)
     settings = Training(optimizer=optimizer, zero=zero, dtype=dtype)
-    lm = load_model(folder, torch.float32, torch.float32)
-    trainer = Trainer(lm, settings, ranks=ranks, horizon=2, seed=0, temperature=temperature)
+    trainer = Trainer(folder, settings, ranks=ranks, horizon=2, seed=0, temperature=temperature)
     trainer.step(make_samples(), ImitationLoss())
     return trainer
 
@@ -57,8 +55,9 @@ def make_engine(folder: Path, ranks, **changes):
     from serl.engines.resident import Resident
 
     gc.freeze()  # vLLM collects garbage five times an engine, among much that is none
-    engine = Engine(**{"max_model_len": CONTEXT, "kv_cache_gib": 0.03, "dtype": "float32"} | changes)
-    return Resident(folder, engine, ranks=ranks, extra={"block_size": 32, "max_num_seqs": 64})
+    extra = {"block_size": 32, "max_num_seqs": 64}
+    usual = {"max_model_len": CONTEXT, "kv_cache_gib": 0.03, "dtype": "float32", "extra": extra}
+    return Resident(folder, Engine(**usual | changes), ranks=ranks)
 
 
 def headless(trainer) -> Iterator[tuple[str, Tensor]]:
