@@ -37,7 +37,7 @@ def find_run(name: str, data: Path) -> Run:
 
 
 def check_goes_on(run: Run) -> None:
-    """Refuses to do more of a run that an earlier version began: other code would make its later rounds differ."""
+    """Refuses to go on with a run of an earlier version: other code would make later rounds differ."""
     if run.old:
         where = (
             f"cd {run.root / 'code'} && slurm/python -m jobs.resume {run.root.name} --data {run.data_root}"
@@ -82,9 +82,7 @@ def frozen_digest() -> str:
 
 
 def freeze_code(target: Path, users: Sequence[Path] = ()) -> None:
-    """Copy the code that jobs import, so that edits and checkouts during a run change nothing in it; `users` are packages
-    of the user's own.
-    """
+    """Copy the code that jobs import, and packages of the user's own, so that no edit changes a run."""
     if target.exists():
         return
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
