@@ -32,9 +32,9 @@ from serl.run.rundir import Manifest, Run, Shard
 from serl.run.signals import Stop
 from serl.stages.curate import run as curate  # noqa: F401  (loaded once, before the forks)
 from serl.stages.propose import run as propose  # noqa: F401
-from serl.stages.respond import run as respond
+from serl.stages.read import round_groups, trainable, write_kept
+from serl.stages.respond import run as respond  # noqa: F401
 from serl.stages.work import Work, execute, policy_dir
-from tests.conftest import run_config
 
 OPENING = "More questions:"
 KILLS_IN_A_ROW = (1, 1, 2, 3)
@@ -159,7 +159,8 @@ def train(work: Work) -> Manifest:
     _, digest = policy_dir(work.run, round - 1)
     inputs = {f"respond/{m.shard.index}": m.digest for m in work.run.complete(round, "respond")}
     attempt = work.attempt({"policy": digest} | inputs)
-    kept, fates = respond.trainable(work.run, respond.round_groups(work.run, round, completions=True))
+    source = work.run.config.judged(round)
+    kept, fates = trainable(work.stage, source, round_groups(work.run, round, completions=True))
     built = attempt.folder / f"policy.{work.attempt_id}"
     shutil.rmtree(built, ignore_errors=True)
     (built / "extra").mkdir(parents=True)
@@ -169,7 +170,7 @@ def train(work: Work) -> Manifest:
         ("extra/vocabulary", "abc"),
     ):
         (built / name).write_text(content)
-    respond.write_kept(built, kept)
+    write_kept(built, kept)
     return attempt.publish_folder(built, "policy", dict(fates))
 
 
@@ -237,6 +238,8 @@ class Injector:
 
 def finish(root: Path, attempt: int) -> None:
     """Everything that is missing, in the order of the plan, in this process; what launch and resume do without processes around the stages."""
+    from tests.conftest import run_config  # not of a run's own copy of the code
+
     config = run_config(CONFIG)
     run = Run.open(root) if (root / "run.json").is_file() else Run.create(root, config, "test")
     for job in plan(run.config, run.done):
