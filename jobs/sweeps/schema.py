@@ -4,6 +4,7 @@ Nothing here knows of clusters or runs; `trials` makes trials of it, and `lanes`
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -65,7 +66,7 @@ Draw = Annotated[Uniform | LogUniform | Whole | Choice, Field(discriminator="kin
 
 
 class Random(Section):
-    """Seeded draws. The first N trials of a seed stay the same when `trials` is raised, and when a key is added elsewhere."""
+    """Seeded draws. The first N trials of a seed stay the same when `trials` is raised, and when a key is added."""
 
     kind: Literal["random"] = "random"
     trials: Count
@@ -101,14 +102,14 @@ Cap = Annotated[Lanes | Tasks | Gpus, Field(discriminator="kind")]
 
 
 class EarlyStop(Section):
-    """End a trial that is significantly worse than the best trial of its replicate: paired over problems, Holm over trials."""
+    """End a trial that is significantly worse than the best of its replicate: paired over problems, Holm over trials."""
 
     after_round: Count
     alpha: Fraction = 0.05
 
 
 class SweepConfig(Section):
-    """A sweep, whole. Keys of `overrides` and of the space are dotted, and a value may be a section, like {kind: grpo, kl: 0.01}."""
+    """A sweep, whole. Keys of `overrides` and of the space are dotted; a value may be a section, like {kind: grpo}."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")
     base: str = Field(description="a run file; relative to the sweep file, like `extends`")
@@ -135,20 +136,15 @@ class SweepConfig(Section):
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
-        match self.space:
-            case Listed(trials=trials):
-                for trial in trials:
-                    _check_keys(trial)
-                varied = {key for trial in trials for key in trial}
-            case Grid(over=over):
-                _check_keys(over)
-                if empty := [key for key, values in over.items() if not values]:
-                    raise ValueError(f"space.over.{empty[0]}: no values; give at least one")
-                varied = set(over)
-            case Random(over=over):
-                _check_keys(over)
-                _check_bounds(over)
-                varied = set(over)
+        space = self.space
+        trials = space.trials if isinstance(space, Listed) else [space.over]
+        varied = [key for trial in trials for key in trial]
+        _check_keys(varied)
+        for key, values in {} if isinstance(space, Listed) else space.over.items():
+            if not values:
+                raise ValueError(f"space.over.{key}: no values; give at least one")
+            if isinstance(values, Uniform | LogUniform | Whole) and values.low > values.high:
+                raise ValueError(f"space.over.{key}: low {values.low} is above high {values.high}")
         if self.replicates and self.replicate in varied:
             raise ValueError(
                 f"replicates: {self.replicate} is varied by the space too; give its values in one place"
@@ -156,7 +152,7 @@ class SweepConfig(Section):
         return self
 
 
-def _check_keys(keys: dict) -> None:
+def _check_keys(keys: Iterable[str]) -> None:
     for key in keys:
         if not KEY.fullmatch(key):
             raise ValueError(f"key {key!r}: write a dotted key, like train.optimizer.lr")
@@ -164,18 +160,13 @@ def _check_keys(keys: dict) -> None:
             raise ValueError("key 'name': a trial's run is named after the sweep and the trial; take it out")
 
 
-def _check_bounds(over: dict[str, Draw]) -> None:
-    for key, draw in over.items():
-        if not isinstance(draw, Choice) and draw.low > draw.high:
-            raise ValueError(f"space.over.{key}: low {draw.low} is above high {draw.high}")
-
-
 def load_sweep_file(path: Path) -> SweepConfig:
     """The sweep that a file describes; ConfigError names file, key, value and remedy."""
     source = read(path)
     if "engine" in source.tree:
         raise ConfigError(
-            f"{path}: this is a run file; start it with `python -m jobs.launch`, or name a sweep file, like configs/sweeps/algorithms.yaml"
+            f"{path}: this is a run file; start it with `python -m jobs.launch`, or name a sweep file, like "
+            "configs/sweeps/algorithms.yaml"
         )
     sweep = validate(SweepConfig, source, nulls_mean=NULLS_MEAN)
     if not (base := base_path(path, sweep)).is_file():
