@@ -1,15 +1,15 @@
 """What trials have in common: the keys of shared stages, and who uses them.
 
-A key is a digest of everything that a stage's result depends on: what the stage reads of the configuration, the keys of the stages before it,
-the content of inputs from outside (seeds, benchmarks, the base checkpoint), the code of serl/ and evaluation/, and the locked versions of the
-packages. Two trials with the same key would compute the same, so whichever comes first does, into `<data>/shared/<key>`. Shared are the stages
-up to the first RL training, which is where the trials of a sweep part. Where a stage runs is in no key, as it is in no run's digest: a trial
-that goes on elsewhere takes what is there, as a run that is resumed elsewhere does.
+A key is a digest of everything that a stage's result depends on: what the stage reads of the configuration, the keys of
+the stages before it, the content of inputs from outside (seeds, benchmarks, the base checkpoint), the code of serl/ and
+evaluation/, and the locked versions of the packages. Two trials with the same key would compute the same, so whichever
+comes first does, into `<data>/shared/<key>`. Shared are the stages up to the first RL training, which is where the
+trials of a sweep part. Where a stage runs is in no key, as it is in no run's digest: a trial that goes on elsewhere
+takes what is there, as a run that is resumed elsewhere does.
 """
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +40,9 @@ class Outside:
     _seen: dict[Path, str] = field(default_factory=dict)
 
     def of(self, path: Path) -> str:
-        """Of a file, or of a folder's files. Large weights by their size and blocks spread over them: those that were trained differ everywhere."""
+        """Of a file, or of a folder's files. Large weights by their size and blocks spread over them: those that were
+        trained differ everywhere.
+        """
         if path not in self._seen:
             files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
             self._seen[path] = _digest([[str(p.relative_to(path)), _fingerprint(p)] for p in files])
@@ -106,13 +108,10 @@ def _fingerprint(path: Path) -> list[int | str]:
 
 
 # ------------------------------------------------------------------------------------------------ users
-def users_of(data: Path, key: str) -> list[str]:
-    """The runs under a data root that a shared result belongs to: while there is one, nobody may delete it."""
-    return users(data).get(key, [])
-
-
 def users(data: Path) -> dict[str, list[str]]:
-    """Of every shared result the runs that use it, by one look at all runs. A run that is damaged might use any, so it is an error."""
+    """Of every shared result the runs that use it, by one look at all runs. A damaged run might use any, so it is an
+    error.
+    """
     found: dict[str, list[str]] = {}
     for root in list_runs(data):
         for key in Run.open(root).shared.values():
@@ -123,9 +122,8 @@ def users(data: Path) -> dict[str, list[str]]:
 # ------------------------------------------------------------------------------------------------ savings
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saving:
-    """A stage that several trials want: how many do, in how many different versions, and what its not being computed by each is worth.
-
-    `hours` are the cluster's (`Site.unit`); None where nobody knows: nothing was measured, and no time limit bounds it.
+    """A stage that several trials want: how many do, in how many different versions, and what its not being computed by
+    each is worth in hours of the cluster's unit. None where nobody knows: no measurement, and no time limit.
     """
 
     stage: str
@@ -145,35 +143,25 @@ def savings(
     measured: Mapping[str, float] | None = None,
 ) -> list[Saving]:
     """By stage, with the hours that were measured of it once, or else those that it could take at most."""
-    wanted: Counter[str] = Counter(name for own in keys for name in own)
-    versions: dict[str, dict[str, RunConfig]] = {}
+    wanted: dict[str, list[str]] = {}
+    some: dict[str, RunConfig] = {}
     for config, own in zip(configs, keys, strict=True):
         for name, key in own.items():
-            versions.setdefault(name, {}).setdefault(key, config)
-    hours = {
-        name: most_hours(next(iter(by_key.values())), name, cluster) for name, by_key in versions.items()
-    } | dict(measured or {})
-    return [
-        Saving(
-            stage=name,
-            wanted=n,
-            computed=len(versions[name]),
-            hours=None if hours[name] is None else (n - len(versions[name])) * hours[name],
-        )
-        for name, n in sorted(wanted.items(), key=lambda item: list(versions).index(item[0]))
-    ]
+            wanted.setdefault(name, []).append(key)
+            some.setdefault(name, config)
+    found = []
+    for name, every in wanted.items():
+        each = (measured or {}).get(name, most_hours(some[name], name, cluster))
+        computed = len(set(every))
+        hours = None if each is None else (len(every) - computed) * each
+        found.append(Saving(stage=name, wanted=len(every), computed=computed, hours=hours))
+    return found
 
 
 def most_hours(config: RunConfig, name: str, cluster: Local | Slurm) -> float | None:
-    """Of a job of which every task uses its whole time limit."""
+    """Of a job of which every task uses its whole time limit; None where there is no limit."""
+    if isinstance(cluster, Local):
+        return None
     stage = config.stage(*stage_of(name))
-    match cluster:
-        case Local():
-            return None
-        case Slurm():
-            return (
-                cluster.resources(stage).time_min
-                / 60
-                * site_of(cluster, config).paid[stage.name]
-                * stage.num_shards
-            )
+    paid = site_of(cluster, config).paid[stage.name]
+    return cluster.resources(stage).time_min / 60 * paid * stage.num_shards

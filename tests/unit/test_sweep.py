@@ -18,10 +18,10 @@ from jobs.chain.local import ShardFailed
 from jobs.plan.chain import bounds_of, plan
 from jobs.plan.cluster import Local, Slurm, load_cluster
 from jobs.runs.find import claim, launcher_of, release
-from jobs.runs.shared import Outside, code_digest, savings, shared_keys, users_of
+from jobs.runs.shared import Outside, code_digest, savings, shared_keys, users
 from jobs.sweeps.early import verdict
 from jobs.sweeps.launching import draft_sweep, prepare, run_here
-from jobs.sweeps.status import show_plan
+from jobs.sweeps.preview import show_plan
 from jobs.sweeps.trials import load_sweep, trials_of
 from serl.config.engine import Prompts
 from serl.run.attempt import Attempt
@@ -308,8 +308,8 @@ def test_the_base_model_made_on_the_spot_is_shared_by_the_trials_of_a_seed(data)
 def test_users_of_a_shared_result_are_the_runs_that_name_it(tmp_path, data):
     runs = prepare(draft_sweep(write(tmp_path), data))
     key = runs[0].shared["r001-propose"]
-    assert users_of(data, key) == sorted(r.root.name for r in runs if r.config.seed == 0)
-    assert users_of(data, "nothing") == []
+    assert users(data)[key] == sorted(r.root.name for r in runs if r.config.seed == 0)
+    assert users(data).get("nothing", []) == []
 
 
 # ------------------------------------------------------------------------------------------------ making it, twice
