@@ -1,13 +1,14 @@
 """Many runs from one file: `python -m jobs.sweep SWEEP.yaml`, and `jobs.sweep status|cancel|report NAME`.
 
-Launching is idempotent: trials that are new are added, those that are done stay, the others are resumed; also after a
-launcher was killed at any point, and from another machine. On Slurm the trials are handed over in lanes and nobody is
-needed; here they run one after another.
+Launching is idempotent: trials that are new are added, those that are done stay, the others are resumed; also
+after a launcher was killed at any point, and from another machine. On Slurm the trials are handed over in
+lanes and nobody is needed; here they run one after another.
 
-JSON: of a launch and of status `sweep folder states shared trials`: `states` counts trials by state; of shared stages
-`stage key done users`; of trials `id run overrides state fraction rounds ended failures`, `ended` being why a trial was
-stopped early. Of --dry-run `sweep trials shared hours_saved unit` (GPU-hours, or core-hours where there are no GPUs; null
-where nobody knows); of cancel `sweep cancelled_jobs stopped_here`; of report `sweep paths`.
+JSON: of a launch and of status `sweep folder states shared trials`: `states` counts trials by state; of
+shared stages `stage key done users`; of trials `id run overrides state fraction rounds ended failures`,
+`ended` being why a trial was stopped early. Of --dry-run `sweep trials shared hours_saved unit` (GPU-hours,
+or core-hours where there are no GPUs; null where nobody knows); of cancel `sweep cancelled_jobs
+stopped_here`; of report `sweep paths`.
 """
 
 from collections.abc import Sequence

@@ -1,17 +1,18 @@
-"""When would it be done, on other nodes and in other weather? `python -m jobs.whatif CONFIG|SWEEP.yaml [--nodes 2,4,8]`
+"""When would it be done, on other nodes and in other weather? `python -m jobs.whatif CONFIG|SWEEP.yaml
+[--nodes 2,4,8]`
 
-Plays the plan of a run, or of a whole sweep with its lanes and shared stages, many times by chance, from what earlier
-runs on the cluster took (`jobs.costs.calibration`). The first table has a line for every combination of the
-comma-separated values; the others say what number of shards, what size of parts and what interval between checkpoints
-would use least, and what they cost now. Nothing is submitted or written.
+Plays the plan of a run, or of a whole sweep with its lanes and shared stages, many times by chance, from what
+earlier runs on the cluster took (`jobs.costs.calibration`). The first table has a line for every combination
+of the comma-separated values; the others say what number of shards, what size of parts and what interval
+between checkpoints would use least, and what they cost now. Nothing is submitted or written.
 
-A node is as much as the widest task takes of one: --nodes 4 means that four single-node tasks, or one four-node
-training, run at once. On this machine it means its cores or GPUs.
+A node is as much as the widest task takes of one: --nodes 4 means that four single-node tasks, or one
+four-node training, run at once. On this machine it means its cores or GPUs.
 
-JSON: `plan`, `refused` (why, by number of nodes), `preempt_per_hour` (the mean), `worlds`: a list of `nodes array_limit
-median_s high_s used_s lost_s repeated_s preemptions gpu_hours`, `shards`: of a stage and count `stage round shards
-seconds used_s wasted_s now`, `parts`: `stage round part seconds wasted_s now`, `checkpoints`: `round every_steps
-minutes wasted_s now`.
+JSON: `plan`, `refused` (why, by number of nodes), `preempt_per_hour` (the mean), `worlds`: a list of `nodes
+array_limit median_s high_s used_s lost_s repeated_s preemptions gpu_hours`, `shards`: of a stage and count
+`stage round shards seconds used_s wasted_s now`, `parts`: `stage round part seconds wasted_s now`,
+`checkpoints`: `round every_steps minutes wasted_s now`.
 """
 
 import argparse
@@ -58,19 +59,19 @@ def body(argv: Sequence[str]) -> Answer:
 def _parser() -> argparse.ArgumentParser:
     p = parser(
         "whatif",
-        "When a run or a sweep would be done on other nodes, limits and preemption rates, and what would cost least.",
+        "When a run or a sweep would be done on other nodes, limits and preemption rates; what would cost least.",
     )
     p.add_argument("what", metavar="CONFIG|SWEEP.yaml", type=Path, help="a run file or a sweep file")
     p.add_argument("override", nargs="*", help="changes to the run file, like respond.shards=32")
     for option, kind, default, words in (
-        ("--nodes", _counts, (None,), "nodes to try, like 2,4,8 (default: all the plan can use; here, this machine)"),
-        ("--array-limit", _counts, (None,), "running tasks of one array to try (default: the cluster file's)"),
-        ("--preempt-per-hour", _rate, None, "how often a running node is taken away (default: as runs there have seen)"),
+        ("--nodes", _counts, (None,), "nodes to try, like 2,4,8 (default: all; here, this machine)"),
+        ("--array-limit", _counts, (None,), "tasks of one array at once (default: the cluster file's)"),
+        ("--preempt-per-hour", _rate, None, "how often a node is taken away (default: as runs saw it)"),
         ("--grace-s", _rate, 0.0, "seconds that a preempted task has to reach a safe point (default: 0)"),
         ("--requeue-s", _rate, None,
-         f"seconds from a preemption until the task may start again (default: as seen; else {REQUEUE_S:.0f})"),
+         f"seconds from a preemption to the next start (default: as seen; else {REQUEUE_S:.0f})"),
         ("--queue-wait-s", _rate, 0.0, "mean wait in the queue before each start (default: 0)"),
-        ("--stragglers", _rate, 0.0, "log-normal sigma of a task's pace, beyond what was measured (default: 0)"),
+        ("--stragglers", _rate, 0.0, "log-normal sigma of a task's pace, beyond what was measured"),
         ("--histories", _count, 100, "how often each line is played (default: 100)"),
     ):  # fmt: skip
         p.add_argument(option, type=kind, default=default, help=words)

@@ -1,10 +1,10 @@
-"""What a run used, and what of that was lost: for every attempt of every shard, its time, what came of it, and why it
-ended.
+"""What a run used, and what of that was lost: for every attempt of every shard, its time, what came of it,
+and why it ended.
 
-Every attempt has an event file, so this works everywhere, also for attempts that were killed and left no last word.
-Where Slurm keeps accounts, one call of sacct for the whole run gives exact ends and causes. Work that survived its
-attempt, as a committed part or in a checkpoint that another attempt went on from, is not lost. used = kept + lost,
-always. Nothing is changed here.
+Every attempt has an event file, so this works everywhere, also for attempts that were killed and left no last
+word. Where Slurm keeps accounts, one call of sacct for the whole run gives exact ends and causes. Work that
+survived its attempt, as a committed part or in a checkpoint that another attempt went on from, is not lost.
+used = kept + lost, always. Nothing is changed here.
 """
 
 import time
@@ -24,7 +24,7 @@ NOTHING_S = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """Seconds of tasks (one task of an array, or one rank of a training) and hours of GPUs: used, and lost by cause."""
+    """Seconds of tasks (of an array, or ranks of a training) and hours of GPUs: used, and lost by cause."""
 
     used_s: float = 0.0
     gpu_hours: float = 0.0
@@ -108,8 +108,8 @@ def account(
     now: float | None = None,
     slurm: Callable[[Sequence[str]], Sequence[Record]] | None = None,
 ) -> Account:
-    """Costs of all attempts so far. `live`: what has no end is at work, not dead. `slurm` is how sacct is asked, for
-    runs that have Slurm jobs.
+    """Of all attempts so far. `live`: what has no end is at work, not dead. `slurm` asks sacct, if Slurm has
+    part.
     """
     told = told_by(run)
     submitted = {s.id for s in recorded(run) if s.id is not None and s.shards}  # a relay does no shard
@@ -140,15 +140,13 @@ def _eventless(
     own = {s.id: s for s in Journal(run.root).submissions() if s.shards}
     for (job, restart), record in records.items():
         submission = own.get(job.partition("_")[0])
-        if submission and (job, restart) not in known and record.end is not None:
-            if position(job) < len(submission.shards):
-                yield eventless(job, record, submission)
+        told = submission is None or (job, restart) in known or record.end is None
+        if not told and position(job) < len(submission.shards):
+            yield eventless(job, record, submission)
 
 
 def _cost(t: Try) -> Cost:
-    """A try's time, with what was lost told apart: its start-up if another's was the one that counted, and what it did
-    not keep.
-    """
+    """A try's time; lost of it is what it did not keep, and its start-up if another's counted."""
     lost: Counter[str] = Counter()
     if t.ended == "done":
         lost["duplicate"] = t.seconds - t.kept_s

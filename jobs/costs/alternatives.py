@@ -1,7 +1,8 @@
-"""What other nodes, shards, parts and checkpoint intervals would take, as lines of tables: the figures of what-if.
+"""What other nodes, shards, parts and checkpoint intervals would take, as lines of tables: the figures of
+what-if.
 
-Of shards, parts and checkpoints those of the last round of one run alone are tried. What is `wasted_s` is start-ups, the
-tasks' own and the repeated ones, lost work, and what smaller parts or more saves cost.
+Of shards, parts and checkpoints those of the last round of one run alone are tried. What is `wasted_s` is
+start-ups, the tasks' own and the repeated ones, lost work, and what smaller parts or more saves cost.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,8 +20,8 @@ Line = dict[str, object]
 
 
 def possible(chain: Chain, worlds: Sequence[World]) -> tuple[list[World], dict[str, str]]:
-    """The worlds in which the chain can run at all; of the others, by their number of nodes, why not. Refuses where
-    none is left.
+    """Worlds in which the chain can run at all, and why not in others, by their nodes. Refuses if none is
+    left.
     """
     fine: list[World] = []
     refused: dict[str, str] = {}
@@ -84,7 +85,7 @@ def parts(chain: Chain, world: World) -> Iterator[Line]:
 
 
 def checkpoints(chain: Chain, world: World) -> Iterator[Line]:
-    """Trainings with other intervals between saves, around the one that theory knows; exact, without grace."""
+    """Trainings with other intervals between saves, around the one that theory knows; without grace."""
     for job in chain.last():
         if job.of.kind.ranks:
             rate = world.preempt_per_hour * chain.planner.site.widths[job.stage]

@@ -1,9 +1,10 @@
-"""What runs on a cluster have taken, so that the next one can be planned: `<data>/calibration/CLUSTER/MODEL.json` holds
-a row for each published shard, `<data>/calibration/CLUSTER.json` a row for each run: how often nodes were taken away.
+"""What runs on a cluster have taken, so that the next one can be planned:
+`<data>/calibration/CLUSTER/MODEL.json` holds a row for each published shard,
+`<data>/calibration/CLUSTER.json` a row for each run: how often nodes were taken away.
 
-Rows are learned whenever a run's report is written, again for the same run in place of before. Work is measured in
-pieces of a size (sampled tokens, tokens of an optimizer step, documents, candidates), so that other shard counts,
-lengths and batches can be planned from it.
+Rows are learned whenever a run's report is written, again for the same run in place of before. Work is
+measured in pieces of a size (sampled tokens, tokens of an optimizer step, documents, candidates), so that
+other shard counts, lengths and batches can be planned from it.
 """
 
 import json
@@ -39,9 +40,7 @@ SIZES = ("hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """A piece of some size takes `fixed_s + per_size_s * size`; `job_sigma` from stage to stage, `task_sigma` among the
-    shards of one.
-    """
+    """Seconds by size; `job_sigma` is its spread over stages, `task_sigma` over the shards of one."""
 
     fixed_s: float
     per_size_s: float
@@ -67,9 +66,7 @@ def _once(method: Callable[..., T]) -> Callable[..., T]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """All that is known of one model on one cluster; `seen` of the cluster alone. Figures with their spread from one
-    observation to the next, as a log-normal sigma.
-    """
+    """What is known of a model on a cluster; `seen` of the cluster alone. Spreads are log-normal sigmas."""
 
     cluster: str
     model: str
@@ -133,15 +130,13 @@ class Calibration:
 
     @property
     def requeue_s(self) -> float:
-        """Seconds from a node's being taken away until its task may start again, beyond what every start waits."""
+        """From a node's being taken away until its task may start again, beyond what every start waits."""
         away = statistics.median([s.away_s for s in self.seen if s.away_s is not None] or [0.0])
         return max(0.0, away - _measure(_waits(self.rows)).value)
 
     @_once
     def share(self, stage: str, round: int, top: str, bottom: str) -> Rate | None:
-        """A yield per another, as `tokens` per `samples`, in that round; of a round that nobody has seen, as in the
-        last one before it.
-        """
+        """A yield per another, like tokens per sample; of an unseen round, as in the last before it."""
         yields: dict[tuple[int, str], list] = defaultdict(list)
         for r in self.of(stage, round):
             if top in r.yields and bottom in r.yields:
@@ -175,9 +170,7 @@ class Calibration:
 
 
 def fit(pieces: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """(fixed, per size) of seconds = fixed + per size x size, neither negative, least relative squares; one rate where
-    sizes hardly differ.
-    """
+    """(fixed, per size), neither negative, of least relative squares; one rate where sizes hardly differ."""
     known = [(x, max(y, 1e-6)) for x, y in pieces]
     sizes = [x for x, _ in known]
     if max(sizes) <= 0:
@@ -212,7 +205,7 @@ def _measure(values: Sequence[float]) -> Rate:
 
 
 def _sigma(logs: Sequence[float]) -> float:
-    """Spread of the next observation, of which few were made: that of those seen, and the doubt about their mean."""
+    """Spread of the next observation: that of those seen, and the doubt about the mean of so few."""
     return max(0.02, _sd(logs) * math.sqrt(1 + 1 / len(logs))) if len(logs) > 1 else UNKNOWN
 
 
@@ -224,7 +217,7 @@ def _log(x: float) -> float:
     return math.log(max(x, 1e-9))
 
 
-# ------------------------------------------------------------------------------------------------ where it is kept
+# ---------------------------------------------------------------------------------- where it is kept
 def cluster_label(cluster: Local | Slurm) -> str:
     """What two cluster files have to share for times on one to say something of the other."""
     match cluster:
@@ -256,9 +249,7 @@ def _word(text: str) -> str:
 
 
 def load_calibration(data: Path, cluster: str, model: str) -> Calibration:
-    """Empty where nothing is known yet; a file that cannot be read is as good as none, and is written anew by the next
-    report.
-    """
+    """A file that cannot be read is as good as none, and is written anew by the next report."""
     of_model, of_cluster = _files(data, cluster, model)
     known, seen = _recall(of_model, Row), _recall(of_cluster, Seen)
     return Calibration(cluster=cluster, model=model, rows=known, seen=seen)

@@ -1,7 +1,8 @@
 """When a plan would be done and what it would use: learned costs put into the simulator, with intervals.
 
-Where nothing was measured there is no forecast, only the bounds of `jobs.plan.chain`. The forecast of a run is frozen
-in its folder before its first job, so that planned and actual can be compared honestly afterwards (`ledger`).
+Where nothing was measured there is no forecast, only the bounds of `jobs.plan.chain`. The forecast of a run
+is frozen in its folder before its first job, so that planned and actual can be compared honestly afterwards
+(`ledger`).
 """
 
 import json
@@ -63,8 +64,8 @@ class JobForecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """A plan in numbers. `seconds` is the whole run's; `task_s` are seconds of slots. None of it where `unknown` stages
-    have no measurements.
+    """`seconds` are the whole run's, `task_s` those of slots; neither where `unknown` stages were not
+    measured.
     """
 
     cluster: str
@@ -81,8 +82,8 @@ class Forecast:
         if self.seconds is None:
             missing = ", ".join(self.unknown)
             return (
-                f"no times: {missing} of {self.model} was never measured on {self.cluster}, so tokens, files and bytes "
-                "are upper bounds; the report of the first run measures it"
+                f"no times: {missing} of {self.model} was never measured on {self.cluster}, so tokens, files and "
+                "bytes are upper bounds; the report of the first run measures it"
             )
         told = span(self.seconds)
         if self.gpu_hours and self.gpu_hours.high:
@@ -100,9 +101,7 @@ def forecast(
     world: "World | None" = None,
     known: "Calibration | None" = None,
 ) -> Forecast:
-    """Of the jobs of a plan that have something missing. `world` says what may happen to them; by default what was
-    learned.
-    """
+    """Of jobs with something missing. `world`: what may happen to them; by default what was learned."""
     from jobs.costs.calibration import load_calibration, model_label
     from jobs.costs.loads import Planner, site_of
 
@@ -138,7 +137,7 @@ def _job(planner: "Planner", job: Job, load: "JobLoad", histories: "Study") -> J
     )  # fmt: skip
 
 
-# ------------------------------------------------------------------------------------------------ the frozen plan
+# ----------------------------------------------------------------------------------- the frozen plan
 def freeze_forecast(run: Run, cluster: Local | Slurm, jobs: Sequence[Job]) -> None:
     """Write down what is expected of a run, once: a later look, which knows more, changes nothing."""
     if (run.root / FROZEN).exists():
@@ -150,7 +149,7 @@ def freeze_forecast(run: Run, cluster: Local | Slurm, jobs: Sequence[Job]) -> No
 
 
 def frozen(run: Run) -> tuple[float, Forecast] | None:
-    """When the run's forecast was made, and the forecast; None for a run that has none, or one of another version."""
+    """When the run's forecast was made, and the forecast; None where there is none of this version."""
     from pydantic import TypeAdapter
 
     try:
@@ -169,8 +168,8 @@ def learn_from(run: Run) -> None:
 
 
 def learn_from_trials(roots: Iterable[Path]) -> None:
-    """The same of a sweep's trials: of as many that are done as are remembered, each once, since their own reports may
-    be written too.
+    """The same of as many trials that are done as are remembered, each once, since their own reports may do
+    it.
     """
     from jobs.costs.calibration import MAX_RUNS, load_calibration, model_label
 

@@ -1,8 +1,9 @@
-"""Planned against actual against lost: the forecast that was frozen at launch beside what the run's attempts say.
+"""Planned against actual against lost: the forecast that was frozen at launch beside what the run's attempts
+say.
 
-Times of a job count from the end of the last job that it waited for, planned and actual alike. A sweep's trial on Slurm
-waits for its turn too, and for stages that other trials compute: of it, the jobs that wait for its own alone are
-compared.
+Times of a job count from the end of the last job that it waited for, planned and actual alike. A sweep's
+trial on Slurm waits for its turn too, and for stages that other trials compute: of it, the jobs that wait for
+its own alone are compared.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,9 +31,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """A run's plan and what became of it. `seconds` is from launch to the last manifest, None while something is
-    missing, or in lanes (`laned`).
-    """
+    """Plan and outcome. `seconds`: from launch to the last manifest, if whole and not `laned`."""
 
     forecast: Forecast | None
     lines: tuple[Line, ...]
@@ -54,13 +53,13 @@ class Ledger:
             return "No plan was frozen when this run was launched."
         if self.planned is None:
             return (
-                "This run was launched without measurements to plan it from; the next one on this cluster has them."
+                "This run was launched without measurements to plan it from; the next one on this cluster has "
+                "them."
             )
         told = f"Planned to take {span(self.planned)}"
         if self.laned:
-            return (
-                f"{told} alone; it had to wait for its turn in the sweep, so only its jobs are held against the plan."
-            )
+            turn = "it had to wait for its turn in the sweep"
+            return f"{told} alone; {turn}, so only its jobs are held against the plan."
         if self.seconds is None:
             return f"{told}; not done yet."
         error = self.error() or 0.0
@@ -94,9 +93,7 @@ def ledger(run: Run, *, live: bool = False) -> Ledger:
 
 
 def _end(run: Run, stage: Stage) -> float | None:
-    """When a stage's last manifest was published; None while one is missing, or where one is damaged, which the report
-    says elsewhere.
-    """
+    """When its last manifest was published; None while one is missing, or damaged, which others say."""
     try:
         found = [run.manifest(s) for s in run.shards(stage.round, stage.name)]
     except RunError:
@@ -111,7 +108,7 @@ def facts(book: Ledger) -> dict:
     return book.account.facts() | {"plan": plan}
 
 
-# ------------------------------------------------------------------------------------------------ for the report
+# ------------------------------------------------------------------------------------ for the report
 def cost_blocks(run: Run) -> Iterator[Block]:
     """What the report says of a run's cost."""
     book = ledger(run)
@@ -130,8 +127,8 @@ def cost_blocks(run: Run) -> Iterator[Block]:
     source = f"Slurm's accounts and {own}" if book.account.by_slurm else own
     waited = f"; waited in the queue {duration(total.wait_s)}" if total.wait_s else ""
     yield Paragraph(
-        "Lost is what had to be done again: work of an attempt that no part or checkpoint kept, and start-ups of attempts "
-        f"that did not finish. From {source}{waited}.",
+        "Lost is what had to be done again: work of an attempt that no part or checkpoint kept, and start-ups of "
+        f"attempts that did not finish. From {source}{waited}.",
         "note",
     )
 

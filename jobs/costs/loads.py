@@ -1,5 +1,5 @@
-"""Jobs of a plan as loads for the simulator: what is known of a model on a cluster, applied to a configuration that need
-not be the one measured.
+"""Jobs of a plan as loads for the simulator: what is known of a model on a cluster, applied to a
+configuration that need not be the one measured.
 """
 
 import math
@@ -18,10 +18,11 @@ from serl.stages.kind import Stage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """What a cluster file means to the simulator. A slot is a core or GPU of this machine, or a node: as much as the
-    widest task takes of one.
+    """What a cluster file means to the simulator. A slot is a core or GPU of this machine, or a node: as much
+    as the widest task takes of one.
 
-    `paid` is what a task of a stage holds of what is paid for: GPUs, or cores where no stage has any (`unit`).
+    `paid` is what a task of a stage holds of what is paid for: GPUs, or cores where no stage has any
+    (`unit`).
     """
 
     label: str
@@ -56,7 +57,9 @@ def site_of(cluster: Local | Slurm, config: RunConfig) -> Site:
             array_limit, gpus = cluster.array_limit, any(r.gpus_per_node for r in own.values())
             ranks = max((own[name].ranks for name, s in stages.items() if s.kind.ranks), default=1)
             widths = {name: r.nodes for name, r in own.items()}
-            paid = {n: r.nodes * r.gpus_per_node if gpus else r.ranks * r.cpus_per_task for n, r in own.items()}
+            paid = {
+                n: r.nodes * r.gpus_per_node if gpus else r.ranks * r.cpus_per_task for n, r in own.items()
+            }
     return Site(
         label=cluster_label(cluster), slots=slots, array_limit=array_limit, widths=widths, ranks=ranks, paid=paid,
         unit="GPU-hours" if gpus else "core-hours",
@@ -73,7 +76,8 @@ def _slots(stage: Stage, config: RunConfig, machine: Machine) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planner:
-    """Turns jobs of a plan into loads, by what is known of their stages; `rows` are those of benchmark files, by name.
+    """Turns jobs of a plan into loads, by what is known of their stages; `rows` are those of benchmark files,
+    by name.
 
     To the kinds it is `serl.stages.cost.Known`.
     """
@@ -94,9 +98,7 @@ class Planner:
     def load(
         self, job: Job, *, shards: int | None = None, part: int | None = None, keep_every: int | None = None
     ) -> JobLoad:
-        """What is left of a job. With what-if's changes, to shards or parts of a generating stage or the interval
-        between a training's checkpoints, the whole of it.
-        """
+        """What is left of a job; with what-if's changes to shards, parts or checkpoints, the whole of it."""
         pace, whole = self.known.pace(job.stage, job.round), bool(shards or part or keep_every)
         if job.of.kind.array:
             tasks, sigma = self._generating(job, shards or job.num_shards, part)

@@ -1,5 +1,5 @@
-"""What a run measured, for `jobs.costs.calibration` to keep: what its published shards took, and how often a node was
-taken away from it. Read from manifests and events.
+"""What a run measured, for `jobs.costs.calibration` to keep: what its published shards took, and how often a
+node was taken away from it. Read from manifests and events.
 """
 
 import statistics
@@ -23,7 +23,7 @@ TAKEN = ("preempted", "node failure", "killed")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One published shard. `pieces` are (size, seconds) of its parts, or of its mean optimizer step; `yields` what came
+    """One published shard. `pieces` are (size, seconds) of its parts, or of its mean step; `yields` what came
     of it.
     """
 
@@ -46,9 +46,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shard:
-    """A published shard: the attempt that published it, when the first of all its attempts was there, and each part
-    once, since a shard that was taken away was done by several.
-    """
+    """A published shard: by whom, when its first attempt was there, and the parts of all attempts."""
 
     manifest: Manifest
     winner: Told
@@ -91,14 +89,12 @@ def _shard(run: Run, shard: Shard, attempts: Sequence[Told]) -> _Shard | None:
         return None
     parts = {p.name: p for t in begun.values() for p in t.parts()}
     first = min(t.begin for t in begun.values())
-    return _Shard(
-        manifest=manifest, winner=begun[manifest.attempt], first=first, parts=tuple(parts.values())
-    )
+    return _Shard(manifest=manifest, winner=begun[manifest.attempt], first=first, parts=tuple(parts.values()))
 
 
 def _waits(run: Run, found: Mapping[str, tuple[Stage, Sequence[_Shard]]]) -> dict[str, float]:
-    """Seconds from the end of the last job that a stage waits for to its first process. Here, from when something made
-    room for it, if later.
+    """From the end of what a stage waits for to its first process; here, from when something made room, if
+    later.
     """
     ends = {job: max(s.manifest.created for s in shards) for job, (_, shards) in found.items()}
     every = [s.manifest.created for _, shards in found.values() for s in shards]
@@ -182,10 +178,10 @@ def _digits(x: float) -> float:
     return float(f"{x:.6g}")
 
 
-# ------------------------------------------------------------------------------------------------ nodes that were taken away
+# ------------------------------------------------------------------------ nodes that were taken away
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """How often a node was taken from a run in how many seconds of nodes, and the median time until its job ran again."""
+    """How often nodes were taken in how many seconds of nodes, and the median time until a job ran again."""
 
     run: str
     taken: int
@@ -196,8 +192,8 @@ class Seen:
 def seen_by(run: Run) -> Iterator[Seen]:
     """Nothing by a run that Slurm has had no part in: nobody takes its machine away.
 
-    Counted are attempts that were preempted, lost their node or died without a word, and whose job Slurm started again:
-    who cancels a job, or resumes a run, starts another one.
+    Counted are attempts that were preempted, lost their node or died without a word, and whose job Slurm
+    started again: who cancels a job, or resumes a run, starts another one.
     """
     if Journal(run.root):
         tries = account(run).tries

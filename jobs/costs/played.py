@@ -1,4 +1,6 @@
-"""What what-if plays: the jobs of a run, or of all trials of a sweep in their lanes, as loads for the simulator."""
+"""What what-if plays: the jobs of a run, or of all trials of a sweep in their lanes, as loads for the
+simulator.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,8 +22,8 @@ from serl.config.run import RunConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """What is to be played: the loads of one run or of all trials, and the GPUs of a task of each; one trial's own jobs
-    stand for all in the tables of shards, parts and checkpoints.
+    """All loads, and the GPUs of a task of each; `jobs` are of one trial, which stands for all in some
+    tables.
     """
 
     name: str
@@ -106,7 +108,7 @@ def _planner(
     unknown = dict.fromkeys(s.name for s in config.stages if not known.knows(s.name, s.round))
     if unknown:
         raise ValueError(
-            f"{', '.join(unknown)}: never measured with {known.model} on {known.cluster}, so there is nothing to play; "
-            "launch a small run there (like rounds=1) and write its report: `python -m jobs.report RUN`"
+            f"{', '.join(unknown)}: never measured with {known.model} on {known.cluster}, so there is nothing to "
+            "play; launch a small run there (like rounds=1) and write its report: `python -m jobs.report RUN`"
         )
     return Planner(config=config, known=known, site=site, rows=world_of(config, data).rows)

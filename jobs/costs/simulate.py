@@ -1,9 +1,9 @@
-"""A chain of jobs played out by chance: slots, array limits, queues, preemption, stragglers. Pure: the same seed, the
-same outcome.
+"""A chain of jobs played out by chance: slots, array limits, queues, preemption, stragglers. Pure: the same
+seed, the same outcome.
 
-A task makes itself ready, works in equal units, keeps its work every few of them, and ends. A preemption comes as a
-Poisson process on each slot that the task holds; what is not kept by then is done again, by an attempt that has to make
-itself ready anew.
+A task makes itself ready, works in equal units, keeps its work every few of them, and ends. A preemption
+comes as a Poisson process on each slot that the task holds; what is not kept by then is done again, by an
+attempt that has to make itself ready anew.
 """
 
 import heapq
@@ -19,9 +19,7 @@ from jobs.costs.weather import HOUR_S, World
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """One history. Seconds of slots: `used` in all, of it `lost` work that was done again and start-ups that were
-    `repeated`.
-    """
+    """One history. Seconds of slots: of all `used`, work `lost` and done again, and start-ups `repeated`."""
 
     makespan_s: float = 0.0
     used_s: float = 0.0
@@ -34,7 +32,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Attempt:
-    """How one attempt goes: seconds it holds its slots, units kept in the end, and what of its time was for nothing."""
+    """How one attempt goes: seconds it holds its slots, units kept in the end, and what was for nothing."""
 
     seconds: float
     kept: float
@@ -54,14 +52,14 @@ def check(jobs: Sequence[JobLoad], world: World) -> None:
     for job in jobs:
         if world.slots is not None and job.width > world.slots:
             raise ValueError(
-                f"{job.name}: one task needs {job.width} slots, and there are {world.slots}; give it more nodes, or "
-                "fewer to the task"
+                f"{job.name}: one task needs {job.width} slots, and there are {world.slots}; give it more nodes, "
+                "or fewer to the task"
             )
         if world.learned is None and world.preempt_per_hour > (most := bearable_per_hour([job])):
             raise ValueError(
-                f"{job.name}: a node taken away {world.preempt_per_hour:g} times an hour would hardly ever be done with "
-                f"a stretch of its work; at most {most:.3g} times can be borne: keep work more often, by smaller parts "
-                "or a smaller checkpoint interval"
+                f"{job.name}: a node taken away {world.preempt_per_hour:g} times an hour would hardly ever be done "
+                f"with a stretch of its work; at most {most:.3g} times can be borne: keep work more often, by "
+                "smaller parts or a smaller checkpoint interval"
             )
 
 
@@ -140,7 +138,7 @@ class _History:
                 self._push(attempt.seconds, j, task, attempt)
 
     def _end(self, j: int, task: int, attempt: _Attempt) -> None:
-        """Of all start-ups of a task the last one is its own; an attempt that does not finish has made its own for
+        """Of a task's start-ups the last is its own; an attempt that does not finish made its own for
         nothing.
         """
         job, out = self.jobs[j], self.out
@@ -184,7 +182,9 @@ def _attempt(
     units = min(math.ceil(since_s / unit_s), load.keep_every, load.units - kept)
     last, rest_s = kept + units >= load.units, units * unit_s - since_s
     needs_s = max(0.0, rest_s + load.end_s) if last else max(0.0, rest_s) + load.save_s
-    if 0.0 < needs_s <= world.grace_s:  # to the end of the unit at work, and a save; the last one is published
+    if (
+        0.0 < needs_s <= world.grace_s
+    ):  # to the end of the unit at work, and a save; the last one is published
         repeated_s = 0.0 if last else start_s
         return _Attempt(seconds=ends_s + needs_s, kept=kept + units, done=last, repeated_s=repeated_s)
     return _Attempt(seconds=ends_s, kept=kept, lost_s=since_s, repeated_s=start_s)
@@ -194,7 +194,7 @@ def _factor(rng: random.Random, sigma: float) -> float:
     return math.exp(rng.gauss(0.0, sigma)) if sigma else 1.0
 
 
-# ------------------------------------------------------------------------------------------------ many histories
+# ------------------------------------------------------------------------------------ many histories
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
     """Many histories of the same jobs in the same world."""

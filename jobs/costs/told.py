@@ -1,4 +1,6 @@
-"""What attempts at shards said of themselves: event files, read for accounts (`tries`) and for measurements (`measured`)."""
+"""What attempts at shards said of themselves: event files, read for accounts (`tries`) and for measurements
+(`measured`).
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,7 +66,9 @@ class Told:
                 load_s = e["seconds"]
             elif " part " in e["name"]:
                 begin, counts = e["time"] - e["seconds"] + load_s, (e.get("items", 0), e.get("tokens", 0))
-                found.append(Part(name=e["name"], begin=begin, end=e["time"], items=counts[0], tokens=counts[1]))
+                found.append(
+                    Part(name=e["name"], begin=begin, end=e["time"], items=counts[0], tokens=counts[1])
+                )
                 load_s = 0.0
         return found
 

@@ -1,7 +1,7 @@
 """Attempts at shards: when each began and ended, why, and what of its work survived it.
 
-Many attempts are killed and have no last word: their last event or heartbeat tells, or Slurm's record of them where
-there is one.
+Many attempts are killed and have no last word: their last event or heartbeat tells, or Slurm's record of them
+where there is one.
 """
 
 import json
@@ -29,8 +29,8 @@ STATES: Mapping[str, End] = {
 
 @dataclass(slots=True, kw_only=True)
 class Try:
-    """One attempt at one shard, all its ranks together. `kept_s` is what survived of `end - begin`; `startup_s` comes
-    before its first work.
+    """One attempt, all its ranks together. `kept_s` of its time survived; `startup_s` came before its first
+    work.
     """
 
     round: int
@@ -56,9 +56,7 @@ class Try:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clues:
-    """What is known of a run's attempts beside their events. `records` are Slurm's, by job and restart; `live`: what
-    has no end is at work, not dead.
-    """
+    """What is known beside events. `records`: Slurm's, by job and restart; `live`: no end is at work."""
 
     records: Mapping[tuple[str, int], Record]
     scheduled: bool
@@ -179,9 +177,7 @@ def _steps_kept(t: Told, own: Try, later: Sequence[Told]) -> list[tuple[float, f
 
 
 def eventless(job: str, record: Record, submission: Submission) -> Try:
-    """A run of a job of which only Slurm knows: it found its predecessors missing and went back to the queue, or died
-    before its first word.
-    """
+    """Only Slurm knows of it: it found predecessors missing and went back, or died before its first word."""
     round, stage = stage_of(submission.job)
     end = record.end or record.start
     return Try(

@@ -1,4 +1,6 @@
-"""Where jobs are played, and how often nodes are taken away there: as somebody says, or as the runs before have seen. Pure."""
+"""Where jobs are played, and how often nodes are taken away there: as somebody says, or as the runs before
+have seen. Pure.
+"""
 
 import random
 from dataclasses import dataclass, replace
@@ -10,12 +12,12 @@ DRAWS = 2001
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakingRate:
-    """How often an hour of a node ends with its being taken away, as far as `taken` times in `node_hours` tell: a Gamma
-    distribution.
+    """How often an hour of a node ends with its being taken away, as far as `taken` times in `node_hours`
+    tell: a Gamma distribution.
 
-    Its prior weighs so little that five takings in three hours are 1.7 an hour. Where none was seen, as long a time
-    again goes without one in 93 of 100 cases. It knows nothing of bad weeks: chance in hours is Poisson's, the rate the
-    same for ever.
+    Its prior weighs so little that five takings in three hours are 1.7 an hour. Where none was seen, as long
+    a time again goes without one in 93 of 100 cases. It knows nothing of bad weeks: chance in hours is
+    Poisson's, the rate the same for ever.
     """
 
     taken: int
@@ -43,11 +45,12 @@ class TakingRate:
 class World:
     """Where the jobs run. None: no bound.
 
-    A preempted task has `grace_s` to reach a safe point and keep what it has, and may start again after `requeue_s`; so
-    may a job that was let in when its predecessor was requeued, looked too early and went back to the queue.
-    `queue_wait_s` is the mean of an exponential wait before each start, `straggle` the log-normal sigma of one
-    attempt's pace, and `doubt` that of a factor common to everything, for what the figures themselves may be wrong by.
-    Where `learned` is given, each history draws its preemption rate from it, and `preempt_per_hour` is only the mean.
+    A preempted task has `grace_s` to reach a safe point and keep what it has, and may start again after
+    `requeue_s`; so may a job that was let in when its predecessor was requeued, looked too early and went
+    back to the queue. `queue_wait_s` is the mean of an exponential wait before each start, `straggle` the
+    log-normal sigma of one attempt's pace, and `doubt` that of a factor common to everything, for what the
+    figures themselves may be wrong by. Where `learned` is given, each history draws its preemption rate from
+    it, and `preempt_per_hour` is only the mean.
     """
 
     slots: int | None = None
@@ -61,9 +64,7 @@ class World:
     doubt: float = 0.0
 
     def of_one_history(self, rng: random.Random, *, most: float) -> "World":
-        """With a preemption rate drawn from what was learned; beyond `most` nothing would ever be done, which the runs
-        before disprove.
-        """
+        """With a rate drawn from what was learned, up to `most`: the runs before it were done, after all."""
         if self.learned is None:
             return self
         return replace(self, preempt_per_hour=min(most, self.learned.draw(rng)), learned=None)

@@ -1,11 +1,11 @@
 """What trials have in common: the keys of shared stages, and who uses them.
 
-A key is a digest of everything that a stage's result depends on: what the stage reads of the configuration, the keys of
-the stages before it, the content of inputs from outside (seeds, benchmarks, the base checkpoint), the code of serl/ and
-evaluation/, and the locked versions of the packages. Two trials with the same key would compute the same, so whichever
-comes first does, into `<data>/shared/<key>`. Shared are the stages up to the first RL training, which is where the
-trials of a sweep part. Where a stage runs is in no key, as it is in no run's digest: a trial that goes on elsewhere
-takes what is there, as a run that is resumed elsewhere does.
+A key is a digest of everything that a stage's result depends on: what the stage reads of the configuration,
+the keys of the stages before it, the content of inputs from outside (seeds, benchmarks, the base checkpoint),
+the code of serl/ and evaluation/, and the locked versions of the packages. Two trials with the same key would
+compute the same, so whichever comes first does, into `<data>/shared/<key>`. Shared are the stages up to the
+first RL training, which is where the trials of a sweep part. Where a stage runs is in no key, as it is in no
+run's digest: a trial that goes on elsewhere takes what is there, as a run that is resumed elsewhere does.
 """
 
 import hashlib
@@ -40,8 +40,8 @@ class Outside:
     _seen: dict[Path, str] = field(default_factory=dict)
 
     def of(self, path: Path) -> str:
-        """Of a file, or of a folder's files. Large weights by their size and blocks spread over them: those that were
-        trained differ everywhere.
+        """Of a file, or a folder's files. Large weights by size and blocks: those that were trained differ
+        everywhere.
         """
         if path not in self._seen:
             files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
@@ -50,9 +50,7 @@ class Outside:
 
 
 def shared_keys(config: RunConfig, outside: Outside) -> dict[str, str]:
-    """The key of every stage of the run that can be shared, by the stage's name: all that come before the first training
-    of a round.
-    """
+    """By job, of every stage that can be shared: all that come before the first training of a round."""
     keys: dict[str, str] = {}
     for stage in config.stages:
         if stage.round and stage.role:
@@ -107,11 +105,9 @@ def _fingerprint(path: Path) -> list[int | str]:
         return [0, "missing"]  # the checks before a launch say so
 
 
-# ------------------------------------------------------------------------------------------------ users
+# --------------------------------------------------------------------------------------------- users
 def users(data: Path) -> dict[str, list[str]]:
-    """Of every shared result the runs that use it, by one look at all runs. A damaged run might use any, so it is an
-    error.
-    """
+    """Of every shared result the runs that use it. A damaged run might use any, so it is an error."""
     found: dict[str, list[str]] = {}
     for root in list_runs(data):
         for key in Run.open(root).shared.values():
@@ -119,11 +115,11 @@ def users(data: Path) -> dict[str, list[str]]:
     return found
 
 
-# ------------------------------------------------------------------------------------------------ savings
+# ------------------------------------------------------------------------------------------- savings
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saving:
-    """A stage that several trials want: how many do, in how many different versions, and what its not being computed by
-    each is worth in hours of the cluster's unit. None where nobody knows: no measurement, and no time limit.
+    """A stage that trials want, in how many versions, and hours saved; None where neither measured nor
+    limited.
     """
 
     stage: str

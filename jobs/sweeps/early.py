@@ -1,10 +1,11 @@
 """Early stop of a sweep's trials, by a paired comparison; off unless the sweep file asks for it.
 
-Once a trial has graded the round that the sweep names, every job of its later rounds first looks at the trials of the
-same replicate that have graded that round too. If this trial is significantly worse than the best of them it is ended
-there, with the reason in `ended.json`: after the last round that is whole, for a rival may come to that round when this
-trial is far beyond it. Nobody watches from outside. The verdict depends on which trials have come that far, so early
-stop trades repeatability of *which* trials go on for their cost; no trial's data depends on it.
+Once a trial has graded the round that the sweep names, every job of its later rounds first looks at the
+trials of the same replicate that have graded that round too. If this trial is significantly worse than the
+best of them it is ended there, with the reason in `ended.json`: after the last round that is whole, for a
+rival may come to that round when this trial is far beyond it. Nobody watches from outside. The verdict
+depends on which trials have come that far, so early stop trades repeatability of *which* trials go on for
+their cost; no trial's data depends on it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,7 +43,7 @@ def _may_end(run: Run, shard: Shard) -> bool:
 
 
 def verdict(trial: str, scored: Mapping[str, Answers], alpha: float) -> str:
-    """Why `trial` is to be ended, or nothing: every other trial against the best one, paired over problems, with Holm's
+    """Why `trial` is to be ended, or nothing: all against the best, paired over problems, with Holm's
     correction.
     """
     common = sorted(set.intersection(*(set(found) for found in scored.values())))
@@ -58,23 +59,21 @@ def verdict(trial: str, scored: Mapping[str, Answers], alpha: float) -> str:
     if adjusted >= alpha:
         return ""
     return (
-        f"significantly worse than {best}: {means[trial]:.3f} to {means[best]:.3f} on {len(common)} problems, "
-        f"p {adjusted:.2g} after Holm's correction over {len(p)} trials"
+        f"significantly worse than {best}: {means[trial]:.3f} to {means[best]:.3f} on {len(common)} "
+        f"problems, p {adjusted:.2g} after Holm's correction over {len(p)} trials"
     )
 
 
 def _p(best: Sequence[float], other: Sequence[float]) -> float:
-    """McNemar's exact test where every answer is right or wrong: where few problems differ, the bootstrap is too quick
-    to see a difference.
+    """McNemar's exact test of rights and wrongs: where few problems differ, the bootstrap is too quick to
+    decide.
     """
     found = paired(best, other)
     return found.p_mcnemar if {*best, *other} <= {0.0, 1.0} else found.p
 
 
 def answers(run: Run, round: int) -> Answers | None:
-    """What a trial got right of the problems that choices are made by: the validation benchmarks, or all where there
-    are none. None before they are graded.
-    """
+    """What it got right of the validation benchmarks, else of all; None before it is graded."""
     grading = run.config.giving(round, "grades") if round <= run.config.rounds else None
     if grading is None or not all(run.done(s) for s in run.shards(round, grading.name)):
         return None
@@ -84,13 +83,12 @@ def answers(run: Run, round: int) -> Answers | None:
 
 
 def _rivals(sweep: Sweep, run: Run, round: int) -> dict[str, Answers]:
-    """The other trials of this one's replicate that have graded the round; one that was not created yet, or that cannot
-    be read, has no say.
-    """
-    replicate = {t.run: t.overrides.get(sweep.config.replicate) for t in sweep.trials}
+    """Other trials of its replicate that have graded the round; one that cannot be read has no say."""
+    replicates = {t.run: t.overrides.get(sweep.config.replicate) for t in sweep.trials}
+    mine = replicates.pop(run.root.name)
     found = {}
-    for name in replicate:
-        if name != run.root.name and replicate[name] == replicate[run.root.name]:
+    for name, replicate in replicates.items():
+        if replicate == mine:
             try:
                 theirs = answers(Run.open(run.data_root / "runs" / name), round)
             except RunError:

@@ -1,10 +1,10 @@
 """Trials in lanes on Slurm: in each lane one trial after another, and nobody needed to start the next.
 
-The first jobs of a trial wait with `afterany` for the last jobs of the trial before it in its lane, so the number of
-lanes bounds what runs at once, wherever it was launched from. A trial grades its rounds one after another, so that at no
-time more than one grading array and one other job of it run: that makes a cap on tasks or GPUs a number of lanes. A job
-that gives up ends instead of holding itself, so that a failed trial lets the next one pass; launching the sweep again
-takes up what failed, behind all that is still in its lane.
+The first jobs of a trial wait with `afterany` for the last jobs of the trial before it in its lane, so the
+number of lanes bounds what runs at once, wherever it was launched from. A trial grades its rounds one after
+another, so that at no time more than one grading array and one other job of it run: that makes a cap on tasks
+or GPUs a number of lanes. A job that gives up ends instead of holding itself, so that a failed trial lets the
+next one pass; launching the sweep again takes up what failed, behind all that is still in its lane.
 """
 
 import itertools
@@ -40,15 +40,15 @@ def _fitting(cap: int, unit: str, widths: Sequence[int]) -> int:
     widest = max(widths, default=1)
     if widest > cap:
         raise ValueError(
-            f"cap: {cap} {unit}: one trial uses up to {widest} at once; raise the cap, or lower array_limit, nodes or GPUs "
-            "in the cluster file, or the number of shards in the run file"
+            f"cap: {cap} {unit}: one trial uses up to {widest} at once; raise the cap, or lower array_limit, nodes "
+            "or GPUs in the cluster file, or the number of shards in the run file"
         )
     return min(cap // max(1, widest), len(widths)) or 1
 
 
 def _widest(config: RunConfig, cluster: Slurm, *, gpus: bool) -> int:
-    """The most that a trial holds at once: its widest job beside a grading that is still at work, for which nobody in
-    the trial waits.
+    """Held at once at most: the widest job beside a grading still at work, for which nobody in the trial
+    waits.
     """
     widths = [(s, width(s, cluster, gpus=gpus)) for s in config.stages]
     grading = max((w for s, w in widths if _grades(s)), default=0)
@@ -71,16 +71,16 @@ def waits_in_lane(config: RunConfig) -> dict[str, str]:
     return dict(zip(grading[1:], grading))
 
 
-# ------------------------------------------------------------------------------------------------ submission
+# ---------------------------------------------------------------------------------------- submission
 def submit(
     runs: Sequence[Run], num_lanes: int, cluster: Slurm, relay: Relay, *, note: Path | None = None
 ) -> list[Submission]:
-    """Submit of each run what is neither done nor in the queue, run i in lane i % `num_lanes`; returns the new
-    submissions.
+    """Submit of each run what is neither done nor in the queue, run i in lane i % `num_lanes`; returns the
+    new submissions.
 
-    A relay has its place in the queue before anything else: it goes on with what Slurm has no room for, and with all of
-    it should this process die. `note` is given by the relay itself, as to `jobs.chain.slurm.submit_missing`; the last
-    submission is the relay's where something is left.
+    A relay has its place in the queue before anything else: it goes on with what Slurm has no room for, and
+    with all of it should this process die. `note` is given by the relay itself, as to
+    `jobs.chain.slurm.submit_missing`; the last submission is the relay's where something is left.
     """
     with turn(relay.folder) as renew:
         for run in runs if note is None else ():
@@ -90,7 +90,9 @@ def submit(
 
 @dataclass(slots=True)
 class _Launch:
-    """One pass over the runs. `queue` is by token, `tails` are, by lane, the ids that the lane's next run waits for."""
+    """One pass over the runs. `queue` is by token; `tails`, by lane, are ids that the lane's next run waits
+    for.
+    """
 
     runs: Sequence[Run]
     num_lanes: int
@@ -150,7 +152,7 @@ class _Launch:
         return [q for s in known for q in self.queue.get(s.token, ())]
 
     def _follow(self, number: int, done: Sequence[Submission], *, waited: bool) -> None:
-        """The next run of the lane comes behind this one; the next that shares a stage finds its job in the queue."""
+        """The lane's next run comes behind this one; who shares a stage finds its job in the queue."""
         run, lane, ids = self.runs[number], number % self.num_lanes, defaultdict(set)
         for s in done:
             ids[s.job].add(s.id or "")
@@ -171,8 +173,8 @@ class _Launch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Draft:
-    """What one look at the queue says of a run: whether anything has to be submitted, which of its shared stages, and
-    the ids of the last of its own jobs.
+    """Of a run, by the queue: whether anything is to be submitted, its missing shared stages, its last jobs'
+    ids.
     """
 
     missing: bool

@@ -74,8 +74,8 @@ def _incoherences(draft: Draft) -> Iterator[str]:
 
 
 def prepare(draft: Draft, *, at_once: int = 1) -> list[Run]:
-    """Check inputs and space, write the sweep's record, and create the runs that are not there; in an order that a
-    crash cannot spoil. `at_once` is how many trials will be at work at a time.
+    """Check, write the sweep's record, create missing runs, in an order that a crash cannot spoil. `at_once`
+    trials work.
     """
     for trial, config in zip(draft.trials, draft.configs, strict=True):
         if run := draft.existing(trial):
@@ -95,8 +95,8 @@ def code_of(draft: Draft) -> Path:
 
 
 def _preflight(draft: Draft, at_once: int) -> None:
-    """Each different set of inputs once, and the space for all that is not done: what trials share once, and what goes
-    again for those at work.
+    """Each set of inputs once, and the space for all that is not done: shared once, temporary for those at
+    work.
     """
     done: set[str] = set()
     sizes: dict[str, World] = {}
@@ -128,8 +128,8 @@ def _check_same(run: Run, trial: Trial, config: RunConfig) -> None:
     if run.config != wanted:
         keys = ", ".join(_parted(run.config.model_dump(mode="json"), wanted.model_dump(mode="json")))
         raise RunError(
-            f"{run.root}: trial {trial} was launched with another configuration (it differs in {keys}): the base file "
-            "has changed since; restore it, or give the sweep another name"
+            f"{run.root}: trial {trial} was launched with another configuration (it differs in {keys}): the base "
+            "file has changed since; restore it, or give the sweep another name"
         )
 
 
@@ -154,8 +154,8 @@ def _record(draft: Draft) -> None:
 
 
 def _run(draft: Draft, number: int, code: Path, version: str) -> Run:
-    """The trial's run, created if need be. One whose creation was cut off before its code was linked gets it now, if it
-    still is its code.
+    """Created if need be. One that was cut off before its code was linked gets it now, if it still is its
+    code.
     """
     root, keys = draft.root(draft.trials[number]), draft.keys[number]
     if not root.exists():
@@ -164,15 +164,15 @@ def _run(draft: Draft, number: int, code: Path, version: str) -> Run:
     if not (root / "code").exists():
         if dict(run.shared) != dict(keys):
             raise RunError(
-                f"{root}: its launch died before its code was frozen, and the code or its inputs changed since; remove "
-                "the folder and launch again"
+                f"{root}: its launch died before its code was frozen, and the code or its inputs changed since; "
+                "remove the folder and launch again"
             )
         os.symlink(os.path.relpath(code, root), root / "code")
     return run
 
 
 def run_here(draft: Draft, runs: Sequence[Run], cluster: Local, console: Console) -> int:
-    """One trial after another on this machine; returns how many failed, which does not keep the others from running."""
+    """One trial after another here; returns how many failed, which does not keep the others from running."""
     stop, failed = Stop(), 0
     for number, (trial, run) in enumerate(zip(draft.trials, runs, strict=True), 1):
         if not any(job.missing for job in plan(run.config, run.done)):

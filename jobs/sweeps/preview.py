@@ -71,6 +71,7 @@ def _show_shared(saved: list[Saving], unit: str, console: Console) -> None:
     say("shared before the first RL training", console=console)
     columns = ("stage", ">trials that want it", ">times computed", f">{unit} saved")
     rows = [
-        [s.stage, str(s.wanted), str(s.computed), "?" if s.hours is None else f"{s.hours:,.2f}"] for s in saved
+        [s.stage, str(s.wanted), str(s.computed), "?" if s.hours is None else f"{s.hours:,.2f}"]
+        for s in saved
     ]
     console.print(table(columns, rows))

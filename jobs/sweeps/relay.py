@@ -1,8 +1,8 @@
-"""On a node: submit what a sweep's launch had to leave, because Slurm took no more or the launcher died. Not for people,
-who launch again.
+"""On a node: submit what a sweep's launch had to leave, because Slurm took no more or the launcher died. Not
+for people, who launch again.
 
-`python -m jobs.sweeps.relay SWEEP_FOLDER NOTE`, in the sweep's relay job. Exits with EXIT_REQUEUE while something is
-left.
+`python -m jobs.sweeps.relay SWEEP_FOLDER NOTE`, in the sweep's relay job. Exits with EXIT_REQUEUE while
+something is left.
 """
 
 import json

@@ -1,4 +1,5 @@
-"""The schema of a sweep file: a base run, what varies over it, and how much of the cluster it may use at once.
+"""The schema of a sweep file: a base run, what varies over it, and how much of the cluster it may use at
+once.
 
 Nothing here knows of clusters or runs; `trials` makes trials of it, and `lanes` places them.
 """
@@ -66,7 +67,7 @@ Draw = Annotated[Uniform | LogUniform | Whole | Choice, Field(discriminator="kin
 
 
 class Random(Section):
-    """Seeded draws. The first N trials of a seed stay the same when `trials` is raised, and when a key is added."""
+    """Seeded draws. The first N of a seed stay the same when `trials` is raised, and when a key is added."""
 
     kind: Literal["random"] = "random"
     trials: Count
@@ -85,7 +86,7 @@ class Lanes(Section):
 
 
 class Tasks(Section):
-    """At most this many jobs running at once, an array's elements counted one by one, over the whole sweep."""
+    """At most this many jobs running at once, an array's elements each counted, over the whole sweep."""
 
     kind: Literal["tasks"] = "tasks"
     tasks: Count
@@ -102,14 +103,14 @@ Cap = Annotated[Lanes | Tasks | Gpus, Field(discriminator="kind")]
 
 
 class EarlyStop(Section):
-    """End a trial that is significantly worse than the best of its replicate: paired over problems, Holm over trials."""
+    """End a trial significantly worse than the best of its replicate: paired, Holm over trials."""
 
     after_round: Count
     alpha: Fraction = 0.05
 
 
 class SweepConfig(Section):
-    """A sweep, whole. Keys of `overrides` and of the space are dotted; a value may be a section, like {kind: grpo}."""
+    """Keys of `overrides` and space are dotted; a value may be a section, like {kind: grpo}."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")
     base: str = Field(description="a run file; relative to the sweep file, like `extends`")

@@ -73,7 +73,10 @@ def show_status(seen: Glance, console: Console) -> None:
         say(line, style="red", console=console)
     for state in seen.known:
         if early := ending(state.run.root):
-            say(f"{state.run.root.name} ended after round {early['round']}: {early['reason']}", console=console)
+            say(
+                f"{state.run.root.name} ended after round {early['round']}: {early['reason']}",
+                console=console,
+            )
     words = Counter(word for _, _, word in seen)
     told = ", ".join(f"{n} {word}" for word, n in words.items())
     say(f"{seen.sweep.name}: {len(rows)} trials, {told}", console=console)
@@ -110,7 +113,8 @@ def _troubles(seen: Glance) -> list[str]:
     runs: dict[str, list[str]] = defaultdict(list)
     for state in seen.known:
         held = [
-            f"job {q.id} is held and its lane waits behind it ({q.where}); launch the sweep again to replace it"
+            f"job {q.id} is held and its lane waits behind it ({q.where}); launch the sweep again to replace "
+            "it"
             for q in state.activity.queued
             if q.held
         ]
@@ -131,6 +135,5 @@ def facts(seen: Glance) -> Mapping[str, object]:
     ]  # fmt: skip
     shared = [{"stage": s.stage, "key": s.key, "done": s.done, "users": s.users} for s in seen.shared]
     states = dict(Counter(word for _, _, word in seen))
-    return {
-        "sweep": seen.sweep.name, "folder": str(seen.folder), "states": states, "shared": shared, "trials": trials
-    }  # fmt: skip
+    found = {"sweep": seen.sweep.name, "folder": str(seen.folder), "states": states}
+    return found | {"shared": shared, "trials": trials}

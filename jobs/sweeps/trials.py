@@ -1,7 +1,7 @@
 """From a sweep file to its trials, and the record of a sweep: `<data>/sweeps/<name>/sweep.json`.
 
-A trial is a run like any other, named `<sweep>-<id>`; its id is the digest of its overrides, so that a sweep file that
-is edited and launched again means the same trial by the same overrides, wherever they stand in it.
+A trial is a run like any other, named `<sweep>-<id>`; its id is the digest of its overrides, so that a sweep
+file that is edited and launched again means the same trial by the same overrides, wherever they stand in it.
 """
 
 import hashlib
@@ -40,9 +40,7 @@ class Trial:
         return json.dumps({k: v for k, v in self.overrides.items() if k != replicate}, sort_keys=True)
 
     def whole(self, overrides: Mapping[str, JsonValue]) -> "Trial":
-        """With all that its id is the digest of, so that it is told from others when its sweep's own `overrides` have
-        changed.
-        """
+        """With all that its id is the digest of: the sweep's own `overrides` may have changed since."""
         mine = self.overrides
         return self if _digest(mine) == self.id else replace(self, overrides={**overrides, **mine})
 
@@ -98,7 +96,7 @@ def save_sweep(data: Path, sweep: Sweep) -> None:
         write_atomic(path, text)
 
 
-# ------------------------------------------------------------------------------------------------ trials
+# -------------------------------------------------------------------------------------------- trials
 def trials_of(config: SweepConfig) -> list[Trial]:
     """The sweep's trials, in an order that growing the space at its end does not change."""
     points = _points(config)
@@ -128,15 +126,15 @@ def _points(config: SweepConfig) -> Iterator[dict[str, JsonValue]]:
 
 
 def _drawn(name: str, space: Random) -> Iterator[dict[str, JsonValue]]:
-    """Draw number n of a key is a function of (seed, key, n); a point that was drawn before is passed over."""
+    """Draw number n of a key is a function of (seed, key, n); a point drawn before is passed over."""
     seen: set[str] = set()
     for n in itertools.count():
         if len(seen) == space.trials:
             return
         if n > space.trials * DRAWS_FOR_ONE:
             raise ConfigError(
-                f"sweep {name}: space.trials {space.trials}: only {len(seen)} different ones were found; ask for fewer, "
-                "or widen the space"
+                f"sweep {name}: space.trials {space.trials}: only {len(seen)} different ones were found; ask for "
+                "fewer, or widen the space"
             )
         point = {
             key: _draw(draw, random.Random(f"{space.seed}/{key}/{n}")) for key, draw in space.over.items()
@@ -160,11 +158,9 @@ def _draw(draw: Draw, rng: random.Random) -> JsonValue:
             assert_never(draw)
 
 
-# ------------------------------------------------------------------------------------------------ configurations
+# ------------------------------------------------------------------------------------ configurations
 def configs_of(path: Path, sweep: SweepConfig, trials: Sequence[Trial]) -> list[RunConfig]:
-    """Every trial's configuration, whole and checked; the base is read once. ConfigError names the trial's override
-    that is wrong.
-    """
+    """Each trial's, checked; the base is read once. ConfigError names the override that is wrong."""
     base = read(schema.base_path(path, sweep))
     for key, value in sweep.overrides.items():
         base = base.over(full_key(base.tree, key), value, f"{path}: overrides: {key}")
