@@ -59,7 +59,7 @@ def body(argv: Sequence[str]) -> Answer:
 def _parser() -> argparse.ArgumentParser:
     p = parser(
         "whatif",
-        "When a run or a sweep would be done on other nodes, limits and preemption rates; what would cost least.",
+        "When a run or a sweep would be done on other nodes and preemption rates; what would cost least.",
     )
     p.add_argument("what", metavar="CONFIG|SWEEP.yaml", type=Path, help="a run file or a sweep file")
     p.add_argument("override", nargs="*", help="changes to the run file, like respond.shards=32")

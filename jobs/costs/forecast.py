@@ -13,6 +13,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import TypeAdapter
+
+from jobs.costs.calibration import MAX_RUNS, Calibration, learn, load_calibration, model_label
+from jobs.costs.loads import Planner, site_of
+from jobs.costs.tasks import JobLoad
+from jobs.costs.weather import World
 from jobs.plan.chain import Job, plan
 from jobs.plan.cluster import Local, Slurm
 from jobs.plan.preflight import bounds, world_of
@@ -21,11 +27,7 @@ from serl.run.files import write_if_absent
 from serl.run.rundir import Run, RunError
 
 if TYPE_CHECKING:
-    from jobs.costs.calibration import Calibration
-    from jobs.costs.loads import Planner
     from jobs.costs.simulate import Study
-    from jobs.costs.tasks import JobLoad
-    from jobs.costs.weather import World
 
 FROZEN = "forecast.json"
 
@@ -82,8 +84,8 @@ class Forecast:
         if self.seconds is None:
             missing = ", ".join(self.unknown)
             return (
-                f"no times: {missing} of {self.model} was never measured on {self.cluster}, so tokens, files and "
-                "bytes are upper bounds; the report of the first run measures it"
+                f"no times: {missing} of {self.model} was never measured on {self.cluster}, so tokens, files "
+                "and bytes are upper bounds; the report of the first run measures it"
             )
         told = span(self.seconds)
         if self.gpu_hours and self.gpu_hours.high:
@@ -98,13 +100,10 @@ def forecast(
     cluster: Local | Slurm,
     data: Path,
     *,
-    world: "World | None" = None,
-    known: "Calibration | None" = None,
+    world: World | None = None,
+    known: Calibration | None = None,
 ) -> Forecast:
     """Of jobs with something missing. `world`: what may happen to them; by default what was learned."""
-    from jobs.costs.calibration import load_calibration, model_label
-    from jobs.costs.loads import Planner, site_of
-
     site = site_of(cluster, config)
     known = known or load_calibration(data, site.label, model_label(config, data))
     todo = [job for job in jobs if job.missing]
@@ -128,12 +127,12 @@ def forecast(
     )  # fmt: skip
 
 
-def _job(planner: "Planner", job: Job, load: "JobLoad", histories: "Study") -> JobForecast:
+def _job(planner: Planner, job: Job, load: JobLoad, histories: "Study") -> JobForecast:
     hours, site = load.seconds / 3600, planner.site
     return JobForecast(
-        name=job.name, tasks=len(job.missing), seconds=Interval(*(histories.span(load, q) for q in QUANTILES)),
-        gpu_hours=hours * site.gpus(job.stage), hours=hours * site.paid[job.stage], tokens=planner.tokens(job),
-        files=planner.files(job), bytes=planner.bytes(job),
+        name=job.name, tasks=len(job.missing), tokens=planner.tokens(job), files=planner.files(job),
+        bytes=planner.bytes(job), gpu_hours=hours * site.gpus(job.stage), hours=hours * site.paid[job.stage],
+        seconds=Interval(*(histories.span(load, q) for q in QUANTILES)),
     )  # fmt: skip
 
 
@@ -150,8 +149,6 @@ def freeze_forecast(run: Run, cluster: Local | Slurm, jobs: Sequence[Job]) -> No
 
 def frozen(run: Run) -> tuple[float, Forecast] | None:
     """When the run's forecast was made, and the forecast; None where there is none of this version."""
-    from pydantic import TypeAdapter
-
     try:
         content = json.loads((run.root / FROZEN).read_bytes())
         return content["made"], TypeAdapter(Forecast).validate_python(content["forecast"])
@@ -161,8 +158,6 @@ def frozen(run: Run) -> tuple[float, Forecast] | None:
 
 def learn_from(run: Run) -> None:
     """Let what a run measured serve the next plan; nothing of a run whose cluster nobody wrote down."""
-    from jobs.costs.calibration import learn
-
     if kept := frozen(run):
         learn(run, kept[1].cluster)
 
@@ -171,8 +166,6 @@ def learn_from_trials(roots: Iterable[Path]) -> None:
     """The same of as many trials that are done as are remembered, each once, since their own reports may do
     it.
     """
-    from jobs.costs.calibration import MAX_RUNS, load_calibration, model_label
-
     for run in islice(filter(None, map(_whole, roots)), MAX_RUNS):
         if kept := frozen(run):
             known = load_calibration(run.data_root, kept[1].cluster, model_label(run.config, run.data_root))

@@ -52,10 +52,8 @@ class Ledger:
         if self.forecast is None:
             return "No plan was frozen when this run was launched."
         if self.planned is None:
-            return (
-                "This run was launched without measurements to plan it from; the next one on this cluster has "
-                "them."
-            )
+            nothing = "This run was launched without measurements to plan it from"
+            return f"{nothing}; the next one on this cluster has them."
         told = f"Planned to take {span(self.planned)}"
         if self.laned:
             turn = "it had to wait for its turn in the sweep"
@@ -127,8 +125,8 @@ def cost_blocks(run: Run) -> Iterator[Block]:
     source = f"Slurm's accounts and {own}" if book.account.by_slurm else own
     waited = f"; waited in the queue {duration(total.wait_s)}" if total.wait_s else ""
     yield Paragraph(
-        "Lost is what had to be done again: work of an attempt that no part or checkpoint kept, and start-ups of "
-        f"attempts that did not finish. From {source}{waited}.",
+        "Lost is what had to be done again: work of an attempt that no part or checkpoint kept, and "
+        f"start-ups of attempts that did not finish. From {source}{waited}.",
         "note",
     )
 

@@ -61,8 +61,8 @@ def site_of(cluster: Local | Slurm, config: RunConfig) -> Site:
                 n: r.nodes * r.gpus_per_node if gpus else r.ranks * r.cpus_per_task for n, r in own.items()
             }
     return Site(
-        label=cluster_label(cluster), slots=slots, array_limit=array_limit, widths=widths, ranks=ranks, paid=paid,
-        unit="GPU-hours" if gpus else "core-hours",
+        label=cluster_label(cluster), slots=slots, array_limit=array_limit, widths=widths, ranks=ranks,
+        paid=paid, unit="GPU-hours" if gpus else "core-hours",
     )  # fmt: skip
 
 

@@ -19,6 +19,9 @@ from serl.stages.cost import cost_of
 from serl.stages.kind import Stage
 
 TAKEN = ("preempted", "node failure", "killed")
+Pieces = tuple[tuple[float, float], ...]
+Work = tuple[float | None, float | None, float, Pieces]  # begin, end, seconds of a save, and pieces
+NO_WORK: Work = (None, None, 0.0, ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +40,7 @@ class Row:
     start_s: float = 0.0  # without what a training does for every token before its first step: a yield
     end_s: float = 0.0
     save_s: float = 0.0
-    pieces: tuple[tuple[float, float], ...] = ()
+    pieces: Pieces = ()
     yields: Mapping[str, float] = field(default_factory=dict)
     bytes: int = 0
     files: int = 0
@@ -52,16 +55,6 @@ class _Shard:
     winner: Told
     first: float
     parts: Sequence[Part]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Work:
-    """When work began and ended, what a save takes, and its pieces."""
-
-    begin: float | None = None
-    end: float | None = None
-    save_s: float = 0.0
-    pieces: tuple[tuple[float, float], ...] = ()
 
 
 def rows(run: Run) -> Iterator[Row]:
@@ -119,15 +112,16 @@ def _row(run: Run, stage: Stage, s: _Shard, wait_s: float | None) -> Row:
         work = _parts(told.parts())
     else:
         size = cost_of(stage.kind).size(manifest.counts)
-        work = _Work(begin=begin, end=end, pieces=((size, end - begin),))
+        work = (begin, end, 0.0, ((size, end - begin),))
+    work_begin, work_end, save_s, pieces = work
     logp_s = next((e["seconds"] for e in told.phases() if e["name"] == "log-probabilities"), 0.0)
     return Row(
         run=run.root.name, stage=stage.name, round=stage.round, index=manifest.shard.index, ranks=told.ranks,
         wait_s=wait_s, boot_s=first.get("boot_s", 0.0),
-        start_s=round(max(0.0, (work.begin or end) - begin - logp_s), 3),
-        end_s=round(max(0.0, end - work.end), 3) if work.end else 0.0, save_s=round(work.save_s, 4),
-        pieces=work.pieces, base=bool(stage.role) and not stage.round,
-        yields=_yields(stage, s) | _logp(stage, manifest, work, told.ranks, logp_s),
+        start_s=round(max(0.0, (work_begin or end) - begin - logp_s), 3),
+        end_s=round(max(0.0, end - work_end), 3) if work_end else 0.0, save_s=round(save_s, 4),
+        pieces=pieces, base=bool(stage.role) and not stage.round,
+        yields=_yields(stage, s) | _logp(stage, manifest, pieces, told.ranks, logp_s),
         bytes=sum(f.bytes for f in manifest.files), files=len(manifest.files) + 1,
     )  # fmt: skip
 
@@ -139,39 +133,37 @@ def _yields(stage: Stage, s: _Shard) -> dict[str, float]:
     return found | {"bytes": float(sum(f.bytes for f in s.manifest.files))} if found else {}
 
 
-def _logp(stage: Stage, manifest: Manifest, work: _Work, ranks: int, seconds: float) -> dict[str, float]:
+def _logp(stage: Stage, manifest: Manifest, pieces: Pieces, ranks: int, seconds: float) -> dict[str, float]:
     """What a training did for every token before its first step, and how many there were."""
     samples, steps = manifest.counts.get("samples", 0.0), manifest.counts.get("steps", 0.0)
-    if not (seconds and samples and steps and work.pieces):
+    if not (seconds and samples and steps and pieces):
         return {}
     in_step = min(stage.section.batch_samples, samples * stage.section.epochs / steps)
-    return {"logp_s": seconds, "tokens": samples * work.pieces[0][0] * ranks / in_step}
+    return {"logp_s": seconds, "tokens": samples * pieces[0][0] * ranks / in_step}
 
 
-def _parts(parts: Sequence[Part]) -> _Work:
+def _parts(parts: Sequence[Part]) -> Work:
     """Each part's sampled tokens and seconds."""
     if not parts:
-        return _Work()
+        return NO_WORK
     pieces = tuple((float(p.tokens), round(p.end - p.begin, 3)) for p in parts)
-    return _Work(begin=parts[0].begin, end=parts[-1].end, pieces=pieces)
+    return parts[0].begin, parts[-1].end, 0.0, pieces
 
 
-def _steps(stage: Stage, told: Told) -> _Work:
+def _steps(stage: Stage, told: Told) -> Work:
     """The mean step: tokens of one rank, and seconds."""
     done = told.steps()
     numbers = sorted(done)
     if len(numbers) < 2:
-        return _Work()
+        return NO_WORK
     laps = {b: done[b]["time"] - done[a]["time"] for a, b in pairwise(numbers) if b == a + 1}
     saving = {n: s for n, s in laps.items() if (n - 1) % stage.section.checkpoint_every == 0}
     plain = {n: s for n, s in laps.items() if n not in saving} or laps
     step_s = statistics.fmean(plain.values())
     tokens = [done[n]["tokens_per_s"] * s / told.ranks for n, s in plain.items() if "tokens_per_s" in done[n]]
     save_s = statistics.median(saving.values()) - statistics.median(plain.values()) if saving else 0.0
-    return _Work(
-        begin=done[numbers[0]]["time"] - step_s, end=done[numbers[-1]]["time"], save_s=max(0.0, save_s),
-        pieces=((_digits(statistics.fmean(tokens) if tokens else 0.0), _digits(step_s)),),
-    )  # fmt: skip
+    piece = (_digits(statistics.fmean(tokens) if tokens else 0.0), _digits(step_s))
+    return done[numbers[0]]["time"] - step_s, done[numbers[-1]]["time"], max(0.0, save_s), (piece,)
 
 
 def _digits(x: float) -> float:

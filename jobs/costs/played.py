@@ -108,7 +108,8 @@ def _planner(
     unknown = dict.fromkeys(s.name for s in config.stages if not known.knows(s.name, s.round))
     if unknown:
         raise ValueError(
-            f"{', '.join(unknown)}: never measured with {known.model} on {known.cluster}, so there is nothing to "
-            "play; launch a small run there (like rounds=1) and write its report: `python -m jobs.report RUN`"
+            f"{', '.join(unknown)}: never measured with {known.model} on {known.cluster}, so there is "
+            "nothing to play; launch a small run there (like rounds=1) and write its report: "
+            "`python -m jobs.report RUN`"
         )
     return Planner(config=config, known=known, site=site, rows=world_of(config, data).rows)

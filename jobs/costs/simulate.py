@@ -52,14 +52,14 @@ def check(jobs: Sequence[JobLoad], world: World) -> None:
     for job in jobs:
         if world.slots is not None and job.width > world.slots:
             raise ValueError(
-                f"{job.name}: one task needs {job.width} slots, and there are {world.slots}; give it more nodes, "
-                "or fewer to the task"
+                f"{job.name}: one task needs {job.width} slots, and there are {world.slots}; give it more "
+                "nodes, or fewer to the task"
             )
         if world.learned is None and world.preempt_per_hour > (most := bearable_per_hour([job])):
             raise ValueError(
-                f"{job.name}: a node taken away {world.preempt_per_hour:g} times an hour would hardly ever be done "
-                f"with a stretch of its work; at most {most:.3g} times can be borne: keep work more often, by "
-                "smaller parts or a smaller checkpoint interval"
+                f"{job.name}: a node taken away {world.preempt_per_hour:g} times an hour would hardly ever "
+                f"be done with a stretch of its work; at most {most:.3g} times can be borne: keep work more "
+                "often, by smaller parts or a smaller checkpoint interval"
             )
 
 

@@ -40,8 +40,8 @@ def _fitting(cap: int, unit: str, widths: Sequence[int]) -> int:
     widest = max(widths, default=1)
     if widest > cap:
         raise ValueError(
-            f"cap: {cap} {unit}: one trial uses up to {widest} at once; raise the cap, or lower array_limit, nodes "
-            "or GPUs in the cluster file, or the number of shards in the run file"
+            f"cap: {cap} {unit}: one trial uses up to {widest} at once; raise the cap, or lower array_limit, "
+            "nodes or GPUs in the cluster file, or the number of shards in the run file"
         )
     return min(cap // max(1, widest), len(widths)) or 1
 

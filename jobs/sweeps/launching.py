@@ -128,8 +128,8 @@ def _check_same(run: Run, trial: Trial, config: RunConfig) -> None:
     if run.config != wanted:
         keys = ", ".join(_parted(run.config.model_dump(mode="json"), wanted.model_dump(mode="json")))
         raise RunError(
-            f"{run.root}: trial {trial} was launched with another configuration (it differs in {keys}): the base "
-            "file has changed since; restore it, or give the sweep another name"
+            f"{run.root}: trial {trial} was launched with another configuration (it differs in {keys}): the "
+            "base file has changed since; restore it, or give the sweep another name"
         )
 
 
@@ -164,8 +164,8 @@ def _run(draft: Draft, number: int, code: Path, version: str) -> Run:
     if not (root / "code").exists():
         if dict(run.shared) != dict(keys):
             raise RunError(
-                f"{root}: its launch died before its code was frozen, and the code or its inputs changed since; "
-                "remove the folder and launch again"
+                f"{root}: its launch died before its code was frozen, and the code or its inputs changed "
+                "since; remove the folder and launch again"
             )
         os.symlink(os.path.relpath(code, root), root / "code")
     return run

@@ -32,20 +32,12 @@ class Listed(Section):
     trials: tuple[dict[str, JsonValue], ...] = Field(min_length=1)
 
 
-class Uniform(Section):
-    """Any number between `low` and `high`, to six digits."""
+class Range(Section):
+    """Any number between `low` and `high`, to six digits; log_uniform: equally likely in every decade."""
 
-    kind: Literal["uniform"] = "uniform"
+    kind: Literal["uniform", "log_uniform"]
     low: float
     high: float
-
-
-class LogUniform(Section):
-    """Any number between `low` and `high`, equally likely in every decade, to six digits."""
-
-    kind: Literal["log_uniform"] = "log_uniform"
-    low: float = Field(gt=0.0)
-    high: float = Field(gt=0.0)
 
 
 class Whole(Section):
@@ -63,7 +55,7 @@ class Choice(Section):
     values: list[JsonValue] = Field(min_length=1)
 
 
-Draw = Annotated[Uniform | LogUniform | Whole | Choice, Field(discriminator="kind")]
+Draw = Annotated[Range | Whole | Choice, Field(discriminator="kind")]
 
 
 class Random(Section):
@@ -144,8 +136,10 @@ class SweepConfig(Section):
         for key, values in {} if isinstance(space, Listed) else space.over.items():
             if not values:
                 raise ValueError(f"space.over.{key}: no values; give at least one")
-            if isinstance(values, Uniform | LogUniform | Whole) and values.low > values.high:
+            if isinstance(values, Range | Whole) and values.low > values.high:
                 raise ValueError(f"space.over.{key}: low {values.low} is above high {values.high}")
+            if isinstance(values, Range) and values.kind == "log_uniform" and values.low <= 0.0:
+                raise ValueError(f"space.over.{key}: low {values.low} has no logarithm; give more than 0")
         if self.replicates and self.replicate in varied:
             raise ValueError(
                 f"replicates: {self.replicate} is varied by the space too; give its values in one place"

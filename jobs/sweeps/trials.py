@@ -12,12 +12,11 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import assert_never
 
 from pydantic import JsonValue
 
 from jobs.sweeps import schema
-from jobs.sweeps.schema import Choice, Draw, Grid, Listed, LogUniform, Random, SweepConfig, Uniform, Whole
+from jobs.sweeps.schema import Choice, Draw, Grid, Listed, Random, Range, SweepConfig, Whole
 from serl.config.files import ConfigError, Source, read
 from serl.config.read import full_key, parse
 from serl.config.run import RunConfig
@@ -52,11 +51,8 @@ def _told(value: JsonValue) -> str:
     """A value as short as it can be and still be told from others."""
     if not isinstance(value, dict):
         return value if isinstance(value, str) else json.dumps(value)
-    return (
-        value["kind"]
-        if list(value) == ["kind"]
-        else "{" + ", ".join(f"{k}: {_told(v)}" for k, v in value.items()) + "}"
-    )
+    whole = "{" + ", ".join(f"{k}: {_told(v)}" for k, v in value.items()) + "}"
+    return value["kind"] if list(value) == ["kind"] else whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,8 +129,8 @@ def _drawn(name: str, space: Random) -> Iterator[dict[str, JsonValue]]:
             return
         if n > space.trials * DRAWS_FOR_ONE:
             raise ConfigError(
-                f"sweep {name}: space.trials {space.trials}: only {len(seen)} different ones were found; ask for "
-                "fewer, or widen the space"
+                f"sweep {name}: space.trials {space.trials}: only {len(seen)} different ones were found; ask "
+                "for fewer, or widen the space"
             )
         point = {
             key: _draw(draw, random.Random(f"{space.seed}/{key}/{n}")) for key, draw in space.over.items()
@@ -146,16 +142,14 @@ def _drawn(name: str, space: Random) -> Iterator[dict[str, JsonValue]]:
 
 def _draw(draw: Draw, rng: random.Random) -> JsonValue:
     match draw:
-        case Uniform():
-            return float(f"{rng.uniform(draw.low, draw.high):.6g}")
-        case LogUniform():
-            return float(f"{math.exp(rng.uniform(math.log(draw.low), math.log(draw.high))):.6g}")
-        case Whole():
-            return rng.randint(draw.low, draw.high)
         case Choice():
             return rng.choice(draw.values)
-        case _:
-            assert_never(draw)
+        case Whole():
+            return rng.randint(draw.low, draw.high)
+        case Range(kind="uniform"):
+            return float(f"{rng.uniform(draw.low, draw.high):.6g}")
+        case Range(kind="log_uniform"):
+            return float(f"{math.exp(rng.uniform(math.log(draw.low), math.log(draw.high))):.6g}")
 
 
 # ------------------------------------------------------------------------------------ configurations
