@@ -12,12 +12,13 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from serl.engines.slices import Sealed, write_slices
 
 MASTER = "master"
 MOMENTS = ("exp_avg", "exp_avg_sq")
-MAX_FILE_BYTES = 2**30  # also what a rank needs in memory beside its state while it saves
+MAX_FILE_BYTES = 2**30  # also what a rank on a GPU needs in host memory while it saves without a snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,16 +112,25 @@ def use_masters(engine, stage: int) -> None:
             kept[0].all_gather(kept)
 
 
-def write(folder: Path, prefix: str, pieces: Iterable[Piece], max_bytes: int = MAX_FILE_BYTES) -> list[Path]:
-    """Write pieces into as many safetensors files as their size demands."""
-    paths: list[Path] = []
+def snapshot(pieces: Iterable[Piece]) -> list[Piece]:
+    """Copies in host memory, which the next step does not change."""
+    return [
+        Piece(kind=p.kind, name=p.name, start=p.start, value_N=p.value_N.to("cpu", copy=True)) for p in pieces
+    ]
+
+
+def write(
+    folder: Path, prefix: str, pieces: Iterable[Piece], max_bytes: int = MAX_FILE_BYTES
+) -> dict[Path, Sealed]:
+    """Write pieces into as many durable safetensors files as their size demands; the size and hash of each."""
+    sealed: dict[Path, Sealed] = {}
     batch: dict[str, Tensor] = {}
     size = 0
 
     def flush() -> None:
         nonlocal size
-        paths.append(folder / f"{prefix}_{len(paths):05d}.safetensors")
-        save_file(batch, paths[-1])
+        path = folder / f"{prefix}_{len(sealed):05d}.safetensors"
+        sealed[path] = write_slices(path, batch)
         batch.clear()
         size = 0
 
@@ -130,11 +140,11 @@ def write(folder: Path, prefix: str, pieces: Iterable[Piece], max_bytes: int = M
     ):
         if batch and size + part.value_N.nbytes > max_bytes:
             flush()
-        batch[part.key] = part.value_N.to("cpu", copy=True)
+        batch[part.key] = part.value_N.to("cpu")
         size += part.value_N.nbytes
     if batch:
         flush()
-    return paths
+    return sealed
 
 
 def fill(pieces: Sequence[Piece], paths: Iterable[Path]) -> None:

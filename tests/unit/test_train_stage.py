@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 from report_run import group
 
+from serl.records import groups_to_parquet
 from serl.run.events import Events
 from serl.run.rundir import Run
 from serl.run.signals import Preempted, Stop
@@ -13,6 +14,8 @@ from serl.stages.work import Work
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 torch = pytest.importorskip("torch")
 train = pytest.importorskip("serl.stages.train.run")
+
+from serl.learning.columns import Samples, read_answers
 
 
 def draw(run: Run, attempt: str, begun_at: int, *, until: int) -> None:
@@ -40,7 +43,7 @@ def test_log_probabilities_are_kept_part_by_part_and_none_is_computed_twice(run,
     """A preemption used to wait for, or to lose, all of them: the longest phase of a round with many answers."""
     monkeypatch.setattr(train, "PART_SAMPLES", 4)
     groups = [group(str(i), [0, 0, 1]) for i in range(3)]
-    samples = [train._sample(g, i) for g in groups for i in range(3)]
+    samples = Samples(read_answers([groups_to_parquet(groups)], [True] * 3))
     alone = SimpleNamespace(first=True, any=bool, from_first=lambda value: value)
     seen: list[int] = []
 
@@ -55,7 +58,7 @@ def test_log_probabilities_are_kept_part_by_part_and_none_is_computed_twice(run,
             return [torch.full((s.num_response,), float(len(seen))) for s in mine]
 
         return train._log_probabilities(
-            work, alone, work.attempt({}), SimpleNamespace(logprobs=logprobs), samples, groups
+            work, alone, work.attempt({}), SimpleNamespace(logprobs=logprobs), samples, 1.0
         )
 
     with pytest.raises(Preempted):
@@ -63,3 +66,17 @@ def test_log_probabilities_are_kept_part_by_part_and_none_is_computed_twice(run,
     logp = attempt("second", leave_after=9)
     assert seen == [4, 4, 1]
     assert logp.old_T.tolist() == logp.ref_T.tolist() == [1.0] * 8 + [2.0] * 8 + [3.0] * 2
+
+
+@pytest.mark.parametrize(("kl", "asked"), [(0.0, False), (1e-3, True)])
+def test_no_reference_is_loaded_where_there_is_no_kl(monkeypatch, kl, asked):
+    """A pass of the reference over a whole round used to be made for a number that was multiplied by 0."""
+    loaded: list[str] = []
+    monkeypatch.setattr(train, "policy_dir", lambda *_: ("folder", "base"))
+    monkeypatch.setattr(train, "_start", lambda *_: ("folder", "policy"))
+    monkeypatch.setattr(train, "frozen_logprobs", lambda *_, **__: loaded.append("reference"))
+    section = SimpleNamespace(objective=SimpleNamespace(kl=kl), reference="base", init="previous", role="policy")
+    config = SimpleNamespace(trained=lambda *_: SimpleNamespace(round=1))
+    work = SimpleNamespace(stage=SimpleNamespace(section=section), run=SimpleNamespace(config=config))
+    train._reference(work, None, 1.0)
+    assert bool(loaded) == asked
