@@ -30,7 +30,6 @@ from jobs.sweeps.launching import Draft, code_of, draft_sweep, prepare, run_here
 from jobs.sweeps.relay import hand_over
 from jobs.sweeps.status import facts, glance, show_status
 from jobs.sweeps.trials import load_sweep, sweep_dir
-from serl.run.rundir import Run
 
 
 def body(argv: Sequence[str]) -> Answer:
@@ -94,7 +93,7 @@ def _cancel(data: Path, name: str) -> Answer:
     sweep = load_sweep(data, name)
     folder = sweep_dir(data, name)
     here = end_launcher(folder, GRACE_S + 15)
-    runs = [Run.open(root) for t in sweep.trials if ((root := data / "runs" / t.run) / "run.json").is_file()]
+    runs = [run for trial in sweep.trials if (run := trial.opened(data))]
     here |= sum(end_leftovers(run, GRACE_S) for run in runs) > 0
     queued = cancel_runs(runs, also={s.token for s in Journal(folder).submissions()})
     print(f"{name}: {what_was_cancelled(here, queued)}")

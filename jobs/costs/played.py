@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
-
 from jobs.costs.calibration import Calibration, load_calibration, model_label
 from jobs.costs.loads import Planner, site_of
 from jobs.costs.tasks import JobLoad
@@ -17,6 +15,7 @@ from jobs.plan.preflight import world_of
 from jobs.shell.command import load_run
 from jobs.sweeps import lanes
 from jobs.sweeps.launching import draft_sweep
+from serl.config.files import read
 from serl.config.run import RunConfig
 
 
@@ -40,7 +39,7 @@ class Chain:
 
 def chain_of(path: Path, overrides: Sequence[str], cluster: Local | Slurm, data: Path) -> Chain:
     """Of a run file or a sweep file. Refuses what was never measured on the cluster."""
-    if not _is_sweep(path):
+    if "space" not in read(path).tree:
         config = load_run(path, overrides)
         return _chain(config.name, cluster, data, [config], [{}], 1)
     if overrides:
@@ -48,15 +47,6 @@ def chain_of(path: Path, overrides: Sequence[str], cluster: Local | Slurm, data:
     draft = draft_sweep(path, data)
     num_lanes = lanes.count(draft.config.cap, draft.configs, cluster) if isinstance(cluster, Slurm) else 1
     return _chain(draft.config.name, cluster, data, draft.configs, draft.keys, num_lanes)
-
-
-def _is_sweep(path: Path) -> bool:
-    """A sweep file has a space; `load` says what is wrong with a file that cannot be read."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return False
-    return isinstance(content, dict) and "space" in content
 
 
 def _chain(

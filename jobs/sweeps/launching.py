@@ -41,10 +41,6 @@ class Draft:
     def root(self, trial: Trial) -> Path:
         return self.data / "runs" / trial.run
 
-    def existing(self, trial: Trial) -> Run | None:
-        root = self.root(trial)
-        return Run.open(root) if (root / "run.json").is_file() else None
-
 
 def draft_sweep(path: Path, data: Path) -> Draft:
     """Reads and checks the file and every trial of it; writes nothing."""
@@ -79,7 +75,7 @@ def prepare(draft: Draft, *, at_once: int = 1) -> list[Run]:
     trials work.
     """
     for trial, config in zip(draft.trials, draft.configs, strict=True):
-        if run := draft.existing(trial):
+        if run := trial.opened(draft.data):
             _check_same(run, trial, config)
     _preflight(draft, at_once)
     _record(draft)
@@ -103,7 +99,7 @@ def _preflight(draft: Draft, at_once: int) -> None:
     sizes: dict[str, World] = {}
     lasting, passing = 0, []
     for trial, config, keys in zip(draft.trials, draft.configs, draft.keys, strict=True):
-        run = draft.existing(trial)
+        run = trial.opened(draft.data)
         chain = plan(run.config, run.survey()) if run else plan(config, lambda shard: False)
         jobs = [job for job in chain if job.missing and keys.get(job.name) not in done]
         own = _inputs(config)

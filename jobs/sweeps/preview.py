@@ -52,7 +52,7 @@ def show_plan(draft: Draft, cluster: Local | Slurm, console: Console) -> dict[st
 
 def _left(draft: Draft, number: int) -> int:
     """Shards that are still to do for a trial, as it stands now."""
-    run = draft.existing(draft.trials[number])
+    run = draft.trials[number].opened(draft.data)
     chain = plan(run.config, run.done) if run else plan(draft.configs[number], lambda shard: False)
     return sum(len(job.missing) for job in chain)
 

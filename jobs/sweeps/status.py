@@ -10,7 +10,7 @@ from rich.console import Console
 from jobs.runs.state import Looks, State
 from jobs.shell.screen import say, table
 from jobs.sweeps.trials import Sweep, Trial, sweep_dir
-from serl.run.rundir import Run, ending
+from serl.run.rundir import ending
 from serl.stages.kind import stage_of
 
 SHOWN = 40  # rows of a table that people read
@@ -56,8 +56,7 @@ class Glance:
 
 
 def glance(sweep: Sweep, data: Path) -> Glance:
-    roots = [data / "runs" / t.run for t in sweep.trials]
-    runs = [Run.open(root) if (root / "run.json").is_file() else None for root in roots]
+    runs = [trial.opened(data) for trial in sweep.trials]
     found = iter(Looks()([run for run in runs if run]))
     states = tuple(next(found) if run else None for run in runs)
     return Glance(sweep=sweep, folder=sweep_dir(data, sweep.name), states=states)

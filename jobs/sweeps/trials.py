@@ -21,7 +21,7 @@ from serl.config.files import ConfigError, Source, read
 from serl.config.read import full_key, parse
 from serl.config.run import RunConfig
 from serl.run.files import write_atomic
-from serl.run.rundir import RunError
+from serl.run.rundir import Run, RunError
 
 DRAWS_FOR_ONE = 1000  # of a space that is nearly used up, before it counts as used up
 
@@ -33,6 +33,11 @@ class Trial:
     id: str
     overrides: Mapping[str, JsonValue]
     run: str
+
+    def opened(self, data: Path) -> Run | None:
+        """Its run; None where that was not created yet."""
+        root = data / "runs" / self.run
+        return Run.open(root) if (root / "run.json").is_file() else None
 
     def setting(self, replicate: str) -> str:
         """What trials have in common that only repeat each other."""
