@@ -6,16 +6,17 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.plan.chain import after_of
-from jobs.plan.preflight import distinct
 from serl.config.run import RunConfig
 from serl.stages.kind import Stage, stage_of
 
 
 def show_method(config: RunConfig, console: Console) -> None:
     """One line for each stage of a phase, as it is in the phase's last round."""
-    table = Table(title=f"{config.name}: round 0 is the base model", title_justify="left")
-    for column in ("phase", "stage", "kind", "reads", "weights of", "trains", "gives"):
-        table.add_column(column)
+    table = Table(
+        title=f"{config.name}: who reads what, in the last round of each phase", title_justify="left"
+    )
+    for column in ("phase", "stage", "kind", "reads", "loads", "trains", "gives"):
+        table.add_column(column, overflow="fold")
     for stage in _latest(config):
         reads = ", ".join(_told(name, stage) for name in after_of(config, stage.round, stage.name))
         uses = ", ".join(stage.kind.uses(stage.section))
@@ -47,9 +48,7 @@ def graph(config: RunConfig) -> str:
 
 def _latest(config: RunConfig) -> Iterator[Stage]:
     """Each stage of each phase once, in the last round that has it."""
-    last = {(s.phase if s.round else "", s.name): s for s in config.stages}
-    first = {(s.phase if s.round else "", s.name) for s in distinct(config)}
-    return (stage for key, stage in last.items() if key in first or stage.round == 0)
+    return iter({(s.phase if s.round else "", s.name): s for s in config.stages}.values())
 
 
 def _phase(config: RunConfig, stage: Stage) -> str:
@@ -64,7 +63,11 @@ def _phase(config: RunConfig, stage: Stage) -> str:
 def _told(name: str, stage: Stage) -> str:
     """A job that is read, with its round where that is another."""
     round, other = stage_of(name)
-    return other if round == stage.round else f"{other} of {'the base' if round == 0 else 'the round before'}"
+    return (
+        other
+        if round == stage.round
+        else f"{other} of {'the base' if round == 0 else f'r-{stage.round - round}'}"
+    )
 
 
 def _node(job: str) -> str:

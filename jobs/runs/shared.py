@@ -10,12 +10,9 @@ run's digest: a trial that goes on elsewhere takes what is there, as a run that 
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.costs.loads import site_of
-from jobs.plan.cluster import Local, Slurm
 from jobs.runs.find import ROOT, list_runs
 from serl.config.base import Checkpoint, Scratch
 from serl.config.run import RunConfig
@@ -23,7 +20,7 @@ from serl.config.schema import Section
 from serl.engines.hf_folder import model_folder
 from serl.run.files import sha256
 from serl.run.rundir import Run
-from serl.stages.kind import Stage, stage_of
+from serl.stages.kind import Stage
 
 CODE = {"serl": (".py",), "evaluation": (".py", ".yaml", ".json"), "slurm": (".lock",)}
 WEIGHTS = (".safetensors", ".bin")
@@ -113,51 +110,3 @@ def users(data: Path) -> dict[str, list[str]]:
         for key in Run.open(root).shared.values():
             found.setdefault(key, []).append(root.name)
     return found
-
-
-# ------------------------------------------------------------------------------------------- savings
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Saving:
-    """A stage that trials want, in how many versions, and hours saved; None where neither measured nor
-    limited.
-    """
-
-    stage: str
-    wanted: int
-    computed: int
-    hours: float | None
-
-    @property
-    def spared(self) -> int:
-        return self.wanted - self.computed
-
-
-def savings(
-    configs: Sequence[RunConfig],
-    keys: Sequence[Mapping[str, str]],
-    cluster: Local | Slurm,
-    measured: Mapping[str, float] | None = None,
-) -> list[Saving]:
-    """By stage, with the hours that were measured of it once, or else those that it could take at most."""
-    wanted: dict[str, list[str]] = {}
-    some: dict[str, RunConfig] = {}
-    for config, own in zip(configs, keys, strict=True):
-        for name, key in own.items():
-            wanted.setdefault(name, []).append(key)
-            some.setdefault(name, config)
-    found = []
-    for name, every in wanted.items():
-        each = (measured or {}).get(name, most_hours(some[name], name, cluster))
-        computed = len(set(every))
-        hours = None if each is None else (len(every) - computed) * each
-        found.append(Saving(stage=name, wanted=len(every), computed=computed, hours=hours))
-    return found
-
-
-def most_hours(config: RunConfig, name: str, cluster: Local | Slurm) -> float | None:
-    """Of a job of which every task uses its whole time limit; None where there is no limit."""
-    if isinstance(cluster, Local):
-        return None
-    stage = config.stage(*stage_of(name))
-    paid = site_of(cluster, config).paid[stage.name]
-    return cluster.resources(stage).time_min / 60 * paid * stage.num_shards

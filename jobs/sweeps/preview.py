@@ -1,16 +1,20 @@
 """A sweep before it runs: its trials, what they share, and what that saves."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 from rich.console import Console
 
 from jobs.costs.forecast import forecast
 from jobs.costs.loads import site_of
 from jobs.plan.chain import plan
 from jobs.plan.cluster import Local, Slurm
-from jobs.runs.shared import Saving, most_hours, savings
 from jobs.shell.screen import say, table
 from jobs.sweeps import lanes
 from jobs.sweeps.launching import Draft
 from jobs.sweeps.status import short_labels, show_rows
+from serl.config.run import RunConfig
+from serl.stages.kind import stage_of
 
 
 def show_plan(draft: Draft, cluster: Local | Slurm, console: Console) -> dict[str, object]:
@@ -67,7 +71,7 @@ def _digits(hours: float | None) -> float | None:
     return None if hours is None else round(hours, 4)
 
 
-def _show_shared(saved: list[Saving], unit: str, console: Console) -> None:
+def _show_shared(saved: Sequence["Saving"], unit: str, console: Console) -> None:
     say("shared before the first RL training", console=console)
     columns = ("stage", ">trials that want it", ">times computed", f">{unit} saved")
     rows = [
@@ -75,3 +79,51 @@ def _show_shared(saved: list[Saving], unit: str, console: Console) -> None:
         for s in saved
     ]
     console.print(table(columns, rows))
+
+
+# ------------------------------------------------------------------------------------------- savings
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saving:
+    """A stage that trials want, in how many versions, and hours saved; None where neither measured nor
+    limited.
+    """
+
+    stage: str
+    wanted: int
+    computed: int
+    hours: float | None
+
+    @property
+    def spared(self) -> int:
+        return self.wanted - self.computed
+
+
+def savings(
+    configs: Sequence[RunConfig],
+    keys: Sequence[Mapping[str, str]],
+    cluster: Local | Slurm,
+    measured: Mapping[str, float] | None = None,
+) -> list[Saving]:
+    """By stage, with the hours that were measured of it once, or else those that it could take at most."""
+    wanted: dict[str, list[str]] = {}
+    some: dict[str, RunConfig] = {}
+    for config, own in zip(configs, keys, strict=True):
+        for name, key in own.items():
+            wanted.setdefault(name, []).append(key)
+            some.setdefault(name, config)
+    found = []
+    for name, every in wanted.items():
+        each = (measured or {}).get(name, most_hours(some[name], name, cluster))
+        computed = len(set(every))
+        hours = None if each is None else (len(every) - computed) * each
+        found.append(Saving(stage=name, wanted=len(every), computed=computed, hours=hours))
+    return found
+
+
+def most_hours(config: RunConfig, name: str, cluster: Local | Slurm) -> float | None:
+    """Of a job of which every task uses its whole time limit; None where there is no limit."""
+    if isinstance(cluster, Local):
+        return None
+    stage = config.stage(*stage_of(name))
+    paid = site_of(cluster, config).paid[stage.name]
+    return cluster.resources(stage).time_min / 60 * paid * stage.num_shards

@@ -32,7 +32,10 @@ def site(tmp_path, monkeypatch) -> Path:
     (base / "tokenizer.json").write_text("{}")
     (base / "model.safetensors").write_text("\x02" + "\0" * 7 + "{}")
     phase = {"rounds": 3, "stages": ["muse"], "until": "settled", "muse": {"kind": "ponder", **PONDER}}
-    tree = {key: SMALL[key] for key in ("base", "prompts", "engine")} | {"name": "strange", "phases": {"think": phase}}
+    tree = {key: SMALL[key] for key in ("base", "prompts", "engine")} | {
+        "name": "strange",
+        "phases": {"think": phase},
+    }
     tree["plugins"] = ["made_up_kind.ponder"]
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{tmp_path / 'strangers'}")
@@ -86,10 +89,19 @@ def test_on_slurm_with_a_preemption(site):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"plugins": ["made_up_kind.plunder"]}, "plugins: made_up_kind.plunder: .*put its folder into PYTHONPATH"),
-        ({"phases": {"think": {"until": "tired"}}}, "until tired: no count of its stages; .* publish settled"),
+        (
+            {"plugins": ["made_up_kind.plunder"]},
+            "plugins: made_up_kind.plunder: .*put its folder into PYTHONPATH",
+        ),
+        (
+            {"phases": {"think": {"until": "tired"}}},
+            "until tired: no count of its stages; .* publish settled",
+        ),
         ({"phases": {"think": {"muse": {"parts": 0}}}}, "think.muse.parts: 0: input should be greater"),
-        ({"phases": {"think": {"muse": {"prats": 1}}}}, "think.muse.prats: unknown key .* did you mean 'parts'"),
+        (
+            {"phases": {"think": {"muse": {"prats": 1}}}},
+            "think.muse.prats: unknown key .* did you mean 'parts'",
+        ),
     ],
 )
 def test_its_section_is_as_strict_as_any(site, change, message):

@@ -18,10 +18,10 @@ from jobs.chain.local import ShardFailed
 from jobs.plan.chain import bounds_of, plan
 from jobs.plan.cluster import Local, Slurm, load_cluster
 from jobs.runs.find import claim, launcher_of, release
-from jobs.runs.shared import Outside, code_digest, savings, shared_keys, users
+from jobs.runs.shared import Outside, code_digest, shared_keys, users
 from jobs.sweeps.early import verdict
 from jobs.sweeps.launching import draft_sweep, prepare, run_here
-from jobs.sweeps.preview import show_plan
+from jobs.sweeps.preview import savings, show_plan
 from jobs.sweeps.trials import load_sweep, trials_of
 from serl.config.engine import Prompts
 from serl.run.attempt import Attempt

@@ -42,11 +42,13 @@ class Questions:
     stage: str
 
     def at(self, position: int, turn: int) -> tuple[Problem, str | None]:
-        """The question at a place of an endless sequence of seeded shuffles, under an id of the turn's own."""
+        """The question at a place of an endless sequence of seeded shuffles, under an id that names turn and place: a turn
+        may ask one twice.
+        """
         lap, place = divmod(position, len(self.problems))
         order = rng_of(self.seed, self.round, self.stage, "questions", lap)
         problem = self.problems[order.sample(range(len(self.problems)), len(self.problems))[place]]
-        mine = Problem(id=f"t{turn:04d}-{problem.id}", question=problem.question, gold=problem.gold)
+        mine = Problem(id=f"t{turn:04d}-{position:06d}-{problem.id}", question=problem.question, gold=problem.gold)
         return mine, self.labels.get(problem.id)
 
 

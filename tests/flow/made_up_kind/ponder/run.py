@@ -19,4 +19,6 @@ def run(work: Work) -> Manifest:
         parts.append(part)
         work.progress(number + 1, section.parts, "thoughts")
     settled = float(shard.round >= section.settled_in)
-    return attempt.publish_bytes(".txt", b"".join(parts), len(parts), {"settled": settled, "thoughts": len(parts)})
+    return attempt.publish_bytes(
+        ".txt", b"".join(parts), len(parts), {"settled": settled, "thoughts": len(parts)}
+    )

@@ -1,6 +1,6 @@
 """One rank of the test of turns: vLLM and DeepSpeed in this process, weights from one to the other, seen as JSON.
 
-Started by `test_turn.py`, which owns the models and the expectations.
+Started by `test_transfer.py`, which owns the models and the expectations.
 """
 
 import gc
@@ -42,13 +42,11 @@ def prompts() -> list[list[int]]:
 
 def make_trainer(folder: Path, zero: int, ranks, *, dtype: str = "float32", temperature: float = 1.0):
     """A trainer one step away from the model at `folder`, at another place for every ZeRO stage."""
-    from serl.engines.model import load_model
     from serl.engines.trainer import Trainer
 
     optimizer = Optimizer(lr=0.01 * (zero + 1), warmup=0.0)
     settings = Training(optimizer=optimizer, zero=zero, dtype=dtype)
-    lm = load_model(folder, torch.float32, torch.float32)
-    trainer = Trainer(lm, settings, ranks=ranks, horizon=2, seed=0, temperature=temperature)
+    trainer = Trainer(folder, settings, ranks=ranks, horizon=2, seed=0, temperature=temperature)
     trainer.step(make_samples(), ImitationLoss())
     return trainer
 
@@ -57,8 +55,9 @@ def make_engine(folder: Path, ranks, **changes):
     from serl.engines.resident import Resident
 
     gc.freeze()  # vLLM collects garbage five times an engine, among much that is none
-    engine = Engine(**{"max_model_len": CONTEXT, "kv_cache_gib": 0.03, "dtype": "float32"} | changes)
-    return Resident(folder, engine, ranks=ranks, extra={"block_size": 32, "max_num_seqs": 64})
+    extra = {"block_size": 32, "max_num_seqs": 64}
+    usual = {"max_model_len": CONTEXT, "kv_cache_gib": 0.03, "dtype": "float32", "extra": extra}
+    return Resident(folder, Engine(**usual | changes), ranks=ranks)
 
 
 def headless(trainer) -> Iterator[tuple[str, Tensor]]:
@@ -113,7 +112,9 @@ def sample_turn(engine, ranks, sampling: Sampling, tensor_parallel: int = 1) -> 
 
     asked = prompts()
     mine = share_of(len(asked), rank=ranks.rank, size=ranks.size, tensor_parallel=tensor_parallel)
-    answers = engine.generate([asked[i] for i in mine], sampling, num_samples=2, seeds=[100 + i for i in mine])
+    answers = engine.generate(
+        [asked[i] for i in mine], sampling, num_samples=2, seeds=[100 + i for i in mine]
+    )
     told = gathered(ranks, list(zip(mine, answers)), tensor_parallel=tensor_parallel)
     assert [i for i, _ in told] == list(range(len(asked))), "answers stand in the order of the prompts"
     return [{"ids": c.token_ids, "logprobs": c.logprobs, "prompt": i} for i, out in told for c in out]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-import turn_ranks as job
+import transfer_ranks as job
 
 from serl.engines.model import load_tokenizer, save_model
 from serl.engines.tokenizer import build_tokenizer
@@ -80,7 +80,7 @@ def run_ranks(size: int, models: Path, out: Path, *what: str) -> list[dict]:
     common = os.environ | {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     common |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO), "DS_ACCELERATOR": "cpu"}
     common |= {"CUDA_VISIBLE_DEVICES": "", "VLLM_LOGGING_LEVEL": "ERROR"}
-    command = [sys.executable, "-W", "ignore", str(REPO / "tests/flow/turn_ranks.py"), str(models), str(out)]
+    command = [sys.executable, "-W", "ignore", str(REPO / "tests/flow/transfer_ranks.py"), str(models), str(out)]
     ranks = []
     for rank in range(size):
         own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
