@@ -32,13 +32,10 @@ from serl.run.rundir import Manifest, Run, Shard
 from serl.run.signals import Stop
 from serl.stages.curate import run as curate  # noqa: F401  (loaded once, before the forks)
 from serl.stages.propose import run as propose  # noqa: F401
-<<<<<<< HEAD
-from serl.stages.read import round_groups, trainable, write_kept
-=======
 from serl.stages import read
->>>>>>> main
 from serl.stages.respond import run as respond  # noqa: F401
 from serl.stages.work import Work, execute, policy_dir
+from tests.conftest import run_config
 
 OPENING = "More questions:"
 KILLS_IN_A_ROW = (1, 1, 2, 3)
@@ -185,13 +182,8 @@ def train(work: Work) -> Manifest:
     _, digest = policy_dir(work.run, round - 1)
     inputs = {f"respond/{m.shard.index}": m.digest for m in work.run.complete(round, "respond")}
     attempt = work.attempt({"policy": digest} | inputs)
-<<<<<<< HEAD
-    source = work.run.config.judged(round)
-    kept, fates = trainable(work.stage, source, round_groups(work.run, round, completions=True))
-=======
     training, judged = work.run.config.training(round), work.run.config.judged(round)
     kept, fates = read.trainable(training, judged, read.groups(work.run, judged, completions=True))
->>>>>>> main
     built = attempt.folder / f"policy.{work.attempt_id}"
     shutil.rmtree(built, ignore_errors=True)
     (built / "extra").mkdir(parents=True)
@@ -201,11 +193,7 @@ def train(work: Work) -> Manifest:
         ("extra/vocabulary", "abc"),
     ):
         (built / name).write_text(content)
-<<<<<<< HEAD
-    write_kept(built, kept)
-=======
     read.write_kept(built, kept)
->>>>>>> main
     return attempt.publish_folder(built, "policy", dict(fates))
 
 
@@ -273,13 +261,7 @@ class Injector:
 
 def finish(root: Path, attempt: int) -> None:
     """Everything that is missing, in the order of the plan, in this process; what launch and resume do without processes around the stages."""
-<<<<<<< HEAD
-    from tests.conftest import run_config  # not of a run's own copy of the code
-
-    config = run_config(CONFIG)
-=======
     config = run_config(TRIED)
->>>>>>> main
     run = Run.open(root) if (root / "run.json").is_file() else Run.create(root, config, "test")
     for job in plan(run.config, run.done):
         for shard in job.missing:
