@@ -1,7 +1,7 @@
 """One attempt at a shard: it commits parts, and publishes.
 
-Data is written under a name of the attempt, made durable, and only then named by the shard's manifest, which is linked into place: of live
-attempts exactly one wins, and what the others wrote is removed.
+Data is written under a name of the attempt, made durable, and only then named by the shard's manifest, which
+is linked into place: of live attempts exactly one wins, and what the others wrote is removed.
 """
 
 import dataclasses
@@ -42,8 +42,8 @@ def _contents(folder: Path, sealed: Mapping[str, tuple[int, str]] = NOTHING) -> 
 class Attempt:
     """One try at a shard: commits parts, then publishes.
 
-    Parts are for the next attempt of the same shard from the same inputs: work done is not done again. Their names carry a digest of the
-    inputs, so that parts of other inputs are never taken for ours.
+    Parts are for the next attempt of the same shard from the same inputs: work done is not done again. Their
+    names carry a digest of the inputs, so that parts of other inputs are never taken for ours.
     """
 
     def __init__(self, run: Run, shard: Shard, *, id: str, inputs: Mapping[str, str]):
@@ -104,8 +104,9 @@ class Attempt:
     ) -> Manifest:
         """Publish a shard that is a folder, `built`, under a fixed name that people can find; `beside` it files, by suffix.
 
-        `sealed` says of files that were hashed while they were written their size and digest: they are not read again. A folder that stands there without a manifest is adopted if it is whole and of our inputs: a rival put it there, or we did and were
-        killed. Any other is moved out of the way.
+        `sealed` says of files that were hashed while they were written their size and digest: they are not
+        read again. A folder that stands there without a manifest is adopted if it is whole and of our inputs:
+        a rival put it there, or we did and were killed. Any other is moved out of the way.
         """
         if self.overtaken():
             return self._settle()

@@ -48,7 +48,9 @@ class Questions:
         lap, place = divmod(position, len(self.problems))
         order = rng_of(self.seed, self.round, self.stage, "questions", lap)
         problem = self.problems[order.sample(range(len(self.problems)), len(self.problems))[place]]
-        mine = Problem(id=f"t{turn:04d}-{position:06d}-{problem.id}", question=problem.question, gold=problem.gold)
+        mine = Problem(
+            id=f"t{turn:04d}-{position:06d}-{problem.id}", question=problem.question, gold=problem.gold
+        )
         return mine, self.labels.get(problem.id)
 
 

@@ -182,8 +182,20 @@ class TrainKind(Kind):
             what = f".data {section.data}: no stage of that name" if section.data else ": no stage"
             yield f"{what} before it in the round writes groups; list one that does, like respond"
         yield from self._sampling_problems(stage, config)
+        yield from self._carry_problems(stage, config)
         if (start := section.init) not in ("previous", "base") and config.trained(stage, start) is None:
             yield f".init {start}: no stage before it trains that role; use previous, base or a role that is trained"
+
+    def _carry_problems(self, stage: Stage, config: RunConfig) -> Iterator[str]:
+        """A schedule that goes on through a phase has to know from the first step how long it will be."""
+        _, phase, _ = config.phase(stage.round) if stage.round else ("", None, 0)
+        section = stage.section
+        known = section.max_steps or (section.rollout and section.rollout.turns)
+        if phase and phase.carry == "phase" and section.optimizer.schedule != "constant" and not known:
+            yield (
+                f".optimizer.schedule {section.optimizer.schedule}: carry: phase needs to know its length; set max_steps "
+                "(or rollout.turns), or use schedule: constant"
+            )
 
     def _sampling_problems(self, stage: Stage, config: RunConfig) -> Iterator[str]:
         """Log-probabilities of the trainer are of the whole distribution at one temperature: so must be the sampler's."""
