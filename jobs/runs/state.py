@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from jobs.chain.failures import failures
 from jobs.chain.queue import Queued, SlurmError, look_at_queue, recorded
-from jobs.chain.task import BLOCKED, failures
+from jobs.chain.task import BLOCKED
 from jobs.reporting.visible import visible_lines
 from jobs.runs.find import Process, launcher_of
 from jobs.runs.progress import Look, StageState, run_eta_s

@@ -13,7 +13,7 @@ from rich.console import Console
 from sweep_made import NUM, finish, make_sweep
 
 from evaluation.seeds import over_seeds
-from jobs.chain.task import failure_path
+from jobs.chain.failures import failure_path
 from jobs.reporting.sweep_findings import gather_sweep, short_keys
 from jobs.reporting.sweep_report import write_sweep_report
 from jobs.sweeps.trials import Sweep, Trial

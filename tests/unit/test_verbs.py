@@ -18,7 +18,6 @@ import pytest
 from report_run import do_round, make_run
 from rich.console import Console
 
-
 from jobs.chain import slurm
 from jobs.chain.local import ShardFailed, Stopped
 from jobs.plan.cluster import Local, Slurm
