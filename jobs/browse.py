@@ -31,7 +31,7 @@ from jobs.browser import pages
 from jobs.browser.index import Index, Wish, group_index, instruction_index, open_group, response_index
 from jobs.browser.parts import PAGE, Frame
 from jobs.plan.chain import steps
-from jobs.reporting.harvest import band
+from serl.stages.read import band
 from jobs.runs.find import find_run
 from jobs.shell.command import Answer, data_root, main, parser
 from serl.run.rundir import Run, RunError

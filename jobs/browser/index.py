@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from jobs.reporting.harvest import band
+from serl.stages.read import band
 from serl.records import GROUP_SCHEMA, from_jsonl
 from serl.run.rundir import Run, RunError
 from serl.text.prompts import one_line

@@ -1,0 +1,41 @@
+"""train: curves of optimizer steps, and of the turns of a training that samples for itself."""
+
+from serl.stages.kind import Stage
+from serl.stages.show import Counts, Show
+
+
+class TrainShow(Show):
+    colour, hatch = "#1f3b57", ""
+    steps = {
+        "loss": "loss",
+        "approx_kl": "KL from the round's first weights",
+        "clip_fraction": "clipped tokens (share)",
+        "entropy": "surprise per token (nats)",
+        "ref_kl": "KL to the reference",
+        "grad_norm": "gradient norm",
+        "tokens_per_s": "tokens per second",
+        "lr": "learning rate",
+    }
+    last = ("loss", "approx_kl", "clip_fraction", "grad_norm", "tokens_per_s")
+    turns = {
+        "reward": "mean reward",
+        "agreement": "agreement",
+        "kept": "kept groups",
+        "refill": "prompts asked for each kept",
+        "kl": "KL",
+        "clip_fraction": "clipped tokens (share)",
+        "mismatch_kl": "mismatch KL, trainer to sampler",
+        "length": "tokens per response",
+        "sample_s": "sampling, s",
+        "vote_s": "votes, s",
+        "logprob_s": "log-probabilities, s",
+        "step_s": "steps, s",
+        "transfer_s": "transfer, s",
+    }
+
+    def figures(self, stage: Stage, counts: Counts) -> dict[str, float]:
+        told = ("steps", "samples")
+        return {name: n for name, n in counts.items() if name.startswith("mismatch_") or name in told}
+
+
+SHOW = TrainShow()
