@@ -19,7 +19,7 @@ from evaluation.compare import by_problem, common
 from evaluation.scores import Paired, paired
 from evaluation.stored import Grade, read_rows
 from jobs.plan.chain import job_name, steps
-from jobs.reporting.side_by_side import scored_rounds
+from jobs.reporting.policies import scored_rounds
 from jobs.runs.find import PACKAGES, find_run
 from jobs.shell.command import Answer, data_root, main, parser
 from serl.run.rundir import Run, RunError

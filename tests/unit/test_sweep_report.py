@@ -15,7 +15,7 @@ from sweep_made import NUM, finish, make_sweep
 from evaluation.seeds import over_seeds
 from jobs.chain.task import failure_path
 from jobs.reporting.sweep_findings import gather_sweep, short_keys
-from jobs.reporting.sweep_report import write_sweep_report
+from jobs.reporting.written import write_sweep_report
 from jobs.sweeps.trials import Sweep, Trial
 from serl.run.rundir import Run, end_after
 from tests.conftest import ROOT, SMALL
@@ -88,7 +88,7 @@ def test_a_difference_is_shown_only_after_holms_adjustment_and_only_on_common_se
         2,
     ] and last == "objective=rloo, lr=0.0001"
     assert pairs[best, "objective=grpo, lr=0.0001"].word == "worse"
-    assert all(p.p_holm >= p.found.p for p in found.pairs)
+    assert all(p.p >= p.found.p for p in found.pairs)
     equal = [p for p in found.pairs if "lr=0.0001" in p.first and "lr=0.0001" in p.second]
     assert [p.word for p in equal] == ["not shown"]
 
@@ -208,7 +208,7 @@ def test_a_key_is_shortened_as_far_as_it_stays_its_own():
 
 
 def test_the_report_of_a_sweep_loads_nothing_heavy_before_it_draws():
-    check = "import sys, jobs.reporting.sweep_report; print(*(m for m in ('torch', 'vllm', 'transformers', 'deepspeed', 'matplotlib', 'tensorboard') if m in sys.modules))"
+    check = "import sys, jobs.reporting.written; print(*(m for m in ('torch', 'vllm', 'transformers', 'deepspeed', 'matplotlib', 'tensorboard') if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 
