@@ -7,7 +7,6 @@ import io
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,8 +27,7 @@ class Scalar(NamedTuple):
     time: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class Session(NamedTuple):
     """A trial: what it overrides, its scalars, and how it ended (of ENDS)."""
 
     name: str

@@ -135,65 +135,52 @@ def _losses(passage: Passage) -> str:
 # ------------------------------------------------------------------------------------------------ training
 def training(findings: Findings) -> "Figure | None":
     """Curves of the optimizer, and means of each round placed over its steps."""
-    means = {title: [(r.round, y) for r in findings.rounds if (y := read(r)) is not None]
-             for title, read in ROUND_MEANS.items()}  # fmt: skip
-    return _courses(findings, lambda s: s.steps, lambda show: show.steps, "step", means)
+    return _courses(findings, "step", lambda s: s.steps, lambda show: show.steps, ROUND_MEANS)
 
 
 def turns(findings: Findings) -> "Figure | None":
     """The same of trainings that sample for themselves, by turn."""
-    return _courses(findings, lambda s: s.turns, lambda show: show.turns, "turn", {})
+    return _courses(findings, "turn", lambda s: s.turns, lambda show: show.turns, {})
 
 
 def _courses(
     findings: Findings,
+    unit: str,
     read: Callable[[StageFindings], Course],
     titles: Callable[[Show], Mapping[str, str]],
-    unit: str,
-    means: Mapping[str, Sequence[tuple[int, float]]],
+    means: Mapping[str, Callable[[RoundFindings], float | None]],
 ) -> "Figure | None":
-    """A panel for each figure and each mean, a line for each training."""
-    taught = [s for r in findings.rounds if r.round for s in r.trainings if read(s)]
-    if not taught:
+    """A panel for each figure and each mean, in it a line for each training; rounds one after another."""
+    taught = [(r, s) for r in findings.rounds if r.round for s in r.trainings if read(s)]
+    starts, ends = dict[tuple[int, str], int](), dict[str, int]()
+    panels: dict[str, dict[str, list[plots.Points]]] = {}
+    placed: dict[str, list[tuple[float, float]]] = {}
+    for r, s in taught:
+        start = starts[r.round, s.name] = ends.get(s.name, 0)
+        ends[s.name] = start + max(read(s))
+        for key, title in titles(show_of(s.of.kind)).items():
+            if points := [(start + n, told[key]) for n, told in read(s).items() if key in told]:
+                panels.setdefault(title, {}).setdefault(s.name, []).append(points)
+        for title, mean in means.items():
+            if s == r.trainings[0] and (value := mean(r)) is not None:
+                placed.setdefault(title, []).append(((start + ends[s.name]) / 2, value))
+    if not panels:
         return None
-    named = {k: title for s in taught for k, title in titles(show_of(s.of.kind)).items()}
-    told = {k: title for k, title in named.items() if any(k in n for s in taught for n in read(s).values())}
-    means = {title: points for title, points in means.items() if points}
-    figure, panels = grid(len(told) + len(means), columns=3, height=2.1)
-    offsets = _offsets(taught, read)
-    names = list(dict.fromkeys(s.name for s in taught))
-    for ax, (key, title) in zip(panels, told.items()):
-        ax.set(title=title)
-        for i, name in enumerate(names):
-            mine = [(offsets[s.of.round, name], read(s)) for s in taught if s.name == name]
-            found = [[(at + n, figures[key]) for n, figures in c.items() if key in figures] for at, c in mine]
-            plots.stretches(ax, i, name, found)
+    figure, axes = grid(len(panels) + len(placed), columns=3, height=2.1)
+    names = list(ends)
+    for ax, (title, lines) in zip(axes, [*panels.items(), *((title, {}) for title in placed)]):
+        for name, found in lines.items():
+            plots.stretches(ax, names.index(name), name, found)
+        if title in placed:
+            ax.plot(*zip(*placed[title]), color=MIDDLE, marker="s", linestyle="--", markersize=4)
         plots.from_zero(ax)
-    middle = {s.of.round: offsets[s.of.round, s.name] + max(read(s)) / 2 for s in reversed(taught)}
-    for ax, (title, found) in zip(panels[len(told) :], means.items()):
-        placed = [(middle[round], y) for round, y in found if round in middle]
-        ax.set(title=title)
-        ax.plot(*zip(*placed), color=MIDDLE, marker="s", linestyle="--", markersize=4)
-        ax.set_ylim(0, 1.15 * max(y for _, y in placed) or 1.0)
-    for ax in panels:
-        ax.set(xlabel=unit)
+        ax.set(title=title, xlabel=unit, xlim=(0, max(ends.values()) + 1))
         ax.ticklabel_format(axis="y", scilimits=(-3, 5))
-        for at in {offsets[s.of.round, s.name] for s in taught if s.name == names[0]} - {0}:
+        for at in {start for (_, name), start in starts.items() if name == names[0]} - {0}:
             ax.axvline(at + 0.5, color=GREY, linestyle=":", linewidth=0.8)
     if len(names) > 1:
-        legend(figure, panels)
+        legend(figure, axes)
     return figure
-
-
-def _offsets(
-    taught: Sequence[StageFindings], read: Callable[[StageFindings], Course]
-) -> dict[tuple[int, str], int]:
-    """Where each round of each training begins on an axis of all."""
-    offsets, total = {}, dict[str, int]()
-    for s in taught:
-        offsets[s.of.round, s.name] = total.get(s.name, 0)
-        total[s.name] = total.get(s.name, 0) + max(read(s))
-    return offsets
 
 
 def base(findings: Findings) -> "Figure | None":

@@ -9,7 +9,7 @@ import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from evaluation.scores import Score
 from jobs.reporting.render import Picture
@@ -34,8 +34,7 @@ Points = Sequence[tuple[float, float]]
 Plots = Mapping[str, "Callable[[], Figure | None]"]  # by name, how
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bar:
+class Bar(NamedTuple):
     """A value with its interval; nan where there is none."""
 
     label: str
@@ -84,14 +83,16 @@ def grid(num_panels: int, *, columns: int = 3, height: float = 2.9) -> "tuple[Fi
     return figure, axes[:num_panels]
 
 
-def legend(figure: "Figure", axes: "Sequence[Axes]", columns: int = 3) -> None:
+def legend(figure: "Figure", axes: "Sequence[Axes]") -> None:
     """One legend below all panels, each label once; none where there is nothing to tell apart."""
     found = {}
     for ax in axes:
         handles, labels = ax.get_legend_handles_labels()
         found |= {label: handle for handle, label in zip(handles, labels) if label not in found}
     if found:
-        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns)
+        figure.legend(
+            found.values(), found.keys(), loc="outside lower center", ncols=3 if len(axes) > 1 else 2
+        )
 
 
 def rounds_axis(ax: "Axes", most: int | None = None) -> None:
@@ -197,7 +198,7 @@ def points(groups: Mapping[str, Points], xlabel: str, ylabel: str) -> "Figure | 
         ax.plot(*zip(*found), linestyle="", label=short(label), **_look(i))
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.set_xlim(left=0)
-    legend(figure, [ax], 2)
+    legend(figure, [ax])
     return figure
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from evaluation.compare import ByProblem, by_problem
 from evaluation.scores import Score
 from evaluation.summary import Summary, summarise
-from jobs.reporting import plots, policies
-from jobs.reporting.policies import Pair
+from jobs.reporting import policies
 from jobs.reporting.render import Table, p_value, table
+from jobs.reporting.settings import Contest, Setting, Tried, compared, matched
 from jobs.runs.find import find_run
 from serl.run.rundir import Run, RunError
 from serl.stages.kind import Stage
@@ -44,13 +44,10 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SideBySide:
-    """Models on benchmarks; those that any of the runs only chooses by are apart in `validation`."""
+class SideBySide(Contest):
+    """Models, each a setting of its own, the first being what the others are compared with."""
 
     models: tuple[Model, ...]
-    benchmarks: tuple[str, ...]
-    validation: tuple[str, ...]
-    pairs: tuple[Pair, ...]
     unpaired: tuple[str, ...]
     asked_differently: Mapping[str, tuple[str, ...]]
 
@@ -78,17 +75,23 @@ def side_by_side(names: Sequence[str], data: Path) -> SideBySide:
     apart = {name for m in models for name in policies.asked(m.run)[1]}
     benchmarks = tuple(name for name in found if name not in apart)
     unlike = _unlike(models)
-    pairs = policies.compared(
-        {m.name: {"": m.solved} for m in models}, benchmarks, MAX_ALL_PAIRS, set(unlike)
-    )
+    settings = tuple(_setting(m) for m in models)
+    seeds = {s.label: s.solved for s in settings}
     return SideBySide(
-        models=tuple(models),
+        settings=settings,
         benchmarks=benchmarks,
         validation=tuple(name for name in found if name in apart),
-        pairs=tuple(pairs),
+        pairs=tuple(compared(seeds, benchmarks, MAX_ALL_PAIRS, set(unlike))),
+        models=tuple(models),
         unpaired=tuple(unlike.values()),
         asked_differently=_differences(models),
     )
+
+
+def _setting(m: Model) -> Setting:
+    means = {m.round: policies.means(m.solved)}
+    tried = Tried(name=m.run.root.name, run=m.run, word="done", means=means, chosen=m.round, solved=m.solved)
+    return Setting(label=m.name, trials=(tried,), over={"": tried})
 
 
 def _model(name: str, data: Path) -> Model:
@@ -138,7 +141,7 @@ def _best(run: Run, rounds: Sequence[int]) -> int:
 def _unlike(models: Sequence[Model]) -> dict[tuple[str, str, str], str]:
     """Why two models cannot be paired on a benchmark: problems of one name are not the same ones."""
     found = {}
-    for first, second in policies.matched(models, MAX_ALL_PAIRS):
+    for first, second in matched(models, MAX_ALL_PAIRS):
         shared = first.golds.keys() & second.golds.keys()
         for benchmark in dict.fromkeys(name for name, _ in sorted(shared)):
             mine = [key for key in shared if key[0] == benchmark]
@@ -168,23 +171,14 @@ def _differences(models: Sequence[Model]) -> dict[str, tuple[str, ...]]:
     return {key: values for key, values in settings.items() if len(set(values)) > 1}
 
 
-# ------------------------------------------------------------------------------------------------ the page
+# ------------------------------------------------------------------------------------------------ what the page adds
 def facts(found: SideBySide) -> dict[str, object]:
-    """All that the page is made of; `templates/models.md` puts it in order."""
-    origin = [(m.name, m.run.root.name, m.round, m.run.digest, m.run.code) for m in found.models]
+    """Beside what the page of any contest shows."""
     asked = [(key, *values) for key, values in found.asked_differently.items()]
     return {
-        "title": "Models side by side",
-        "headlines": headlines(found),
-        "plots": plots.drawn({"scores": lambda: _score_bars(found), "gains": lambda: _gain_bars(found)}),
-        "scores": summary_table(found),
-        "pairs": policies.pair_table(found.pairs),
-        "every_pair": len(found.models) <= MAX_ALL_PAIRS,
         "unpaired": found.unpaired,
         "metrics": _metrics(found),
-        "validation": _mains(found, found.validation),
         "asked": table(("setting", *(m.name for m in found.models)), asked),
-        "origin": table("model | run | round | configuration digest | code", origin),
     }
 
 
@@ -205,48 +199,12 @@ def headlines(found: SideBySide) -> list[str]:
     return sentences
 
 
-def summary_table(found: SideBySide) -> Table:
-    """A row per benchmark, a column per model."""
-    return _mains(found, found.benchmarks)
-
-
-def _mains(found: SideBySide, benchmarks: Sequence[str]) -> Table:
-    rows = []
-    for name in benchmarks:
-        scores = [m.metric(name) for m in found.models]
-        rows.append((name, max(s.n for s in scores if s), *scores))
-    return table(("benchmark", "problems", *(m.name for m in found.models)), rows)
-
-
 def _metrics(found: SideBySide) -> Table:
     """Every metric of every benchmark that is reported."""
     there = [(n, m.scores[n].metrics) for n in found.benchmarks for m in found.models if n in m.scores]
     keys = dict.fromkeys((name, metric) for name, metrics in there for metric in metrics)
     rows = [(name, metric, *(m.metric(name, metric) for m in found.models)) for name, metric in keys]
     return table(("benchmark", "metric", *(m.name for m in found.models)), rows)
-
-
-def _score_bars(found: SideBySide) -> "plots.Figure | None":
-    first = found.models[0]
-    panels = {
-        name: [
-            plots.Bar(label=m.name, value=s.value, low=s.low, high=s.high, bold=m is first)
-            for m in found.models
-            if (s := m.metric(name))
-        ]
-        for name in found.benchmarks
-    }
-    return plots.intervals(panels, "share of problems solved")
-
-
-def _gain_bars(found: SideBySide) -> "plots.Figure | None":
-    panels: dict[str, list[plots.Bar]] = {}
-    for p in found.pairs:
-        if p.first == found.models[0].name:
-            d, shown = p.found, p.word != "not shown"
-            bar = plots.Bar(label=p.benchmark, value=d.difference, low=d.low, high=d.high, bold=shown)
-            panels.setdefault(p.second, []).append(bar)
-    return plots.intervals(panels, "difference (orange: shown)", zero=True)
 
 
 def score_rows(found: SideBySide) -> Table:

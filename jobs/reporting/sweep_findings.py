@@ -6,22 +6,18 @@ validation where the runs score a validation set, else of its last scored round;
 likewise, and reported on the headline benchmarks.
 """
 
-import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 
 from pydantic import JsonValue
 
 from evaluation.compare import ByProblem, by_problem
-from evaluation.scores import Score
-from evaluation.seeds import over_seeds
-from jobs.costs.accounting import Cost, account
+from jobs.costs.accounting import account
 from jobs.reporting import policies
-from jobs.reporting.policies import Pair, Seeds
+from jobs.reporting.settings import Contest, Setting, Tried, compared
 from jobs.runs.state import Looks
 from jobs.sweeps.trials import Sweep, Trial, sweep_dir
 from serl.run.files import write_atomic
@@ -32,109 +28,10 @@ MAX_ALL_PAIRS = 8  # with more settings, each is compared with the best alone
 CACHE = "solved.json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialFindings:
-    """One trial: `means` by round and benchmark, `chosen` its round, `solved` the problems that its policy solved."""
-
-    trial: Trial
-    run: Run | None = None
-    word: str = "not begun"
-    reason: str = ""
-    means: Mapping[int, Mapping[str, float]] = dataclasses.field(default_factory=dict)
-    chosen: int | None = None
-    solved: ByProblem = dataclasses.field(default_factory=dict)
-    cost: Cost = Cost()
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more will come of it: done, or ended early; its score then counts."""
-        return self.chosen is not None and self.word in ("done", "ended early")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """Trials that only repeat each other, by replicate; those that count are in `over`."""
-
-    label: str
-    overrides: Mapping[str, JsonValue]
-    trials: tuple[TrialFindings, ...]
-    over: Mapping[str, TrialFindings]
-
-    @property
-    def solved(self) -> Seeds:
-        return {replicate: t.solved for replicate, t in self.over.items()}
-
-    @property
-    def cost(self) -> Cost:
-        return sum((t.cost for t in self.trials), Cost())
-
-    def seeds(self, benchmark: str) -> Score:
-        """Its score over seeds, of the chosen rounds."""
-        return policies.seeds_score(self.solved, benchmark)
-
-    def base(self, benchmark: str) -> Score:
-        """That of its base models."""
-        found = [t.means.get(0, {}).get(benchmark) for t in self.over.values()]
-        return over_seeds([value for value in found if value is not None])
-
-    def problems(self, benchmark: str) -> Score:
-        """Its score over problems: how well these very policies were measured."""
-        return policies.problems_score(self.solved, benchmark)
-
-    def rank(self, benchmarks: Sequence[str]) -> float:
-        """The mean over benchmarks, to order settings by."""
-        found = [s.value for name in benchmarks if (s := self.seeds(name)).n]
-        return fmean(found) if found else float("-inf")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepFindings:
-    """A sweep, as far as it is; settings best first, those of which fewer seeds are over after the others: few seeds
-    make lucky winners.
+def gather_sweep(sweep: Sweep, data: Path) -> Contest:
+    """Read every trial as far as it is; settings best first, those of which fewer seeds are over after the others: few
+    seeds make lucky winners.
     """
-
-    sweep: Sweep
-    settings: tuple[Setting, ...]
-    benchmarks: tuple[str, ...]
-    validation: tuple[str, ...]
-    pairs: tuple[Pair, ...]
-
-    @property
-    def trials(self) -> list[TrialFindings]:
-        return [t for s in self.settings for t in s.trials]
-
-    @property
-    def ranked_by(self) -> tuple[str, ...]:
-        return self.validation or self.benchmarks
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return self.validation + self.benchmarks
-
-    @property
-    def names(self) -> dict[str, str]:
-        """Short names of the keys that settings override."""
-        return short_keys([key for s in self.settings for key in s.overrides])
-
-    @property
-    def axes(self) -> dict[str, list[JsonValue]]:
-        """The keys that settings differ in, with each setting's value in the settings' order; None where a trial leaves
-        the base's.
-        """
-        keys = dict.fromkeys(key for s in self.settings for key in s.overrides)
-        columns = {key: [s.overrides.get(key) for s in self.settings] for key in keys}
-        return {
-            key: values
-            for key, values in columns.items()
-            if len({json.dumps(v, sort_keys=True) for v in values}) > 1
-        }
-
-    def role(self, benchmark: str) -> str:
-        return "validation" if benchmark in self.validation else "headline"
-
-
-def gather_sweep(sweep: Sweep, data: Path) -> SweepFindings:
-    """Read every trial as far as it is."""
     solved = _Solved(sweep_dir(data, sweep.name) / CACHE)
     looks = Looks()
     runs = {t.id: _opened(data / "runs" / t.run, looks) for t in sweep.trials}
@@ -142,10 +39,12 @@ def gather_sweep(sweep: Sweep, data: Path) -> SweepFindings:
     states = dict(zip(there, looks(list(there.values())), strict=True))
     trials = []
     for t in sweep.trials:
+        known = Tried(name=t.run, id=t.id, overrides=t.overrides)
         if isinstance(run := runs[t.id], Run):
-            trials.append(_trial(t, run, states[t.id].word, "; ".join(states[t.id].causes()), solved))
+            word, causes = states[t.id].word, "; ".join(states[t.id].causes())
+            trials.append(_tried(replace(known, run=run, word=word, reason=causes), run, solved))
         else:
-            trials.append(TrialFindings(trial=t, word="damaged" if run else "not begun", reason=run))
+            trials.append(replace(known, word="damaged" if run else "not begun", reason=run))
     solved.keep()
     asked = [policies.asked(t.run) for t in trials if t.run]
     validation = tuple(dict.fromkeys(name for _, apart in asked for name in apart))
@@ -157,9 +56,12 @@ def gather_sweep(sweep: Sweep, data: Path) -> SweepFindings:
 
     settings = tuple(sorted(_settings(sweep, trials), key=order))
     able = {s.label: s.solved for s in settings if s.over}
-    pairs = tuple(policies.compared(able, benchmarks, MAX_ALL_PAIRS))
-    return SweepFindings(
-        sweep=sweep, settings=settings, benchmarks=benchmarks, validation=validation, pairs=pairs
+    return Contest(
+        settings=settings,
+        benchmarks=benchmarks,
+        validation=validation,
+        pairs=tuple(compared(able, benchmarks, MAX_ALL_PAIRS)),
+        replicate=sweep.config.replicate,
     )
 
 
@@ -175,8 +77,10 @@ def _opened(root: Path, looks: Looks) -> Run | str:
     return run
 
 
-def _trial(trial: Trial, run: Run, word: str, reason: str, solved: "_Solved") -> TrialFindings:
+def _tried(known: Tried, run: Run, solved: "_Solved") -> Tried:
+    """With what its scores say."""
     by_round: dict[int, ByProblem] = {}
+    word, reason = known.word, known.reason
     try:
         by_round = {round: solved(run, round) for round in policies.scored_rounds(run)}
     except RunError as e:
@@ -186,30 +90,22 @@ def _trial(trial: Trial, run: Run, word: str, reason: str, solved: "_Solved") ->
     means = {round: policies.means(found) for round, found in by_round.items()}
     best = policies.best_round(means, policies.asked(run)[1])
     chosen = max(means, default=None) if best is None else best
-    return TrialFindings(
-        trial=trial,
-        run=run,
-        word=word,
-        reason=reason,
-        means=means,
-        chosen=chosen,
-        solved={} if chosen is None else by_round[chosen],
-        cost=account(run).total,
-    )
+    own = {} if chosen is None else by_round[chosen]
+    cost = account(run).total
+    return replace(known, word=word, reason=reason, means=means, chosen=chosen, solved=own, cost=cost)
 
 
-def _settings(sweep: Sweep, trials: Sequence[TrialFindings]) -> list[Setting]:
+def _settings(sweep: Sweep, trials: Sequence[Tried]) -> list[Setting]:
     key = sweep.config.replicate
-    groups: dict[str, list[TrialFindings]] = {}
-    for t in trials:
-        groups.setdefault(t.trial.setting(key), []).append(t)
-    short = short_keys([name for t in trials for name in t.trial.overrides])
+    groups: dict[str, list[Tried]] = {}
+    for t, found in zip(sweep.trials, trials, strict=True):
+        groups.setdefault(t.setting(key), []).append(found)
+    short = short_keys([name for t in trials for name in t.overrides])
     settings = []
     for members in groups.values():
-        overrides = {name: value for name, value in members[0].trial.overrides.items() if name != key}
-        named = {short[name]: value for name, value in overrides.items()}
-        label = str(dataclasses.replace(members[0].trial, overrides=named))
-        over = {replicate_of(t.trial, key): t for t in members if t.over}
+        overrides = {name: value for name, value in members[0].overrides.items() if name != key}
+        label = str(Trial(id="", run="", overrides={short[name]: value for name, value in overrides.items()}))
+        over = {replicate_of(t, key): t for t in members if t.over}
         settings.append(Setting(label=label, overrides=overrides, trials=tuple(members), over=over))
     return settings
 
@@ -229,7 +125,7 @@ def short_keys(keys: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def replicate_of(trial: Trial, key: str) -> str:
+def replicate_of(trial: Tried, key: str) -> str:
     """What tells the trial from its repetitions; trials without the key are one of a kind."""
     return json.dumps(trial.overrides.get(key), sort_keys=True)
 

@@ -142,7 +142,7 @@ def test_tensorboard_finds_a_session_for_each_trial_with_its_overrides_and_score
     for _ in range(2):
         write_sweep_report(sweep, data)
     folder = data / "sweeps" / "made" / "tensorboard"
-    found = {t.trial.run: t for t in gather_sweep(sweep, data).trials if t.chosen is not None}
+    found = {t.name: t for t in gather_sweep(sweep, data).trials if t.chosen is not None}
     assert {p.name for p in folder.iterdir() if p.is_dir()} == set(found)
     run = "made-grpo1e-05-1"
     board = EventAccumulator(str(folder / run))
@@ -177,7 +177,7 @@ def test_a_damaged_score_is_told_and_hides_no_other_trial(tmp_path):
     run = Run.open(tmp_path / "runs" / sweep.trials[0].run)
     manifest = run.manifest(run.shards(1, "score")[0])
     run.path(manifest, manifest.files[0]).write_bytes(b"rotten")
-    words = {t.trial.id: (t.word, t.reason) for t in gather_sweep(sweep, tmp_path).trials}
+    words = {t.id: (t.word, t.reason) for t in gather_sweep(sweep, tmp_path).trials}
     assert (
         words[sweep.trials[0].id][0] == "damaged"
         and "do not match the manifest" in words[sweep.trials[0].id][1]
@@ -218,5 +218,5 @@ def test_a_damaged_manifest_of_any_stage_is_told_too(tmp_path):
     run = Run.open(tmp_path / "runs" / sweep.trials[0].run)
     finish(run, sweep.trials[0])
     (run.stage_dir(1, "curate") / "shard_00000.json").write_text("{")
-    (first, *_) = [t for t in gather_sweep(sweep, tmp_path).trials if t.trial == sweep.trials[0]]
+    (first, *_) = [t for t in gather_sweep(sweep, tmp_path).trials if t.id == sweep.trials[0].id]
     assert first.word == "damaged" and "remove it and resume" in first.reason

@@ -1,5 +1,5 @@
-"""What the report of a sweep shows, and the same as rows: the best setting and how sure that is, the evidence, the costs,
-and what is not finished. `templates/sweep.md` puts it in order.
+"""What the report of settings beside each other shows, of a sweep and of several models, and the same as rows: the
+evidence, the costs, and what is not finished. `templates/contest.md` puts it in order.
 """
 
 import json
@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from pydantic import JsonValue
 
 from jobs.costs.accounting import Cost
-from jobs.reporting import plots, policies
+from jobs.reporting import plots
 from jobs.reporting.board import Scalar, Session
 from jobs.reporting.plots import Bar, Line
 from jobs.reporting.render import Table, interval, table
-from jobs.reporting.sweep_findings import Setting, SweepFindings, TrialFindings, replicate_of, value_text
+from jobs.reporting.settings import Contest, Pair, Setting, Tried
+from jobs.reporting.sweep_findings import replicate_of, short_keys, value_text
 
 WORDS = ("done", "ended early", "running", "queued", "held", "stopped", "failed", "damaged", "not begun")
 MAX_ROWS = 60  # of settings and pairs on the page; the CSV files have all
@@ -23,26 +24,26 @@ MAX_HEAT = 20
 MAX_TRIALS = 200
 
 
-def facts(found: SweepFindings) -> dict[str, object]:
+def facts(found: Contest, title: str, headline: Sequence[str]) -> dict[str, object]:
     """All that the page is made of."""
     space = _space(found)
-    drawn = plots.drawn(
-        {
-            "settings": lambda: _bars(found),
-            "curves": lambda: _curves(found),
-            "cost": lambda: _cost_points(found),
-            **{told: how for told, how in space},
-        }
-    )
+    draw = {
+        "settings": lambda: _bars(found),
+        "gains": lambda: _gains(found),
+        "curves": lambda: _curves(found),
+        "cost": lambda: _cost_points(found),
+    }
+    drawn = plots.drawn(draw | dict(space))
     pairs = sorted(found.pairs, key=lambda p: (found.benchmarks.index(p.benchmark), p.p, p.found.p))
     return {
-        "title": f"Sweep {found.sweep.name}",
-        "headline": headline(found),
+        "title": title,
+        "headline": headline,
         "plots": drawn,
         "space": [(drawn[told], told) for told, _ in space],
-        "settings": [shown for name in found.columns if (shown := _settings(found, name))],
+        "settings": [shown for name in found.benchmarks if (shown := _settings(found, name))],
+        "validation": [shown for name in found.validation if (shown := _settings(found, name))],
         "found": found,
-        "pairs": policies.pair_table(pairs[:MAX_ROWS]),
+        "pairs": pair_table(pairs[:MAX_ROWS]),
         "costs": _costs(found),
         "unfinished": _unfinished(found),
         "trials": _trials(found),
@@ -50,7 +51,7 @@ def facts(found: SweepFindings) -> dict[str, object]:
     }
 
 
-def headline(found: SweepFindings) -> list[str]:
+def headline(found: Contest) -> list[str]:
     """The best setting, and against how many others that is shown."""
     trials, settings = len(found.trials), len(found.settings)
     words = {word: n for word in WORDS if (n := sum(t.word == word for t in found.trials))}
@@ -84,21 +85,16 @@ def _opposite(word: str) -> str:
 
 
 # ------------------------------------------------------------------------------------------------ tables
-def summary_table(found: SweepFindings) -> Table:
+def summary_table(found: Contest) -> Table:
     """A row per setting, best first: its seeds, and means with intervals over seeds."""
-    rows = [
-        (
-            s.label,
-            f"{len(s.over)}/{len(s.trials)}",
-            *map(s.seeds, found.columns),
-            f"{s.cost.used_s / 3600:.2f}",
-        )
-        for s in found.settings[:MAX_ROWS]
-    ]
+    rows = []
+    for s in found.settings[:MAX_ROWS]:
+        hours = f"{s.cost.used_s / 3600:.2f}"
+        rows.append((s.label, f"{len(s.over)}/{len(s.trials)}", *map(s.told, found.columns), hours))
     return table(("setting", "seeds", *found.columns, "task-hours"), rows)
 
 
-def _settings(found: SweepFindings, name: str) -> Table:
+def _settings(found: Contest, name: str) -> Table:
     """For one benchmark, to be read downwards."""
     rows = []
     for number, s in enumerate(found.settings[:MAX_ROWS], 1):
@@ -107,11 +103,10 @@ def _settings(found: SweepFindings, name: str) -> Table:
             rounds = ", ".join(map(str, sorted({t.chosen for t in s.over.values()})))
             told = f"[{within.low:.3f}, {within.high:.3f}]"
             rows.append((number, s.label, seeds.n, seeds, told, base.value if base.n else None, rounds))
-    title = f"{name} (validation)" if name in found.validation else name
-    return table(("", title, "seeds", "mean [over seeds]", "over problems", "base model", "rounds"), rows)
+    return table(("", name, "seeds", "mean [over seeds]", "over problems", "base model", "rounds"), rows)
 
 
-def _costs(found: SweepFindings) -> Table:
+def _costs(found: Contest) -> Table:
     costs = [(s.label, s.cost, len(s.trials)) for s in found.settings]
     total = ("all", sum((c for _, c, _ in costs), Cost()), len(found.trials))
     rows = [(label, *_cost_cells(c, n)) for label, c, n in (*costs[:MAX_ROWS], total)]
@@ -126,33 +121,69 @@ def _cost_cells(c: Cost, trials: int) -> tuple[object, ...]:
     return trials, hours, hours / trials, lost, *by_gpu
 
 
-def _unfinished(found: SweepFindings) -> Table:
-    rows = [(t.trial.run, t.trial, t.word, t.reason) for t in found.trials if t.word != "done"]
-    return table("run | trial | state | reason", rows[:MAX_TRIALS])
+def _unfinished(found: Contest) -> Table:
+    rows = [
+        (t.name, s.label, _replicate(found, t), t.word, t.reason)
+        for s in found.settings
+        for t in s.trials
+        if t.word != "done"
+    ]
+    return table(("run", "setting", found.replicate, "state", "reason"), rows[:MAX_TRIALS])
 
 
-def _trials(found: SweepFindings) -> Table:
-    key = found.sweep.config.replicate
+def _replicate(found: Contest, t: Tried) -> str | None:
+    return replicate_of(t, found.replicate) if found.replicate in t.overrides else None
+
+
+def _trials(found: Contest) -> Table:
+    """What counts of each, and where it comes from."""
     rows = []
     for s in found.settings:
         for t in s.trials:
-            means = t.means.get(t.chosen, {})
-            replicate = replicate_of(t.trial, key) if key in t.trial.overrides else None
-            used = (t.cost.used_s / 3600, f"{t.cost.gpu_hours:.2f}" if t.cost.gpu_hours else None)
-            rows.append(
-                (t.trial.run, s.label, replicate, t.word, t.chosen, *map(means.get, found.columns), *used)
-            )
-    header = ("run", "setting", key, "state", "round", *found.columns, "task-hours", "GPU-hours")
-    return table(header, rows[:MAX_TRIALS])
+            scores = map(t.means.get(t.chosen, {}).get, found.columns)
+            gpus = f"{t.cost.gpu_hours:.2f}" if t.cost.gpu_hours else None
+            origin = (t.run.digest, t.run.code) if t.run else (None, None)
+            start = (t.name, s.label, _replicate(found, t), t.word, t.chosen)
+            rows.append((*start, *scores, t.cost.used_s / 3600, gpus, *origin))
+    first, last = (
+        ("run", "setting", found.replicate, "state", "round"),
+        ("task-hours", "GPU-hours", "digest", "code"),
+    )
+    return table((*first, *found.columns, *last), rows[:MAX_TRIALS])
 
 
 # ------------------------------------------------------------------------------------------------ for other programs
-def trial_rows(found: SweepFindings) -> Table:
+def pair_table(pairs: Sequence[Pair]) -> Table:
+    """Tests for a reader."""
+    header = "benchmark | setting | against | verdict | difference | seeds, problems | p | p (Holm)"
+    return table(
+        header,
+        (
+            (p.benchmark, p.second, p.first, p.word, f"{d.difference:+.3f} [{d.low:+.3f}, {d.high:+.3f}]",
+             f"{d.num_seeds}, {d.num_problems}", f"{d.p:.2g}", f"{p.p:.2g}")
+            for p in pairs for d in (p.found,)
+        ),
+    )  # fmt: skip
+
+
+def pair_rows(pairs: Sequence[Pair]) -> Table:
+    """The same for programs."""
+    return table(
+        "benchmark | first | second | difference | low | high | seeds | problems | p | p_holm | verdict",
+        (
+            (p.benchmark, p.first, p.second, d.difference, d.low, d.high, d.num_seeds, d.num_problems, d.p, p.p,
+             p.word)
+            for p in pairs for d in (p.found,)
+        ),
+    )  # fmt: skip
+
+
+def trial_rows(found: Contest) -> Table:
     """A row for each trial, round and benchmark, and one without them for a trial that has no score."""
-    key, rows = found.sweep.config.replicate, []
+    key, rows = found.replicate, []
     for s in found.settings:
         for t in s.trials:
-            start = (t.trial.id, t.trial.run, s.label, replicate_of(t.trial, key), t.word)
+            start = (t.id, t.name, s.label, replicate_of(t, key), t.word)
             scores = [
                 (r, int(r == t.chosen), name, found.role(name), value)
                 for r, means in sorted(t.means.items())
@@ -164,7 +195,7 @@ def trial_rows(found: SweepFindings) -> Table:
     return table(f"{header} | used_s | lost_s | gpu_hours | reason", rows)
 
 
-def setting_rows(found: SweepFindings) -> Table:
+def setting_rows(found: Contest) -> Table:
     """A row for each setting and benchmark: over seeds and over problems."""
     rows = []
     for rank, s in enumerate(found.settings, 1):
@@ -179,27 +210,20 @@ def setting_rows(found: SweepFindings) -> Table:
     return table(f"{header} | problems_low | problems_high | base | overrides", rows)
 
 
-def sessions(found: SweepFindings) -> list[Session]:
+def sessions(found: Contest) -> list[Session]:
     """For TensorBoard: each trial that has a score. A key of which some value is no number has texts throughout."""
-    keys = dict.fromkeys(key for t in found.trials for key in t.trial.overrides)
-    there = {key: [t.trial.overrides[key] for t in found.trials if key in t.trial.overrides] for key in keys}
-    words = {key for key, values in there.items() if not all(map(is_number, values))}
-    return [_session(t, list(keys), words) for t in found.trials if t.chosen is not None]
-
-
-def _session(t: TrialFindings, keys: Sequence[str], words: set[str]) -> Session:
-    told = t.trial.overrides
-    named = {
-        k: value_text(k, told.get(k)) if k in words else told[k] for k in keys if k in words or k in told
-    }
-    scores = [
-        Scalar(f"score/{name}", round, value)
-        for round, means in sorted(t.means.items())
-        for name, value in means.items()
-    ]
-    final = [Scalar(f"final/{name}", t.chosen, value) for name, value in t.means[t.chosen].items()]
-    end = "success" if t.over else "failure" if t.word == "failed" else "running"
-    return Session(name=t.trial.run, group=t.trial.id, settings=named, scalars=[*scores, *final], end=end)
+    keys = dict.fromkeys(key for t in found.trials for key in t.overrides)
+    words = {k for k in keys if not all(is_number(t.overrides[k]) for t in found.trials if k in t.overrides)}
+    made = []
+    for t in found.trials:
+        if t.chosen is not None:
+            texts = {key: value_text(key, t.overrides.get(key)) for key in keys if key in words}
+            by_round = [(r, name, x) for r, means in sorted(t.means.items()) for name, x in means.items()]
+            scores = [Scalar(f"score/{name}", round, value) for round, name, value in by_round]
+            final = [Scalar(f"final/{name}", t.chosen, value) for name, value in t.means[t.chosen].items()]
+            end = "success" if t.over else "failure" if t.word == "failed" else "running"
+            made.append(Session(t.name, t.id, {**t.overrides, **texts}, [*scores, *final], end))
+    return made
 
 
 def is_number(value: JsonValue) -> bool:
@@ -207,21 +231,32 @@ def is_number(value: JsonValue) -> bool:
 
 
 # ------------------------------------------------------------------------------------------------ pictures
-def _bars(found: SweepFindings) -> "plots.Figure | None":
+def _bars(found: Contest) -> "plots.Figure | None":
+    """The first in orange; those of one seed dotted where others have several."""
     shown = [(n, s) for n, s in enumerate(found.settings, 1) if s.over][:MAX_BARS]
     panels: dict[str, list[Bar]] = {}
     for name in found.columns:
+        several = any(s.seeds(name).n > 1 for _, s in shown)
         for number, s in shown:
-            seeds = s.seeds(name)
-            ends = seeds if seeds.n > 1 else s.problems(name)
-            if seeds.n:
-                label, best, one = f"{number}: {s.label}", number == shown[0][0], seeds.n == 1
-                bar = Bar(label=label, value=seeds.value, low=ends.low, high=ends.high, bold=best, dotted=one)
+            v = s.told(name)
+            if v.n:
+                label, dotted = f"{number}: {s.label}", several and s.seeds(name).n == 1
+                bar = Bar(label, v.value, v.low, v.high, bold=number == shown[0][0], dotted=dotted)
                 panels.setdefault(name, []).append(bar)
     return plots.intervals(panels, "share of problems solved")
 
 
-def _curves(found: SweepFindings) -> "plots.Figure | None":
+def _gains(found: Contest) -> "plots.Figure | None":
+    """Of the others over the first."""
+    panels: dict[str, list[Bar]] = {}
+    for p in found.pairs:
+        if p.first == found.settings[0].label:
+            bar = Bar(p.benchmark, p.found.difference, p.found.low, p.found.high, bold=p.word != "not shown")
+            panels.setdefault(p.second, []).append(bar)
+    return plots.intervals(dict(list(panels.items())[:MAX_LINES]), "difference (orange: shown)", zero=True)
+
+
+def _curves(found: Contest) -> "plots.Figure | None":
     trained = [(n, s) for n, s in enumerate(found.settings, 1) if any(len(t.means) > 1 for t in s.trials)]
     panels = {
         name: [_course(f"{number}: {s.label}", s, name) for number, s in trained[:MAX_LINES]]
@@ -239,7 +274,7 @@ def _course(label: str, s: Setting, benchmark: str) -> Line:
     return Line(label=label, course=mean, each=[list(c.items()) for c in each])
 
 
-def _cost_points(found: SweepFindings) -> "plots.Figure | None":
+def _cost_points(found: Contest) -> "plots.Figure | None":
     name = (found.ranked_by or ("",))[0]
     clouds = {}
     for number, s in enumerate(found.settings[:MAX_LINES], 1):
@@ -249,7 +284,7 @@ def _cost_points(found: SweepFindings) -> "plots.Figure | None":
     return plots.points(clouds, "task-hours of a trial", name)
 
 
-def _space(found: SweepFindings) -> list[tuple[str, Callable]]:
+def _space(found: Contest) -> list[tuple[str, Callable]]:
     """Two axes as shades, where most of their table is filled; more axes as parallel coordinates. With captions."""
     able = [(i, s) for i, s in enumerate(found.settings) if s.over]
     axes = {key: [values[i] for i, _ in able] for key, values in found.axes.items()}
@@ -260,8 +295,9 @@ def _space(found: SweepFindings) -> list[tuple[str, Callable]]:
     if len(axes) == 2 and max(sizes) <= MAX_HEAT and 2 * len(able) >= math.prod(sizes):
         told = "means over seeds, by the two keys that the settings differ in."
         return [(f"{n}: {told}", lambda name=n: _heat(found, axes, labels, name)) for n in found.columns]
+    names = short_keys(list(axes))
     shown = {
-        found.names[key]: [v if is_number(v) else value_text(key, v) for v in values]
+        names[key]: [v if is_number(v) else value_text(key, v) for v in values]
         for key, values in axes.items()
     }
     ranks = [s.rank(found.ranked_by) for _, s in able]
@@ -271,13 +307,14 @@ def _space(found: SweepFindings) -> list[tuple[str, Callable]]:
 
 
 def _heat(
-    found: SweepFindings, axes: dict[str, list[JsonValue]], labels: dict[str, list[str]], name: str
+    found: Contest, axes: dict[str, list[JsonValue]], labels: dict[str, list[str]], name: str
 ) -> "plots.Figure":
     row, column = labels
+    names = short_keys(list(axes))
     places = zip(*([value_text(key, v) for v in values] for key, values in axes.items()))
     cells = {place: s.seeds(name).value for place, s in zip(places, (s for s in found.settings if s.over))}
     values = [[cells.get((r, c), math.nan) for c in labels[column]] for r in labels[row]]
-    return plots.heat((found.names[row], labels[row]), (found.names[column], labels[column]), values, name)
+    return plots.heat((names[row], labels[row]), (names[column], labels[column]), values, name)
 
 
 def _ordered(key: str, values: Sequence[JsonValue]) -> list[str]:
