@@ -11,7 +11,7 @@ from jobs.chain.window import RELAY
 from jobs.costs.forecast import freeze_forecast
 from jobs.plan.chain import plan
 from jobs.plan.cluster import Local, Slurm, this_machine
-from jobs.report import write_report
+from jobs.reporting.written import write_report
 from jobs.reporting.trackers import check, mirror
 from jobs.runs.find import claim
 from jobs.runs.progress import Board

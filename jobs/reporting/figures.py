@@ -4,8 +4,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from evaluation.summary import Summary
 from jobs.reporting import plots
-from jobs.reporting.findings import Benchmark, Course, Findings, RoundFindings, StageFindings
+from jobs.reporting.findings import Course, Findings, RoundFindings, StageFindings
 from jobs.reporting.plots import GREY, INK, MIDDLE, PALE, Line, Plots, grid, legend
 from serl.stages.read import band
 from serl.stages.show import Passage, Show, show_of
@@ -34,7 +35,7 @@ def plots_of(f: Findings) -> Plots:
     }
 
 
-def scores(findings: Findings, rounds: Sequence[tuple[int, Mapping[str, Benchmark]]]) -> "Figure | None":
+def scores(findings: Findings, rounds: Sequence[tuple[int, Mapping[str, Summary]]]) -> "Figure | None":
     """Greedy pass@1 and the majority of samples, one panel per benchmark, on the whole scale from 0 to 1."""
     panels: dict[str, list[Line]] = {}
     for name in dict.fromkeys(name for _, benchmarks in rounds for name in benchmarks):

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from evaluation.compare import ByProblem, by_problem
-from evaluation.scores import Score
-from evaluation.stored import Grade
-from evaluation.summary import summarise
+from evaluation.summary import Summary, summarise
 from jobs.reporting import harvest, hygiene, policies
 from jobs.reporting.harvest import Votes
 from jobs.reporting.hygiene import Hygiene
@@ -65,23 +63,6 @@ class StageFindings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Benchmark:
-    """A policy's scores on one benchmark; `silent` is the share of greedy responses that gave no answer."""
-
-    metrics: Mapping[str, Score]
-    silent: float | None
-
-    @property
-    def first(self) -> str:
-        """Greedy pass@1 where it was measured, or the first metric that was."""
-        return "pass_at_1" if "pass_at_1" in self.metrics else next(iter(self.metrics))
-
-    @property
-    def main(self) -> Score:
-        return self.metrics[self.first]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RoundFindings:
     """What is known of one round; an empty part is one that is not done. `validation` are scores to choose by, apart
     from those that are reported.
@@ -91,8 +72,8 @@ class RoundFindings:
     stages: tuple[StageFindings, ...]
     funnel: tuple[Passage, ...]
     votes: Votes | None
-    scores: Mapping[str, Benchmark]
-    validation: Mapping[str, Benchmark]
+    scores: Mapping[str, Summary]
+    validation: Mapping[str, Summary]
     comparisons: tuple[Pair, ...]
 
     def done(self, gives: str) -> bool:
@@ -143,7 +124,9 @@ class Findings:
     @property
     def chosen(self) -> RoundFindings | None:
         """The round whose policy solves most of the validation problems, the mean over its sets."""
-        means = {r.round: {n: b.main.value for n, b in r.validation.items()} for r in self.rounds}
+        means = {
+            r.round: {n: policies.main_score(b).value for n, b in r.validation.items()} for r in self.rounds
+        }
         best = policies.best_round(means, [n for found in means.values() for n in found])
         return next((r for r in self.rounds if r.round == best), None)
 
@@ -196,9 +179,8 @@ def gather(run: Run) -> Findings:
         base, found = _round(read, number, stages, base)
         rounds.append(found)
     overlap = _overlap(read, rounds)
-    return Findings(
-        run=run, rounds=tuple(rounds), missing=tuple(_missing(rounds) + read.troubles), overlap=overlap
-    )
+    missing = (*_missing(rounds), *read.troubles)
+    return Findings(run=run, rounds=tuple(rounds), missing=missing, overlap=overlap)
 
 
 def _round(
@@ -210,7 +192,7 @@ def _round(
     scoring = run.config.giving(number, "grades")
     grades = read([], round_grades, run, number) if scoring in done else []
     votes = read(None, _votes, run, number) if answering in done else None
-    solved, scores = by_problem([g for g in grades if g.mode == "greedy"]), _scores(grades)
+    solved, scores = by_problem([g for g in grades if g.mode == "greedy"]), summarise(grades)
     _, apart = policies.asked(run)
     named = [name for name in scores if name not in apart]
     found = RoundFindings(
@@ -266,15 +248,6 @@ def _funnel(stages: Sequence[StageFindings], answering: Stage | None, votes: Vot
             fates = votes.fates if votes and s.of == answering else {}
             passages += show_of(kind).passages(s.of, s.counts, before, fates)
     return passages
-
-
-def _scores(grades: Sequence[Grade]) -> dict[str, Benchmark]:
-    found = {}
-    for name, summary in summarise(grades).items():
-        greedy = summary.counts["greedy"]
-        asked = sum(greedy.values())
-        found[name] = Benchmark(metrics=summary.metrics, silent=greedy["unparsed"] / asked if asked else None)
-    return found
 
 
 def _overlap(read: _Reader, rounds: Sequence[RoundFindings]) -> Hygiene:

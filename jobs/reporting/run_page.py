@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import yaml
 
 from evaluation.seeds import ALPHA
+from evaluation.summary import Summary
 from jobs.costs.ledger import cost_blocks
-from jobs.reporting import figures, plots
-from jobs.reporting.findings import Benchmark, Findings, RoundFindings
+from jobs.reporting import figures, plots, policies
+from jobs.reporting.findings import Findings, RoundFindings
 from jobs.reporting.harvest import Example
 from jobs.reporting.policies import Pair
 from jobs.reporting.render import Table, interval, p_value, table
@@ -71,7 +72,7 @@ def headline(findings: Findings) -> str:
         told = "; ".join(_told(pair) for pair in last.comparisons)
         how = "greedily and against the base model on the same problems"
         return f"After round {last.round} of {config.rounds}, {how}: {told}."
-    told = "; ".join(f"{name} {interval(found.main)}" for name, found in last.scores.items())
+    told = "; ".join(f"{name} {interval(policies.main_score(found))}" for name, found in last.scores.items())
     if last.round:
         return (
             f"The policy of round {last.round} solves {told}; the base model has no score to compare it with."
@@ -103,7 +104,9 @@ def warnings(findings: Findings) -> list[str]:
 def _chosen(findings: Findings) -> str:
     if (chosen := findings.chosen) is None:
         return ""
-    told = ", ".join(f"{name} {interval(found.main)}" for name, found in chosen.validation.items())
+    told = ", ".join(
+        f"{name} {interval(policies.main_score(found))}" for name, found in chosen.validation.items()
+    )
     return f"Best on validation: the policy of round {chosen.round}, {told}."
 
 
@@ -111,7 +114,7 @@ def _chosen(findings: Findings) -> str:
 def summary_table(findings: Findings, rows: Sequence[Row]) -> Table:
     """One row per round that has begun: the table at the end of a launch."""
     scores = {
-        name: (f"score/{name}/{found.first}", "±")
+        name: (f"score/{name}/{policies.first_metric(found)}", "±")
         for r in findings.rounds
         for name, found in r.scores.items()
     }
@@ -128,7 +131,7 @@ def summary_table(findings: Findings, rows: Sequence[Row]) -> Table:
     )
 
 
-def _scores(rounds: Iterable[tuple[RoundFindings, Mapping[str, Benchmark]]]) -> Table:
+def _scores(rounds: Iterable[tuple[RoundFindings, Mapping[str, Summary]]]) -> Table:
     """A row for each metric of each benchmark; of greedy ones with their comparison with the base's."""
     rows = []
     for r, scores in rounds:
@@ -138,7 +141,9 @@ def _scores(rounds: Iterable[tuple[RoundFindings, Mapping[str, Benchmark]]]) -> 
                 greedy = metric == "pass_at_1"
                 pair = pairs.get(name) if greedy else None
                 test = (pair.told, p_value(pair.p)) if pair else (None, None)
-                rows.append((r.round, name, metric, score, score.n, found.silent if greedy else None, *test))
+                rows.append(
+                    (r.round, name, metric, score, score.n, policies.silent(found) if greedy else None, *test)
+                )
     header = ("round", "benchmark", "metric", "value [95 % interval]", "problems", "no answer")
     if not any(row[-1] for row in rows):
         return table(header, [row[: len(header)] for row in rows])

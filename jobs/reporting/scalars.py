@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from evaluation.scores import Score
+from jobs.reporting import policies
 from jobs.reporting.findings import Findings, RoundFindings
 from jobs.reporting.render import Table, table
 from jobs.reporting.vitals import vital_facts
@@ -87,8 +88,8 @@ def _plain(
 def _scores(r: RoundFindings) -> Iterator[Row]:
     for name, found in (*r.scores.items(), *r.validation.items()):
         yield from _means(r.round, found.metrics, name)
-        if found.silent is not None:
-            yield from _plain(r.round, {"unparsed_share": found.silent}, name)
+        if (silent := policies.silent(found)) is not None:
+            yield from _plain(r.round, {"unparsed_share": silent}, name)
     for pair in r.comparisons:
         figures = {"gain_over_base": pair.found.difference, "p_value_against_base": pair.p}
         yield from _plain(r.round, figures, pair.benchmark, pair.found.num_problems)

@@ -13,7 +13,7 @@ from evaluation.scores import Score
 from evaluation.summary import Summary, summarise
 from jobs.reporting import policies
 from jobs.reporting.render import Table, p_value, table
-from jobs.reporting.settings import Contest, Setting, Tried, compared, matched
+from jobs.reporting.policies import Contest, Setting, Tried, compared, matched
 from jobs.runs.find import find_run
 from serl.run.rundir import Run, RunError
 from serl.stages.kind import Stage

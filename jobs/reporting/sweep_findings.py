@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from evaluation.compare import ByProblem, by_problem
 from jobs.costs.accounting import account
 from jobs.reporting import policies
-from jobs.reporting.settings import Contest, Setting, Tried, compared
+from jobs.reporting.policies import Contest, Setting, Tried, compared
 from jobs.runs.state import Looks
 from jobs.sweeps.trials import Sweep, Trial, sweep_dir
 from serl.run.files import write_atomic
@@ -135,6 +135,10 @@ def value_text(key: str, value: JsonValue) -> str:
     if value is None:
         return "base"
     return str(Trial(id="", overrides={key: value}, run="")).removeprefix(f"{key}=")
+
+
+def is_number(value: JsonValue) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class _Solved:

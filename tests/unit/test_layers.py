@@ -68,7 +68,7 @@ DOORS = {
     "math_verify": {"evaluation.algebra"},
     "wandb": {"jobs.reporting.trackers"},
     "mlflow": {"jobs.reporting.trackers"},
-    "matplotlib": {"jobs.reporting.figures", "jobs.reporting.plots"},
+    "matplotlib": {"jobs.reporting.contest_figures", "jobs.reporting.figures", "jobs.reporting.plots"},
 }
 HEAVY = ("torch", "vllm", "deepspeed", "transformers", "matplotlib", "tokenizers", "datasets", "sympy")
 VERBS = ("launch", "resume", "status", "cancel", "shard", "report", "browse", "logs", "gc", "diff", "whatif", "sweep")
