@@ -1,8 +1,8 @@
-"""The report of a run, at any point of it: `python -m jobs.report RUN` writes report.html, report.md and report.csv into
-its folder.
+"""The report of a run, at any point of it: `python -m jobs.report RUN` writes report.html, report.md and
+report.csv into its folder.
 
-`python -m jobs.report RUN[:ROUND] RUN[:ROUND] ...` sets several models side by side, in
-`<data root>/reports/<their names>/`. With --json: {run or models, html, markdown, csv, headline}, and of one run
+`python -m jobs.report RUN[:ROUND] RUN[:ROUND] ...` sets several models side by side, in `<data
+root>/reports/<their names>/`. With --json: {run or models, html, markdown, csv, headline}, and of one run
 `halted` (a sentence, or null) and `trackers` (a sentence for each).
 """
 
@@ -60,8 +60,8 @@ def body(argv: Sequence[str]) -> int:
 
 
 def _trackers(run: Run, args: argparse.Namespace) -> list[Tracker]:
-    """Of the cluster file that is named here, of the one that the run was launched with where that was on Slurm, and
-    those asked for.
+    """Of the cluster file that is named here, of the one that the run was launched with where that was on
+    Slurm, and those asked for.
     """
     launched = last_cluster(run)
     return [*load_cluster(args.cluster).trackers, *(launched.trackers if launched else ()), *args.tracker]

@@ -1,6 +1,8 @@
-"""Scalars and hyperparameters for TensorBoard: derived, and rewritten whole each time, so that nothing appears twice.
+"""Scalars and hyperparameters for TensorBoard: derived, and rewritten whole each time, so that nothing
+appears twice.
 
-A run's rounds and turns lie in `<run>/tensorboard/`, a sweep's table of trials in `<data>/sweeps/<name>/tensorboard`.
+A run's rounds and turns lie in `<run>/tensorboard/`, a sweep's table of trials in
+`<data>/sweeps/<name>/tensorboard`.
 """
 
 import io
@@ -87,7 +89,9 @@ def _described(tag: str, content: object) -> "Summary":
 
 
 def _write(path: Path, events: "Iterable[tuple[Summary, int, float]]", began: float = 0.0) -> None:
-    """One event file. A viewer that has an old one open is told to forget its steps before it reads the new ones."""
+    """One event file. A viewer that has an old one open is told to forget its steps before it reads the new
+    ones.
+    """
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
     from tensorboard.summary.writer.record_writer import RecordWriter
 

@@ -82,7 +82,7 @@ def _cost_points(found: Contest) -> "Figure | None":
 
 
 def space(found: Contest) -> Plots:
-    """Two axes as shades, where most of their table is filled; more axes as parallel coordinates. By caption."""
+    """By caption: two axes as shades where most of their table is filled, more as parallel coordinates."""
     able = [(i, s) for i, s in enumerate(found.settings) if s.over]
     axes = {key: [values[i] for i, _ in able] for key, values in found.axes.items()}
     if len(axes) < 2 or len(able) < 3:
@@ -99,7 +99,7 @@ def space(found: Contest) -> Plots:
     }
     ranks = [s.rank(found.ranked_by) for _, s in able]
     by = " and ".join(found.ranked_by)
-    told = f"Parallel coordinates: a line per setting through its values, dark where {by} is high; the best in orange."
+    told = f"Parallel coordinates: a line per setting, dark where {by} is high; the best in orange."
     return {told: lambda: plots.parallel(shown, ranks, "score")}
 
 

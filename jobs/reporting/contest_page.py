@@ -1,5 +1,5 @@
-"""What the report of settings beside each other shows, of a sweep and of several models, and the same as rows: the
-evidence, the costs, and what is not finished. `templates/contest.md` puts it in order.
+"""What the report of settings beside each other shows, of a sweep and of several models, and the same as
+rows: the evidence, the costs, and what is not finished. `templates/contest.md` puts it in order.
 """
 
 import json
@@ -71,7 +71,7 @@ def _opposite(word: str) -> str:
     return {"better": "worse", "worse": "better"}.get(word, word)
 
 
-# ------------------------------------------------------------------------------------------------ tables
+# ----------------------------------------------------------------------------------- tables
 def summary_table(found: Contest) -> Table:
     """A row per setting, best first: its seeds, and means with intervals over seeds."""
     rows = []
@@ -139,7 +139,7 @@ def _trials(found: Contest) -> Table:
     return table((*first, *found.columns, *last), rows[:MAX_TRIALS])
 
 
-# ------------------------------------------------------------------------------------------------ for other programs
+# ----------------------------------------------------------------------------------- for other programs
 def pair_table(pairs: Sequence[Pair]) -> Table:
     """Tests for a reader."""
     header = "benchmark | setting | against | verdict | difference | seeds, problems | p | p (Holm)"
@@ -158,8 +158,8 @@ def pair_rows(pairs: Sequence[Pair]) -> Table:
     return table(
         "benchmark | first | second | difference | low | high | seeds | problems | p | p_holm | verdict",
         (
-            (p.benchmark, p.first, p.second, d.difference, d.low, d.high, d.num_seeds, d.num_problems, d.p, p.p,
-             p.word)
+            (p.benchmark, p.first, p.second, d.difference, d.low, d.high, d.num_seeds, d.num_problems, d.p,
+             p.p, p.word)
             for p in pairs for d in (p.found,)
         ),
     )  # fmt: skip
@@ -198,7 +198,9 @@ def setting_rows(found: Contest) -> Table:
 
 
 def sessions(found: Contest) -> list[Session]:
-    """For TensorBoard: each trial that has a score. A key of which some value is no number has texts throughout."""
+    """For TensorBoard: each trial that has a score. A key of which some value is no number has texts
+    throughout.
+    """
     keys = dict.fromkeys(key for t in found.trials for key in t.overrides)
     words = {k for k in keys if not all(is_number(t.overrides[k]) for t in found.trials if k in t.overrides)}
     made = []

@@ -53,7 +53,9 @@ def scores(findings: Findings, rounds: Sequence[tuple[int, Mapping[str, Summary]
 
 
 def accuracy(findings: Findings) -> "Figure | None":
-    """Whether the majority is right where that is known, beside how sure of itself it is: the two must not part."""
+    """Whether the majority is right where that is known, beside how sure of itself it is: the two must not
+    part.
+    """
     found = [(r.round, r.votes) for r in findings.rounds if r.votes]
     kinds = dict.fromkeys(kind for _, votes in found for kind in votes.right)
     if not kinds:
@@ -70,8 +72,8 @@ def accuracy(findings: Findings) -> "Figure | None":
 
 
 def agreement(findings: Findings) -> "Figure | None":
-    """How many questions have k of N answers in their largest class; ties hatched; the band that is trained on
-    marked.
+    """How many questions have k of N answers in their largest class; ties hatched; the band that is trained
+    on marked.
     """
     shown = _spread([r for r in findings.rounds if r.votes and r.votes.num_groups])
     if not shown:
@@ -133,7 +135,7 @@ def _losses(passage: Passage) -> str:
     return f"lost: {', '.join(words + more)}" if words else ""
 
 
-# ------------------------------------------------------------------------------------------------ training
+# ----------------------------------------------------------------------------------- training
 def training(findings: Findings) -> "Figure | None":
     """Curves of the optimizer, and means of each round placed over its steps."""
     return _courses(findings, "step", lambda s: s.steps, lambda show: show.steps, ROUND_MEANS)

@@ -1,9 +1,9 @@
-"""Everything that a report says of a run, computed from its manifests, groups, grades and events; nothing is drawn or
-written here.
+"""Everything that a report says of a run, computed from its manifests, groups, grades and events; nothing is
+drawn or written here.
 
-A run may be at any point: what is not done, or cannot be read, is a sentence in `missing`, and the rest is found all
-the same. Rounds are read one after another and only figures and a few examples are kept, so memory holds one stage of
-one round.
+A run may be at any point: what is not done, or cannot be read, is a sentence in `missing`, and the rest is
+found all the same. Rounds are read one after another and only figures and a few examples are kept, so memory
+holds one stage of one round.
 """
 
 from collections import Counter
@@ -32,8 +32,8 @@ EVENT_KEYS = {"time", "kind", "stage", "round", "shard", "step", "turn"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageFindings:
-    """How far a stage of a round is; `longest_s` is its slowest shard, `total_s` all shards together; `counts` are
-    those of all manifests, and `figures` what its kind makes of them, once it is done.
+    """How far a stage of a round is; `longest_s` is its slowest shard, `total_s` all shards together;
+    `counts` are those of all manifests, and `figures` what its kind makes of them, once it is done.
     """
 
     of: Stage
@@ -64,8 +64,8 @@ class StageFindings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundFindings:
-    """What is known of one round; an empty part is one that is not done. `validation` are scores to choose by, apart
-    from those that are reported.
+    """What is known of one round; an empty part is one that is not done. `validation` are scores to choose
+    by, apart from those that are reported.
     """
 
     round: int
@@ -146,8 +146,8 @@ class _Reader:
 
 
 class _Told:
-    """What events say of trainings, by (round, stage). Of a step or turn that two attempts report, the later one is part
-    of the policy.
+    """What events say of trainings, by (round, stage). Of a step or turn that two attempts report, the later
+    one is part of the policy.
     """
 
     def __init__(self, run: Run):

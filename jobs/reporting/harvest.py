@@ -19,8 +19,8 @@ Judged = Sequence[tuple[Group, Fate]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """One group as a reader sees it: `answers` are the classes with their sizes, largest first; None stands for
-    answers that cast no vote.
+    """One group as a reader sees it: `answers` are the classes with their sizes, largest first; None stands
+    for answers that cast no vote.
     """
 
     id: str
@@ -38,9 +38,10 @@ class Example:
 class Votes:
     """The votes of a round over its own questions, and over those with gold answers.
 
-    `first[k]` counts the questions whose largest class holds k of the N answers, `tied[k]` those of them where two
-    classes do. `right` says how often a majority that exists equals the gold answer: of the anchors, of the anchors
-    that the difficulty filter would keep, and of the questions trained on, where they have gold answers.
+    `first[k]` counts the questions whose largest class holds k of the N answers, `tied[k]` those of them
+    where two classes do. `right` says how often a majority that exists equals the gold answer: of the
+    anchors, of the anchors that the difficulty filter would keep, and of the questions trained on, where they
+    have gold answers.
     """
 
     num_samples: int
@@ -59,8 +60,8 @@ class Votes:
 
 
 def votes(config: RunConfig, round: int, groups: Sequence[Group]) -> Votes:
-    """The votes of a round that was answered; a round that does not train has no filter, and keeps everything that has
-    a winner.
+    """The votes of a round that was answered; a round that does not train has no filter, and keeps everything
+    that has a winner.
     """
     (low, high), by_vote = band(config, round)
     fates = [fate(g, low, high, voted=by_vote) for g in groups]
@@ -100,8 +101,8 @@ def _spectrum(groups: Sequence[Group], num_samples: int) -> tuple[int, ...]:
 
 
 def _examples(own: Judged, anchors: Judged) -> tuple[Example, ...]:
-    """A few groups, the first of each fate in the round's order, and the first anchor whose majority is wrong: chosen
-    by rule, not by taste.
+    """A few groups, the first of each fate in the round's order, and the first anchor whose majority is
+    wrong: chosen by rule, not by taste.
     """
     chosen = []
     for wanted in dict.fromkeys(EXAMPLE_FATES):

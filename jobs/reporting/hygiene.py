@@ -1,9 +1,9 @@
-"""Held-out hygiene of a run: what seeds, labelled problems and generated instructions share with the benchmarks that it
-is scored on.
+"""Held-out hygiene of a run: what seeds, labelled problems and generated instructions share with the
+benchmarks that it is scored on.
 
-Each benchmark's file is read once, and what was found is kept in the run's `overlap.json` under the digests of both
-sides, so that a report that is written again costs nothing. What cannot be read is a sentence, never the end of a
-report.
+Each benchmark's file is read once, and what was found is kept in the run's `overlap.json` under the digests
+of both sides, so that a report that is written again costs nothing. What cannot be read is a sentence, never
+the end of a report.
 """
 
 import hashlib
@@ -27,7 +27,9 @@ MAX_STORED = 2_000  # characters of an example
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overlap:
-    """A set of the run's questions beside a benchmark; `examples` are pairs of texts, ours and the benchmark's."""
+    """A set of the run's questions beside a benchmark; `examples` are pairs of texts, ours and the
+    benchmark's.
+    """
 
     name: str
     benchmark: str

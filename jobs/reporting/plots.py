@@ -1,8 +1,9 @@
-"""How plots are drawn, as SVG: legible in grey, axes that start where the quantity does, gaps where there are no data.
+"""How plots are drawn, as SVG: legible in grey, axes that start where the quantity does, gaps where there are
+no data.
 
-Each takes plain numbers and returns a figure, or None where there is nothing to draw; `drawn` makes pictures of them.
-matplotlib is imported when something is drawn, and without pyplot: no global state, no display. Labels are never
-parsed as mathematics.
+Each takes plain numbers and returns a figure, or None where there is nothing to draw; `drawn` makes pictures
+of them. matplotlib is imported when something is drawn, and without pyplot: no global state, no display.
+Labels are never parsed as mathematics.
 """
 
 import io
@@ -47,7 +48,9 @@ class Bar(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """The course of one thing by round, with intervals where there are scores, and beside it every seed's own."""
+    """The course of one thing by round, with intervals where there are scores, and beside it every seed's
+    own.
+    """
 
     label: str
     course: Sequence[tuple[float, Score | float]]
@@ -109,11 +112,11 @@ def _look(i: int) -> dict[str, str]:
     return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
 
 
-# ------------------------------------------------------------------------------------------------ by round or step
+# ----------------------------------------------------------------------------------- by round or step
 def curves(
     panels: Mapping[str, Sequence[Line]], ylabel: str, *, rounds: int | None = None
 ) -> "Figure | None":
-    """By round, a panel for each key. With `rounds` the axes are whole: all rounds, and shares from 0 to 1."""
+    """By round, a panel for each key. With `rounds` axes are whole: all rounds, and shares from 0 to 1."""
     if not panels:
         return None
     figure, axes = grid(len(panels), columns=3 if rounds else 2)
@@ -159,7 +162,7 @@ def from_zero(ax: "Axes") -> None:
         ax.set_ylim(0, 1.08 * max(values) or 1.0)
 
 
-# ------------------------------------------------------------------------------------------------ settings
+# ----------------------------------------------------------------------------------- settings
 def intervals(panels: Mapping[str, Sequence[Bar]], xlabel: str, *, zero: bool = False) -> "Figure | None":
     """One panel per key, a row per bar from the top down; `zero` marks the value of no difference."""
     if not panels:
@@ -208,7 +211,9 @@ def heat(
     values: Sequence[Sequence[float]],
     title: str,
 ) -> "Figure":
-    """Two axes as a table of shades with the figures written in them; an empty cell is a setting without a score."""
+    """Two axes as a table of shades with the figures written in them; an empty cell is a setting without a
+    score.
+    """
     import numpy as np
 
     figure, (ax,) = grid(1, columns=1, height=1.3 + 0.45 * len(rows[1]))
@@ -228,8 +233,8 @@ def heat(
 
 
 def parallel(axes: Mapping[str, Sequence[float | str]], scores: Sequence[float], score_name: str) -> "Figure":
-    """A line for each setting through its values, one upright axis per key, shaded by its score on the last; the best
-    is drawn bold.
+    """A line for each setting through its values, one upright axis per key, shaded by its score on the last;
+    the best is drawn bold.
     """
     from matplotlib import colormaps
 
@@ -256,8 +261,8 @@ def parallel(axes: Mapping[str, Sequence[float | str]], scores: Sequence[float],
 
 
 def _placed(values: Sequence[float | str]) -> tuple[list[float], list[tuple[float, str]]]:
-    """Heights from 0 to 1, and the marks of the axis: numbers by size, by their logarithm where they span decades;
-    anything else in its order.
+    """Heights from 0 to 1, and the marks of the axis: numbers by size, by their logarithm where they span
+    decades; anything else in its order.
     """
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
         numbers = [float(v) for v in values]

@@ -1,8 +1,8 @@
 """Policies and what may be said of them: what a run, several runs and a sweep report alike.
 
-A policy is a scored round of a run. Policies that differ in nothing but the seed are a setting; a model beside others is a
-setting of one. Everything is read from stored grades and paired by problem and, where there are several, by seed: nothing
-is asked again.
+A policy is a scored round of a run. Policies that differ in nothing but the seed are a setting; a model
+beside others is a setting of one. Everything is read from stored grades and paired by problem and, where
+there are several, by seed: nothing is asked again.
 """
 
 import json
@@ -31,7 +31,9 @@ Seeds = Mapping[str, ByProblem]  # by replicate, which problems its policy solve
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """The second against the first on one benchmark; `p` is adjusted for all comparisons that were made with it."""
+    """The second against the first on one benchmark; `p` is adjusted for all comparisons that were made with
+    it.
+    """
 
     benchmark: str
     first: str
@@ -103,7 +105,7 @@ def best_round(by_round: Mapping[int, Mapping[str, float]], chosen_by: Sequence[
 
 
 def versus_base(base: ByProblem, policy: ByProblem, benchmarks: Sequence[str]) -> list[Pair]:
-    """A round's policy against the base model, by the exact test alone; not adjusted for looking at several."""
+    """A round's policy against the base model by the exact test; not adjusted for looking at several."""
     pairs = []
     for name, (before, after) in common(base, policy).items():
         if name in benchmarks:
@@ -115,11 +117,11 @@ def versus_base(base: ByProblem, policy: ByProblem, benchmarks: Sequence[str]) -
     return pairs
 
 
-# ------------------------------------------------------------------------------------------------ settings
+# ----------------------------------------------------------------------------------- settings
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
-    """A run and the policy of it that counts: `means` by round and benchmark, `chosen` its round, `solved` the problems
-    that its policy solved, `overrides` what makes it differ from others.
+    """A run and the policy of it that counts: `means` by round and benchmark, `chosen` its round, `solved`
+    the problems that its policy solved, `overrides` what makes it differ from others.
     """
 
     name: str
@@ -167,7 +169,9 @@ class Setting:
         return over_seeds([value for value in found if value is not None])
 
     def problems(self, benchmark: str) -> Score:
-        """The mean over problems, the seeds of each averaged first: how well these very policies were measured."""
+        """The mean over problems, the seeds of each averaged first: how well these very policies were
+        measured.
+        """
         columns = [solved[benchmark] for solved in self.solved.values() if benchmark in solved]
         shared = set.intersection(*(set(c) for c in columns)) if columns else set()
         return score([fmean(column[id] for column in columns) for id in sorted(shared)])
@@ -185,8 +189,8 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contest:
-    """Settings on benchmarks; those that any of the runs only chooses by are apart in `validation`. `replicate` is the
-    key that tells repetitions.
+    """Settings on benchmarks; those that any of the runs only chooses by are apart in `validation`.
+    `replicate` is the key that tells repetitions.
     """
 
     settings: tuple[Setting, ...]
@@ -209,8 +213,8 @@ class Contest:
 
     @property
     def axes(self) -> dict[str, list[JsonValue]]:
-        """The keys that settings differ in, with each setting's value in the settings' order; None where a trial leaves
-        the base's.
+        """The keys that settings differ in, with each setting's value in the settings' order; None where a
+        trial leaves the base's.
         """
         keys = dict.fromkeys(key for s in self.settings for key in s.overrides)
         columns = {key: [s.overrides.get(key) for s in self.settings] for key in keys}
@@ -227,8 +231,9 @@ def compared(
     most: int,
     unlike: Collection[tuple[str, str, str]] = (),
 ) -> list[Pair]:
-    """Every two settings, or where there are more than `most` each with the first, on the seeds and problems that both
-    have, without those (benchmark, first, second) that are `unlike`; Holm's adjustment over all of them.
+    """Every two settings, or where there are more than `most` each with the first, on the seeds and problems
+    that both have, without those (benchmark, first, second) that are `unlike`; Holm's adjustment over all of
+    them.
     """
     tested = []
     for benchmark in benchmarks:

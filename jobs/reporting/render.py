@@ -1,8 +1,9 @@
-"""Pages as HTML and Markdown, and tables for terminals and CSV, too. The only place where text becomes markup, so the
-only place where it is escaped, all of it: whatever a template prints that is not markup already.
+"""Pages as HTML and Markdown, and tables for terminals and CSV, too. The only place where text becomes
+markup, so the only place where it is escaped, all of it: whatever a template prints that is not markup
+already.
 
-A page is a template of `templates/`, written once for both formats with the words of `words.html` and `words.md`.
-Text may come from a model: what is not to be shown as it is goes through `visible` first.
+A page is a template of `templates/`, written once for both formats with the words of `words.html` and
+`words.md`. Text may come from a model: what is not to be shown as it is goes through `visible` first.
 """
 
 import base64
@@ -47,7 +48,9 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Cells as values. Columns of figures are set to the right: those of `numeric`, or those whose cells all are."""
+    """Cells as values. Columns of figures are set to the right: those of `numeric`, or those whose cells all
+    are.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[object]]
@@ -116,7 +119,7 @@ def p_value(p: float) -> str:
     return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
 
 
-# ------------------------------------------------------------------------------------------------ formats
+# ----------------------------------------------------------------------------------- formats
 def to_html(title: str, blocks: Sequence[Block]) -> str:
     """A page of blocks; see `html_page`."""
     return html_page("blocks.md", {"title": title, "content": blocks})
@@ -127,7 +130,7 @@ def to_markdown(title: str, blocks: Sequence[Block]) -> str:
 
 
 def html_page(body: str, facts: Mapping[str, object]) -> str:
-    """A page that needs nothing but itself and may run nothing: its policy forbids scripts and the network."""
+    """A page that needs nothing but itself and may run nothing: it forbids scripts and the network."""
     return _environment("html").get_template("page.html").render(facts, body=body)
 
 
@@ -156,7 +159,7 @@ def to_csv(told: Table) -> bytes:
     return sink.getvalue().encode("utf-8")
 
 
-# ------------------------------------------------------------------------------------------------ escaping
+# ----------------------------------------------------------------------------------- escaping
 @cache
 def _environment(suffix: str) -> "Environment":
     """Whatever a template prints is made visible and escaped for its format, unless it is markup already."""

@@ -1,5 +1,5 @@
-"""What the report of a run shows: the sentences that depend on what was found, and the tables. `templates/run.md` puts
-them in order: the verdict first, the evidence after it, where it all came from last.
+"""What the report of a run shows: the sentences that depend on what was found, and the tables.
+`templates/run.md` puts them in order: the verdict first, the evidence after it, where it all came from last.
 """
 
 import shlex
@@ -59,7 +59,7 @@ def facts(findings: Findings, rows: Sequence[Row]) -> dict[str, object]:
     }
 
 
-# ------------------------------------------------------------------------------------------------ sentences
+# ----------------------------------------------------------------------------------- sentences
 def headline(findings: Findings) -> str:
     """One sentence: is the last scored policy better than the base, and how sure is that."""
     config = findings.run.config
@@ -110,7 +110,7 @@ def _chosen(findings: Findings) -> str:
     return f"Best on validation: the policy of round {chosen.round}, {told}."
 
 
-# ------------------------------------------------------------------------------------------------ tables
+# ----------------------------------------------------------------------------------- tables
 def summary_table(findings: Findings, rows: Sequence[Row]) -> Table:
     """One row per round that has begun: the table at the end of a launch."""
     scores = {

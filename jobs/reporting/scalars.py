@@ -33,7 +33,9 @@ class Row:
         return f"score/{self.benchmark}/{self.metric}" if self.benchmark else self.metric
 
     def shown(self, how: str) -> str:
-        """As its value in a format, with its interval ("[]"), with its farther end ("±"), or only its number ("n")."""
+        """As its value in a format, with its interval ("[]"), with its farther end ("±"), or only its number
+        ("n").
+        """
         match how:
             case "n":
                 return str(self.n)
@@ -56,8 +58,8 @@ def csv_table(found: Sequence[Row]) -> Table:
 
 
 def by_round(found: Sequence[Row], columns: Mapping[str, tuple[str, ...]], first: str = "round") -> Table:
-    """A line for each round that has any of the figures. A column is the tags of which the first that is there is
-    shown, and after them how.
+    """A line for each round that has any of the figures. A column is the tags of which the first that is
+    there is shown, and after them how.
     """
     known = {(row.round, row.tag): row for row in found}
     tags = {tag for *tags, _ in columns.values() for tag in tags}
@@ -150,8 +152,8 @@ def _safety(findings: Findings) -> Iterator[Row]:
 
 
 def _hygiene(findings: Findings) -> Iterator[Row]:
-    """The best round by validation, and overlaps: of instructions with the last round that has any, else with round
-    0.
+    """The best round by validation, and overlaps: of instructions with the last round that has any, else with
+    round 0.
     """
     if findings.chosen:
         yield from _plain(findings.chosen.round, {BEST: 1.0})

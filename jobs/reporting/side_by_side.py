@@ -60,14 +60,14 @@ class SideBySide(Contest):
 
 
 def side_by_side(names: Sequence[str], data: Path) -> SideBySide:
-    """Models named RUN (its last scored round), RUN:ROUND, or RUN:best (on validation); the first is what the others
-    are compared with.
+    """Models named RUN (its last scored round), RUN:ROUND, or RUN:best (on validation); the first is what the
+    others are compared with.
     """
     models = [_model(name, data) for name in names]
     if len({(m.run.root, m.round) for m in models}) < len(models):
         raise ValueError(
-            f"{' '.join(names)}: a round of a run is named twice; name each once, as RUN:ROUND where it is not the "
-            "last scored one"
+            f"{' '.join(names)}: a round of a run is named twice; name each once, as RUN:ROUND where it is "
+            "not the last scored one"
         )
     if len({m.name for m in models}) < len(models):  # runs of one name in different places
         models = [replace(m, name=f"{m.run.root}, round {m.round}") for m in models]
@@ -100,8 +100,8 @@ def _model(name: str, data: Path) -> Model:
     rounds = policies.scored_rounds(run)
     if not rounds:
         raise RunError(
-            f"{run.root}: no round of this run is scored yet; `python -m jobs.status {run.root.name}` says how far it "
-            "is"
+            f"{run.root}: no round of this run is scored yet; `python -m jobs.status {run.root.name}` says "
+            "how far it is"
         )
     if not colon:
         round = rounds[-1]
@@ -112,7 +112,8 @@ def _model(name: str, data: Path) -> Model:
     else:
         there = ", ".join(map(str, rounds))
         raise RunError(
-            f"{name}: no scored round {wanted!r}; there are {there}, and `best` where a validation set was scored"
+            f"{name}: no scored round {wanted!r}; there are {there}, and `best` where a validation set was "
+            "scored"
         )
     grades = round_grades(run, round)
     return Model(
@@ -147,15 +148,15 @@ def _unlike(models: Sequence[Model]) -> dict[tuple[str, str, str], str]:
             mine = [key for key in shared if key[0] == benchmark]
             if others := sum(first.golds[key] != second.golds[key] for key in mine):
                 found[benchmark, first.name, second.name] = (
-                    f"{first.name} and {second.name} on {benchmark}: {others} of {len(mine)} problems have another "
-                    "gold answer, so the sets differ"
+                    f"{first.name} and {second.name} on {benchmark}: {others} of {len(mine)} problems have "
+                    "another gold answer, so the sets differ"
                 )
     return found
 
 
 def _differences(models: Sequence[Model]) -> dict[str, tuple[str, ...]]:
-    """What the models were asked differently, setting by setting: scores under different ones are not of models
-    alone.
+    """What the models were asked differently, setting by setting: scores under different ones are not of
+    models alone.
     """
     told = []
     for m in models:
@@ -171,7 +172,7 @@ def _differences(models: Sequence[Model]) -> dict[str, tuple[str, ...]]:
     return {key: values for key, values in settings.items() if len(set(values)) > 1}
 
 
-# ------------------------------------------------------------------------------------------------ what the page adds
+# ----------------------------------------------------------------------------------- what the page adds
 def facts(found: SideBySide) -> dict[str, object]:
     """Beside what the page of any contest shows."""
     asked = [(key, *values) for key, values in found.asked_differently.items()]
@@ -183,15 +184,17 @@ def facts(found: SideBySide) -> dict[str, object]:
 
 
 def headlines(found: SideBySide) -> list[str]:
-    """One sentence per other model: where it is better than the first, where worse, and where neither is shown."""
+    """One sentence per other model: where it is better than the first, where worse, and where neither is
+    shown.
+    """
     first, *others = found.models
     if not others:
         return [f"{first.name} alone: nothing to compare it with."]
     sentences = []
     for model in others:
         told = [
-            f"{p.told} on {p.benchmark}, {100 * p.found.difference:+.1f} points ({p.found.num_problems} problems, "
-            f"adjusted {p_value(p.p)})"
+            f"{p.told} on {p.benchmark}, {100 * p.found.difference:+.1f} points "
+            f"({p.found.num_problems} problems, adjusted {p_value(p.p)})"
             for p in found.pairs
             if (p.first, p.second) == (first.name, model.name)
         ]

@@ -1,9 +1,9 @@
-"""What a sweep has found: its trials with their scores, states and costs, its settings over seeds, and which differences
-are shown.
+"""What a sweep has found: its trials with their scores, states and costs, its settings over seeds, and which
+differences are shown.
 
-Trials that differ in nothing but the replicate key are one setting. A trial's policy is that of its best round on
-validation where the runs score a validation set, else of its last scored round; settings are ranked by validation
-likewise, and reported on the headline benchmarks.
+Trials that differ in nothing but the replicate key are one setting. A trial's policy is that of its best
+round on validation where the runs score a validation set, else of its last scored round; settings are ranked
+by validation likewise, and reported on the headline benchmarks.
 """
 
 import hashlib
@@ -29,8 +29,8 @@ CACHE = "solved.json"
 
 
 def gather_sweep(sweep: Sweep, data: Path) -> Contest:
-    """Read every trial as far as it is; settings best first, those of which fewer seeds are over after the others: few
-    seeds make lucky winners.
+    """Read every trial as far as it is; settings best first, those of which fewer seeds are over after the
+    others: few seeds make lucky winners.
     """
     solved = _Solved(sweep_dir(data, sweep.name) / CACHE)
     looks = Looks()
@@ -142,8 +142,8 @@ def is_number(value: JsonValue) -> bool:
 
 
 class _Solved:
-    """Which problems a policy solved, kept under the digests of its score manifests: grades are many, and are read
-    once.
+    """Which problems a policy solved, kept under the digests of its score manifests: grades are many, and are
+    read once.
     """
 
     def __init__(self, path: Path):

@@ -1,12 +1,13 @@
-"""Weights & Biases and MLflow, where somebody wants them beside TensorBoard: the figures of every finished round, with the
-round as step.
+"""Weights & Biases and MLflow, where somebody wants them beside TensorBoard: the figures of every finished
+round, with the round as step.
 
-Named in the cluster file (`trackers: [wandb, mlflow]`) or for once (`jobs.report RUN --tracker wandb`), outside the run's
-digest. They are fed where a report is written: at the end of a chain on one machine, and by `jobs.report` of a run on
-Slurm, whose jobs hold GPUs and seldom reach a service. Both packages are optional and imported here only. A run is one run
-there, found again by its digest and code; a round is sent once, when all its stages are done, so a resume or a second
-report doubles nothing. Where they send to is their own environment variables' business; without any, W&B writes offline
-into the run's folder and MLflow into `mlruns` in the data root.
+Named in the cluster file (`trackers: [wandb, mlflow]`) or for once (`jobs.report RUN --tracker wandb`),
+outside the run's digest. They are fed where a report is written: at the end of a chain on one machine, and by
+`jobs.report` of a run on Slurm, whose jobs hold GPUs and seldom reach a service. Both packages are optional
+and imported here only. A run is one run there, found again by its digest and code; a round is sent once, when
+all its stages are done, so a resume or a second report doubles nothing. Where they send to is their own
+environment variables' business; without any, W&B writes offline into the run's folder and MLflow into
+`mlruns` in the data root.
 """
 
 import contextlib
@@ -47,13 +48,15 @@ def check(names: Sequence[Tracker]) -> None:
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise ValueError(
-                f"trackers: {name} is not installed here; `slurm/python -m pip install {PACKAGES[name]}`, or take it out "
-                "of trackers"
+                f"trackers: {name} is not installed here; `slurm/python -m pip install {PACKAGES[name]}`, or "
+                "take it out of trackers"
             )
 
 
 def mirror(run: Run, names: Sequence[Tracker]) -> list[str]:
-    """Send what is finished and was not sent yet; a sentence for each tracker. A service that fails fails nothing here."""
+    """Send what is finished and was not sent yet; a sentence for each tracker. A service that fails fails
+    nothing here.
+    """
     check(names)
     if not names:
         return []
@@ -63,7 +66,9 @@ def mirror(run: Run, names: Sequence[Tracker]) -> list[str]:
 
 
 def identity(run: Run) -> str:
-    """Of a run among all that a service has: the same configuration with other code is another run, and its figures are its own."""
+    """Of a run among all that a service has: the same configuration with other code is another run, and its
+    figures are its own.
+    """
     return hashlib.sha256(f"{run.digest} {run.code}".encode()).hexdigest()[:16]
 
 
@@ -111,8 +116,8 @@ def _failed(name: Tracker, run: Run, why: Exception) -> str:
 
 
 def _mlflow(run: Run, done: Sequence[Round], over: bool) -> str:
-    """A metric's time is its round's end, so that a store that knows (key, step, time) keeps one of it even if a sender
-    died midway.
+    """A metric's time is its round's end, so that a store that knows (key, step, time) keeps one of it even
+    if a sender died midway.
     """
     import mlflow
     from mlflow.entities import Metric
@@ -154,13 +159,17 @@ def _mlflow_run(client: "mlflow.MlflowClient", run: Run) -> str:
 
 
 def _own_store(data: Path) -> str:
-    """A folder, though MLflow advises a database: on a shared file system many may write to folders, and to no SQLite file."""
+    """A folder, though MLflow advises a database: on a shared file system many may write to folders, and to
+    no SQLite file.
+    """
     os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
     return (data / "mlruns").as_uri()
 
 
 def _key(tag: str) -> str:
-    """In characters that MLflow allows; one slash only, since its folders would take a/b for the folder of a/b/c."""
+    """In characters that MLflow allows; one slash only, since its folders would take a/b for the folder of
+    a/b/c.
+    """
     group, slash, rest = tag.partition("/")
     return "".join(c if c.isalnum() or c in "_-./ " else "_" for c in group + slash + rest.replace("/", "."))
 

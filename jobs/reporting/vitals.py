@@ -1,5 +1,5 @@
-"""The checkups of a run as people see them: its vitals by round, what fired, and what a person accepted. For status, the
-report and JSON.
+"""The checkups of a run as people see them: its vitals by round, what fired, and what a person accepted. For
+status, the report and JSON.
 
 Read from the records that training left before its first step; nothing is judged here.
 """
@@ -27,15 +27,16 @@ COLUMNS = {
 }
 ON_A_TERMINAL = ("round", "anchors right", "conviction", "agreement", "no vote", "length", "verdict")
 FACTS = (
-    "conviction", "anchor_agreement", "agreement", "margin", "entropy", "monotony", "unparsed", "truncated", "undecided",
-    "length", "kept", "duplicates",
+    "conviction", "anchor_agreement", "agreement", "margin", "entropy", "monotony", "unparsed", "truncated",
+    "undecided", "length", "kept", "duplicates",
 )  # fmt: skip
 NOTE = (
-    "Measured on the answers that a round's training starts from, so round r is about policy r-1 and round 1 about the "
-    "base model. Anchors right: the share whose majority is right, a vote without a winner counted as wrong. Conviction: "
-    "the mean lead of their majorities, negative where they are wrong. Entropy: of the votes on a question, in nats. "
-    "Monotony: share of questions with the commonest majority answer. No vote: answers unparsed, truncated or undecided. "
-    "The last policy has no round after it; its score is what tells."
+    "Measured on the answers that a round's training starts from, so round r is about policy r-1 and "
+    "round 1 about the base model. Anchors right: the share whose majority is right, a vote without a "
+    "winner counted as wrong. Conviction: the mean lead of their majorities, negative where they are "
+    "wrong. Entropy: of the votes on a question, in nats. Monotony: share of questions with the "
+    "commonest majority answer. No vote: answers unparsed, truncated or undecided. The last policy has "
+    "no round after it; its score is what tells."
 )
 
 
@@ -105,13 +106,15 @@ def status_lines(run: Run) -> list[RenderableType]:
 
 
 def vital_facts(run: Run) -> list[dict]:
-    """The vitals of every round that was looked at, as JSON, with its alarms and whether they were accepted."""
+    """The vitals of every round that was looked at, as JSON, with its alarms and what was accepted."""
     return [
         {
             "round": c.vitals.round, "policy": c.vitals.round - 1, "verdict": c.verdict,
-            "accepted": accepted(run, c.vitals.round), "anchors_right": c.vitals.accuracy, "anchors": len(c.vitals.leads),
+            "accepted": accepted(run, c.vitals.round), "anchors_right": c.vitals.accuracy,
+            "anchors": len(c.vitals.leads),
             "alarms": [
-                {"rule": a.rule, "action": a.action, "sentence": a.sentence, "figures": dict(a.figures)} for a in c.alarms
+                {"rule": a.rule, "action": a.action, "sentence": a.sentence, "figures": dict(a.figures)}
+                for a in c.alarms
             ],
         } | {name: getattr(c.vitals, name) for name in FACTS}
         for c in checkups(run)

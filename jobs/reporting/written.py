@@ -1,4 +1,6 @@
-"""Reports as files: what launch, report and sweep ask for. Each writes everything anew and may be called at any point."""
+"""Reports as files: what launch, report and sweep ask for. Each writes everything anew and may be called at
+any point.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,8 +33,8 @@ class Paths:
 
 
 def conclude(run: Run, trackers: Sequence[Tracker]) -> tuple[Table, list[str]]:
-    """At the end of a run: write its report, and mirror its figures. Returns a table for a terminal, and lines that say
-    where everything went.
+    """At the end of a run: write its report, and mirror its figures. Returns a table for a terminal, and
+    lines that say where everything went.
     """
     paths, summary = write_report(run)
     return summary, [f"report: {paths.html}", *mirror(run, trackers)]
@@ -80,8 +82,8 @@ def write_side_by_side(found: SideBySide, data: Path) -> tuple[Paths, Table]:
 
 
 def write_sweep_report(sweep: Sweep, data: Path) -> tuple[tuple[Path, ...], Table]:
-    """A sweep's report, with TensorBoard's hyperparameter table; returns the files, the page first, and the table for a
-    terminal.
+    """A sweep's report, with TensorBoard's hyperparameter table; returns the files, the page first, and the
+    table for a terminal.
     """
     found, folder = gather_sweep(sweep, data), sweep_dir(data, sweep.name)
     told = contest_page.headline(found)

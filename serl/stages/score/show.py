@@ -5,7 +5,8 @@ from serl.stages.score.spec import Score
 from serl.stages.show import Counts, Show
 
 ASKING = (
-    "protocol", "max_tokens", "max_problems", "choice_shots", "choice_format", "samples", "temperature", "top_p"
+    "protocol", "max_tokens", "max_problems", "choice_shots", "choice_format", "samples", "temperature",
+    "top_p",
 )  # fmt: skip
 
 
