@@ -6,36 +6,14 @@ import json
 from collections.abc import Sequence
 
 from jobs.costs.accounting import Cost
-from jobs.reporting import contest_figures, plots
 from jobs.reporting.board import Scalar, Session
-from jobs.reporting.render import Table, interval, table
 from jobs.reporting.policies import Contest, Pair, Tried
+from jobs.reporting.render import Table, interval, table
 from jobs.reporting.sweep_findings import is_number, replicate_of, value_text
 
 WORDS = ("done", "ended early", "running", "queued", "held", "stopped", "failed", "damaged", "not begun")
 MAX_ROWS = 60  # of settings and pairs on the page; the CSV files have all
 MAX_TRIALS = 200
-
-
-def facts(found: Contest, title: str, headline: Sequence[str]) -> dict[str, object]:
-    """All that the page is made of."""
-    space = contest_figures.space(found)
-    drawn = plots.drawn(contest_figures.plots_of(found) | space)
-    pairs = sorted(found.pairs, key=lambda p: (found.benchmarks.index(p.benchmark), p.p, p.found.p))
-    return {
-        "title": title,
-        "headline": headline,
-        "plots": drawn,
-        "space": [(drawn[told], told) for told in space],
-        "settings": [shown for name in found.benchmarks if (shown := _settings(found, name))],
-        "validation": [shown for name in found.validation if (shown := _settings(found, name))],
-        "found": found,
-        "pairs": pair_table(pairs[:MAX_ROWS]),
-        "costs": _costs(found),
-        "unfinished": _unfinished(found),
-        "trials": _trials(found),
-        "most": MAX_ROWS,
-    }
 
 
 def headline(found: Contest) -> list[str]:
@@ -81,8 +59,12 @@ def summary_table(found: Contest) -> Table:
     return table(("setting", "seeds", *found.columns, "task-hours"), rows)
 
 
-def _settings(found: Contest, name: str) -> Table:
-    """For one benchmark, to be read downwards."""
+def settings(found: Contest, names: Sequence[str]) -> list[Table]:
+    """For each benchmark that anything is known of, to be read downwards."""
+    return [shown for name in names if (shown := _setting(found, name))]
+
+
+def _setting(found: Contest, name: str) -> Table:
     rows = []
     for number, s in enumerate(found.settings[:MAX_ROWS], 1):
         if (seeds := s.seeds(name)).n:
@@ -93,7 +75,7 @@ def _settings(found: Contest, name: str) -> Table:
     return table(("", name, "seeds", "mean [over seeds]", "over problems", "base model", "rounds"), rows)
 
 
-def _costs(found: Contest) -> Table:
+def costs(found: Contest) -> Table:
     costs = [(s.label, s.cost, len(s.trials)) for s in found.settings]
     total = ("all", sum((c for _, c, _ in costs), Cost()), len(found.trials))
     rows = [(label, *_cost_cells(c, n)) for label, c, n in (*costs[:MAX_ROWS], total)]
@@ -108,7 +90,7 @@ def _cost_cells(c: Cost, trials: int) -> tuple[object, ...]:
     return trials, hours, hours / trials, lost, *by_gpu
 
 
-def _unfinished(found: Contest) -> Table:
+def unfinished(found: Contest) -> Table:
     rows = [
         (t.name, s.label, _replicate(found, t), t.word, t.reason)
         for s in found.settings
@@ -122,7 +104,7 @@ def _replicate(found: Contest, t: Tried) -> str | None:
     return replicate_of(t, found.replicate) if found.replicate in t.overrides else None
 
 
-def _trials(found: Contest) -> Table:
+def trials(found: Contest) -> Table:
     """What counts of each, and where it comes from."""
     rows = []
     for s in found.settings:
@@ -140,17 +122,16 @@ def _trials(found: Contest) -> Table:
 
 
 # ----------------------------------------------------------------------------------- for other programs
-def pair_table(pairs: Sequence[Pair]) -> Table:
-    """Tests for a reader."""
+def pair_table(found: Contest) -> Table:
+    """Tests for a reader, the surest first."""
+    order = sorted(found.pairs, key=lambda p: (found.benchmarks.index(p.benchmark), p.p, p.found.p))
+    rows = []
+    for p in order[:MAX_ROWS]:
+        d = p.found
+        told = (f"{d.difference:+.3f} [{d.low:+.3f}, {d.high:+.3f}]", f"{d.num_seeds}, {d.num_problems}")
+        rows.append((p.benchmark, p.second, p.first, p.word, *told, f"{d.p:.2g}", f"{p.p:.2g}"))
     header = "benchmark | setting | against | verdict | difference | seeds, problems | p | p (Holm)"
-    return table(
-        header,
-        (
-            (p.benchmark, p.second, p.first, p.word, f"{d.difference:+.3f} [{d.low:+.3f}, {d.high:+.3f}]",
-             f"{d.num_seeds}, {d.num_problems}", f"{d.p:.2g}", f"{p.p:.2g}")
-            for p in pairs for d in (p.found,)
-        ),
-    )  # fmt: skip
+    return table(header, rows)
 
 
 def pair_rows(pairs: Sequence[Pair]) -> Table:

@@ -2,23 +2,18 @@
 `templates/run.md` puts them in order: the verdict first, the evidence after it, where it all came from last.
 """
 
-import shlex
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 import yaml
 
-from evaluation.seeds import ALPHA
-from evaluation.summary import Summary
-from jobs.costs.ledger import cost_blocks
-from jobs.reporting import figures, plots, policies
+from jobs.reporting import policies
 from jobs.reporting.findings import Findings, RoundFindings
 from jobs.reporting.harvest import Example
 from jobs.reporting.policies import Pair
 from jobs.reporting.render import Table, interval, p_value, table
 from jobs.reporting.scalars import Row, by_round
 from jobs.reporting.visible import visible
-from jobs.reporting.vitals import halt, vital_blocks
 from serl.stages.show import show_of
 
 MAX_CLASSES = 6
@@ -26,37 +21,6 @@ MAX_EXAMPLE_ROUNDS = 12
 MAX_OVERLAPS = 12
 MAX_TURNS = 40  # rows on the page; turns.csv has all
 KNOWN = {"documents", "candidates", "problems", "groups", "grades", "weights"}  # what other tables tell of
-
-
-def facts(findings: Findings, rows: Sequence[Row]) -> dict[str, object]:
-    """All that the page is made of."""
-    shown = [r for r in findings.rounds if r.votes and r.votes.examples][-MAX_EXAMPLE_ROUNDS:]
-    return {
-        "title": f"Report of {findings.run.root.name}",
-        "headline": headline(findings),
-        "warnings": [*halt(findings.run), *warnings(findings)],
-        "findings": findings,
-        "plots": plots.drawn(figures.plots_of(findings)),
-        "scores": _scores((r, r.scores) for r in findings.rounds),
-        "validation": _scores((r, r.validation) for r in findings.rounds),
-        "chosen": _chosen(findings),
-        "votes": by_round(rows, VOTES),
-        "right": _right(rows),
-        "vitals": vital_blocks(findings.run),
-        "funnel": _funnel(findings),
-        "training": _trainings(findings, rows),
-        "turns": _turns(findings),
-        "other": _other(findings),
-        "time": _time(findings),
-        "cost": list(cost_blocks(findings.run)),
-        "examples": [_examples(r) for r in shown],
-        "overlaps": _overlaps(findings),
-        "overlapping": _overlapping(findings),
-        "origin": _origin(findings),
-        "folder": shlex.quote(str(findings.run.root)),
-        "config": yaml.safe_dump(findings.run.config.model_dump(mode="json"), sort_keys=False, width=120),
-        "alpha": ALPHA,
-    }
 
 
 # ----------------------------------------------------------------------------------- sentences
@@ -101,7 +65,7 @@ def warnings(findings: Findings) -> list[str]:
     ]
 
 
-def _chosen(findings: Findings) -> str:
+def chosen(findings: Findings) -> str:
     if (chosen := findings.chosen) is None:
         return ""
     told = ", ".join(
@@ -113,14 +77,14 @@ def _chosen(findings: Findings) -> str:
 # ----------------------------------------------------------------------------------- tables
 def summary_table(findings: Findings, rows: Sequence[Row]) -> Table:
     """One row per round that has begun: the table at the end of a launch."""
-    scores = {
+    scored = {
         name: (f"score/{name}/{policies.first_metric(found)}", "±")
         for r in findings.rounds
         for name, found in r.scores.items()
     }
     return by_round(
         rows,
-        scores
+        scored
         | {
             "agreement": ("agreement", ".3f"),
             "kept": ("kept_share", ".3f"),
@@ -131,12 +95,12 @@ def summary_table(findings: Findings, rows: Sequence[Row]) -> Table:
     )
 
 
-def _scores(rounds: Iterable[tuple[RoundFindings, Mapping[str, Summary]]]) -> Table:
+def scores(rounds: Sequence[RoundFindings], *, chosen_by: bool) -> Table:
     """A row for each metric of each benchmark; of greedy ones with their comparison with the base's."""
     rows = []
-    for r, scores in rounds:
+    for r in rounds:
         pairs = {p.benchmark: p for p in r.comparisons}
-        for name, found in scores.items():
+        for name, found in (r.validation if chosen_by else r.scores).items():
             for metric, score in found.metrics.items():
                 greedy = metric == "pass_at_1"
                 pair = pairs.get(name) if greedy else None
@@ -148,6 +112,10 @@ def _scores(rounds: Iterable[tuple[RoundFindings, Mapping[str, Summary]]]) -> Ta
     if not any(row[-1] for row in rows):
         return table(header, [row[: len(header)] for row in rows])
     return table((*header, "against the base", "exact paired test"), rows)
+
+
+def votes(rows: Sequence[Row]) -> Table:
+    return by_round(rows, VOTES)
 
 
 VOTES = {
@@ -162,13 +130,13 @@ VOTES = {
 }
 
 
-def _right(rows: Sequence[Row]) -> Table:
+def right(rows: Sequence[Row]) -> Table:
     tags = dict.fromkeys(row.tag for row in rows if row.metric.startswith("reward_accuracy/"))
     kinds = {tag.partition("/")[2].replace("_", " "): tag for tag in tags}
     return by_round(rows, {f"majority right: {kind}": (tag, "[]") for kind, tag in kinds.items()})
 
 
-def _funnel(findings: Findings) -> Table:
+def funnel(findings: Findings) -> Table:
     rows = []
     for r in findings.rounds:
         for passage in r.funnel:
@@ -178,7 +146,7 @@ def _funnel(findings: Findings) -> Table:
     return table("round | passage | questions | lost before it", rows)
 
 
-def _trainings(findings: Findings, rows: Sequence[Row]) -> list[Table]:
+def trainings(findings: Findings, rows: Sequence[Row]) -> list[Table]:
     """A table for each stage that trains."""
     tables = []
     for s in {s.name: s for r in findings.rounds for s in r.trainings}.values():
@@ -199,7 +167,7 @@ def _trainings(findings: Findings, rows: Sequence[Row]) -> list[Table]:
     return tables
 
 
-def _turns(findings: Findings) -> Table:
+def turns(findings: Findings) -> Table:
     """The last turns, a row each."""
     found = [(s, n, told) for r in findings.rounds for s in r.trainings for n, told in s.turns.items()]
     found = found[-MAX_TURNS:]
@@ -212,14 +180,14 @@ def _turns(findings: Findings) -> Table:
     return table(("round", "stage", "turn", *(key.replace("_", " ") for key in named)), rows)
 
 
-def _other(findings: Findings) -> Table:
+def other(findings: Findings) -> Table:
     """Counts of stages that no other table tells of."""
     stages = [s for r in findings.rounds for s in r.stages if s.of.kind.gives not in KNOWN]
     rows = [(s.of.round, s.name, name, f"{n:g}") for s in stages for name, n in s.figures.items()]
     return table("round | stage | count | value", rows)
 
 
-def _time(findings: Findings) -> Table:
+def times(findings: Findings) -> Table:
     rows = [
         (s.of.round, s.name, f"{s.num_done}/{s.num_shards}", f"{s.longest_s:.1f}", f"{s.total_s:.1f}",
          _date(s.ended))
@@ -228,13 +196,18 @@ def _time(findings: Findings) -> Table:
     return table("round | stage | shards | slowest shard, s | all shards, s | last published", rows)
 
 
-def _examples(r: RoundFindings) -> Table:
-    assert r.votes is not None, "only rounds with examples are shown"
+def examples(findings: Findings) -> list[Table]:
+    """Of the last rounds."""
+    shown = [(r.round, r.votes.examples) for r in findings.rounds if r.votes and r.votes.examples]
+    return [_examples(round, found) for round, found in shown[-MAX_EXAMPLE_ROUNDS:]]
+
+
+def _examples(round: int, found: Sequence[Example]) -> Table:
     rows = [
         (visible(e.question), _majority(e), f"{e.agreement:.2f}", e.fate.replace("_", " "), _answers(e))
-        for e in r.votes.examples
+        for e in found
     ]
-    return table((f"round {r.round}: question", "majority", "agreement", "fate", "answers"), rows)
+    return table((f"round {round}: question", "majority", "agreement", "fate", "answers"), rows)
 
 
 def _majority(e: Example) -> str:
@@ -251,7 +224,7 @@ def _answers(e: Example) -> str:
     return ", ".join(told) + (f", and {more} more" if more > 0 else "")
 
 
-def _overlaps(findings: Findings) -> Table:
+def overlaps(findings: Findings) -> Table:
     rows = [
         (
             o.name,
@@ -271,7 +244,7 @@ def _overlaps(findings: Findings) -> Table:
     )
 
 
-def _overlapping(findings: Findings) -> Table:
+def overlapping(findings: Findings) -> Table:
     found = findings.overlap.overlaps
     rows = [
         (o.name, o.benchmark, visible(ours), visible(theirs)) for o in found for ours, theirs in o.examples
@@ -279,7 +252,7 @@ def _overlapping(findings: Findings) -> Table:
     return table("questions | benchmark | ours | theirs", rows[:MAX_OVERLAPS])
 
 
-def _origin(findings: Findings) -> Table:
+def origin(findings: Findings) -> Table:
     run, stages = findings.run, [s for r in findings.rounds for s in r.stages]
     ended = [s.ended for s in stages if s.num_done]
     span = f"{_date(min(ended))} to {_date(max(ended))}" if ended else "nothing published yet"
@@ -288,6 +261,10 @@ def _origin(findings: Findings) -> Table:
         ("first and last publication", span), ("shard time", f"{sum(s.total_s for s in stages):.0f} s"),
     ]  # fmt: skip
     return table("what | value", rows)
+
+
+def config(findings: Findings) -> str:
+    return yaml.safe_dump(findings.run.config.model_dump(mode="json"), sort_keys=False, width=120)
 
 
 def _date(seconds: float) -> str:

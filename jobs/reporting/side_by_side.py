@@ -12,8 +12,8 @@ from evaluation.compare import ByProblem, by_problem
 from evaluation.scores import Score
 from evaluation.summary import Summary, summarise
 from jobs.reporting import policies
-from jobs.reporting.render import Table, p_value, table
 from jobs.reporting.policies import Contest, Setting, Tried, compared, matched
+from jobs.reporting.render import Table, p_value, table
 from jobs.runs.find import find_run
 from serl.run.rundir import Run, RunError
 from serl.stages.kind import Stage

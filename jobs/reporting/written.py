@@ -2,6 +2,7 @@
 any point.
 """
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,13 +10,27 @@ from pathlib import Path
 
 from rich.table import Table
 
+from evaluation.seeds import ALPHA
 from jobs.costs.forecast import learn_from
+from jobs.costs.ledger import cost_blocks
 from jobs.plan.cluster import Tracker
-from jobs.reporting import board, contest_page, render, run_page, scalars, side_by_side
+from jobs.reporting import (
+    board,
+    contest_figures,
+    contest_page,
+    figures,
+    plots,
+    render,
+    run_page,
+    scalars,
+    side_by_side,
+)
 from jobs.reporting.findings import Findings, gather
+from jobs.reporting.policies import Contest
 from jobs.reporting.side_by_side import SideBySide
 from jobs.reporting.sweep_findings import gather_sweep
 from jobs.reporting.trackers import mirror
+from jobs.reporting.vitals import halt, vital_blocks
 from jobs.sweeps.trials import Sweep, sweep_dir
 from serl.run.files import write_atomic
 from serl.run.rundir import Run, RunError
@@ -47,7 +62,18 @@ def write_report(run: Run) -> tuple[Paths, Table]:
     found = gather(run)
     rows, turns = scalars.rows(found), scalars.turns(found)
     more = {"turns.csv": render.to_csv(turns)} if turns else {}
-    facts = run_page.facts(found, rows)
+    facts = {
+        "title": f"Report of {run.root.name}",
+        "page": run_page,
+        "findings": found,
+        "rows": rows,
+        "plots": plots.drawn(figures.plots_of(found)),
+        "halted": halt(run),
+        "vitals": vital_blocks(run),
+        "cost": list(cost_blocks(run)),
+        "folder": shlex.quote(str(run.root)),
+        "alpha": ALPHA,
+    }
     with _writing(run.root, AGAIN):
         paths = _write(
             run.root, "run.md", facts, {"report.csv": render.to_csv(scalars.csv_table(rows))} | more
@@ -74,7 +100,7 @@ def write_side_by_side(found: SideBySide, data: Path) -> tuple[Paths, Table]:
     `write_report` does.
     """
     folder, told = data / "reports" / found.name, side_by_side.headlines(found)
-    facts = contest_page.facts(found, "Models side by side", told) | side_by_side.facts(found)
+    facts = _contest(found, "Models side by side", told, side_by_side.facts(found))
     tables = {"report.csv": side_by_side.score_rows(found), "pairs.csv": contest_page.pair_rows(found.pairs)}
     with _writing(folder, "choose a writable data root with --data or $SERL_DATA"):
         paths = _write(folder, "contest.md", facts, {name: render.to_csv(t) for name, t in tables.items()})
@@ -87,11 +113,7 @@ def write_sweep_report(sweep: Sweep, data: Path) -> tuple[tuple[Path, ...], Tabl
     """
     found, folder = gather_sweep(sweep, data), sweep_dir(data, sweep.name)
     told = contest_page.headline(found)
-    facts = contest_page.facts(found, f"Sweep {sweep.name}", told) | {
-        "unpaired": (),
-        "metrics": None,
-        "asked": None,
-    }
+    facts = _contest(found, f"Sweep {sweep.name}", told, {"unpaired": (), "metrics": None, "asked": None})
     tables = {
         "report.csv": contest_page.trial_rows(found),
         "settings.csv": contest_page.setting_rows(found),
@@ -102,6 +124,15 @@ def write_sweep_report(sweep: Sweep, data: Path) -> tuple[tuple[Path, ...], Tabl
         board.write_hparams(folder / "tensorboard", contest_page.sessions(found), found.columns)
     files = (paths.html, paths.markdown, *(folder / name for name in tables))
     return files, render.to_terminal(contest_page.summary_table(found), " ".join(told))
+
+
+def _contest(
+    found: Contest, title: str, told: Sequence[str], more: Mapping[str, object]
+) -> dict[str, object]:
+    space = contest_figures.space(found)
+    drawn = plots.drawn(contest_figures.plots_of(found) | space)
+    own = {"title": title, "headline": told, "found": found, "page": contest_page, "more": more}
+    return own | {"plots": drawn, "space": [(drawn[caption], caption) for caption in space]}
 
 
 @contextmanager
