@@ -100,7 +100,7 @@ def space(found: Contest) -> Plots:
     ranks = [s.rank(found.ranked_by) for _, s in able]
     by = " and ".join(found.ranked_by)
     told = f"Parallel coordinates: a line per setting, dark where {by} is high; the best in orange."
-    return {told: lambda: plots.parallel(shown, ranks, "score")}
+    return {told: lambda: plots.parallel(shown, ranks, "mean score")}
 
 
 def _heat(

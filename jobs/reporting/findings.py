@@ -162,7 +162,8 @@ class _Told:
                 at = (*where, kind, event[kind])
                 if event["time"] >= latest.get(at, 0.0):
                     latest[at] = event["time"]
-                    numbers = {k: v for k, v in event.items() if k not in EVENT_KEYS}
+                    told = ((k, v) for k, v in event.items() if k not in EVENT_KEYS)
+                    numbers = {k: v for k, v in told if isinstance(v, int | float)}
                     self.courses.setdefault((*where, kind), {})[event[kind]] = numbers
 
     def course(self, stage: Stage, kind: str) -> Course:

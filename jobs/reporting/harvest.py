@@ -112,7 +112,7 @@ def _examples(own: Judged, anchors: Judged) -> tuple[Example, ...]:
 
 
 def _example(group: Group, verdict: Fate) -> Example:
-    texts: dict[int | None, str] = {}
+    texts: dict[int, str] = {}
     for answer, label in zip(group.answers, group.labels):
         if answer is not None and label is not None:
             texts[label] = min(texts.get(label, answer), answer, key=lambda text: (len(text), text))

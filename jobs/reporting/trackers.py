@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobs.plan.cluster import Tracker
-from jobs.reporting.findings import Findings, gather
-from jobs.reporting.scalars import BEST, rows
 from serl.run.files import write_atomic
 from serl.run.rundir import Run
 
 if TYPE_CHECKING:
     import mlflow
+
+    from jobs.reporting.findings import Findings
 
 PROJECT = "serl"
 MARK = "rounds_done"  # what is sent last of a round
@@ -57,6 +57,8 @@ def mirror(run: Run, names: Sequence[Tracker]) -> list[str]:
     """Send what is finished and was not sent yet; a sentence for each tracker. A service that fails fails
     nothing here.
     """
+    from jobs.reporting.findings import gather
+
     check(names)
     if not names:
         return []
@@ -72,8 +74,10 @@ def identity(run: Run) -> str:
     return hashlib.sha256(f"{run.digest} {run.code}".encode()).hexdigest()[:16]
 
 
-def _finished(findings: Findings) -> list[Round]:
+def _finished(findings: "Findings") -> list[Round]:
     """Without which round is the best, which may change after it was sent."""
+    from jobs.reporting.scalars import BEST, rows
+
     figures: dict[int, dict[str, float]] = {}
     for row in rows(findings):
         if math.isfinite(row.value) and row.metric != BEST:

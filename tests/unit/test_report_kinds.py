@@ -1,4 +1,4 @@
-"""Reports of methods that nobody has thought of: made-up kinds, several phases, roles, stages of one kind, and turns."""
+"""Reports of methods that nobody has thought of: made-up kinds, phases, roles, stages of one kind, and turns."""
 
 import base64
 import csv
@@ -19,7 +19,7 @@ from serl.stages import kind
 from serl.stages.show import Show, show_of
 from tests.conftest import run_config
 
-SPEC = '''
+SPEC = """
 from serl.stages.kind import Kind, StageSection
 
 class Ponder(StageSection):
@@ -29,10 +29,10 @@ class PonderKind(Kind):
     section = Ponder
 
 KIND = PonderKind()
-'''
+"""
 TURN = {
-    "reward": 0.5, "agreement": 0.6, "kept": 12, "refill": 1.25, "kl": 0.01, "clip_fraction": 0.02, "mismatch_kl": 1e-4,
-    "length": 31.5, "sample_s": 2.0, "vote_s": 0.1, "logprob_s": 0.3, "step_s": 1.1, "transfer_s": 0.05,
+    "reward": 0.5, "agreement": 0.6, "kept": 12, "refill": 1.25, "kl": 0.01, "clip_fraction": 0.02,
+    "mismatch_kl": 1e-4, "length": 31.5, "sample_s": 2.0, "vote_s": 0.1, "logprob_s": 0.3, "step_s": 1.1, "transfer_s": 0.05,
 }  # fmt: skip
 
 
@@ -59,7 +59,9 @@ def test_turns_make_a_figure_a_table_and_scalars(tmp_path, small_tree):
     assert "| 31.5 |" in line and "sample s" in told
     rows = list(csv.DictReader((run.root / "turns.csv").read_text().splitlines()))
     rewards = [(r["round"], r["turn"], r["at"]) for r in rows if r["metric"] == "reward"]
-    assert rewards == [("1", str(n), str(n)) for n in range(1, 7)] + [("2", str(n), str(6 + n)) for n in range(1, 5)]
+    assert rewards == [("1", str(n), str(n)) for n in range(1, 7)] + [
+        ("2", str(n), str(6 + n)) for n in range(1, 5)
+    ]
     board = EventAccumulator(str(run.root / "tensorboard" / "turns"))
     board.Reload()
     assert [e.step for e in board.Scalars("train/reward")] == list(range(1, 11))
@@ -103,7 +105,9 @@ def test_a_made_up_kind_is_reported_by_its_counts_and_drawn_as_a_grey_bar(tmp_pa
     assert type(show_of(kind("ponder", [ponder]))) is Show
     small_tree |= {"name": "made-up", "plugins": [ponder], "ponder": {"depth": 3}, "rounds": 1}
     small_tree["stages"] = ["ponder", *small_tree["stages"]]
-    phase = {k: small_tree.pop(k) for k in ("rounds", "ponder", "propose", "curate", "respond", "train", "stages")}
+    phase = {
+        k: small_tree.pop(k) for k in ("rounds", "ponder", "propose", "curate", "respond", "train", "stages")
+    }
     run = Run.create(tmp_path / "runs" / "made-up", run_config(small_tree | {"phases": {"only": phase}}), "x")
     publish(run, 1, "ponder", 0, b"", {"thoughts": 7, "<b>doubts</b>": 0.25})
     paths, summary = write_report(run)
@@ -117,7 +121,7 @@ def test_a_made_up_kind_is_reported_by_its_counts_and_drawn_as_a_grey_bar(tmp_pa
 
 
 def two_roles(tree: dict) -> dict:
-    """A warm-up on labelled problems, then a round with two sets of answers and two trainings, of two roles."""
+    """A warm-up on labelled problems, then a round with two sets of answers and trainings of two roles."""
     source = {"kind": "jsonl", "path": "x.jsonl", "gold": "answer"}
     respond = tree["respond"] | {"samples": SAMPLES}
     labelled = respond | {"problems": {"source": source, "per_round": 20}, "reward": {"kind": "verified"}}
