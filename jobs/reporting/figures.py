@@ -8,6 +8,7 @@ from evaluation.summary import Summary
 from jobs.reporting import plots
 from jobs.reporting.findings import Course, Findings, RoundFindings, StageFindings
 from jobs.reporting.plots import GREY, INK, MIDDLE, PALE, Line, Plots, grid, legend
+from serl.stages.kind import Kind
 from serl.stages.read import band
 from serl.stages.show import Passage, Show, show_of
 
@@ -206,7 +207,7 @@ def times(findings: Findings) -> "Figure | None":
         return None
     figure, (ax,) = grid(1, columns=1, height=0.9 + 0.32 * len(shown))
     left = [0.0] * len(shown)
-    for name, kind in {s.name: s.of.kind for r in findings.rounds for s in r.stages}.items():
+    for name, kind in _in_order(findings.rounds).items():
         seconds = [sum(s.longest_s for s in r.stages if s.name == name) for r in shown]
         if any(seconds):
             show = show_of(kind)
@@ -219,6 +220,12 @@ def times(findings: Findings) -> "Figure | None":
     ax.grid(visible=False, axis="y")
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
+
+
+def _in_order(rounds: Sequence[RoundFindings]) -> dict[str, Kind]:
+    """Every stage's kind by name: what only the first round has, then as in the others."""
+    later = {s.name: s.of.kind for r in rounds[1:] for s in r.stages}
+    return {s.name: s.of.kind for s in rounds[0].stages if s.name not in later} | later
 
 
 def _kept_reward(r: RoundFindings) -> float | None:

@@ -1,4 +1,4 @@
-"""Reports of methods that nobody has thought of: made-up kinds, phases, roles, stages of one kind, and turns."""
+"""Reports of methods nobody has thought of: made-up kinds, phases, roles, stages of one kind, and turns."""
 
 import base64
 import csv
@@ -129,8 +129,8 @@ def two_roles(tree: dict) -> dict:
     warm = {"rounds": 1, "stages": ["respond", "train"], "respond": labelled, "train": tree["train"]}
     play = {
         "rounds": 1, "stages": ["propose", "curate", "respond", "second", "train", "critic"],
-        "propose": tree["propose"], "curate": tree["curate"], "respond": respond, "second": respond | {"kind": "respond"},
-        "train": tree["train"] | {"data": "respond"}, "critic": critic,
+        "propose": tree["propose"], "curate": tree["curate"], "respond": respond,
+        "second": respond | {"kind": "respond"}, "train": tree["train"] | {"data": "respond"}, "critic": critic,
     }  # fmt: skip
     shared = {key: tree[key] for key in ("base", "seeds", "prompts", "engine")}
     return shared | {"name": "two", "phases": {"warm": warm, "play": play}}
