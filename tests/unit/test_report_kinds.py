@@ -32,7 +32,8 @@ KIND = PonderKind()
 """
 TURN = {
     "reward": 0.5, "agreement": 0.6, "kept": 12, "refill": 1.25, "kl": 0.01, "clip_fraction": 0.02,
-    "mismatch_kl": 1e-4, "length": 31.5, "sample_s": 2.0, "vote_s": 0.1, "logprob_s": 0.3, "step_s": 1.1, "transfer_s": 0.05,
+    "mismatch_kl": 1e-4, "length": 31.5, "sample_s": 2.0, "vote_s": 0.1, "logprob_s": 0.3, "step_s": 1.1,
+    "transfer_s": 0.05,
 }  # fmt: skip
 
 
@@ -130,7 +131,8 @@ def two_roles(tree: dict) -> dict:
     play = {
         "rounds": 1, "stages": ["propose", "curate", "respond", "second", "train", "critic"],
         "propose": tree["propose"], "curate": tree["curate"], "respond": respond,
-        "second": respond | {"kind": "respond"}, "train": tree["train"] | {"data": "respond"}, "critic": critic,
+        "second": respond | {"kind": "respond"}, "train": tree["train"] | {"data": "respond"},
+        "critic": critic,
     }  # fmt: skip
     shared = {key: tree[key] for key in ("base", "seeds", "prompts", "engine")}
     return shared | {"name": "two", "phases": {"warm": warm, "play": play}}
