@@ -16,11 +16,13 @@ from jobs.chain.drive import drive
 from jobs.chain.queue import reach_slurm
 from jobs.plan.chain import Job, plan
 from jobs.plan.cluster import Local, Slurm, load_cluster
+from jobs.plan.method import graph
 from jobs.plan.preflight import check_engine, preflight
 from jobs.plan.preview import show_plan
 from jobs.reporting.trackers import check
 from jobs.runs.find import code_version, freeze_code
 from jobs.runs.state import facts_now
+from jobs.runs.users import packages_of
 from jobs.shell.command import Answer, data_root, load_run, main, parser
 from serl.config.run import RunConfig
 from serl.run.rundir import Run
@@ -31,11 +33,15 @@ def body(argv: Sequence[str]) -> int:
     p.add_argument("config", type=Path, help="a run file, like configs/quickstart.yaml")
     p.add_argument("override", nargs="*", help="changes to the run file, like train.optimizer.lr=1e-6")
     p.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    p.add_argument("--graph", action="store_true", help="print who reads what as Graphviz text and stop")
     args = p.parse_intermixed_args(argv)
     config = load_run(args.config, args.override)
     cluster = load_cluster(args.cluster)
     data = data_root(args)
     check_engine(config, cluster)
+    if args.graph:
+        print(graph(config), end="")
+        return 0
     jobs = plan(config, done=lambda shard: False)
     if args.dry_run:
         told = show_plan(config, jobs, cluster, data, Console())
@@ -61,7 +67,7 @@ def launch(config: RunConfig, cluster: Local | Slurm, data: Path, jobs: Sequence
         reach_slurm()
     preflight(config, data, jobs)
     run = Run.create(root, config, code_version())
-    freeze_code(root / "code")
+    freeze_code(root / "code", packages_of(config))
     return drive(run, cluster)
 
 

@@ -15,6 +15,7 @@ from jobs.plan.cluster import Slurm, load_cluster
 from jobs.plan.preflight import check_engine, preflight
 from jobs.runs.find import code_version, find_run, freeze_code
 from jobs.runs.state import facts_now
+from jobs.runs.users import packages_of
 from jobs.shell.command import Answer, data_root, main, parser
 from serl.run.rundir import RunError
 from serl.safety.checkup import accept
@@ -45,7 +46,7 @@ def body(argv: Sequence[str]) -> int:
         raise RunError(
             f"{run.root}: its launch died before the code was frozen; check out {run.code} and resume, or launch it anew"
         )
-    freeze_code(run.root / "code")
+    freeze_code(run.root / "code", packages_of(run.config))
     code = drive(run, cluster)
     return Answer(code=code, fields=facts_now(run)) if args.json else code
 

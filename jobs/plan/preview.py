@@ -14,6 +14,7 @@ from jobs.costs.forecast import Forecast, forecast, span
 from jobs.costs.loads import site_of
 from jobs.plan.chain import Job
 from jobs.plan.cluster import Local, Slurm, this_machine
+from jobs.plan.method import show_method
 from jobs.plan.preflight import bounds
 from serl.config.run import RunConfig
 
@@ -23,6 +24,7 @@ def show_plan(
 ) -> Forecast:
     root = data / "runs" / config.name
     told = forecast(config, jobs, cluster, data)
+    show_method(config, console)
     console.print(_table(config, jobs, cluster, data, told))
     console.print(told.sentence(), markup=False, highlight=False, soft_wrap=True)
     match cluster:

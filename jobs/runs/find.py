@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -71,14 +72,19 @@ def frozen_digest() -> str:
     ).hexdigest()[:16]
 
 
-def freeze_code(target: Path) -> None:
-    """Copy the code that jobs import, so that edits and checkouts during a run change nothing in it."""
+def freeze_code(target: Path, users: Sequence[Path] = ()) -> None:
+    """Copy the code that jobs import, so that edits and checkouts during a run change nothing in it; `users` are packages
+    of the user's own.
+    """
     if target.exists():
         return
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     for package in PACKAGES:
         shutil.copytree(ROOT / package, temporary / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in users:
+        copy = shutil.copytree if path.is_dir() else shutil.copy
+        copy(path, temporary / path.name)
     fsync_tree(temporary)
     if not rename_if_absent(temporary, target):
         shutil.rmtree(temporary)

@@ -18,6 +18,7 @@ from jobs.plan.cluster import Local
 from jobs.plan.preflight import check_space, distinct, preflight, world_of
 from jobs.runs.find import code_version, freeze_code, frozen_digest
 from jobs.runs.shared import Outside, shared_keys
+from jobs.runs.users import packages_of
 from jobs.sweeps.schema import SweepConfig, load_sweep_file
 from jobs.sweeps.trials import Sweep, Trial, configs_of, load_sweep, save_sweep, sweep_dir, trials_of
 from serl.config.run import RunConfig
@@ -82,7 +83,7 @@ def prepare(draft: Draft, *, at_once: int = 1) -> list[Run]:
     _record(draft)
     code = code_of(draft)
     code.parent.mkdir(exist_ok=True)
-    freeze_code(code)
+    freeze_code(code, list(dict.fromkeys(p for config in draft.configs for p in packages_of(config))))
     version = code_version()
     return [_run(draft, i, code, version) for i in range(len(draft.trials))]
 

@@ -27,6 +27,12 @@ def incoherences(c: RunConfig) -> Iterator[str]:
             for problem in (*stage.kind.problems(stage, c), *_role_problems(stage, c)):
                 yield f"phases.{name}.{stage.name}{problem}"
         yield from (f"phases.{name}: {problem}" for problem in _phase_problems(phase, here))
+        for stage in here:
+            if (example := stage.kind.wants_reader) and c.reader(stage) is None:
+                yield (
+                    f"phases.{name}.{stage.name}: no stage after it reads its {stage.kind.gives}; list one that does, "
+                    f"{example}"
+                )
         first += phase.rounds
     if c.rounds > MAX_ROUNDS:
         yield f"phases: {c.rounds} rounds in all; at most {MAX_ROUNDS}"

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, JsonValue, field_validator
 
 from serl.config.schema import Count, Fraction, Natural, Nucleus, Section
+from serl.engines.arguments import check_arguments
 
 
 class Engine(Section):
@@ -27,24 +28,9 @@ class Engine(Section):
 
     @field_validator("extra")
     @classmethod
-    def _not_ours(cls, extra: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        if taken := sorted(set(extra) & set(OWN_ARGUMENTS)):
-            told = ", ".join(f"{name} is {OWN_ARGUMENTS[name]}" for name in taken)
-            raise ValueError(f"{told}; set that key instead")
+    def _known(cls, extra: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        check_arguments(extra)
         return extra
-
-
-OWN_ARGUMENTS = {  # of vLLM's, those that have a key of their own
-    "model": "base.path",
-    "tokenizer": "base.path",
-    "dtype": "engine.dtype",
-    "max_model_len": "engine.max_model_len",
-    "kv_cache_memory_bytes": "engine.kv_cache_gib",
-    "gpu_memory_utilization": "engine.gpu_memory_utilization",
-    "tensor_parallel_size": "engine.tensor_parallel",
-    "enforce_eager": "engine.eager",
-    "seed": "seed",
-}
 
 
 class Sampling(Section):

@@ -82,9 +82,11 @@ class Source:
 
     def where(self, key: Key) -> str:
         """The file or override that wrote a key, and the key, for an error."""
+        return f"{self.origin(key)}: {'.'.join(map(str, key))}"
+
+    def origin(self, key: Key) -> str:
         places = (key[:n] for n in range(len(key), -1, -1))
-        origin = next((self.origins[place] for place in places if place in self.origins), str(self.path))
-        return f"{origin}: {'.'.join(map(str, key))}"
+        return next((self.origins[place] for place in places if place in self.origins), str(self.path))
 
     def over(self, key: str, value: object, text: str) -> "Source":
         """With `value` at the dotted `key`, merged as a file that extends this one would merge it; `text` is what to call it in errors."""

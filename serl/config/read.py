@@ -1,5 +1,6 @@
 """From files and overrides to a run: which phases and stages it has decides which keys it may have."""
 
+import difflib
 import json
 from collections.abc import Sequence
 from functools import cache
@@ -8,7 +9,7 @@ from pathlib import Path
 from pydantic import create_model
 
 from serl import stages as rooms
-from serl.config.files import ConfigError, Source, Tree, override, read, validate
+from serl.config.files import ConfigError, Key, Source, Tree, override, read, validate
 from serl.config.run import Phase, Phases, RunConfig
 from serl.stages.kind import Kind
 
@@ -42,10 +43,56 @@ def full_key(tree: Tree, key: str) -> str:
     return f"phases.{having[0]}.{key}" if having else key
 
 
+def _in_a_phase(key: str, phases: object) -> str:
+    """The full name of what a key at the top was meant for, if it looks like something of a phase."""
+    named = [(n, p) for n, p in phases.items() if isinstance(p, dict)] if isinstance(phases, dict) else []
+    first = named[0] if named else ("NAME", {})
+    known = {
+        k: f"phases.{n}.{k}" for n, p in [(first[0], dict.fromkeys(Phase.model_fields)), *named] for k in p
+    }
+    known = {k: f"phases.{first[0]}.{k}" for k in rooms.kinds()} | known
+    near = difflib.get_close_matches(key, [*known, *RunConfig.model_fields], n=1)
+    return known.get(near[0], "") if near else ""
+
+
+def with_files(source: Source) -> Source:
+    """With the content of every Python file that a reward names, which is then part of the run and of its digest."""
+
+    def filled(value: object, key: Key) -> object:
+        if isinstance(value, list):
+            return [filled(v, (*key, str(i))) for i, v in enumerate(value)]
+        if not isinstance(value, dict):
+            return value
+        path = value.get("path")
+        if value.get("kind") == "python" and isinstance(path, str) and ".py:" in path:
+            return value | {"text": _beside(source, key, path.rpartition(":")[0])}
+        return {k: filled(v, (*key, k)) for k, v in value.items()}
+
+    return Source(source.path, filled(source.tree, ()), source.origins)
+
+
+def _beside(source: Source, key: Key, name: str) -> str:
+    """The text of a file, its name being relative to the configuration file that wrote it."""
+    origin = Path(source.origin(key))
+    path = (origin if origin.suffix == ".yaml" else source.path).parent / name
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(
+            f"{source.where(key)}: {path}: cannot be read: {e}; put the file beside the run file"
+        ) from e
+
+
 def parse(source: Source) -> RunConfig:
     """The run that files and overrides describe."""
+    source = with_files(source)
     tree = source.tree
     phases = tree.get("phases")
+    for key in tree:
+        if key not in RunConfig.model_fields and (meant := _in_a_phase(key, phases)):
+            raise ConfigError(
+                f"{source.where((key,))}: unknown key; stages and rounds stand in a phase: did you mean {meant}?"
+            )
     shape = _shape(phases, source, _plugins(tree)) if isinstance(phases, dict) else ()
     return validate(schema_of(shape), source)
 

@@ -85,9 +85,37 @@ class Duplicates(Rule):
     )
 
 
+class Mismatch(Rule):
+    """The sampling engine gives its own tokens other probabilities than the trainer does: weights did not arrive, or one
+    of the two computes another model.
+    """
+
+    limit: Positive = Field(
+        default=0.1, description="fires above this KL (nats a token) from engine to trainer"
+    )
+
+
+class Drift(Rule):
+    """The policy has gone far from the reference of its KL."""
+
+    action: Action = "warn"
+    limit: Positive = Field(
+        default=1.0, description="fires above this KL (nats a token) from policy to reference"
+    )
+
+
+class Clipped(Rule):
+    """Most of what a step would do is cut off by the clip, turn after turn: training stands still while it looks busy."""
+
+    action: Action = "warn"
+    share: Fraction = Field(default=0.5, description="fires if more than this share of tokens was clipped")
+    turns: Annotated[int, Field(ge=1)] = Field(default=5, description="in so many turns one after the other")
+
+
 class Safety(Section):
-    """Looked at before each round's training, from the answers of the policy that it starts from. Round 1, the base model's, is what others are
-    measured by; it raises no alarm itself.
+    """Looked at before each round's training, from the answers of the policy that it starts from. Round 1, the base
+    model's, is what others are measured by; it raises no alarm itself. A training that samples for itself is looked at
+    after each turn, too, its first turns being what later ones are measured by.
     """
 
     accuracy: Accuracy = Accuracy()
@@ -97,3 +125,6 @@ class Safety(Section):
     entropy: Entropy = Entropy()
     length: Length = Length()
     duplicates: Duplicates = Duplicates()
+    mismatch: Mismatch = Mismatch()
+    drift: Drift = Drift()
+    clipped: Clipped = Clipped()

@@ -1,18 +1,18 @@
 """Training state on disk: `step_000125/`, a folder that exists only whole, and a manifest that can prove it.
 
-A checkpoint is written under a hidden name, made durable and hashed by the ranks that wrote it, given its manifest, then its real name by
-rename. A reader trusts only what the manifest proves, and falls back to an older checkpoint, saying why. Knows files, not tensors.
+A checkpoint is written under a hidden name, hashed and made durable by the ranks that write it, given its
+manifest, then its real name by rename. A reader trusts only what the manifest proves, and falls back to an
+older checkpoint, saying why. Knows files, not tensors.
 """
 
 import json
-import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from serl.run.files import fsync_dir, rename_if_absent, sha256, write_atomic
+from serl.run.files import fsync_dir, rename_if_absent, sha256_of, write_atomic
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"step_(\d{6,})")
@@ -21,7 +21,9 @@ _PARTIAL = re.compile(r"\.step_(\d{6,})\..+\.(?:partial|old)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a checkpoint holds: its step, who wrote it, the caller's own `extra` values, and size and hash of every file."""
+    """What a checkpoint holds: its step, who wrote it, the caller's own `extra` values, and size and hash of
+    every file.
+    """
 
     step: int
     world_size: int
@@ -49,20 +51,12 @@ def partial_folder(root: Path, step: int, attempt: str) -> Path:
     return root / f".step_{step:06d}.{attempt}.partial"
 
 
-def seal(folder: Path, paths: Iterable[Path]) -> dict[str, tuple[int, str]]:
-    """Make files durable, on the machine that wrote them; their size and hash, by relative name."""
-    sealed = {}
-    for path in paths:
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-        sealed[str(path.relative_to(folder))] = (path.stat().st_size, sha256(path))
-    return sealed
-
-
 def publish(partial: Path, manifest: Manifest) -> Path:
-    """Give a finished checkpoint its manifest and its name; a valid one that already has the name stays, a broken one is replaced."""
+    """Give a finished checkpoint its manifest and its name; a valid one that already has the name stays, a
+    broken one is replaced.
+    """
     final = step_folder(partial.parent, manifest.step)
-    write_atomic(partial / MANIFEST, json.dumps(asdict(manifest), sort_keys=True).encode())
+    write_atomic(partial / MANIFEST, to_json(manifest))
     if not rename_if_absent(partial, final):
         if not faults(final):
             shutil.rmtree(partial)
@@ -75,20 +69,32 @@ def publish(partial: Path, manifest: Manifest) -> Path:
 
 
 def faults(folder: Path, hashes: bool = True) -> str:
-    """Why the checkpoint cannot be trusted; empty if it can. Without `hashes` only names and sizes are compared."""
+    """Why the checkpoint cannot be trusted; empty if it can. Without `hashes` only names and sizes are
+    compared.
+    """
     try:
         manifest = read_manifest(folder)
     except (OSError, ValueError, KeyError, TypeError) as e:
         return f"{folder.name}: manifest missing or unreadable ({e.__class__.__name__})"
-    for name, (size, digest) in manifest.files.items():
+    for name, (size, _) in manifest.files.items():
         path = folder / name
         if not path.is_file():
             return f"{folder.name}: {name} is missing"
         if path.stat().st_size != size:
             return f"{folder.name}: {name} has {path.stat().st_size} bytes, its manifest says {size}"
-        if hashes and sha256(path) != digest:
+    return changed(folder, manifest, tuple(manifest.files)) if hashes else ""
+
+
+def changed(folder: Path, manifest: Manifest, names: Sequence[str]) -> str:
+    """Which of these files, if any, is not what was written."""
+    for name, digest in zip(names, sha256_of([folder / name for name in names])):
+        if digest != manifest.files[name][1]:
             return f"{folder.name}: {name} does not match its hash"
     return ""
+
+
+def to_json(manifest: Manifest) -> bytes:
+    return json.dumps(asdict(manifest), sort_keys=True).encode()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -100,7 +106,7 @@ def read_manifest(folder: Path) -> Manifest:
 def newest_valid(root: Path) -> Found:
     """The newest checkpoint whose every byte is as it was written."""
     rejected = []
-    for folder in _newest_first(root):
+    for folder in newest_first(root):
         if not (fault := faults(folder)):
             return Found(folder=folder, manifest=read_manifest(folder), rejected=tuple(rejected))
         rejected.append(fault)
@@ -108,9 +114,11 @@ def newest_valid(root: Path) -> Found:
 
 
 def superseded(root: Path, keep: int) -> list[Path]:
-    """All but the newest `keep` complete checkpoints, and what dead attempts left behind them; never the last complete one."""
+    """All but the newest `keep` complete checkpoints, and what dead attempts left behind them; never the last
+    complete one.
+    """
     assert keep >= 1, "the last valid checkpoint is never deleted"
-    folders = list(_newest_first(root))
+    folders = newest_first(root)
     complete = [f for f in folders if not faults(f, hashes=False)]
     if not complete:
         return []
@@ -129,7 +137,8 @@ def prune(root: Path, keep: int) -> list[Path]:
     return doomed
 
 
-def _newest_first(root: Path) -> Iterable[Path]:
+def newest_first(root: Path) -> list[Path]:
+    """The checkpoints by falling step, whether they can be trusted or not."""
     folders = [p for p in root.iterdir() if _NAME.fullmatch(p.name)] if root.is_dir() else []
     return sorted(folders, key=_step, reverse=True)
 

@@ -1,15 +1,19 @@
 """The language model: loading it, making a small one, and the log-probabilities of given tokens.
 
-The only import of transformers beside the tokenizer's. Knows nothing of ranks, optimizers or rounds.
-Shapes: B rows of L tokens, T response tokens of all rows end to end, C of them at a time, D hidden, V vocabulary.
+The only import of transformers beside the tokenizer's. A model can be had with its weights or hollow, for
+others to fill. Knows nothing of ranks, optimizers or rounds. Shapes: B rows of L tokens, T response tokens of
+all rows end to end, C of them at a time, D hidden, V vocabulary.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
@@ -18,6 +22,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.utils import is_flash_attn_2_available
 from transformers.utils.logging import disable_progress_bar
 
@@ -26,29 +31,81 @@ from serl.engines.hf_folder import validate_model_folder
 from serl.learning.batch import Rows
 
 MAX_LOGIT_BYTES = 2**30
+CPU = torch.device("cpu")
 LOGITS_NOT_PLAIN = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 
 
-def attention(dtype: torch.dtype) -> str:
+def attention(dtype: torch.dtype, device: torch.device) -> str:
     """The fastest exact attention at hand."""
-    fast = dtype != torch.float32 and torch.cuda.is_available() and is_flash_attn_2_available()
+    fast = dtype != torch.float32 and device.type == "cuda" and is_flash_attn_2_available()
     return "flash_attention_2" if fast else "sdpa"
 
 
-def load_model(folder: Path, dtype: torch.dtype, compute_dtype: torch.dtype) -> PreTrainedModel:
-    """The causal language model of a local folder, its weights in `dtype`, with the attention that suits `compute_dtype`."""
+def load_model(
+    folder: Path, dtype: torch.dtype, compute_dtype: torch.dtype, device: torch.device = CPU
+) -> PreTrainedModel:
+    """The causal language model of a local folder, its weights in `dtype` on the CPU, with the attention that
+    suits `compute_dtype` on `device`.
+    """
     validate_model_folder(folder)
     disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, attn_implementation=attention(compute_dtype), local_files_only=True
+        folder, dtype=dtype, attn_implementation=attention(compute_dtype, device), local_files_only=True
     )
+    _validate_logits(folder, model)
+    return model
+
+
+def hollow_model(
+    folder: Path, dtype: torch.dtype, compute_dtype: torch.dtype, device: torch.device
+) -> PreTrainedModel | None:
+    """The same model with weights of a shape and no memory; None where its files are not simply its weights
+    under their names.
+    """
+    validate_model_folder(folder)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    if "quantization_config" in config.to_dict() or config.get_text_config() is not config:
+        return None
+    with _weightless():
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=dtype, attn_implementation=attention(compute_dtype, device)
+        )
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    _validate_logits(folder, model)
+    return model if stored_plainly(model) else None
+
+
+def stored_plainly(model: PreTrainedModel) -> bool:
+    """Whether transformers stores the model's weights as they are, each under its own name."""
+    return not get_model_conversion_mapping(model, add_legacy=False)
+
+
+@contextmanager
+def _weightless() -> Iterator[None]:
+    """Parameters that are made here have no memory. Buffers, which are computed, are real."""
+    register = nn.Module.register_parameter
+
+    def on_meta(module: nn.Module, name: str, p: nn.Parameter | None) -> None:
+        if p is not None and p.device.type != "meta":  # one that is tied stays the one it is
+            p = nn.Parameter(p.to("meta"), p.requires_grad)
+        register(module, name, p)
+
+    nn.Module.register_parameter = on_meta
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register
+
+
+def _validate_logits(folder: Path, model: PreTrainedModel) -> None:
     settings = model.config.to_dict()
     for key in LOGITS_NOT_PLAIN:
         if settings.get(key) not in (None, 1.0):
             raise ValueError(
-                f"{folder / 'config.json'}: {key} = {settings[key]}: models that rescale their logits are not supported"
+                f"{folder / 'config.json'}: {key} = {settings[key]}: "
+                "models that rescale their logits are not supported"
             )
-    return model
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -56,7 +113,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def scratch_llama(shape: Architecture, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
-    """A Llama of random weights, a function of its shape, vocabulary and seed; embeddings tied. The caller's random state is left alone."""
+    """A Llama of random weights, a function of its shape, vocabulary and seed; embeddings tied. The caller's
+    random state is left alone.
+    """
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=shape.hidden,
@@ -84,22 +143,41 @@ def save_model(
     dtype: torch.dtype,
     folder: Path,
 ) -> None:
-    """Write a Hugging Face folder of the model with these weights in `dtype`, its tokenizer beside it."""
+    """Write a Hugging Face folder of the model with these weights in `dtype`, its tokenizer beside it; names
+    and shapes as transformers stores them.
+    """
     disable_progress_bar()
-    buffers = dict(lm.named_buffers())
-    persistent = {name: buffers[name].cpu() for name in lm.state_dict() if name in buffers}
-    lm.config.dtype = dtype
-    lm.generation_config = _storable(lm.generation_config)
-    lm.save_pretrained(folder, state_dict=weights | persistent)
-    tokenizer.save_pretrained(folder)
+    save_settings(lm, tokenizer, dtype, folder)
+    lm.save_pretrained(folder, state_dict=weights | persistent_buffers(lm))
     for path in folder.glob(
         "*.safetensors"
     ):  # written for the owner alone, whatever the umask; others read published policies too
         path.chmod((folder / "config.json").stat().st_mode)
 
 
+def save_settings(
+    lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype, folder: Path
+) -> None:
+    """Write all of a Hugging Face folder but the weights, which are in `dtype`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lm.config.dtype = str(dtype).removeprefix("torch.")
+    lm.config.architectures = [type(lm).__name__]
+    lm.config.save_pretrained(folder)
+    lm.generation_config = _storable(lm.generation_config)
+    lm.generation_config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def persistent_buffers(lm: PreTrainedModel) -> dict[str, Tensor]:
+    """The buffers that are stored beside the weights."""
+    buffers = dict(lm.named_buffers())
+    return {name: buffers[name].cpu() for name in lm.state_dict() if name in buffers}
+
+
 def _storable(defaults: GenerationConfig) -> GenerationConfig:
-    """Generation defaults that transformers agrees to write: of published ones that it reads but would refuse to write, the token ids alone."""
+    """Generation defaults that transformers agrees to write: of published ones that it reads but would refuse
+    to write, the token ids alone.
+    """
     try:
         defaults.validate(strict=True)
     except ValueError:
@@ -112,7 +190,9 @@ def _storable(defaults: GenerationConfig) -> GenerationConfig:
 
 
 class TokenLogProbs(nn.Module):
-    """A causal language model as a function from rows to the log-probabilities of their response tokens, at one temperature."""
+    """A causal language model as a function from rows to the log-probabilities of their response tokens, at
+    one temperature.
+    """
 
     def __init__(self, lm: PreTrainedModel, temperature: float = 1.0):
         super().__init__()
@@ -130,8 +210,9 @@ class TokenLogProbs(nn.Module):
 class Head(nn.Module):
     """The model's output layer: from hidden states to the log-probabilities of their targets.
 
-    Logits exist for at most MAX_LOGIT_BYTES of tokens at once; the backward pass computes them again. The layer's weights are registered here,
-    so that ZeRO-3 gathers them once for all chunks: of those ranks have different numbers, and a collective for each would meet none of its peers.
+    Logits exist for at most MAX_LOGIT_BYTES of tokens at once; the backward pass computes them again. The
+    layer's weights are registered here, so that ZeRO-3 gathers them once for all chunks: of those ranks have
+    different numbers, and a collective for each would meet none of its peers.
     """
 
     def __init__(self, layer: nn.Linear, temperature: float):

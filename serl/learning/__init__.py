@@ -1,1 +1,1 @@
-"""Numerics of learning as pure functions of tensors: advantages, objectives, schedules, batches."""
+"""Numerics of learning as pure functions: advantages, corrections, objectives, schedules, batches."""

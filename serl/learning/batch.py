@@ -114,6 +114,14 @@ def plan_micro_batches(lengths: Sequence[int], num_ranks: int, max_tokens: int, 
     return [_stretch(p, most) for p in plan]
 
 
+def plan_pairs(lengths: Sequence[int], num_ranks: int, max_tokens: int, packed: bool = False) -> Plan:
+    """`plan_micro_batches` for samples of which 2p and 2p+1 are a pair: they stay side by side, in this order."""
+    sides = list(zip(lengths[0::2], lengths[1::2], strict=True))
+    costs = [a + b if packed else 2 * max(a, b) for a, b in sides]
+    plan = plan_micro_batches(costs, num_ranks, max_tokens, packed)
+    return [[tuple(i for p in micro for i in (2 * p, 2 * p + 1)) for micro in mine] for mine in plan]
+
+
 def collate(samples: Sequence[Sample], packed: bool = False) -> Rows:
     """The tensors of one micro-batch; no samples give one row without response tokens, whose loss is zero."""
     lengths = [len(s.token_L) for s in samples]

@@ -2,26 +2,64 @@
 
 import random
 from collections.abc import Sequence
-from typing import assert_never
+from dataclasses import dataclass
+from typing import Self, assert_never
 
-from serl.rewards.spec import Majority, RandomReward, Verified
+from serl.rewards.outside import Outside
+from serl.rewards.spec import Majority, PythonReward, RandomReward, Reward, SumReward, Verified, parts
 
 
-def rewards(
-    reward: Majority | Verified | RandomReward,
-    *,
-    labels: Sequence[int | None],
-    winner: int | None,
-    correct: Sequence[bool | None],
-    rng: random.Random,
-) -> tuple[float, ...]:
-    """One number per answer. `correct[i]` says whether answer i equals the gold answer (None: no gold, no answer, or undecided)."""
-    match reward:
-        case Majority():
-            return tuple(float(winner is not None and label == winner) for label in labels)
-        case Verified():
-            return tuple(float(bool(c)) for c in correct)
-        case RandomReward():
-            return tuple(float(rng.random() < 0.5) for _ in labels)
-        case _:
-            assert_never(reward)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One question and its N answers. `answers[i]` is what was read of text i (None: nothing), `labels[i]` its class.
+
+    `correct[i]` says whether answer i equals the gold answer (None: no gold, no answer, or undecided).
+    """
+
+    labels: Sequence[int | None]
+    winner: int | None
+    correct: Sequence[bool | None]
+    rng: random.Random
+    question: str = ""
+    answers: Sequence[str | None] = ()
+    texts: Sequence[str] = ()
+    gold: str | None = None
+
+
+class Earnings:
+    """A reward as a function of a case; users' functions have a process of their own, which `close` ends."""
+
+    def __init__(self, reward: Reward):
+        self._reward = reward
+        users = [part for part in parts(reward) if isinstance(part, PythonReward)]
+        self._outside = {part: Outside(part) for part in users}
+
+    def __call__(self, case: Case) -> tuple[float, ...]:
+        """One number per answer."""
+        return self._of(self._reward, case)
+
+    def _of(self, reward: Reward, case: Case) -> tuple[float, ...]:
+        match reward:
+            case Majority():
+                return tuple(float(case.winner is not None and k == case.winner) for k in case.labels)
+            case Verified():
+                return tuple(float(bool(c)) for c in case.correct)
+            case RandomReward():
+                return tuple(float(case.rng.random() < 0.5) for _ in case.labels)
+            case PythonReward():
+                return self._outside[reward](case.question, case.answers, case.texts, case.gold)
+            case SumReward():
+                columns = [[w.weight * r for r in self._of(w.reward, case)] for w in reward.of]
+                return tuple(map(sum, zip(*columns, strict=True)))
+            case _:
+                assert_never(reward)
+
+    def close(self) -> None:
+        for process in self._outside.values():
+            process.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

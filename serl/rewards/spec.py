@@ -32,6 +32,9 @@ class PythonReward(Section):
 
     kind: Literal["python"] = "python"
     path: str = Field(description="package.module:function, or file.py:function beside the run file")
+    text: str | None = Field(
+        default=None, description="the file's content, filled in when the run file is read"
+    )
     limit_s: Positive = Field(default=10.0, description="time limit of one call, seconds")
 
     @field_validator("path")

@@ -1,7 +1,7 @@
 """One attempt at a shard: it commits parts, and publishes.
 
-Data is written under a name of the attempt, made durable, and only then named by the shard's manifest, which is linked into place: of live
-attempts exactly one wins, and what the others wrote is removed.
+Data is written under a name of the attempt, made durable, and only then named by the shard's manifest, which
+is linked into place: of live attempts exactly one wins, and what the others wrote is removed.
 """
 
 import dataclasses
@@ -13,28 +13,37 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
-from serl.run.files import fsync_tree, rename_if_absent, sha256, write_atomic, write_if_absent
+from serl.run.files import fsync_tree, rename_if_absent, sha256_of, write_atomic, write_if_absent
 from serl.run.rundir import DataFile, Manifest, Run, Shard
 
 ORIGIN = "origin.json"  # inside a published folder: what it was made from
+NOTHING: Mapping[str, tuple[int, str]] = MappingProxyType({})
 
 
 class Overtaken(Exception):
     """Another attempt has published the shard: there is nothing left to do for it."""
 
 
-def _contents(folder: Path) -> dict[str, list]:
-    """Size and digest of every file of a folder, by relative name; without the note that repeats them."""
+def _contents(folder: Path, sealed: Mapping[str, tuple[int, str]] = NOTHING) -> dict[str, list]:
+    """Size and digest of every file of a folder, by relative name; without the note that repeats them.
+
+    Of `sealed` files, whose writers hashed them, only the size is looked at.
+    """
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != ORIGIN)
-    return {str(p.relative_to(folder)): [p.stat().st_size, sha256(p)] for p in paths}
+    sizes = {str(p.relative_to(folder)): p.stat().st_size for p in paths}
+    unread = [name for name, size in sizes.items() if sealed.get(name, (None,))[0] != size]
+    digests = {name: digest for name, (_, digest) in sealed.items()}
+    digests |= zip(unread, sha256_of([folder / name for name in unread]))
+    return {name: [size, digests[name]] for name, size in sizes.items()}
 
 
 class Attempt:
     """One try at a shard: commits parts, then publishes.
 
-    Parts are for the next attempt of the same shard from the same inputs: work done is not done again. Their names carry a digest of the
-    inputs, so that parts of other inputs are never taken for ours.
+    Parts are for the next attempt of the same shard from the same inputs: work done is not done again. Their
+    names carry a digest of the inputs, so that parts of other inputs are never taken for ours.
     """
 
     def __init__(self, run: Run, shard: Shard, *, id: str, inputs: Mapping[str, str]):
@@ -75,30 +84,34 @@ class Attempt:
         beside: Mapping[str, bytes] | None = None,
     ) -> Manifest:
         """Publish a shard that is one file; `beside` it, by suffix, what only people read."""
-        files = []
-        for end, content, count in (
-            (suffix, data, rows),
-            *((end, more, more.count(b"\n")) for end, more in (beside or {}).items()),
-        ):
-            name = f"{self.shard.name}/{self.id}{end}"
-            write_atomic(self.stage_dir / name, content)
-            files.append(
-                DataFile(
-                    name=name, bytes=len(content), sha256=hashlib.sha256(content).hexdigest(), rows=count
-                )
-            )
-        return self.publish(files, counts or {})
+        more = [self._write(end, content, content.count(b"\n")) for end, content in (beside or {}).items()]
+        return self.publish([self._write(suffix, data, rows), *more], counts or {})
 
-    def publish_folder(self, built: Path, name: str, counts: Mapping[str, float]) -> Manifest:
-        """Publish a shard that is a folder, `built`, under a fixed name that people can find.
+    def _write(self, suffix: str, data: bytes, rows: int) -> DataFile:
+        """A file of this attempt, durable, for a manifest to name."""
+        name = f"{self.shard.name}/{self.id}{suffix}"
+        write_atomic(self.stage_dir / name, data)
+        return DataFile(name=name, bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), rows=rows)
 
-        A folder that stands there without a manifest is adopted if it is whole and of our inputs: a rival put it there, or we did and were
-        killed. Any other is moved out of the way.
+    def publish_folder(
+        self,
+        built: Path,
+        name: str,
+        counts: Mapping[str, float],
+        *,
+        sealed: Mapping[str, tuple[int, str]] = NOTHING,
+        beside: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> Manifest:
+        """Publish a shard that is a folder, `built`, under a fixed name that people can find; `beside` it files, by suffix.
+
+        `sealed` says of files that were hashed while they were written their size and digest: they are not
+        read again. A folder that stands there without a manifest is adopted if it is whole and of our inputs:
+        a rival put it there, or we did and were killed. Any other is moved out of the way.
         """
         if self.overtaken():
             return self._settle()
         folder = self.stage_dir / name
-        files = _contents(built)
+        files = _contents(built, sealed)
         write_atomic(
             built / ORIGIN,
             json.dumps({"key": self.key, "inputs": self.inputs, "files": files}, indent=1).encode(),
@@ -118,7 +131,8 @@ class Attempt:
             DataFile(name=f"{name}/{n}", bytes=size, sha256=digest, rows=0)
             for n, (size, digest) in files.items()
         ]
-        return self.publish(named, counts)
+        more = [self._write(end, content, 0) for end, content in beside.items()]
+        return self.publish([*named, *more], counts)
 
     def _adoptable(self, folder: Path) -> dict[str, list] | None:
         """The files of a standing folder that is whole and of our inputs."""

@@ -7,8 +7,11 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+MAX_READERS = 8
 
 
 def fsync_dir(folder: Path) -> None:
@@ -95,3 +98,9 @@ def rename_if_absent(source: Path, target: Path) -> bool:
 def sha256(path: Path) -> str:
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def sha256_of(paths: Sequence[Path]) -> list[str]:
+    """The hashes of several files, which are read at the same time: as many as there are cores for it."""
+    with ThreadPoolExecutor(max(1, min(len(paths), MAX_READERS, len(os.sched_getaffinity(0))))) as pool:
+        return list(pool.map(sha256, paths))

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -134,6 +135,10 @@ class Run:
     def open(cls, root: Path) -> "Run":
         try:
             frozen = json.loads((root / "run.json").read_bytes())
+            if frozen["config"].get("plugins") and str(root / "code") not in sys.path:
+                sys.path.append(
+                    str(root / "code")
+                )  # last: what of ours is there must not go before what runs
             # The digest is of the text that was frozen: a later version of the schema must not change what a run is.
             config = revive(modern(frozen["config"]))
             if ended := ending(root):

@@ -49,7 +49,8 @@ class Unsafe(Exception):
 
 def checked_rounds(config: RunConfig) -> list[int]:
     """The rounds whose data is looked at."""
-    return [r for r in range(1, config.rounds + 1) if config.judged(r)]
+    rounds = range(1, config.rounds + 1)
+    return [r for r in rounds if (training := config.training(r)) and training.kind.watched(training, config)]
 
 
 def save_checkup(run: Run, checkup: Checkup) -> None:

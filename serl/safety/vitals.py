@@ -24,7 +24,18 @@ from serl.config.rules import (
 )
 from serl.records import Group
 
-RuleName = Literal["accuracy", "conviction", "silence", "monotony", "entropy", "length", "duplicates"]
+RuleName = Literal[
+    "accuracy",
+    "conviction",
+    "silence",
+    "monotony",
+    "entropy",
+    "length",
+    "duplicates",
+    "mismatch",
+    "drift",
+    "clipped",
+]
 FEWEST = 20  # anchors: a standard error from fewer is not to be trusted
 FALLEN = 0.02  # agreement on the anchors that moves by less than this has neither risen nor fallen
 

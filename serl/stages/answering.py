@@ -1,7 +1,8 @@
 """The one way to answer questions: sampled, voted on, and rewarded. For arrays of shards and for turns alike."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from evaluation.answers import extract
 from evaluation.verifier import Verifier
@@ -9,8 +10,7 @@ from serl.config.engine import Prompts, Sampling
 from serl.engines.generator import Generator
 from serl.randomness import rng_of, seed_of
 from serl.records import Completion, Group, Problem
-from serl.rewards.kinds import rewards
-from serl.rewards.spec import Reward
+from serl.rewards.kinds import Case, Earnings
 from serl.rewards.vote import vote
 from serl.text.prompts import question_prompt
 
@@ -19,7 +19,7 @@ Answered = tuple[str, Problem, list[int], tuple[Completion, ...]]  # role, probl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asking:
-    """How questions are asked and rewarded; `seed`, `round` and `stage` are what all chance is a function of."""
+    """How questions are asked and what answers earn; `seed`, `round` and `stage` are what all chance is a function of."""
 
     seed: int
     round: int
@@ -27,13 +27,18 @@ class Asking:
     prompts: Prompts
     sampling: Sampling
     samples: int
-    reward: Reward
+    earnings: Earnings
 
 
 def answer(
     engine: Generator, verifier: Verifier, tasks: Sequence[tuple[str, Problem]], asking: Asking
 ) -> list[Group]:
     """A group for each (role, problem) whose prompt leaves room for an answer."""
+    return judge(ask(engine, tasks, asking), verifier, asking)
+
+
+def ask(engine: Generator, tasks: Sequence[tuple[str, Problem]], asking: Asking) -> list[Answered]:
+    """The completions, not yet read."""
     encoded = [(role, p, question_prompt(engine.tokenizer, asking.prompts, p.question)) for role, p in tasks]
     room = engine.max_model_len - asking.sampling.max_tokens
     fitting = [(role, p, ids) for role, p, ids in encoded if len(ids) <= room]
@@ -43,35 +48,71 @@ def answer(
         num_samples=asking.samples,
         seeds=[seed_of(asking.seed, asking.round, asking.stage, p.id) for _, p, _ in fitting],
     )
-    return judge([(role, p, ids, out) for (role, p, ids), out in zip(fitting, outputs)], verifier, asking)
+    return [(role, p, ids, out) for (role, p, ids), out in zip(fitting, outputs)]
 
 
-def judge(answered: Sequence[Answered], verifier: Verifier, asking: Asking) -> list[Group]:
-    """Extract, vote and reward. A truncated completion gives no answer: it has not finished speaking."""
+def judge(
+    answered: Sequence[Answered],
+    verifier: Verifier,
+    asking: Asking,
+    labels: Mapping[str, str] = MappingProxyType({}),
+) -> list[Group]:
+    """Extract, vote and reward. A truncated completion gives no answer: it has not finished speaking.
+
+    Where `labels` has the id of a problem, an answer earns 1 if it equals that text, whatever the vote and the reward say.
+    """
     answers = [
         [extract(c.text) if c.finish_reason == "stop" else None for c in out] for _, _, _, out in answered
     ]
     classes = verifier.classes_many(answers)
-    known = [(i, p.gold) for i, (_, p, _, _) in enumerate(answered) if p.gold is not None]
-    verdicts = iter(verifier.judge([(gold, a) for i, gold in known for a in answers[i]]))
-    correct = {i: [_truth(next(verdicts)) for _ in answers[i]] for i, _ in known}
+    correct = _verdicts(verifier, answers, {i: p.gold for i, (_, p, _, _) in enumerate(answered)})
+    agreed = _verdicts(verifier, answers, {i: labels.get(p.id) for i, (_, p, _, _) in enumerate(answered)})
     groups = []
     for i, (role, p, ids, out) in enumerate(answered):
         labels = classes[i].labels
         result = vote(labels)
         truth = correct.get(i, [None] * len(out))
         right = None if p.gold is None or result.winner is None else truth[labels.index(result.winner)]
-        rng = rng_of(asking.seed, asking.round, "reward", p.id)
+        case = Case(
+            labels=labels, winner=result.winner, correct=truth, question=p.question, answers=answers[i],
+            texts=[c.text for c in out], gold=p.gold, rng=rng_of(asking.seed, asking.round, "reward", p.id),
+        )  # fmt: skip
         groups.append(
             Group(
                 id=p.id, role=role, question=p.question, gold=p.gold, prompt_ids=tuple(ids), completions=out,
                 answers=tuple(answers[i]), labels=labels, winner=result.winner, tie=result.tie,
                 undecided=classes[i].num_undecided, agreement=result.agreement, margin=result.margin,
                 winner_correct=right,
-                rewards=rewards(asking.reward, labels=labels, winner=result.winner, correct=truth, rng=rng),
+                rewards=tuple(float(bool(t)) for t in agreed[i]) if i in agreed else asking.earnings(case),
             )
         )  # fmt: skip
     return groups
+
+
+def _verdicts(
+    verifier: Verifier, answers: Sequence[Sequence[str | None]], truths: Mapping[int, str | None]
+) -> dict[int, list[bool | None]]:
+    """Of each question with a known answer, whether each given one equals it; None where that could not be told."""
+    known = {i: truth for i, truth in truths.items() if truth is not None}
+    found = iter(verifier.judge([(truth, a) for i, truth in known.items() for a in answers[i]]))
+    return {i: [_truth(next(found)) for _ in answers[i]] for i in known}
+
+
+def draw(source: list[Problem], per_round: int, seed: int, round: int) -> list[Problem]:
+    """The round's stretch of an endless sequence of seeded shuffles: every problem is used once before any is used
+    twice.
+    """
+    start = (round - 1) * per_round
+    chosen = []
+    for position in range(start, start + per_round):
+        lap, place = divmod(position, len(source))
+        if place == 0 or not chosen:
+            order = rng_of(seed, "problems", lap).sample(range(len(source)), len(source))
+        problem = source[order[place]]
+        chosen.append(
+            Problem(id=f"r{round:03d}-{position - start:06d}", question=problem.question, gold=problem.gold)
+        )
+    return chosen
 
 
 def _truth(verdict: str) -> bool | None:

@@ -106,6 +106,7 @@ class Kind:
     signals: tuple[
         str, ...
     ] = ()  # counts of its manifests that may end a phase (`until`) once they are not 0
+    wants_reader: str = ""  # an example of the stage that has to read it, where it is of no use by itself
     files = FILES_OF_A_SHARD  # of a shard, its manifest included
 
     # ------------------------------------------------------------------------------------------ shape
@@ -151,6 +152,10 @@ class Kind:
     def problems(self, stage: Stage, config: "RunConfig") -> Iterator[str]:
         """Sentences on what does not fit together, each beginning with the key, relative to the section."""
         yield from ()
+
+    def watched(self, stage: Stage, config: "RunConfig") -> bool:
+        """Of a training, whether safety looks at what it learns from."""
+        return config.judged(stage.round) is not None
 
     def check(self, stage: Stage, config: "RunConfig", data: Path) -> None:
         """Raises ValueError for what a user has to mend outside the configuration before the stage can run."""

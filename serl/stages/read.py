@@ -68,9 +68,15 @@ def band(config: RunConfig, round: int) -> tuple[tuple[float, float], bool]:
 
 def trainable(training: Stage, source: Stage, found: Sequence[Group]) -> tuple[list[Group], Counter[str]]:
     """Of the groups of `source` those that `training` learns from, and the fate of all."""
+    return in_band(training.section.agreement, found, by_vote=voted(source.section.reward))
+
+
+def in_band(
+    agreement: tuple[float, float], found: Sequence[Group], *, by_vote: bool
+) -> tuple[list[Group], Counter[str]]:
+    """The groups of which a share within `agreement` is rewarded, and the fate of all."""
     own = [g for g in found if g.own]
-    by_vote = voted(source.section.reward)
-    fates = [fate(g, *training.section.agreement, voted=by_vote) for g in own]
+    fates = [fate(g, *agreement, voted=by_vote) for g in own]
     return [g for g, f in zip(own, fates) if f == "kept"], Counter(fates)
 
 
@@ -87,10 +93,10 @@ def kept_questions(run: Run, *, before: int) -> tuple[list[str], dict[str, str]]
     inputs: dict[str, str] = {}
     for round in range(1, before):
         training = run.config.training(round)
-        if training is None or run.config.judged(round) is None:
-            continue
-        for trained in left(run, training):
-            (file,) = (f for f in trained.files if f.name == f"policy/{KEPT}")
+        for trained in left(run, training) if training else ():
+            file = next((f for f in trained.files if f.name == f"policy/{KEPT}"), None)
+            if file is None:
+                continue
             inputs[f"kept/round_{round:03d}"] = file.sha256[:16]
             questions |= dict.fromkeys(row["question"] for row in from_jsonl(run.read(trained, file)))
     return list(questions), inputs

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from serl.config.schema import Section
+from serl.config.schema import Count, Section
 
 
 class JsonlProblems(Section):
@@ -34,6 +34,13 @@ class GeneratedProblems(Section):
 
 
 Problems = Annotated[JsonlProblems | HubProblems | GeneratedProblems, Field(discriminator="kind")]
+
+
+class Labelled(Section):
+    """Problems to answer when no instructions are proposed: a fresh seeded draw each round."""
+
+    source: Problems
+    per_round: Count
 
 
 def has_gold(source: Problems | None) -> bool:

@@ -32,7 +32,8 @@ from serl.run.rundir import Manifest, Run, Shard
 from serl.run.signals import Stop
 from serl.stages.curate import run as curate  # noqa: F401  (loaded once, before the forks)
 from serl.stages.propose import run as propose  # noqa: F401
-from serl.stages.respond import run as respond
+from serl.stages import read
+from serl.stages.respond import run as respond  # noqa: F401
 from serl.stages.work import Work, execute, policy_dir
 from tests.conftest import run_config
 
@@ -70,6 +71,25 @@ CONFIG = {
     },
     "train": {"objective": {"kind": "reinforce_pp"}, "optimizer": {"lr": 1e-4}},
 }
+TURNS = CONFIG | {
+    "name": "turns",
+    "safety": {
+        rule: {"action": "ignore"} for rule in ("mismatch", "accuracy", "conviction", "silence", "monotony")
+    },
+    "train": CONFIG["train"]
+    | {
+        "objective": {"kind": "reinforce_pp", "kl": 0.0},
+        "agreement": [0.0, 1.0],
+        "batch_samples": 6,
+        "checkpoint_every": 2,
+        "rollout": {
+            "prompts": 3,
+            "samples": 4,
+            "sampling": {"temperature": 1.0, "max_tokens": 60},
+            "turns": 3,
+        },
+    },
+}
 NOUNS = [
     "apples",
     "bottles",
@@ -90,6 +110,9 @@ NOUNS = [
     "shells",
     "tiles",
 ]
+
+
+TRIED = CONFIG
 
 
 class CharacterTokenizer:
@@ -159,7 +182,8 @@ def train(work: Work) -> Manifest:
     _, digest = policy_dir(work.run, round - 1)
     inputs = {f"respond/{m.shard.index}": m.digest for m in work.run.complete(round, "respond")}
     attempt = work.attempt({"policy": digest} | inputs)
-    kept, fates = respond.trainable(work.run, respond.round_groups(work.run, round, completions=True))
+    training, judged = work.run.config.training(round), work.run.config.judged(round)
+    kept, fates = read.trainable(training, judged, read.groups(work.run, judged, completions=True))
     built = attempt.folder / f"policy.{work.attempt_id}"
     shutil.rmtree(built, ignore_errors=True)
     (built / "extra").mkdir(parents=True)
@@ -169,7 +193,7 @@ def train(work: Work) -> Manifest:
         ("extra/vocabulary", "abc"),
     ):
         (built / name).write_text(content)
-    respond.write_kept(built, kept)
+    read.write_kept(built, kept)
     return attempt.publish_folder(built, "policy", dict(fates))
 
 
@@ -237,7 +261,7 @@ class Injector:
 
 def finish(root: Path, attempt: int) -> None:
     """Everything that is missing, in the order of the plan, in this process; what launch and resume do without processes around the stages."""
-    config = run_config(CONFIG)
+    config = run_config(TRIED)
     run = Run.open(root) if (root / "run.json").is_file() else Run.create(root, config, "test")
     for job in plan(run.config, run.done):
         for shard in job.missing:
@@ -339,7 +363,8 @@ def leftovers(run: Run) -> list[tuple[Shard, str]]:
         found += [
             (shard, p.name)
             for p in beside
-            if str(p.relative_to(folder)) not in named and not p.name.startswith("shard_")
+            if str(p.relative_to(folder)) not in named
+            and not p.name.startswith(("shard_", "checkup.json", ".checkup.json"))
         ]
     return found
 
@@ -403,11 +428,20 @@ def main() -> None:
     p.add_argument("--worker", type=int, default=0)
     p.add_argument("--workers", type=int, default=1)
     p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--turns", action="store_true", help="a training that samples for itself")
     args = p.parse_args()
-    gc.freeze()  # children leave what they inherit alone
     generator.Generator = Engine
-    sys.modules["serl.stages.train.run"] = types.ModuleType("serl.stages.train.run")
-    sys.modules["serl.stages.train.run"].run = train
+    if args.turns:
+        global TRIED
+        TRIED = TURNS
+        sys.modules["deterministic"] = sys.modules["__main__"]
+        import deterministic_turns
+
+        deterministic_turns.install()
+    else:
+        sys.modules["serl.stages.train.run"] = types.ModuleType("serl.stages.train.run")
+        sys.modules["serl.stages.train.run"].run = train
+    gc.freeze()  # children leave what they inherit alone
     finish(
         new_root(args.folder / "warm-up"), 0
     )  # here, so that no child pays for what is loaded at first use

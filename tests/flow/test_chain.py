@@ -12,6 +12,7 @@ from chain import TINY, event_seen, kill, left_behind, manifests, open_run, run_
 from jobs.costs.measured import rows
 from jobs.plan.chain import bounds_of, plan
 from jobs.plan.preflight import num_parameters
+from serl.stages.kind import World
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -19,9 +19,12 @@ MEMORY = (
 
 
 @pytest.mark.timeout(300)
-def test_a_run_killed_at_any_file_system_call_resumes_to_the_same_bytes_and_repeats_no_committed_part(capsys):
+@pytest.mark.parametrize("more", [[], ["--turns"]], ids=["frozen", "turns"])
+def test_a_run_killed_at_any_file_system_call_resumes_to_the_same_bytes_and_repeats_no_committed_part(
+    capsys, more
+):
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
-        seen = run_drivers(folder)
+        seen = run_drivers(folder, more)
     with capsys.disabled():
         print(
             f"\nkill points: {seen['runs']} runs killed {seen['killed']} times (of {seen['points'] // NUM_WORKERS} points in an undisturbed run), "
@@ -32,7 +35,7 @@ def test_a_run_killed_at_any_file_system_call_resumes_to_the_same_bytes_and_repe
     assert seen["reused"] > 0
 
 
-def run_drivers(folder: str) -> Counter[str]:
+def run_drivers(folder: str, more: list[str]) -> Counter[str]:
     drivers = []
     for worker in range(NUM_WORKERS):
         own = Path(folder, str(worker))
@@ -44,6 +47,7 @@ def run_drivers(folder: str) -> Counter[str]:
             f"--runs={NUM_RUNS}",
             f"--worker={worker}",
             f"--workers={NUM_WORKERS}",
+            *more,
         ]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         drivers.append(

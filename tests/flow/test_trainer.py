@@ -33,7 +33,7 @@ def base(tmp_path_factory) -> Path:
     return folder
 
 
-def run_ranks(size: int, base: Path, out: Path, *saved: Path) -> list[dict]:
+def run_ranks(size: int, base: Path, out: Path, *saved: Path, script: str = "train_ranks.py") -> list[dict]:
     """What each of `size` real processes saw; they train, or go on from what others saved."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -51,7 +51,7 @@ def run_ranks(size: int, base: Path, out: Path, *saved: Path) -> list[dict]:
         sys.executable,
         "-W",
         "ignore",
-        str(REPO / "tests/flow/train_ranks.py"),
+        str(REPO / "tests/flow" / script),
         str(base),
         str(out),
         *map(str, saved),

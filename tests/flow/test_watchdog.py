@@ -201,7 +201,7 @@ def train(out: Path) -> None:
     from serl.learning.algorithms import policy_loss
 
     torch.set_num_threads(1)
-    watchdog, ranks, samples = Watchdog(), join_ranks(), job.make_samples()
+    watchdog, ranks, samples = Watchdog(), join_ranks("cpu"), job.make_samples()
     trainer = Trainer(
         job.make_model(out / "base"), job.settings(2), ranks=ranks, horizon=10**6, seed=job.SEED
     )

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from serl.config.base import Architecture
-from serl.config.training import Optimizer, ReinforcePP, Training
+from serl.config.objectives import ReinforcePP
+from serl.config.training import Optimizer, Training
 from serl.engines.model import load_tokenizer, scratch_llama
 from serl.learning.algorithms import LogProbs, columns, policy_loss
 from serl.learning.batch import Sample, attach, sample_order, split_evenly
@@ -56,7 +57,7 @@ def make_samples() -> list[Sample]:
 
 def batches() -> list[list[int]]:
     """The optimizer batches of two epochs, of 8 samples each."""
-    return [b for epoch in (0, 1) for b in split_evenly(sample_order(24, SEED, 1, epoch), 8)]
+    return [b for epoch in (0, 1) for b in split_evenly(sample_order(24, SEED, 1, "train", epoch), 8)]
 
 
 def make_model(base: Path):
@@ -65,7 +66,8 @@ def make_model(base: Path):
 
 def run_stage(zero: int, base: Path, out: Path, ranks, **changes: str | int | bool) -> dict:
     """Train six steps with a checkpoint after the third, export, then train the last three again from the checkpoint."""
-    from serl.engines.trainer import Trainer, frozen_logprobs
+    from serl.engines.passes import frozen_logprobs
+    from serl.engines.trainer import Trainer
 
     samples, loss, order, root = (
         make_samples(),
@@ -177,7 +179,7 @@ def main(base: Path, out: Path, saved: Path | None = None) -> None:
     from serl.engines import model
     from serl.engines.ranks import join_ranks
 
-    ranks = join_ranks(timeout_s=120)
+    ranks = join_ranks("cpu", timeout_s=120)
     if (
         ranks.size > 1
     ):  # logits a few at a time, as with a real vocabulary; ranks need different numbers of such chunks

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from serl.config.training import Grpo, ReinforcePP, Rloo
+from serl.config.objectives import Correction, Grpo, ReinforcePP, Rloo
 from serl.learning.algorithms import LogProbs, advantages, columns, policy_loss
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "advantages.json"
@@ -112,7 +112,8 @@ def test_importance_correction_scales_the_advantage_and_is_capped():
     gap_T = torch.linspace(-1, 1, len(old_T))
     given = LogProbs(old_T=old_T, ref_T=old_T, behaviour_T=old_T - gap_T, length_S=torch.tensor(lengths))
     plain, corrected = (
-        columns(KINDS["rloo"], torch.tensor(rewards), given, "token", cap)["advantage"] for cap in (None, 1.5)
+        columns(KINDS["rloo"], torch.tensor(rewards), given, "token", correction)["advantage"]
+        for correction in (None, Correction(high=1.5))
     )
     torch.testing.assert_close(corrected, plain * gap_T.exp().clamp(max=1.5))
 

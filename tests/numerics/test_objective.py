@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from serl.learning.objective import ImitationLoss, PolicyLoss, importance_weights, k3, mean_weights, mismatch
+from serl.learning.objective import ImitationLoss, PolicyLoss, k3, mean_weights, mismatch
 
 
 def columns(advantage, old, ref=None, weight=None):
@@ -78,14 +78,6 @@ def test_sequence_mean_is_the_official_objective_at_micro_batch_one():
 
 def test_token_mean_weighs_every_token_alike():
     assert mean_weights(torch.tensor([2, 3]), "token").tolist() == [1.0] * 5
-
-
-def test_importance_weights_are_one_where_both_engines_agree():
-    logp_T = torch.tensor([-0.1, -2.0])
-    assert importance_weights(logp_T, logp_T, cap=2.0).tolist() == [1.0, 1.0]
-    assert importance_weights(
-        torch.tensor([0.0, 0.0]), torch.tensor([-3.0, 3.0]), cap=2.0
-    ).tolist() == pytest.approx([2.0, math.exp(-3)])
 
 
 def test_mismatch_is_zero_for_equal_engines_and_never_negative():

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from serl.engines import checkpoint
-from serl.engines.checkpoint import Manifest, newest_valid, partial_folder, prune, publish, seal, step_folder
+from serl.engines.checkpoint import Manifest, newest_valid, partial_folder, prune, publish, step_folder
+from serl.run.files import sha256
 
 FIRST, SECOND = "rank_00000_00000.safetensors", "rank_00001_00000.safetensors"
 
@@ -17,7 +18,7 @@ def write(root: Path, step: int, attempt: str = "a", content: bytes = b"weights"
     paths = [partial / FIRST, partial / SECOND]
     for path, data in zip(paths, (content, content * step)):
         path.write_bytes(data)
-    files = seal(partial, paths[:1]) | seal(partial, paths[1:])
+    files = {path.name: (path.stat().st_size, sha256(path)) for path in paths}
     return publish(
         partial, Manifest(step=step, world_size=2, zero=1, dtype="float32", extra={"round": 3}, files=files)
     )

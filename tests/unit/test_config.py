@@ -3,12 +3,14 @@
 import random
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from serl.config.read import load_run
 from serl.config.run import RunConfig
-from tests.conftest import SMALL, run_config
+from tests.conftest import SMALL, phased, run_config
 
 SCRATCH = {
     "kind": "scratch",
@@ -69,10 +71,13 @@ def test_a_configuration_cannot_be_changed():
     [
         (
             {"stages": ["curate", "propose", "respond", "train"]},
-            r"list each once, in the order propose, curate, respond, train",
+            "curate: no stage before it in the round writes candidates",
         ),
-        ({"stages": ["propose", "curate", "respond", "train", "train"]}, "list each once"),
-        ({"stages": ["corpus", "propose", "curate", "respond", "train"]}, "list each once"),
+        ({"stages": ["propose", "curate", "respond", "train", "train"]}, "train is listed twice"),
+        (
+            {"stages": ["corpus", "propose", "curate", "respond", "train"]},
+            "corpus is listed in stages but has no section",
+        ),
         (
             {"score": {"shards": 1, "benchmarks": ["x"], "max_tokens": 8}},
             "score is not listed in stages but has a section",
@@ -80,15 +85,18 @@ def test_a_configuration_cannot_be_changed():
         ({"train": None}, "train is listed in stages but has no section"),
         (
             {"stages": ["respond", "train"], "propose": None, "curate": None},
-            "respond.problems: give it if and only if propose is not a stage",
+            "respond.problems: give it if and only if no stage of the round writes instructions",
         ),
         ({"respond": SMALL["respond"] | {"problems": PROBLEMS}}, "respond.problems: give it if and only if"),
-        ({"stages": ["propose", "respond", "train"], "curate": None}, "propose and curate need each other"),
-        ({"seeds": None}, "propose needs seed problems"),
+        (
+            {"stages": ["propose", "respond", "train"], "curate": None},
+            "respond.problems: give it if and only if no stage of the round writes instructions",
+        ),
+        ({"seeds": None}, "propose: needs seed problems"),
         ({"seeds": {"kind": "corpus"}}, "only where base.kind is scratch"),
         (
             {"rounds": 1, "stages": ["propose", "curate"], "respond": None, "train": None},
-            "without the train stage there is only round 0",
+            "nothing is trained, so that there is only round 0",
         ),
         (
             {"respond": SMALL["respond"] | {"anchors": 3}, "seeds": {"kind": "jsonl", "path": "x"}},
@@ -151,7 +159,7 @@ def test_a_configuration_cannot_be_changed():
     ],
 )
 def test_what_does_not_fit_together_is_said_in_a_sentence(small_tree, change, message):
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(ValueError, match=message):
         config(small_tree | change)
 
 
@@ -190,7 +198,7 @@ def test_what_fits_together_is_accepted(small_tree, change):
 )
 def test_what_the_sampler_would_refuse_is_refused_before_a_model_loads(small_tree, sampling):
     small_tree["propose"]["sampling"] |= sampling
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValueError, match="sampling"):
         config(small_tree)
 
 
@@ -206,4 +214,163 @@ def test_what_the_sampler_would_refuse_is_refused_before_a_model_loads(small_tre
 def test_a_limit_of_steps_is_one_of_whole_groups(small_tree, changes, groups):
     """It used to cut the shuffled answers: baselines and normalisation then saw answers, about half of most groups, that nobody was trained on."""
     small_tree["train"] |= changes
-    assert config(small_tree).train.max_groups(4) == groups
+    assert config(small_tree).stage(1, "train").section.max_groups(4) == groups
+
+
+# ------------------------------------------------------------------------------------------------ phases
+def in_phases(**phases: dict) -> RunConfig:
+    """Phases of the small configuration's stages: of each what differs."""
+    flat = {k: v for k, v in phased(SMALL).items() if k != "phases"}
+    stages = phased(SMALL)["phases"]["self_play"]
+    return run_config(flat | {"phases": {name: stages | changes for name, changes in phases.items()}})
+
+
+def test_rounds_are_counted_through_the_phases_and_each_has_its_own_stages():
+    quick = {"stages": ["respond", "train"], "propose": None, "curate": None}
+    respond = SMALL["respond"] | {"problems": PROBLEMS}
+    c = in_phases(first={"rounds": 2}, second=quick | {"rounds": 1, "respond": respond})
+    assert c.rounds == 3
+    assert [s.name for s in c.at(2)] == ["propose", "curate", "respond", "train"]
+    assert [(s.name, s.phase) for s in c.at(3)] == [("respond", "second"), ("train", "second")]
+    assert c.phase(3)[0] == "second" and c.phase(3)[2] == 3
+
+
+def test_a_role_is_what_its_last_training_published():
+    reward = SMALL["train"] | {"role": "reward"}
+    c = in_phases(
+        seed={"rounds": 1, "train": reward},
+        loop={"rounds": 2},
+        last={"rounds": 1, "respond": SMALL["respond"] | {"role": "reward"}},
+    )
+    assert c.trained(c.stage(2, "propose"), "policy") is None, "round 1 trained another role"
+    assert c.trained(c.stage(3, "propose"), "policy") == c.stage(2, "train")
+    assert c.trained(c.stage(4, "respond"), "reward") == c.stage(1, "train")
+    assert c.training(1) is None and c.training(1, "reward") == c.stage(1, "train")
+
+
+def test_stages_of_one_kind_have_names_of_their_own():
+    again = SMALL["respond"] | {"kind": "respond", "samples": 8}
+    stages = ["propose", "curate", "respond", "again", "train"]
+    c = in_phases(loop={"stages": stages, "again": again, "train": SMALL["train"] | {"data": "again"}})
+    training = c.stage(1, "train")
+    assert [s.name for s in training.kind.reads(training, c)] == ["again"]
+    assert c.stage(1, "again").kind == c.stage(1, "respond").kind
+
+
+@pytest.mark.parametrize(
+    ("phases", "message"),
+    [
+        (
+            {"loop": {"until": "settled"}},
+            r"loop: until settled: no count of its stages; its stages publish idle",
+        ),
+        (
+            {"loop": {"respond": SMALL["respond"] | {"role": "judge"}}},
+            r"loop\.respond\.role judge: no stage before it trains that role; roles so far: policy",
+        ),
+        (
+            {"loop": {"train": SMALL["train"] | {"init": "critic"}}},
+            r"loop\.train.*critic: no stage before it trains that role",
+        ),
+        (
+            {"loop": {"train": SMALL["train"] | {"data": "answers"}}},
+            r"loop\.train\.data answers: no stage of that name before it in the round writes groups",
+        ),
+        (
+            {
+                "loop": {
+                    "stages": [*SMALL["stages"], "more"],
+                    "more": SMALL["train"] | {"kind": "train", "data": "respond"},
+                }
+            },
+            r"loop: train and more both train the role policy in one round",
+        ),
+        (
+            {"loop": {"stages": [*SMALL["stages"], "reflect"], "reflect": {}}},
+            r"loop\.reflect: 'reflect' is no kind of stage; choose one of corpus, curate",
+        ),
+        ({"loop": {"carry": "always"}}, r"loop\.carry: 'always'"),
+        ({"loop": {"rounds": 600}, "more": {"rounds": 600}}, r"phases: 1200 rounds in all; at most 999"),
+        ({}, r"phases: none"),
+    ],
+)
+def test_what_does_not_fit_a_phase_is_said_in_a_sentence(phases, message):
+    with pytest.raises(ValueError, match=message):
+        in_phases(**phases)
+
+
+def test_an_override_may_leave_out_what_is_plain(tmp_path):
+    tree = phased(SMALL)
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    short = load_run(tmp_path / "one.yaml", ["train.epochs=3", "rounds=5"])
+    assert short == load_run(tmp_path / "one.yaml", ["phases.self_play.train.epochs=3", "self_play.rounds=5"])
+    assert short.stage(1, "train").section.epochs == 3 and short.rounds == 5
+    tree["phases"]["more"] = tree["phases"]["self_play"]
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    both = r"phases\.self_play\.train\.epochs or phases\.more\.train\.epochs"
+    with pytest.raises(ValueError, match=both):
+        load_run(tmp_path / "two.yaml", ["train.epochs=3"])
+
+
+def test_a_run_that_is_cut_short_keeps_its_first_rounds():
+    c = in_phases(first={"rounds": 2}, second={"rounds": 3})
+    assert c.cut(3).rounds == 3 and c.cut(3).stages == c.stages[: len(c.cut(3).stages)]
+    assert c.cut(1).rounds == 1 and c.cut(9) == c
+
+
+def test_a_schedule_that_goes_on_through_a_phase_has_a_length():
+    carried = {"loop": {"rounds": 2, "carry": "phase"}}
+    with pytest.raises(
+        ValueError, match=r"loop\.train\.optimizer\.schedule cosine: carry: phase needs to know"
+    ):
+        in_phases(**carried)
+    for fine in ({"max_steps": 5}, {"optimizer": {"lr": 1e-4, "schedule": "constant"}}):
+        in_phases(loop=carried["loop"] | {"train": SMALL["train"] | fine})
+
+
+TURNS = {"prompts": 4, "samples": 4, "sampling": {"temperature": 1.0, "max_tokens": 8}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"vote": "array", "problems": PROBLEMS}, r"rollout\.problems: give it if and only if no stage"),
+        (
+            {"sampling": TURNS["sampling"] | {"top_p": 0.9}},
+            r"rollout\.sampling\.top_p 0\.9: what is trained on must be",
+        ),
+        (
+            {"sampling": TURNS["sampling"] | {"temperature": 0.0}},
+            r"rollout\.sampling\.temperature 0: equal answers",
+        ),
+        ({"max_asked": 3}, r"max_asked 3: less than prompts 4"),
+        ({"prompts": 0}, r"rollout\.prompts: 0"),
+        (
+            {"reward": {"kind": "python", "path": "module"}},
+            r"write package.module:function, or file.py:function",
+        ),
+    ],
+)
+def test_what_does_not_fit_a_training_in_turns_is_said_in_a_sentence(change, message):
+    with pytest.raises(ValueError, match=message):
+        in_phases(loop={"train": SMALL["train"] | {"rollout": TURNS | change}})
+
+
+def test_a_training_in_turns_asks_what_the_round_brings():
+    train = SMALL["train"] | {"rollout": TURNS}
+    voted = in_phases(loop={"train": train})
+    alone = {"stages": ["train"], "propose": None, "curate": None, "respond": None}
+    given = in_phases(
+        loop=alone | {"rounds": 2, "train": train | {"rollout": TURNS | {"problems": PROBLEMS}}}
+    )
+    reads = {name: [s.job for s in c.stage(2, "train").kind.reads(c.stage(2, "train"), c)]
+             for name, c in (("voted", voted), ("given", given))}  # fmt: skip
+    assert reads == {"voted": ["r002-respond"], "given": ["r001-train"]}
+
+
+def test_answers_that_are_trained_on_are_sampled_from_the_policy_itself():
+    narrow = SMALL["respond"]["sampling"] | {"top_p": 0.9}
+    with pytest.raises(
+        ValueError, match=r"train: its answers are those of respond, whose sampling\.top_p 0\.9"
+    ):
+        in_phases(loop={"respond": SMALL["respond"] | {"sampling": narrow}})

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serl.engines.pieces import Piece, fill, write
@@ -23,6 +23,7 @@ def random_values(seed: int) -> dict[str, torch.Tensor]:
     return {name: torch.randn(2, numel, generator=g) for name, numel in NAMES.items()}
 
 
+@settings(max_examples=25)  # every file is made durable
 @given(writers=st.integers(1, 9), readers=st.integers(1, 9), max_bytes=st.integers(1, 200))
 def test_any_number_of_readers_gets_what_any_number_of_writers_wrote(
     tmp_path_factory, writers, readers, max_bytes

@@ -49,9 +49,9 @@ def data(tmp_path):
 )
 def test_more_than_there_is_is_refused(data, changes, message):
     if not message:
-        return preflight(config(**changes), data, data / "runs/small", [])
+        return preflight(config(**changes), data, [])
     with pytest.raises(ValueError, match=message):
-        preflight(config(**changes), data, data / "runs/small", [])
+        preflight(config(**changes), data, [])
 
 
 def test_a_choice_benchmark_has_its_own_worked_examples(data):
@@ -59,7 +59,7 @@ def test_a_choice_benchmark_has_its_own_worked_examples(data):
     with pytest.raises(
         ValueError, match="score.preamble.mmlu_pro: a choice benchmark brings worked examples of its own"
     ):
-        preflight(config(stages=[*SMALL["stages"], "score"], score=score), data, data / "runs/small", [])
+        preflight(config(stages=[*SMALL["stages"], "score"], score=score), data, [])
 
 
 @pytest.mark.parametrize(

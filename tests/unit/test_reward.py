@@ -1,13 +1,26 @@
 """What answers earn."""
 
 import random
+import time
 
+import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serl.config.files import ConfigError
+from serl.config.read import load_run
 from serl.randomness import rng_of, seed_of
-from serl.rewards.kinds import rewards
-from serl.rewards.spec import Majority, RandomReward, Verified
+from serl.rewards.kinds import Case, Earnings
+from serl.rewards.outside import Outside, RewardFailed
+from serl.rewards.spec import Majority, PythonReward, RandomReward, SumReward, Verified, Weighted, voted
+from tests.conftest import phased
+
+
+def rewards(reward, **case):
+    with Earnings(reward) as earnings:
+        return earnings(Case(**case))
+
 
 LABELS = st.lists(st.none() | st.integers(0, 3), min_size=1, max_size=16)
 
@@ -41,3 +54,90 @@ def test_seeds_depend_on_every_part_and_on_where_the_parts_end():
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= s < 2**63 for s in seeds)
     assert seed_of(0, 1, "respond", "r001-000000") == seed_of(0, 1, "respond", "r001-000000")
+
+
+# ------------------------------------------------------------------------------------------------ users' functions
+FUNCTIONS = '''
+import os, time
+
+def length(question, answers, texts, gold):
+    return [len(text) for text in texts]
+
+def by_gold(question, answers, texts, gold):
+    return [float(a == gold) for a in answers]
+
+def raises(question, answers, texts, gold):
+    raise KeyError("no such thing")
+
+def hangs(question, answers, texts, gold):
+    time.sleep(60)
+
+def leaves(question, answers, texts, gold):
+    os._exit(3)
+
+def wrong(question, answers, texts, gold):
+    return [1.0]
+
+def infinite(question, answers, texts, gold):
+    return [float("nan")] * len(answers)
+
+def text(question, answers, texts, gold):
+    return "much"
+'''
+CASE = {
+    "labels": [0, 1], "winner": 0, "correct": [True, False], "rng": random.Random(0), "question": "1 + 1?",
+    "answers": ["2", "3"], "texts": ["It is 2", "3"], "gold": "2",
+}  # fmt: skip
+
+
+def user(name: str, **more) -> PythonReward:
+    return PythonReward(path=f"mine.py:{name}", text=FUNCTIONS, **more)
+
+
+def test_a_users_function_says_what_answers_earn():
+    assert rewards(user("length"), **CASE) == (7.0, 1.0)
+    assert rewards(user("by_gold"), **CASE) == (1.0, 0.0)
+
+
+def test_a_sum_weighs_its_parts():
+    parts = (Weighted(weight=2.0, reward=Majority()), Weighted(weight=0.1, reward=user("length")))
+    assert rewards(SumReward(of=parts), **CASE) == (2.0 + 0.1 * 7, 0.1)
+    assert not voted(SumReward(of=parts)) and voted(Majority())
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("raises", "it raised KeyError: 'no such thing'"),
+        ("hangs", "it gave no answer within its limit_s of 0.5 s"),
+        ("leaves", "it ended its process"),
+        ("wrong", r"it returned \[1.0\], not a list of 2 finite numbers"),
+        ("infinite", r"it returned \[nan, nan\], not a list"),
+        ("text", "it returned 'much', not a list"),
+    ],
+)
+def test_a_function_that_does_not_serve_is_named_with_its_question(name, message):
+    begun = time.monotonic()
+    with pytest.raises(RewardFailed, match=rf"mine\.py:{name}: {message}.*1 \+ 1\?"):
+        rewards(user(name, limit_s=0.5), **CASE)
+    assert time.monotonic() - begun < 20.0
+
+
+def test_a_function_that_is_not_there_is_refused_before_anything_runs():
+    with pytest.raises(RewardFailed, match="cannot be loaded: AttributeError"):
+        Outside(user("missing")).check()
+    with pytest.raises(RewardFailed, match="cannot be loaded: ModuleNotFoundError"):
+        Outside(PythonReward(path="no.such.module:f")).check()
+
+
+def test_a_file_beside_the_run_file_is_part_of_the_run(tmp_path, small_tree):
+    (tmp_path / "mine.py").write_text(FUNCTIONS)
+    small_tree["respond"]["reward"] = {"kind": "python", "path": "mine.py:length"}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(phased(small_tree), sort_keys=False))
+    before = load_run(tmp_path / "run.yaml")
+    assert before.stage(1, "respond").section.reward.text == FUNCTIONS
+    (tmp_path / "mine.py").write_text(FUNCTIONS.replace("len(text)", "-len(text)"))
+    assert load_run(tmp_path / "run.yaml").digest() != before.digest()
+    (tmp_path / "mine.py").unlink()
+    with pytest.raises(ConfigError, match=r"mine\.py: cannot be read.*put the file beside the run file"):
+        load_run(tmp_path / "run.yaml")

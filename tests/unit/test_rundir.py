@@ -175,8 +175,8 @@ def test_a_rival_that_publishes_while_a_stale_folder_is_judged_keeps_its_folder(
     fast, slow = attempt(run, "fast", TRAIN), attempt(run, "slow", TRAIN)
     built, judge, judged = build(fast, "fast"), attempts._contents, []
 
-    def contents(folder: Path) -> dict[str, list]:
-        found = judge(folder)
+    def contents(folder: Path, *sealed: dict) -> dict[str, list]:
+        found = judge(folder, *sealed)
         if folder.name == "policy" and not judged:
             judged.append(folder)
             fast.publish_folder(built, "policy", {})
@@ -310,3 +310,22 @@ def test_a_manifest_is_plain_json_that_says_where_the_shard_came_from(run):
         "counts",
         "run",
     } == set(m)
+
+
+def test_files_that_their_writers_hashed_are_not_read_again(run, monkeypatch):
+    """Rank 0 used to read the whole policy once more, alone, while the GPUs of all waited."""
+    own = attempt(run, "a", TRAIN)
+    built = build(own, "a")
+    names = sorted(str(p.relative_to(built)) for p in built.rglob("*") if p.is_file())
+    read: list[str] = []
+    hashes = attempts.sha256_of
+    monkeypatch.setattr(
+        attempts, "sha256_of", lambda paths: read.extend(p.name for p in paths) or hashes(paths)
+    )
+    path = built / names[0]
+    sealed = {names[0]: (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())}
+    manifest = own.publish_folder(built, "policy", {}, sealed=sealed)
+    assert read == [Path(name).name for name in names[1:]]
+    for file in manifest.files:
+        content = (run.stage_dir(1, "train") / file.name).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == file.sha256

@@ -336,7 +336,7 @@ def test_an_error_left_by_another_rank_or_attempt_does_not_undo_a_manifest(on_no
 
 def test_what_outlasts_the_time_limit_asks_for_a_requeue_before_slurm_kills_it():
     program = (
-        "import threading, time; from jobs import task; from serl.run.signals import Stop;"
+        "import threading, time; from jobs.chain import task; from serl.run.signals import Stop;"
         "threading.Thread(target=task._leave_in_time, args=(Stop(end=time.time() + task.LAST_MOMENT_S + 0.2),), daemon=True).start(); time.sleep(60)"
     )
     begun = time.monotonic()

@@ -1,6 +1,6 @@
 """corpus: the base model's own world: documents, tokenizer, seeds, labelled problems and held-out benchmarks."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from serl.config.base import Corpus, Scratch
 from serl.config.run import RunConfig
@@ -19,6 +19,10 @@ class CorpusKind(Kind):
 
     def base_section(self, base: Section) -> Section | None:
         return base.corpus if isinstance(base, Scratch) else None
+
+    def problems(self, stage: Stage, config: RunConfig) -> Iterator[str]:
+        if stage.phase:
+            yield ": it makes the base model's world, in round 0 alone; leave it out of the phase"
 
     def bounds(self, stage: Stage, config: RunConfig, world: World) -> Bounds:
         assert isinstance(stage.section, Corpus)

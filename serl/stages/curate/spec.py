@@ -19,6 +19,7 @@ class Curate(StageSection):
 class CurateKind(Kind):
     section = Curate
     gives = "problems"
+    wants_reader = "like respond"
     reads_from = "candidates"
 
     def reads(self, stage: Stage, config: RunConfig) -> tuple[Stage, ...]:
@@ -28,8 +29,6 @@ class CurateKind(Kind):
     def problems(self, stage: Stage, config: RunConfig) -> Iterator[str]:
         if config.source(stage, self.reads_from) is None:
             yield ": no stage before it in the round writes candidates; list one that does, like propose"
-        if config.reader(stage) is None:
-            yield ": no stage after it reads its problems; list one that does, like respond"
         if config.seeds is None:
             yield ": needs seed problems; give a source under `seeds`"
 

@@ -33,6 +33,7 @@ class ProposeKind(Kind):
     section = Propose
     gives = "candidates"
     engine = "vllm"
+    wants_reader = "like curate"
 
     def num_shards(self, section: Propose) -> int:
         return section.shards
@@ -43,7 +44,8 @@ class ProposeKind(Kind):
     def reads(self, stage: Stage, config: RunConfig) -> tuple[Stage, ...]:
         """The weights, and the trainings that say which earlier instructions were kept: the last one waits for all."""
         last = config.trained(stage, stage.section.role)
-        return (last,) if last else ()
+        judged = config.judged(last.round) if last else None
+        return tuple(s for s in (last, judged) if s)
 
     def problems(self, stage: Stage, config: RunConfig) -> Iterator[str]:
         section = stage.section
@@ -51,8 +53,6 @@ class ProposeKind(Kind):
             yield ": needs seed problems; give a source under `seeds`"
         if section.quality.min_words > section.quality.max_words:
             yield ".quality: min_words is above max_words: no instruction could pass"
-        if config.reader(stage) is None:
-            yield ": no stage after it reads its candidates; list one that does, like curate"
 
     def check(self, stage: Stage, config: RunConfig, data: Path) -> None:
         check_source(config.seeds, data, {f"{stage.name}.seed_shots": stage.section.seed_shots})

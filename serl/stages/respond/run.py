@@ -7,9 +7,10 @@ from evaluation.verifier import Verifier
 from serl.engines.generator import Generator
 from serl.randomness import rng_of
 from serl.records import ANCHOR, Group, Problem, groups_from_parquet, groups_to_parquet, share
+from serl.rewards.kinds import Earnings
 from serl.run.rundir import Manifest
 from serl.stages import read
-from serl.stages.answering import Asking, answer
+from serl.stages.answering import Asking, answer, draw
 from serl.stages.parts import in_parts
 from serl.stages.respond.spec import KIND
 from serl.stages.work import Work, corpus_dir
@@ -25,11 +26,12 @@ def run(work: Work) -> Manifest:
     tasks, inputs = questions(work)
     attempt = work.attempt({"policy": digest} | inputs)
     mine = share(tasks, work.shard.index, work.shard.count)
-    asking = Asking(
-        seed=config.seed, round=work.shard.round, stage=work.shard.stage, prompts=config.prompts,
-        sampling=section.sampling, samples=section.samples, reward=section.reward,
-    )  # fmt: skip
-    with Verifier(workers=work.cores, limit_s=section.limit_s) as verifier:
+    limits = Verifier(workers=work.cores, limit_s=section.limit_s)
+    with limits as verifier, Earnings(section.reward) as earnings:
+        asking = Asking(
+            seed=config.seed, round=work.shard.round, stage=work.shard.stage, prompts=config.prompts,
+            sampling=section.sampling, samples=section.samples, earnings=earnings,
+        )  # fmt: skip
 
         def part(engine: Generator, tasks: Sequence[tuple[str, Problem]]) -> bytes:
             return groups_to_parquet(answer(engine, verifier, tasks, asking))
@@ -52,7 +54,7 @@ def questions(work: Work) -> tuple[list[tuple[str, Problem]], dict[str, str]]:
     else:
         found = load_problems(section.problems.source, data_root=run.data_root, corpus=corpus_dir(run))
         inputs["problems"] = fingerprint(found)
-        problems = _draw(found, section.problems.per_round, config.seed, work.shard.round)
+        problems = draw(found, section.problems.per_round, config.seed, work.shard.round)
     tasks = [(OWN, p) for p in problems]
     if section.anchors:
         assert config.seeds is not None
@@ -61,23 +63,6 @@ def questions(work: Work) -> tuple[list[tuple[str, Problem]], dict[str, str]]:
         chosen = rng_of(config.seed, "anchors").sample(seeds, min(section.anchors, len(seeds)))
         tasks += [(ANCHOR, Problem(id=f"anchor-{p.id}", question=p.question, gold=p.gold)) for p in chosen]
     return tasks, inputs
-
-
-def _draw(source: list[Problem], per_round: int, seed: int, round: int) -> list[Problem]:
-    """The round's stretch of an endless sequence of seeded shuffles: every problem is used once before any is used
-    twice.
-    """
-    start = (round - 1) * per_round
-    chosen = []
-    for position in range(start, start + per_round):
-        lap, place = divmod(position, len(source))
-        if place == 0 or not chosen:
-            order = rng_of(seed, "problems", lap).sample(range(len(source)), len(source))
-        problem = source[order[place]]
-        chosen.append(
-            Problem(id=f"r{round:03d}-{position - start:06d}", question=problem.question, gold=problem.gold)
-        )
-    return chosen
 
 
 def _counts(groups: Sequence[Group], num_questions: int) -> dict[str, float]:

@@ -8,18 +8,12 @@ from pydantic import Field
 
 from serl.config.engine import Sampling
 from serl.config.run import RunConfig
-from serl.config.schema import Count, Natural, Positive, Section
-from serl.rewards.spec import Majority, Reward, parts
+from serl.config.schema import Count, Natural, Positive
+from serl.rewards.outside import Outside
+from serl.rewards.spec import Majority, PythonReward, Reward, parts
 from serl.stages.kind import BYTES_PER_SAMPLED_TOKEN, POLICY, Bounds, Kind, Stage, StageSection, World
-from serl.stages.sources import Problems, has_gold
+from serl.stages.sources import Labelled, has_gold
 from serl.text.problems import check_source, source_files
-
-
-class Labelled(Section):
-    """Problems to answer when no instructions are proposed: a fresh seeded draw each round."""
-
-    source: Problems
-    per_round: Count
 
 
 class Respond(StageSection):
@@ -83,6 +77,9 @@ class RespondKind(Kind):
     def check(self, stage: Stage, config: RunConfig, data: Path) -> None:
         if stage.section.anchors:
             check_source(config.seeds, data, {f"{stage.name}.anchors": stage.section.anchors})
+        for part in parts(stage.section.reward):
+            if isinstance(part, PythonReward):
+                Outside(part).check()
         if stage.section.problems:
             check_source(stage.section.problems.source, data, {})
 

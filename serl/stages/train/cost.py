@@ -24,6 +24,8 @@ class TrainCost(Cost):
             return Lesson(
                 steps=steps, step_tokens=section.batch_tokens, tokens=tokens, sigma=per_document.sigma
             )
+        if section.rollout:
+            return self._turns(stage, config, known)
         kept, length = known.rate(stage, "kept", "groups", 1.0), reckon.length(source, known)
         answers = reckon.samples(source.section)
         samples = reckon.given(source, config, known) * kept.value * answers
@@ -37,10 +39,22 @@ class TrainCost(Cost):
             sigma=math.hypot(kept.sigma * (learned == samples), length.sigma),
         )
 
+    def _turns(self, stage: Stage, config: RunConfig, known: Known) -> Lesson:
+        """Steps on every answer that is kept; a turn's sampling is in what a step was measured to take."""
+        section, how = stage.section, stage.section.rollout
+        kept = known.rate(stage, "kept", "groups", 1.0)
+        turns = KIND.num_turns(stage, config)
+        samples = turns * how.prompts * how.samples * (1.0 if how.refill else kept.value)
+        steps = max(1, math.ceil(samples / section.batch_samples)) * section.epochs
+        steps = min(steps, section.max_steps or steps)
+        length = known.rate(stage, "tokens", "samples", how.sampling.max_tokens)
+        tokens = samples * min(length.value, how.sampling.max_tokens)
+        return Lesson(steps=steps, step_tokens=tokens / steps, tokens=tokens, sigma=kept.sigma)
+
     def yields(
         self, stage: Stage, counts: Mapping[str, float], items: float, tokens: float
     ) -> dict[str, float]:
-        groups = sum(n for name, n in counts.items() if name.startswith("groups_"))
+        groups = counts.get("groups", sum(n for name, n in counts.items() if name.startswith("groups_")))
         return {"groups": groups, "kept": counts.get("groups_kept", 0.0), "policies": 1.0}
 
 

@@ -4,11 +4,14 @@ no policy is ever trained on from one that was seen to have collapsed.
 
 from collections.abc import Sequence
 
+from serl.engines.ranks import Ranks
 from serl.records import Group
 from serl.run.rundir import Manifest, Run
-from serl.safety.checkup import Checkup, accepted, read_checkup, save_checkup
-from serl.safety.vitals import Vitals, examine, take_vitals
+from serl.safety.checkup import Checkup, accepted, read_checkup, refusal, save_checkup
+from serl.safety.turns import TurnFigures
+from serl.safety.vitals import Alarm, Vitals, examine, take_vitals
 from serl.stages import read
+from serl.stages.work import Work
 
 
 def check(run: Run, round: int, groups: Sequence[Group]) -> Checkup:
@@ -57,3 +60,28 @@ def _sum(manifests: Sequence[Manifest]) -> dict[str, float]:
     for m in manifests:
         counts |= {name: counts.get(name, 0.0) + n for name, n in m.counts.items()}
     return counts
+
+
+def check_turn(work: Work, ranks: Ranks, figures: TurnFigures, alarms: Sequence[Alarm]) -> None:
+    """Record a turn's alarms in the round's checkup; raise Unsafe, on every rank, where one ends or holds the run."""
+    unsafe = None
+    if ranks.first and alarms:
+        for alarm in alarms:
+            work.events.add("alarm", rule=alarm.rule, action=alarm.action, sentence=alarm.sentence)
+        known = read_checkup(work.run, work.shard.round)
+        vitals = known.vitals if known else _vitals_of_turn(work.shard.round, figures)
+        before = known.alarms if known else ()
+        checkup = Checkup(vitals=vitals, alarms=(*before, *alarms), inputs=known.inputs if known else {})
+        save_checkup(work.run, checkup)
+        unsafe = refusal(work.run, checkup)
+    if unsafe := ranks.from_first(unsafe):
+        raise unsafe
+
+
+def _vitals_of_turn(round: int, figures: TurnFigures) -> Vitals:
+    """Of a round that has no answers but those of its turns."""
+    return Vitals(
+        round=round, leads={}, anchor_agreement=0.0, agreement=figures.agreement, margin=0.0,
+        entropy=figures.entropy, monotony=figures.monotony, unparsed=figures.silent, truncated=0.0, undecided=0.0,
+        length=figures.length, kept=figures.kept, duplicates=None,
+    )  # fmt: skip

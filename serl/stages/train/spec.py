@@ -1,20 +1,70 @@
 """train: from the groups of a round to its policy; in round 0, from the corpus to the base model."""
 
 from collections.abc import Iterator, Mapping
-from typing import Literal, Self
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from serl.config.base import Scratch
+from serl.config.engine import Engine, Sampling
+from serl.config.objectives import Mean, PolicyObjective, ReinforcePP, Rloo, own_mean
 from serl.config.run import RunConfig
-from serl.config.schema import Count, Fraction, Section
-from serl.config.training import PolicyObjective, Training
-from serl.stages.kind import POLICY, Bounds, Kind, Stage, StageSection, World
+from serl.config.schema import Count, Fraction, Positive, Section
+from serl.config.training import Training
+from serl.rewards.outside import Outside
+from serl.rewards.spec import Majority, PythonReward, Reward, parts
+from serl.stages.kind import BYTES_PER_SAMPLED_TOKEN, POLICY, Bounds, Kind, Stage, StageSection, World
+from serl.stages.sources import Labelled
+from serl.text.problems import check_source, source_files
 
 POLICY_BYTES = 4  # per parameter: published in float32
 POLICY_MORE = 2**20, 0.02  # tokenizer and configuration, and what a count from the architecture leaves out
 POLICY_FILE_BYTES = 4 * 10**9  # transformers begins a new file before 5 GB
 CHECKPOINT_BYTES = 12  # per parameter: float32 master and two Adam moments
+
+
+class Rollout(Section):
+    """A training that samples for itself, in turns: answers of the present weights, some optimizer steps on them, the new
+    weights into the engine, and the next turn.
+    """
+
+    prompts: Count = Field(description="groups that a turn trains on")
+    samples: Annotated[int, Field(ge=2)] = 16
+    sampling: Sampling
+    reward: Reward = Majority()
+    vote: Literal["fresh", "array"] = Field(
+        default="fresh",
+        description="array: an answer earns 1 if it equals the majority that the stage before found; fresh: the reward",
+    )
+    refill: bool = Field(
+        default=False,
+        description="ask on until `prompts` groups lie in the band of `agreement`, or `max_asked` is reached",
+    )
+    max_asked: Count | None = Field(
+        default=None, description="questions of a turn at most; null: four times `prompts` with refill"
+    )
+    turns: Count | None = Field(default=None, description="null: as many as ask every question once")
+    problems: Labelled | None = Field(
+        default=None, description="where questions come from when no stage of the round brings any"
+    )
+    limit_s: Positive = Field(
+        default=5.0, description="time limit of one answer's parsing or comparison, seconds"
+    )
+    engine: Engine | None = Field(default=None, description="where it is not to be the run's")
+
+    @property
+    def most_asked(self) -> int:
+        """Questions of a turn at most."""
+        return self.max_asked or self.prompts * (4 if self.refill else 1)
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.max_asked is not None and self.max_asked < self.prompts:
+            raise ValueError(
+                f"max_asked {self.max_asked}: less than prompts {self.prompts}; ask at least for those"
+            )
+        return self
 
 
 class Train(Training, StageSection):
@@ -29,6 +79,10 @@ class Train(Training, StageSection):
         default=None, description="the stage whose groups are learned from; null: the nearest before"
     )
     objective: PolicyObjective
+    rollout: Rollout | None = Field(
+        default=None,
+        description="sample along the way; null: learn from the answers that a stage before has sampled",
+    )
     agreement: tuple[Fraction, Fraction] = Field(
         default=(0.2, 0.8), description="keep a group iff low <= share of rewarded answers <= high"
     )
@@ -36,7 +90,9 @@ class Train(Training, StageSection):
     max_steps: Count | None = Field(
         default=None, description="stop the round after this many optimizer steps"
     )
-    loss_mean: Literal["token", "sequence"] = "token"
+    loss_mean: Mean | None = Field(
+        default=None, description="null: the objective's own, and over tokens where it has none"
+    )
     reference: Literal["base", "previous"] = Field(
         default="base", description="whose log-probabilities the KL is measured against"
     )
@@ -53,11 +109,21 @@ class Train(Training, StageSection):
 
     @model_validator(mode="after")
     def _some_kl(self) -> Self:
-        if self.reference == "previous" and self.objective.kind != "grpo" and self.objective.kl > 0:
+        in_reward = isinstance(self.objective, ReinforcePP | Rloo)
+        if self.rollout is None and self.reference == "previous" and in_reward and self.objective.kl > 0:
             raise ValueError(
                 "reference previous: a round's answers come from the policy before it, so that the KL in their "
                 f"reward ({self.objective.kind}) would always be 0; use reference: base, objective.kl: 0, or grpo, "
                 "whose KL is in the loss"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_mean(self) -> Self:
+        own = own_mean(self.objective)
+        if self.loss_mean is not None and own not in (None, self.loss_mean):
+            raise ValueError(
+                f"loss_mean {self.loss_mean}: {self.objective.kind} weighs by {own} itself; take loss_mean away"
             )
         return self
 
@@ -83,31 +149,124 @@ class TrainKind(Kind):
         return section.role if isinstance(section, Train) else POLICY
 
     def uses(self, section: Train) -> tuple[str, ...]:
-        return () if section.init in ("previous", "base") else (section.init,)
+        if not isinstance(section, Train) or section.init in ("previous", "base"):
+            return ()
+        return (section.init,)
 
     def reads(self, stage: Stage, config: RunConfig) -> tuple[Stage, ...]:
         """Its groups or documents, and the weights that it starts from, where nothing that it reads waits for them."""
         data = self.data(stage, config)
-        return (data,) if data else ()
+        alone = isinstance(stage.section, Train) and (data is None or data.kind.gives != "groups")
+        start = config.trained(stage, stage.section.role) if alone else None
+        return tuple(s for s in (data, start) if s)
 
     def data(self, stage: Stage, config: RunConfig) -> Stage | None:
-        gives = "groups" if isinstance(stage.section, Train) else "documents"
-        return config.source(stage, gives, getattr(stage.section, "data", None))
+        """The stage that it learns from: documents, groups, or, where it samples for itself, just questions."""
+        section = stage.section
+        if not isinstance(section, Train):
+            return config.source(stage, "documents")
+        groups = config.source(stage, "groups", section.data)
+        if groups or section.rollout is None:
+            return groups
+        return config.source(stage, "problems", section.data)
 
     def problems(self, stage: Stage, config: RunConfig) -> Iterator[str]:
         section = stage.section
-        if self.data(stage, config) is None:
+        how = section.rollout
+        if how and (how.problems is None) == (self.data(stage, config) is None):
+            yield (
+                ".rollout.problems: give it if and only if no stage of the round brings questions "
+                "(like propose and curate, or respond)"
+            )
+        if how is None and self.data(stage, config) is None:
             what = f".data {section.data}: no stage of that name" if section.data else ": no stage"
             yield f"{what} before it in the round writes groups; list one that does, like respond"
+        yield from self._sampling_problems(stage, config)
+        yield from self._carry_problems(stage, config)
         if (start := section.init) not in ("previous", "base") and config.trained(stage, start) is None:
             yield f".init {start}: no stage before it trains that role; use previous, base or a role that is trained"
 
+    def _carry_problems(self, stage: Stage, config: RunConfig) -> Iterator[str]:
+        """A schedule that goes on through a phase has to know from the first step how long it will be."""
+        _, phase, _ = config.phase(stage.round) if stage.round else ("", None, 0)
+        section = stage.section
+        known = section.max_steps or (section.rollout and section.rollout.turns)
+        if phase and phase.carry == "phase" and section.optimizer.schedule != "constant" and not known:
+            yield (
+                f".optimizer.schedule {section.optimizer.schedule}: carry: phase needs to know its length; set max_steps "
+                "(or rollout.turns), or use schedule: constant"
+            )
+
+    def _sampling_problems(self, stage: Stage, config: RunConfig) -> Iterator[str]:
+        """Log-probabilities of the trainer are of the whole distribution at one temperature: so must be the sampler's."""
+        how, data = stage.section.rollout, self.data(stage, config)
+        if how:
+            key, sampling = ".rollout.sampling", how.sampling
+            if how.vote == "array" and (data is None or data.kind.gives != "groups"):
+                yield ".rollout.vote array: no stage of the round has voted; list one that does, like respond, or use fresh"
+            if how.sampling.temperature == 0.0:
+                yield ".rollout.sampling.temperature 0: equal answers make no vote; use a positive temperature"
+        elif data:
+            key, sampling = f": its answers are those of {data.name}, whose sampling", data.section.sampling
+        else:
+            return
+        for name, off in (("top_p", 1.0), ("presence_penalty", 0.0)):
+            if (value := getattr(sampling, name)) != off:
+                yield (
+                    f"{key}.{name} {value:g}: what is trained on must be sampled from the policy itself, or the ratios of "
+                    f"the loss are wrong; use {off:g}"
+                )
+
+    def held(self, section: Section, config: RunConfig) -> Engine:
+        how = section.rollout if isinstance(section, Train) else None
+        return how.engine if how and how.engine else config.engine
+
+    def check(self, stage: Stage, config: RunConfig, data: Path) -> None:
+        how = stage.section.rollout if isinstance(stage.section, Train) else None
+        if how and how.problems:
+            check_source(how.problems.source, data, {})
+        for part in parts(how.reward) if how else ():
+            if isinstance(part, PythonReward):
+                Outside(part).check()
+
+    def watched(self, stage: Stage, config: RunConfig) -> bool:
+        return stage.section.rollout is not None or super().watched(stage, config)
+
+    def num_questions(self, stage: Stage, config: RunConfig) -> int:
+        """That a training which samples for itself has to ask, at most."""
+        how, data = stage.section.rollout, self.data(stage, config)
+        if data is None:
+            return how.problems.per_round
+        return (
+            data.section.max_instructions
+            if data.kind.gives == "problems"
+            else data.kind.num_questions(data, config)
+        )
+
+    def num_turns(self, stage: Stage, config: RunConfig) -> int:
+        how = stage.section.rollout
+        return how.turns or -(-self.num_questions(stage, config) // how.prompts)
+
     def bounds(self, stage: Stage, config: RunConfig, world: World) -> Bounds:
+        tokens = 0
+        if isinstance(stage.section, Train) and (how := stage.section.rollout):
+            asked = self.num_turns(stage, config) * how.most_asked
+            tokens = asked * how.samples * how.sampling.max_tokens
+        sampled = tokens * BYTES_PER_SAMPLED_TOKEN
         more, share = POLICY_MORE
         lasting = int(more + (1 + share) * world.num_parameters * POLICY_BYTES)
         temporary = world.num_parameters * CHECKPOINT_BYTES * (stage.section.keep_checkpoints + 1)
         files = self.files + lasting // POLICY_FILE_BYTES
-        return Bounds(files=files, bytes=lasting, temporary_bytes=temporary)
+        return Bounds(
+            tokens=tokens,
+            files=files + bool(tokens),
+            bytes=lasting + sampled,
+            temporary_bytes=temporary + sampled,
+        )
+
+    def outside(self, stage: Stage, config: RunConfig, data: Path) -> Mapping[str, Path]:
+        how = stage.section.rollout if isinstance(stage.section, Train) else None
+        return source_files(how.problems.source, data) if how and how.problems else {}
 
     def depends(self, stage: Stage, config: RunConfig) -> Mapping[str, object]:
         base = config.base

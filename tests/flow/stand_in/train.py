@@ -15,7 +15,7 @@ from serl.engines.generator import note
 from serl.run.files import write_atomic
 from serl.run.rundir import Manifest
 from serl.run.signals import Preempted
-from serl.stages.respond import run as respond
+from serl.stages import read
 from serl.stages.work import Work, policy_dir
 
 STEPS, STEP_S, SAVE_EVERY = 12, float(os.environ.get("SERL_TEST_STEP_S", "0.3")), 4
@@ -75,7 +75,8 @@ def _teach(work: Work, ranks: Ranks) -> None:
     _, digest = policy_dir(work.run, round - 1)
     inputs = {f"respond/{m.shard.index}": m.digest for m in work.run.complete(round, "respond")}
     attempt = work.attempt({"policy": digest} | inputs)
-    kept, fates = respond.trainable(work.run, respond.round_groups(work.run, round, completions=True))
+    training, judged = work.run.config.training(round), work.run.config.judged(round)
+    kept, fates = read.trainable(training, judged, read.groups(work.run, judged, completions=True))
     saved = attempt.folder / f"part_state.{attempt.key}"
     state = json.loads(saved.read_bytes()) if saved.exists() else {"step": 0, "digest": digest}
     while state["step"] < STEPS:
@@ -101,5 +102,5 @@ def _teach(work: Work, ranks: Ranks) -> None:
         built.mkdir()
         (built / "config.json").write_text("{}")
         (built / "weights").write_text(state["digest"])
-        respond.write_kept(built, kept)
+        read.write_kept(built, kept)
         attempt.publish_folder(built, "policy", dict(fates) | {"steps": STEPS})

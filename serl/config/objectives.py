@@ -1,0 +1,277 @@
+"""What a training step minimises, as configuration: one section per method, with the constants of its paper.
+
+A section is the whole method: advantages, loss, where its KL sits and what its loss is a mean of.
+`serl.learning.algorithms` reads them.
+"""
+
+from typing import Annotated, Literal, Self, assert_never
+
+from pydantic import Field, model_validator
+
+from serl.config.schema import Count, Fraction, Positive, Section
+
+NonNegative = Annotated[float, Field(ge=0.0)]
+
+
+class Clipped(Section):
+    """The clip of PPO's probability ratio (arXiv 1707.06347, eq. 7): to [1 - clip, 1 + clip_high]."""
+
+    clip: Positive = 0.2
+    clip_high: Positive | None = Field(
+        default=None, description="how far the ratio may rise (DAPO's clip-higher); null: as far as `clip`"
+    )
+    dual_clip: Annotated[float, Field(gt=1.0)] | None = Field(
+        default=None,
+        description="bounds the loss of a bad token at this ratio (arXiv 1912.09729 uses 3); null: no bound",
+    )
+
+
+class ReinforcePP(Clipped):
+    """REINFORCE++ (arXiv 2501.03262): k1 KL in the token reward, returns whitened over the round."""
+
+    kind: Literal["reinforce_pp"] = "reinforce_pp"
+    kl: NonNegative = Field(default=1e-3, description="weight of log p - log p_ref in the token reward")
+
+
+class Rloo(Clipped):
+    """RLOO (arXiv 2402.14740): leave-one-out baseline, k1 KL in the reward, whitened over the round."""
+
+    kind: Literal["rloo"] = "rloo"
+    kl: NonNegative = 1e-3
+
+
+class Grpo(Clipped):
+    """GRPO (arXiv 2402.03300): rewards standardised within the group, k3 KL in the loss."""
+
+    kind: Literal["grpo"] = "grpo"
+    kl: NonNegative = 1e-3
+
+
+class ReinforcePPBaseline(Clipped):
+    """REINFORCE++-baseline (arXiv 2501.03262): rewards minus their group's mean, whitened over the round.
+
+    Its KL is in the loss, as k2.
+    """
+
+    kind: Literal["reinforce_pp_baseline"] = "reinforce_pp_baseline"
+    kl: NonNegative = 1e-3
+
+
+class DrGrpo(Clipped):
+    """Dr. GRPO (arXiv 2503.20783): rewards minus their group's mean, and a loss without length bias.
+
+    Tokens are summed and divided by `longest` times the number of answers.
+    """
+
+    kind: Literal["dr_grpo"] = "dr_grpo"
+    kl: NonNegative = 0.0
+    longest: Count = Field(description="the constant normaliser: tokens that an answer may have")
+
+
+class Overlong(Section):
+    """DAPO's soft punishment (arXiv 2503.14476, eq. 13) of answers that come near the limit.
+
+    0 up to longest - buffer tokens, then falling to -penalty at `longest`.
+    """
+
+    longest: Count = Field(description="tokens that an answer may have")
+    buffer: Count = Field(description="how many of them, at the end, cost something")
+    penalty: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.buffer > self.longest:
+            raise ValueError(f"buffer {self.buffer} is longer than the longest answer, {self.longest} tokens")
+        return self
+
+
+class Dapo(Clipped):
+    """DAPO (arXiv 2503.14476): GRPO's advantage, clip-higher, mean over the batch's tokens, no KL."""
+
+    kind: Literal["dapo"] = "dapo"
+    clip_high: Positive | None = 0.28
+    kl: NonNegative = 0.0
+    overlong: Overlong | None = Field(default=None, description="null: long answers cost nothing")
+
+
+class Gspo(Clipped):
+    """GSPO (arXiv 2507.18071): GRPO's advantage, and one ratio per sequence.
+
+    That is the geometric mean of its tokens'. The loss is a mean over sequences.
+    """
+
+    kind: Literal["gspo"] = "gspo"
+    clip: Positive = 3e-4
+    clip_high: Positive | None = 4e-4
+    kl: NonNegative = 0.0
+
+
+class Cispo(Section):
+    """CISPO (arXiv 2506.13585, eq. 4): GRPO's advantage times a capped ratio that is not differentiated.
+
+    No token is dropped; the loss is a mean over tokens.
+    """
+
+    kind: Literal["cispo"] = "cispo"
+    cap: Positive = Field(default=5.0, description="the ratio's upper bound; the paper sets no lower one")
+    kl: NonNegative = 0.0
+
+
+class MaxRl(Clipped):
+    """MaxRL (arXiv 2602.02710): (reward - mean) / mean of the group; rarely solved prompts weigh most."""
+
+    kind: Literal["max_rl"] = "max_rl"
+    kl: NonNegative = 0.0
+
+
+class AdaptiveKl(Section):
+    """A KL weight that follows a target (arXiv 1909.08593, section 2.2)."""
+
+    target: Positive = Field(default=6.0, description="nats per answer")
+    horizon: Count = Field(
+        default=10_000, description="answers over which an error of 0.1 moves the weight by a tenth"
+    )
+
+
+class Ppo(Clipped):
+    """PPO with a critic (arXiv 1707.06347): generalised advantages, clipped value loss."""
+
+    kind: Literal["ppo"] = "ppo"
+    gamma: Fraction = 1.0
+    lam: Fraction = Field(default=1.0, description="lambda of the generalised advantage (arXiv 1506.02438)")
+    value_clip: Positive | None = Field(
+        default=0.2, description="how far a value may move from its old one; null: free"
+    )
+    whiten: bool = Field(default=True, description="advantages to mean 0 and variance 1 over the whole round")
+    kl: NonNegative = 1e-3
+    kl_in: Literal["reward", "loss"] = "reward"
+    kl_estimate: Literal["k1", "k2", "k3"] = "k1"
+    adaptive: AdaptiveKl | None = Field(default=None, description="null: `kl` stays as it is")
+
+    @model_validator(mode="after")
+    def _kl_has_a_gradient(self) -> Self:
+        if self.kl_in == "loss" and self.kl_estimate == "k1" and self.kl > 0:
+            raise ValueError(
+                "kl_estimate k1 in the loss has a gradient of mean 0, so that nothing would hold the policy"
+                " (arXiv 2506.09477); use k2 or k3, or kl_in: reward"
+            )
+        if self.adaptive is not None and self.kl == 0:
+            raise ValueError(
+                "kl 0 stays 0 whatever `adaptive` multiplies it by; give kl a first value above 0"
+            )
+        return self
+
+
+class Imitation(Section):
+    """Next-token cross-entropy on documents; `prompt_weight` scales the loss on prompt tokens."""
+
+    kind: Literal["imitation"] = "imitation"
+    prompt_weight: Fraction = 0.1
+
+
+class BradleyTerry(Section):
+    """A reward model from pairs: -log sigmoid(score of the better - score of the worse)."""
+
+    kind: Literal["bradley_terry"] = "bradley_terry"
+    centre: NonNegative = Field(
+        default=0.0,
+        description="weight of (sum of both scores)^2, which keeps them around 0 (arXiv 2312.09244: 0.01)",
+    )
+
+
+class Forecast(Section):
+    """A scalar head as a probability: cross-entropy of sigmoid(score) with labels anywhere in [0, 1]."""
+
+    kind: Literal["forecast"] = "forecast"
+
+
+class Dpo(Section):
+    """DPO (arXiv 2305.18290, eq. 7); with `positive` above 0, DPO-positive (arXiv 2402.13228; 50 there)."""
+
+    kind: Literal["dpo"] = "dpo"
+    beta: Positive = 0.1
+    positive: NonNegative = Field(
+        default=0.0, description="weight of what the better answer has lost against the reference"
+    )
+
+
+class ImplicitReward(Section):
+    """Free process rewards (arXiv 2412.01981): beta log(p / p_ref), trained as an answer's reward."""
+
+    kind: Literal["implicit_reward"] = "implicit_reward"
+    form: Literal["cross_entropy", "nca", "kto"] = Field(
+        default="cross_entropy", description="nca reads pairs, the others single answers with labels"
+    )
+    beta: Positive = 0.05
+
+
+class Correction(Section):
+    """What a token's advantage is weighed with, as the sampling engine's numerics are not the trainer's.
+
+    w = p_trainer / p_sampler, within bounds. Those that are not given are the field's for this level and
+    action, see `FIELD_BOUNDS`; `low: 0` is no lower bound.
+    """
+
+    level: Literal["token", "sequence", "geometric"] = Field(
+        default="token",
+        description="w of each token; or of its sequence, as a product or as a geometric mean",
+    )
+    action: Literal["truncate", "mask"] = Field(
+        default="truncate", description="outside its bounds, w becomes the bound, or 0"
+    )
+    low: NonNegative | None = None
+    high: Positive | None = None
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Lowest and highest w that stay as they are."""
+        low, high = FIELD_BOUNDS[self.level, self.action]
+        return low if self.low is None else self.low, high if self.high is None else self.high
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        low, high = self.bounds
+        if low > 1 or high < 1:
+            raise ValueError(
+                f"bounds [{low:g}, {high:g}] leave out 1, where engines agree; use low <= 1 <= high"
+            )
+        return self
+
+
+# Truncated importance sampling as in verl; IcePop as in OpenRLHF; TRL's default, sequence_mask; the geometric
+# mask of NVIDIA's labs-molt.
+FIELD_BOUNDS: dict[tuple[str, str], tuple[float, float]] = {
+    ("token", "truncate"): (0.0, 2.0),
+    ("token", "mask"): (0.5, 5.0),
+    ("sequence", "truncate"): (0.0, 2.0),
+    ("sequence", "mask"): (0.0, 3.0),
+    ("geometric", "truncate"): (0.0, 2.0),
+    ("geometric", "mask"): (0.99, 1.01),
+}
+
+GroupObjective = ReinforcePP | Rloo | Grpo | ReinforcePPBaseline | DrGrpo | Dapo | Gspo | Cispo | MaxRl
+Mean = Literal["token", "sequence"]
+
+
+def own_mean(objective: GroupObjective) -> Mean | None:
+    """What the loss is a mean of where the method says so itself; None: it is the user's choice.
+
+    Dr. GRPO's sum over tokens is divided by a constant: each of them weighs 1, as in a mean over tokens.
+    """
+    match objective:
+        case Dapo() | Cispo() | DrGrpo():
+            return "token"
+        case Gspo():
+            return "sequence"
+        case ReinforcePP() | Rloo() | Grpo() | ReinforcePPBaseline() | MaxRl():
+            return None
+        case _:
+            assert_never(objective)
+
+
+PolicyObjective = Annotated[GroupObjective, Field(discriminator="kind")]
+PairObjective = Annotated[BradleyTerry | Dpo | ImplicitReward, Field(discriminator="kind")]
+Objective = Annotated[
+    GroupObjective | Ppo | Imitation | BradleyTerry | Forecast | Dpo | ImplicitReward,
+    Field(discriminator="kind"),
+]

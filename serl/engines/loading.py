@@ -1,0 +1,99 @@
+"""From a model folder to weights where they are needed, and nowhere else: no rank holds the whole of a model
+that others share with it.
+
+A model is first made without weights; then each rank makes room for its share, on its device, and reads that
+alone from the files. What a folder stores under other names than the model's own is left to transformers,
+which reads it whole on every rank.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from serl.engines.model import hollow_model, load_model
+from serl.engines.slices import STRETCH, Slices
+from serl.engines.zero import BUCKET, SHARD_BYTES, Plan, materialise, shares
+
+Fill = Callable[[str, int, Tensor], None]  # (name, first element, the tensor to fill from there on)
+MASTER_BYTES, GRADIENT_BYTES = 4, 4  # of a weight, in float32
+STATE_BYTES = 12  # of a weight: its master and Adam's two moments
+PROCESS_BYTES = 2**27  # that allocators and threads take beside what is asked for
+
+
+def prepare(model: PreTrainedModel | Path, plan: Plan) -> tuple[PreTrainedModel, Fill]:
+    """A model to train, with room for its weights, and what fills any stretch of them; one that is in memory
+    brings its own.
+    """
+    if isinstance(model, Path):
+        lm, slices = _open(model, plan)
+        if lm is not None:
+            return lm, slices.read
+        model = load_model(model, torch.float32, plan.dtype, plan.ranks.device)
+    weights = {name: p.detach() for name, p in model.named_parameters()}
+
+    def fill(name: str, start: int, value_N: Tensor) -> None:
+        value_N.copy_(weights[name].reshape(-1)[start : start + len(value_N)])
+
+    return model, fill
+
+
+def load_frozen(folder: Path, plan: Plan) -> PreTrainedModel:
+    """A model to ask only, on its device: whole, or at stage 3 this rank's share of it."""
+    lm, slices = _open(folder, plan)
+    if lm is None:
+        return load_model(folder, plan.dtype, plan.dtype, plan.ranks.device).to(plan.ranks.device).eval()
+    for name, start, value_N in shares(lm, plan):
+        slices.read(name, start, value_N)
+    return lm.eval()
+
+
+def _open(folder: Path, plan: Plan) -> tuple[PreTrainedModel | None, Slices]:
+    """The model with zeros for weights and what the files have; no model where those are not simply its
+    weights.
+    """
+    lm = hollow_model(folder, torch.float32, plan.dtype, plan.ranks.device)
+    slices = Slices(folder)
+    if lm is None or _strangers(lm, slices):
+        return None, slices
+    materialise(lm, plan)
+    for name, buffer in lm.named_buffers():
+        if slices.shape(name) == tuple(buffer.shape) and buffer.is_floating_point():
+            slices.read(name, 0, buffer.view(-1))
+    return lm, slices
+
+
+def _strangers(lm: PreTrainedModel, slices: Slices) -> list[str]:
+    """Weights of the model that the folder's files do not have under their name and in their shape."""
+    return [name for name, p in lm.named_parameters() if slices.shape(name) != tuple(p.shape)]
+
+
+def load_bytes(num_weights: int, plan: Plan, *, ranks_per_node: int) -> int:
+    """Host memory that the ranks of a node take, at most, to load a model; what a process takes anyway is
+    left out.
+
+    On GPUs that is a stretch of a file for each, and the optimizer's state and gradients where they are
+    offloaded (the moments from the first step on). On CPUs the weights are in host memory, too, and what
+    DeepSpeed makes of them at once: masters and gradients, and at stage 3 a bucket, below it copies of the
+    whole.
+    """
+    whole, size = num_weights * plan.dtype.itemsize, plan.ranks.size
+    kept = float(2 * MASTER_BYTES * STRETCH)
+    match plan.ranks.device.type, plan.stage:
+        case "cpu", 0:
+            kept += whole
+        case "cpu", 3:
+            bucket = min(num_weights, BUCKET) * plan.dtype.itemsize
+            kept += (whole + (MASTER_BYTES + GRADIENT_BYTES) * num_weights) / size + bucket + SHARD_BYTES
+        case "cpu", _:
+            kept += MASTER_BYTES * num_weights / size + GRADIENT_BYTES * num_weights + 3 * whole
+        case _ if plan.settings.optimizer.offload:
+            kept += (STATE_BYTES + GRADIENT_BYTES) * num_weights / size
+    return round(ranks_per_node * (kept + PROCESS_BYTES))
+
+
+def snapshot_bytes(num_weights: int, plan: Plan, *, ranks_per_node: int) -> int:
+    """Host memory on a node for the copy from which a checkpoint is written while training goes on."""
+    return STATE_BYTES * num_weights * ranks_per_node // plan.ranks.size

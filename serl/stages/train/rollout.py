@@ -1,0 +1,177 @@
+"""What a turn samples: its questions, their answers, and how these are kept until they are trained on.
+
+A turn's groups are a part of the training's shard: committed before they are trained on, and never sampled again. They
+are a function of the weights, the seed, and where in the endless sequence of questions the turn begins.
+"""
+
+import io
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from evaluation.verifier import Verifier
+from serl.engines.ranks import Ranks
+from serl.engines.resident import Resident
+from serl.engines.shares import gathered, share_of
+from serl.randomness import rng_of
+from serl.records import GROUP_SCHEMA, Group, Problem, groups_from_parquet, groups_to_parquet
+from serl.rewards.kinds import Earnings
+from serl.rewards.spec import voted
+from serl.stages import read
+from serl.stages.answering import Asking, ask, draw, judge
+from serl.stages.train.spec import KIND, Rollout
+from serl.stages.work import Work, corpus_dir
+from serl.text.problems import fingerprint, load_problems
+
+OWN = "train"  # the role of a question that is learned from
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Questions:
+    """What a training has to ask, in its order; `labels` are the majorities that a stage before found, by id."""
+
+    problems: Sequence[Problem]
+    labels: Mapping[str, str]
+    inputs: Mapping[str, str]
+    seed: int
+    round: int
+    stage: str
+
+    def at(self, position: int, turn: int) -> tuple[Problem, str | None]:
+        """The question at a place of an endless sequence of seeded shuffles, under an id that names turn and place: a turn
+        may ask one twice.
+        """
+        lap, place = divmod(position, len(self.problems))
+        order = rng_of(self.seed, self.round, self.stage, "questions", lap)
+        problem = self.problems[order.sample(range(len(self.problems)), len(self.problems))[place]]
+        mine = Problem(
+            id=f"t{turn:04d}-{position:06d}-{problem.id}", question=problem.question, gold=problem.gold
+        )
+        return mine, self.labels.get(problem.id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """The groups of a turn, and where the next one begins; `asked` questions were needed."""
+
+    groups: Sequence[Group]
+    position: int
+    asked: int
+    sample_s: float
+    vote_s: float
+
+    def encoded(self) -> bytes:
+        """A line of figures, then the groups as Parquet."""
+        told = {
+            "position": self.position,
+            "asked": self.asked,
+            "sample_s": self.sample_s,
+            "vote_s": self.vote_s,
+        }
+        return json.dumps(told).encode() + b"\n" + groups_to_parquet(self.groups)
+
+    @classmethod
+    def decoded(cls, data: bytes) -> "Sampled":
+        line, _, groups = data.partition(b"\n")
+        return cls(groups=groups_from_parquet(groups), **json.loads(line))
+
+
+def questions_of(work: Work) -> Questions:
+    """From the groups of a stage before (those in the band, with their majorities), its instructions, or a file."""
+    run, stage, config = work.run, work.stage, work.run.config
+    source, how = KIND.data(stage, config), stage.section.rollout
+    labels: dict[str, str] = {}
+    if source is None:
+        found = load_problems(how.problems.source, data_root=run.data_root, corpus=corpus_dir(run))
+        problems = draw(found, how.problems.per_round, config.seed, work.shard.round)
+        inputs = {"problems": fingerprint(found)}
+    else:
+        manifests = run.complete(source.round, source.name)
+        inputs = {f"{source.name}/{m.shard.index:05d}": m.digest for m in manifests}
+        if source.kind.gives == "groups":
+            kept, _ = read.trainable(stage, source, read.groups(run, source, completions=False))
+            problems = [Problem(id=g.id, question=g.question, gold=g.gold) for g in kept]
+            labels = {g.id: g.majority for g in kept if g.majority is not None}
+        else:
+            problems = read.problems(run, source)
+    return Questions(
+        problems=problems, labels=labels if how.vote == "array" else {}, inputs=inputs, seed=config.seed,
+        round=work.shard.round, stage=work.shard.stage,
+    )  # fmt: skip
+
+
+class Sampler:
+    """Samples and judges the questions of a turn, each rank its share."""
+
+    def __init__(
+        self, work: Work, ranks: Ranks, engine: Resident, questions: Questions, tensor_parallel: int
+    ):
+        self._how: Rollout = work.stage.section.rollout
+        self._agreement = work.stage.section.agreement
+        self._ranks, self._engine, self._questions = ranks, engine, questions
+        self._tensor_parallel = tensor_parallel
+        self._verifier = Verifier(workers=work.cores, limit_s=self._how.limit_s)
+        self._earnings = Earnings(self._how.reward)
+        self._asking = Asking(
+            seed=work.run.config.seed, round=work.shard.round, stage=work.shard.stage,
+            prompts=work.run.config.prompts, sampling=self._how.sampling, samples=self._how.samples,
+            earnings=self._earnings,
+        )  # fmt: skip
+
+    def turn(self, number: int, position: int) -> Sampled:
+        """Ask `prompts` questions from `position` on; with `refill`, more until as many groups lie in the band."""
+        how, groups, asked = self._how, [], 0
+        sample_s = vote_s = 0.0
+        while asked < how.most_asked:
+            missing = how.prompts - len(self.in_band(groups))
+            count = min(missing if how.refill else how.prompts, how.most_asked - asked)
+            wave = [self._questions.at(position + asked + i, number) for i in range(count)]
+            found, seconds = self._wave(wave)
+            groups += found
+            asked += count
+            sample_s, vote_s = sample_s + seconds[0], vote_s + seconds[1]
+            if not how.refill or len(self.in_band(groups)) >= how.prompts:
+                break
+        return Sampled(
+            groups=groups,
+            position=position + asked,
+            asked=asked,
+            sample_s=round(sample_s, 3),
+            vote_s=round(vote_s, 3),
+        )
+
+    def in_band(self, groups: Sequence[Group]) -> list[Group]:
+        """The groups that are trained on."""
+        by_vote = self._how.vote == "fresh" and voted(self._how.reward)
+        return read.in_band(self._agreement, groups, by_vote=by_vote)[0]
+
+    def _wave(self, wave: Sequence[tuple[Problem, str | None]]) -> tuple[list[Group], tuple[float, float]]:
+        """The groups of some questions, on every rank; and the slowest rank's seconds of sampling and of judging."""
+        ranks, begun = self._ranks, time.monotonic()
+        own = share_of(len(wave), rank=ranks.rank, size=ranks.size, tensor_parallel=self._tensor_parallel)
+        mine = [wave[i] for i in own]
+        answered = ask(self._engine, [(OWN, p) for p, _ in mine], self._asking)
+        sampled = time.monotonic()
+        labels = {p.id: label for p, label in mine if label is not None}
+        groups = judge(answered, self._verifier, self._asking, labels)
+        spent = (sampled - begun, time.monotonic() - sampled)
+        slowest = tuple(max(column) for column in zip(*ranks.gather(spent), strict=True))
+        return gathered(ranks, groups, tensor_parallel=self._tensor_parallel), slowest
+
+    def close(self) -> None:
+        self._earnings.close()
+        self._verifier.close()
+
+
+def folded(parts: Sequence[bytes]) -> bytes:
+    """The groups of all turns as one file."""
+    tables = [pq.read_table(io.BytesIO(part.partition(b"\n")[2])) for part in parts]
+    sink = io.BytesIO()
+    pq.write_table(
+        pa.concat_tables(tables) if tables else GROUP_SCHEMA.empty_table(), sink, compression="zstd"
+    )
+    return sink.getvalue()

@@ -1,0 +1,274 @@
+"""Policy optimisation in turns: sample with the present weights, take some steps on that, give the engine the new weights.
+
+A kill loses no sample: a resumed training loads the newest checkpoint, which says the turn, and trains again on the parts
+that are committed. On as many ranks as before it ends with the same weights.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+import torch
+
+from serl.config.objectives import Correction
+from serl.engines import transfer
+from serl.engines.model import load_tokenizer
+from serl.engines.ranks import Ranks
+from serl.engines.resident import Resident
+from serl.engines.trainer import StepStats, Trainer
+from serl.learning import algorithms, batch
+from serl.learning.objective import k3, mismatch
+from serl.records import Group
+from serl.safety.turns import TurnFigures, examine_turn
+from serl.stages import read
+from serl.stages.train.course import Course, horizon, safe_point
+from serl.stages.train.guard import check_turn
+from serl.stages.train.rollout import Questions, Sampled, Sampler, folded, questions_of
+from serl.stages.train.spec import KIND, Train
+from serl.stages.train.start import Forward, look_first, reference, starting_weights
+from serl.stages.work import Work
+
+PROBES = 4  # samples on which engine and trainer are compared after each transfer
+
+
+def reinforce(work: Work, ranks: Ranks) -> None:
+    """All turns of a training, and the policy that they lead to."""
+    config, settings = work.run.config, work.stage.section
+    assert isinstance(settings, Train) and settings.rollout is not None, "chosen by the section"
+    start, digest = starting_weights(work, settings)
+    questions = questions_of(work)
+    attempt = work.attempt({"policy": digest} | dict(questions.inputs))
+    if judged := config.judged(work.shard.round):
+        look_first(work, ranks, read.groups(work.run, judged, completions=False))
+    num_turns = _num_turns(settings, len(questions.problems))
+    steps = num_turns * _steps_of_a_turn(settings)
+    work.phase("engine")
+    held = work.stage.kind.held(settings, config)
+    engine = Resident(start, held, ranks=ranks)
+    engine.sleep()
+    work.phase("load")
+    trainer = Trainer(
+        start,
+        settings,
+        ranks=ranks,
+        horizon=horizon(work, settings.max_steps or steps),
+        seed=config.seed * 1000 + work.shard.round,
+        temperature=settings.rollout.sampling.temperature,
+    )
+    total = min(steps, settings.max_steps or steps)
+    course = Course(work, ranks, attempt, trainer, total=max(1, total))
+    sampler = Sampler(work, ranks, engine, questions, held.tensor_parallel)
+    try:
+        school = School(work, course, engine, sampler, questions)
+        counts = school.teach(num_turns)
+    finally:
+        sampler.close()
+    course.publish(
+        load_tokenizer(start), counts, kept=school.kept(), beside={".turns.parquet": school.folded()}
+    )
+
+
+def _num_turns(settings: Train, num_questions: int) -> int:
+    how = settings.rollout
+    once = -(-num_questions // how.prompts)
+    return min(how.turns or once, once * 10**6)  # without a question there is no turn
+
+
+def _steps_of_a_turn(settings: Train) -> int:
+    answers = settings.rollout.prompts * settings.rollout.samples
+    return settings.epochs * -(-answers // settings.batch_samples)
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a training is: the turn that comes next, and where it begins to ask."""
+
+    turn: int = 0
+    position: int = 0
+
+
+class School:
+    """The turns of a training."""
+
+    def __init__(self, work: Work, course: Course, engine: Resident, sampler: Sampler, questions: Questions):
+        self._work, self._course, self._engine, self._sampler = work, course, engine, sampler
+        self._questions, self._settings = questions, work.stage.section
+        self._ranks, self._trainer, self._attempt = course.ranks, course.trainer, course.attempt
+        self._reference: Forward | None = None
+        self._figures: list[TurnFigures] = []
+        self._longest_s = 0.0
+
+    def teach(self, num_turns: int) -> dict[str, float]:
+        """Every turn that no checkpoint holds yet; counts of all."""
+        place = Place(**self._course.resume())
+        self._reference = reference(self._work, self._ranks, self._trainer.temperature, moving=True)
+        probes = self._first_probes()
+        while place.turn < num_turns and not self._enough():
+            begun = time.monotonic()
+            sampled, transfer_s = self._sampled(place, probes)
+            samples = self._learn(place.turn, sampled, transfer_s)
+            probes = samples[:PROBES] or probes
+            place = Place(turn=place.turn + 1, position=sampled.position)
+            self._longest_s = max(self._longest_s, time.monotonic() - begun)
+            last = place.turn == num_turns or self._enough()
+            due = place.turn % self._settings.checkpoint_every == 0
+            self._course.rest(asdict(place), last=last, due=due, next_s=self._longest_s)
+        return self._counts(place.turn)
+
+    def _enough(self) -> bool:
+        return self._settings.max_steps is not None and self._course.done >= self._settings.max_steps
+
+    # ------------------------------------------------------------------------------------------ sampling
+    def _sampled(self, place: Place, probes: Sequence[batch.Sample]) -> tuple[Sampled, float]:
+        """The groups of a turn, from its part if it is committed; and the seconds that the weights took to the engine."""
+        data, transfer_s = self._part(place.turn), 0.0
+        if data is None:
+            safe_point(self._work, self._ranks, self._longest_s)
+            self._work.phase(f"transfer {place.turn + 1}")
+            begun = time.monotonic()
+            transfer.move(self._engine, self._trainer)
+            transfer.check(self._engine, self._trainer, probes)
+            transfer_s = time.monotonic() - begun
+            self._work.phase(f"sample {place.turn + 1}")
+            sampled = self._sampler.turn(place.turn, place.position)
+            self._engine.sleep()
+            data = self._commit(place.turn, sampled.encoded())
+        return Sampled.decoded(data), transfer_s
+
+    def _part(self, number: int) -> bytes | None:
+        return self._ranks.from_first(self._attempt.part(number) if self._ranks.first else None)
+
+    def _commit(self, number: int, data: bytes) -> bytes:
+        return self._ranks.from_first(self._attempt.commit(number, data) if self._ranks.first else None)
+
+    def _first_probes(self) -> list[batch.Sample]:
+        """Before anything is sampled there are the questions' own tokens."""
+        tokenizer = self._engine.tokenizer
+        chosen = self._questions.problems[:PROBES]
+        rows = [torch.tensor(tokenizer(p.question)["input_ids"]) for p in chosen]
+        return [batch.Sample(token_L=row, num_prompt=1, column={}) for row in rows if len(row) > 1]
+
+    # ------------------------------------------------------------------------------------------ learning
+    def _learn(self, turn: int, sampled: Sampled, transfer_s: float) -> list[batch.Sample]:
+        """Some optimizer steps on the turn's groups; the samples that they were taken on."""
+        settings, begun = self._settings, time.monotonic()
+        kept = self._sampler.in_band(sampled.groups)
+        samples = [_sample(g, i) for g in kept for i in range(len(g.completions))]
+        figures = TurnFigures.of(turn + 1, sampled.groups, len(kept), sampled.asked, settings.rollout.prompts)
+        stats: list[StepStats] = []
+        logprob_s = 0.0
+        if samples:
+            self._work.phase(f"log-probabilities {turn + 1}")
+            logp = self._log_probabilities(samples, kept)
+            logprob_s = time.monotonic() - begun
+            figures = replace(figures, **_gaps(logp))
+            samples = self._weighed(samples, kept, logp)
+            stats = self._steps(turn, samples)
+        figures = replace(figures, **_means(stats))
+        spent = {"sample_s": sampled.sample_s, "vote_s": sampled.vote_s, "transfer_s": transfer_s}
+        spent |= {"logprob_s": logprob_s, "step_s": time.monotonic() - begun - logprob_s}
+        self._tell(figures, spent)
+        return samples
+
+    def _log_probabilities(
+        self, samples: Sequence[batch.Sample], kept: Sequence[Group]
+    ) -> algorithms.LogProbs:
+        old_T = torch.cat(self._trainer.logprobs(samples))
+        ref_T = torch.cat(self._reference(samples)) if self._reference else old_T
+        behaviour_T = torch.tensor([x for g in kept for c in g.completions for x in c.logprobs])
+        length_S = torch.tensor([s.num_response for s in samples])
+        return algorithms.LogProbs(old_T=old_T, ref_T=ref_T, behaviour_T=behaviour_T, length_S=length_S)
+
+    def _weighed(
+        self, samples: Sequence[batch.Sample], kept: Sequence[Group], logp: algorithms.LogProbs
+    ) -> list[batch.Sample]:
+        """With advantages and all else that the loss reads."""
+        settings, cap = self._settings, self._settings.importance_cap
+        correction = None if cap is None else Correction(high=cap)
+        reward_GN = torch.tensor([g.rewards for g in kept])
+        columns = algorithms.columns(settings.objective, reward_GN, logp, settings.loss_mean, correction)
+        return batch.attach(samples, columns)
+
+    def _steps(self, turn: int, samples: Sequence[batch.Sample]) -> list[StepStats]:
+        settings, config, shard = self._settings, self._work.run.config, self._work.shard
+        loss, stats = algorithms.policy_loss(settings.objective), []
+        for epoch in range(settings.epochs):
+            number = turn * settings.epochs + epoch
+            order = batch.sample_order(len(samples), config.seed, shard.round, shard.stage, number)
+            for chosen in batch.split_evenly(order, settings.batch_samples):
+                if not self._enough():
+                    stats.append(self._course.step([samples[i] for i in chosen], loss))
+        return stats
+
+    # ------------------------------------------------------------------------------------------ telling
+    def _tell(self, figures: TurnFigures, spent: dict[str, float]) -> None:
+        """Say how the turn went; raise Unsafe, on all ranks, where that is a reason to stop."""
+        self._figures.append(figures)
+        numbers = {k: float(f"{v:.6g}") for k, v in (figures.numbers() | spent).items()}
+        if self._ranks.first:
+            self._work.events.add("turn", turn=figures.turn, step=self._course.done, **numbers)
+            self._course.draw({f"turn/{name}": v for name, v in numbers.items()}, self._course.at)
+        alarms = examine_turn(self._figures, self._work.run.config.safety)
+        check_turn(self._work, self._ranks, figures, alarms)
+
+    def _counts(self, turns: int) -> dict[str, float]:
+        """Of all turns, read from their parts, so that a resumed training counts what it found, too."""
+        decoded = [Sampled.decoded(part) for part in self._parts(turns)]
+        groups = [g for s in decoded for g in s.groups]
+        kept = self._sampler.in_band(groups)
+        counts = {"turns": turns, "asked": sum(s.asked for s in decoded), "groups": len(groups)}
+        counts |= {"groups_kept": len(kept), "samples": sum(len(g.rewards) for g in kept)}
+        last = (
+            {f"turn_{name}": value for name, value in self._figures[-1].numbers().items()}
+            if self._figures
+            else {}
+        )
+        return counts | last | ({} if kept else {"idle": 1.0})
+
+    def _parts(self, turns: int) -> list[bytes]:
+        found = [self._attempt.part(number) for number in range(turns)] if self._ranks.first else []
+        return [part for part in found if part is not None]
+
+    def kept(self) -> list[Group]:
+        """The questions that passed the difficulty filter: of the stage before, or of the turns."""
+        source = KIND.data(self._work.stage, self._work.run.config)
+        if source is not None and source.kind.gives == "groups":
+            return read.trainable(
+                self._work.stage, source, read.groups(self._work.run, source, completions=False)
+            )[0]
+        groups = [g for part in self._all_parts() for g in Sampled.decoded(part).groups]
+        return list({g.question: g for g in self._sampler.in_band(groups)}.values())
+
+    def folded(self) -> bytes:
+        return folded(self._all_parts())
+
+    def _all_parts(self) -> list[bytes]:
+        parts, number = [], 0
+        while self._ranks.first and (part := self._attempt.part(number)) is not None:
+            parts.append(part)
+            number += 1
+        return parts
+
+
+def _sample(group: Group, i: int) -> batch.Sample:
+    tokens = torch.tensor(group.prompt_ids + group.completions[i].token_ids)
+    return batch.Sample(token_L=tokens, num_prompt=len(group.prompt_ids), column={})
+
+
+def _gaps(logp: algorithms.LogProbs) -> dict[str, float]:
+    """How far the sampler and the reference are from the policy."""
+    found = mismatch(logp.old_T, logp.behaviour_T)
+    return {"mismatch_kl": found["mismatch_kl"], "kl_ref": k3(logp.old_T, logp.ref_T).mean().item()}
+
+
+def _means(stats: Sequence[StepStats]) -> dict[str, float]:
+    """Of the turn's steps."""
+    if not stats:
+        return {}
+    tokens = sum(s.tokens for s in stats)
+    names = {"approx_kl": "kl", "clip_fraction": "clip_fraction"}
+    return {
+        ours: sum(s.means[name] * s.tokens for s in stats) / tokens
+        for name, ours in names.items()
+        if name in stats[0].means
+    }
