@@ -20,9 +20,13 @@ class TrainShow(Show):
     turns = {
         "reward": "mean reward",
         "agreement": "agreement",
-        "kept": "kept groups",
-        "refill": "prompts asked for each kept",
-        "kl": "KL",
+        "kept": "kept groups (share)",
+        "refill": "questions asked for each wanted",
+        "silent": "answers without a vote (share)",
+        "monotony": "questions with the commonest majority",
+        "entropy": "entropy of the votes (nats)",
+        "kl": "KL within the turn",
+        "kl_ref": "KL to the reference",
         "clip_fraction": "clipped tokens (share)",
         "mismatch_kl": "mismatch KL, trainer to sampler",
         "length": "tokens per response",
@@ -34,8 +38,9 @@ class TrainShow(Show):
     }
 
     def figures(self, stage: Stage, counts: Counts) -> dict[str, float]:
-        told = ("steps", "samples")
-        return {name: n for name, n in counts.items() if name.startswith("mismatch_") or name in told}
+        told = ("steps", "samples", "turns", "asked")
+        begun = ("mismatch_", "turn_")
+        return {name: n for name, n in counts.items() if name.startswith(begun) or name in told}
 
 
 SHOW = TrainShow()
