@@ -22,7 +22,6 @@ from jobs.chain.batch import EXIT_REQUEUE
 from jobs.chain.queue import SlurmError, at_work, look_at_queue, recorded
 from jobs.plan.chain import job_name, steps
 from jobs.runs.find import Process
-from jobs.sweeps.early import ends_here
 from serl.run.events import Events
 from serl.run.files import write_atomic
 from serl.run.rundir import Run, Shard
@@ -88,7 +87,7 @@ class Task:
         end = os.environ.get("SLURM_JOB_END_TIME") if self.gate else None
         stop = Stop(end=float(end) if end else None).listen()
         run, job = Run.open(Path(self.root)), submitit.JobEnvironment()
-        if self.shard.round > run.config.rounds or ends_here(run, self.shard):
+        if self.shard.round > run.config.rounds or self._ended(run):
             return "ended"
         if self.gate is None:
             if self.launcher is not None:
@@ -105,6 +104,14 @@ class Task:
         if outcome == "stopped":
             sys.exit(EXIT_REQUEUE)
         return outcome
+
+    def _ended(self, run: Run) -> bool:
+        """Whether a sweep ends the trial that this is before this shard."""
+        if not run.sweep:
+            return False
+        from jobs.sweeps.early import ends_here
+
+        return ends_here(run, self.shard)
 
     def checkpoint(self) -> NoReturn:
         """submitit calls this on a signal that comes before ours is in place, and would fail the job if it were not there."""
