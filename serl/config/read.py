@@ -29,7 +29,12 @@ def full_key(tree: Tree, key: str) -> str:
     """A key as the file would have it: `phases.` may be left out, and the phase where one alone has what follows."""
     first, _, rest = key.partition(".")
     phases = tree.get("phases")
-    if first == "phases" and isinstance(phases, dict) and rest and (name := rest.partition(".")[0]) not in phases:
+    if (
+        first == "phases"
+        and isinstance(phases, dict)
+        and rest
+        and (name := rest.partition(".")[0]) not in phases
+    ):
         raise ConfigError(f"{key}: there is no phase {name!r}; the phases are {', '.join(phases)}")
     if first in RunConfig.model_fields or not isinstance(phases, dict):
         return key
