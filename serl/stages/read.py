@@ -67,14 +67,16 @@ def in_band(
 
 
 def write_kept(policy: Path, kept: Sequence[Group]) -> None:
-    """Put the round's instructions that passed the difficulty filter beside its policy: later rounds propose from them,
-    in many shards each.
+    """Put the round's instructions that passed the difficulty filter beside its policy: later rounds propose
+    from them, in many shards each.
     """
     (policy / KEPT).write_bytes(to_jsonl(Problem(id=g.id, question=g.question) for g in kept))
 
 
 def kept_questions(run: Run, *, before: int) -> tuple[list[str], dict[str, str]]:
-    """Instructions of earlier rounds that passed the difficulty filter, and the digests of the files that say so."""
+    """Instructions of earlier rounds that passed the difficulty filter, and the digests of the files that say
+    so.
+    """
     questions: dict[str, None] = {}
     inputs: dict[str, str] = {}
     for round in range(1, before):
