@@ -13,7 +13,7 @@ from jobs.chain.slurm import last_cluster
 from jobs.plan.chain import plan
 from jobs.plan.cluster import Slurm, load_cluster
 from jobs.plan.preflight import check_engine, preflight
-from jobs.runs.find import code_version, find_run, freeze_code
+from jobs.runs.find import check_goes_on, code_version, find_run, freeze_code
 from jobs.runs.state import facts_now
 from jobs.runs.users import packages_of
 from jobs.shell.command import Answer, data_root, main, parser
@@ -32,6 +32,8 @@ def body(argv: Sequence[str]) -> int:
     )
     args = p.parse_intermixed_args(argv)
     run = find_run(args.run, data_root(args))
+    if not all(run.done(s) for stage in run.config.stages for s in run.shards(stage.round, stage.name)):
+        check_goes_on(run)
     cluster = (
         last_cluster(run) or load_cluster("local") if args.cluster is None else load_cluster(args.cluster)
     )

@@ -29,7 +29,7 @@ from serl.run.events import Events
 from serl.run.files import write_atomic
 from serl.run.rundir import Run, Shard
 from serl.run.signals import Preempted, Stop
-from serl.run.watchdog import Post, Watchdog
+from serl.run.watchdog import Post, Watchdog, strike
 from serl.safety.checkup import Unsafe
 from serl.stages.work import Work, execute
 
@@ -39,6 +39,14 @@ RENDEZVOUS_S = 300.0
 LAST_MOMENT_S = 5.0
 BLOCKED = "blocked:"
 MAX_RAISED = 3
+DEVICE_FAULTS = (
+    "cuda error",
+    "cuda driver error",
+    "acceleratorerror",
+    "uncorrectable ecc",
+    "device-side",
+    "xid",
+)
 PROGRESS = ("part_", "step_")  # what an attempt leaves to the next one: generated parts, checkpoints
 
 
@@ -96,7 +104,7 @@ class Task:
         threading.Thread(target=_leave_in_time, args=(stop,), daemon=True).start()
         _drop_half_written(job)
         try:
-            outcome = self._work(run, job, attempt, stop) if self._may_start(run, job, attempt) else "blocked"
+            outcome = self._work(run, job, attempt, stop) if self._go(run, job, attempt) else "blocked"
         except Exception as e:
             record_failure(run, self.shard, attempt, f"{type(e).__name__}: {e}", traceback.format_exc())
             raise
@@ -122,15 +130,13 @@ class Task:
             shard=self.shard.index,
         )
         watchdog = Watchdog()
+        post = Post(
+            folder=Path(self.folder), suspects=run.root / "suspects", events=events, job=job.job_id, attempt=attempt,
+            rank=job.global_rank, size=job.num_tasks, hang_s=self.hang_s, host=_node(),
+        )  # fmt: skip
         kind = run.config.stage(self.shard.round, self.shard.stage).kind
         if not kind.bare:
-            watchdog.guard(
-                Post(
-                    folder=Path(self.folder), suspects=run.root / "suspects", events=events, job=job.job_id,
-                    attempt=attempt, rank=job.global_rank, size=job.num_tasks,
-                    hang_s=self.hang_s, host=_node(),
-                )
-            )  # fmt: skip
+            watchdog.guard(post)
         if kind.ranks:
             _join_ranks(
                 job,
@@ -155,10 +161,19 @@ class Task:
             return self._halt(run, job, attempt, e)
         except Exception as e:
             events.add("failed", error=type(e).__name__)
+            if self.gate and kind.array and is_device_fault(e):
+                self._try_elsewhere(run, attempt, post, e)
             raise
         finally:
             stop.ignore()
         return "done"
+
+    def _try_elsewhere(self, run: Run, attempt: str, post: Post, fault: Exception) -> None:
+        """A GPU that fails is no fault of the shard: a few more attempts, from the second fault of a node on without it."""
+        record_failure(run, self.shard, attempt, f"{type(fault).__name__}: {fault}", traceback.format_exc())
+        strike(post, [post.host], "device fault")
+        if (said := failure(run, self.shard)) is not None and said["times"] < MAX_RAISED:
+            sys.exit(EXIT_REQUEUE)
 
     def _halt(self, run: Run, job: submitit.JobEnvironment, attempt: str, unsafe: Unsafe) -> Outcome:
         """The data says no, as it would on every attempt: none is made. A job that is held keeps its place in
@@ -171,19 +186,29 @@ class Task:
                 sys.exit(EXIT_REQUEUE)
         return "halted"
 
+    def _go(self, run: Run, job: submitit.JobEnvironment, attempt: str) -> bool:
+        """Rank 0 decides for all: where file attributes are cached, another rank may not see what it sees."""
+        path = Path(self.folder) / f"start-{attempt}.json"
+        if job.global_rank == 0:
+            go = self._may_start(run, job, attempt)
+            if job.num_tasks > 1:
+                write_atomic(path, json.dumps(go).encode())
+            return go
+        wait_for_file(path)
+        return bool(json.loads(path.read_bytes()))
+
     def _may_start(self, run: Run, job: submitit.JobEnvironment, attempt: str) -> bool:
         """Wait in the queue for predecessors that still live; give up, with a record, after those that do
         not. Hold after fruitless tries.
         """
         assert self.gate is not None
-        first = job.global_rank == 0
-        if first and run.done(self.shard):
+        if run.done(self.shard):
             return True  # a job that ended within its grace time is run again
         if self.gate.missing(run):
             lost = self.gate.lost(run)
             if not lost and self.gate.missing(run):
                 sys.exit(EXIT_REQUEUE)
-            if lost and first:
+            if lost:
                 more = f" and {len(lost) - 1} more" if lost[1:] else ""
                 record_failure(
                     run,
@@ -192,9 +217,8 @@ class Task:
                     f"{BLOCKED} {lost[0]}{more} not done, and no job in the queue will do that",
                     "",
                 )
-            if lost:
                 return False
-        if first and (how := self._enough(run, job, attempt)) is not None:
+        if (how := self._enough(run, job, attempt)) is not None:
             write_atomic(wish_path(self.folder, job.job_id), how.encode())
             sys.exit(EXIT_REQUEUE)
         return True
@@ -226,6 +250,12 @@ class Task:
             "",
         )
         return "requeuehold" if self.hold else ""
+
+
+def is_device_fault(error: BaseException) -> bool:
+    """Whether an accelerator failed, by what CUDA, NCCL and the driver call it; running out of memory is the caller's."""
+    said = f"{type(error).__name__}: {error}".lower()
+    return any(word in said for word in DEVICE_FAULTS) and "out of memory" not in said
 
 
 def _node() -> str:
@@ -359,12 +389,8 @@ def _leave_with(launcher: Process, stop: Stop) -> None:
     stop.requested = True
 
 
-def _join_ranks(job: submitit.JobEnvironment, path: Path, *, address: str) -> None:
-    """Tell torch.distributed who is who. Rank 0 picks a free port and says so in a file of this attempt."""
-    if job.global_rank == 0:
-        with socket.socket() as s:
-            s.bind(("", 0))
-            write_atomic(path, json.dumps({"address": address, "port": s.getsockname()[1]}).encode())
+def wait_for_file(path: Path) -> None:
+    """What rank 0 has to say to the others."""
     deadline = time.monotonic() + RENDEZVOUS_S
     while not path.exists():
         if time.monotonic() > deadline:
@@ -373,6 +399,15 @@ def _join_ranks(job: submitit.JobEnvironment, path: Path, *, address: str) -> No
                 "this one"
             )
         time.sleep(0.05)
+
+
+def _join_ranks(job: submitit.JobEnvironment, path: Path, *, address: str) -> None:
+    """Tell torch.distributed who is who. Rank 0 picks a free port and says so in a file of this attempt."""
+    if job.global_rank == 0:
+        with socket.socket() as s:
+            s.bind(("", 0))
+            write_atomic(path, json.dumps({"address": address, "port": s.getsockname()[1]}).encode())
+    wait_for_file(path)
     meeting = json.loads(path.read_bytes())
     os.environ.update(
         RANK=str(job.global_rank), WORLD_SIZE=str(job.num_tasks), LOCAL_RANK=str(job.local_rank),

@@ -1,10 +1,11 @@
 """What trials have in common: the keys of shared stages, and who uses them.
 
-A key is a digest of everything that a stage's result depends on: what the stage reads of the configuration, the keys of the stages before it,
-the content of inputs from outside (seeds, benchmarks, the base checkpoint), the code of serl/ and evaluation/, and the locked versions of the
-packages. Two trials with the same key would compute the same, so whichever comes first does, into `<data>/shared/<key>`. Shared are the stages
-up to the first RL training, which is where the trials of a sweep part. Where a stage runs is in no key, as it is in no run's digest: a trial
-that goes on elsewhere takes what is there, as a run that is resumed elsewhere does.
+A key is a digest of everything that a stage's result depends on: what the stage reads of the configuration,
+the keys of the stages before it, the content of inputs from outside (seeds, benchmarks, the base checkpoint),
+the code of serl/ and evaluation/, and the locked versions of the packages. Two trials with the same key would
+compute the same, so whichever comes first does, into `<data>/shared/<key>`. Shared are the stages up to the
+first RL training, which is where the trials of a sweep part. Where a stage runs is in no key, as it is in no
+run's digest: a trial that goes on elsewhere takes what is there, as a run that is resumed elsewhere does.
 """
 
 import hashlib
@@ -48,8 +49,8 @@ class Outside:
 
 
 def shared_keys(config: RunConfig, outside: Outside) -> dict[str, str]:
-    """The key of every stage of the run that can be shared, by the stage's name: all that come before the first training
-    of a round.
+    """The key of every stage of the run that can be shared, by the stage's name: all that come before the
+    first training of a round.
     """
     keys: dict[str, str] = {}
     for stage in config.stages:
@@ -123,9 +124,11 @@ def users(data: Path) -> dict[str, list[str]]:
 # ------------------------------------------------------------------------------------------------ savings
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saving:
-    """A stage that several trials want: how many do, in how many different versions, and what its not being computed by each is worth.
+    """A stage that several trials want: how many do, in how many different versions, and what its not being
+    computed by each is worth.
 
-    `hours` are the cluster's (`Site.unit`); None where nobody knows: nothing was measured, and no time limit bounds it.
+    `hours` are the cluster's (`Site.unit`); None where nobody knows: nothing was measured, and no time limit
+    bounds it.
     """
 
     stage: str

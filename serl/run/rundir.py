@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from serl.config.old import modern
+from serl.config.old import is_old, modern
 from serl.config.read import revive
 from serl.config.run import RunConfig, digest
 from serl.run.files import rename_if_absent, write_atomic, write_if_absent
@@ -101,6 +101,7 @@ class Run:
     code: str
     shared: Mapping[str, str] = dataclasses.field(default_factory=dict)
     sweep: str = ""
+    old: bool = False  # launched by a version whose runs had no phases: it can be read, but not gone on with
 
     @classmethod
     def create(
@@ -158,6 +159,7 @@ class Run:
                 frozen["code"],
                 frozen.get("shared", {}),
                 frozen.get("sweep", ""),
+                is_old(frozen["config"]),
             )
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(

@@ -209,17 +209,15 @@ def _kill(peers: Sequence[Beat]) -> None:
 
 
 def record_hang(post: Post, hosts: Sequence[str], beat: Beat) -> None:
-    """One record for each attempt that hung, by whichever rank is first: it names the hosts that may be to
-    blame.
-    """
+    """One record for each attempt that hung, by whichever rank is first: it names the hosts that may be to blame."""
+    strike(post, hosts, beat.phase, beat.phase_s)
+
+
+def strike(post: Post, hosts: Sequence[str], phase: str, seconds: float = 0.0) -> None:
+    """Note against hosts that an attempt came to grief there; the next attempt does without those that have enough."""
     post.suspects.mkdir(exist_ok=True)
-    note = {
-        "hosts": list(hosts),
-        "attempt": post.attempt,
-        "phase": beat.phase,
-        "seconds": beat.phase_s,
-        "time": round(time.time(), 3),
-    }
+    note = {"hosts": list(hosts), "attempt": post.attempt, "phase": phase, "seconds": seconds}
+    note |= {"time": round(time.time(), 3)}
     write_if_absent(post.suspects / f"{post.attempt}.json", json.dumps(note).encode())
     if names := excluded(post.suspects):
         write_atomic(post.exclusion, ",".join(names).encode())

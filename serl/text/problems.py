@@ -11,10 +11,13 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from serl.config.base import Corpus
-from serl.records import Problem, to_jsonl
 from serl.stages.sources import GeneratedProblems, HubProblems, JsonlProblems, Problems
+
+if TYPE_CHECKING:
+    from serl.records import Problem  # needs pyarrow, which completion and plans do without
 
 GENERATED_BENCHMARKS = ("arithmetic.jsonl", "arithmetic_choice.jsonl", "arithmetic_validation.jsonl")
 CORPUS_FILES = {"seeds": "seeds.jsonl", "problems": "problems.jsonl"}
@@ -33,7 +36,7 @@ def generated_rows(corpus: Corpus) -> dict[str, int]:
 
 def load_problems(
     source: JsonlProblems | HubProblems | GeneratedProblems, *, data_root: Path, corpus: Path
-) -> list[Problem]:
+) -> "list[Problem]":
     """The problems of `source`; `corpus` is where round 0's corpus stage publishes."""
     match source:
         case JsonlProblems():
@@ -76,9 +79,9 @@ def source_files(source: Problems | None, data_root: Path) -> dict[str, Path]:
 
 
 def fingerprint(problems: Iterable[object]) -> str:
-    """Tells whether two stages saw the same problems: a source outside the run may be edited while the run
-    goes on.
-    """
+    """Tells whether two stages saw the same problems: a source outside the run may be edited while the run goes on."""
+    from serl.records import to_jsonl
+
     return hashlib.sha256(to_jsonl(problems)).hexdigest()[:16]
 
 
@@ -129,7 +132,9 @@ def _dataset(source: HubProblems) -> Iterator[tuple[str, object]]:
 
 def _problems(
     rows: Iterable[tuple[str, object]], question: str, gold: str | None, source: str
-) -> list[Problem]:
+) -> "list[Problem]":
+    from serl.records import Problem
+
     problems = []
     for place, row in rows:
         if not isinstance(row, dict):
