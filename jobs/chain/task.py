@@ -131,8 +131,8 @@ class Task:
         )
         watchdog = Watchdog()
         post = Post(
-            folder=Path(self.folder), suspects=run.root / "suspects", events=events, job=job.job_id, attempt=attempt,
-            rank=job.global_rank, size=job.num_tasks, hang_s=self.hang_s, host=_node(),
+            folder=Path(self.folder), suspects=run.root / "suspects", events=events, job=job.job_id,
+            attempt=attempt, rank=job.global_rank, size=job.num_tasks, hang_s=self.hang_s, host=_node(),
         )  # fmt: skip
         kind = run.config.stage(self.shard.round, self.shard.stage).kind
         if not kind.bare:
@@ -169,7 +169,9 @@ class Task:
         return "done"
 
     def _try_elsewhere(self, run: Run, attempt: str, post: Post, fault: Exception) -> None:
-        """A GPU that fails is no fault of the shard: a few more attempts, from the second fault of a node on without it."""
+        """A GPU that fails is no fault of the shard: a few more attempts, from the second fault of a node on
+        without it.
+        """
         record_failure(run, self.shard, attempt, f"{type(fault).__name__}: {fault}", traceback.format_exc())
         strike(post, [post.host], "device fault")
         if (said := failure(run, self.shard)) is not None and said["times"] < MAX_RAISED:
@@ -253,7 +255,9 @@ class Task:
 
 
 def is_device_fault(error: BaseException) -> bool:
-    """Whether an accelerator failed, by what CUDA, NCCL and the driver call it; running out of memory is the caller's."""
+    """Whether an accelerator failed, by what CUDA, NCCL and the driver call it; running out of memory is the
+    caller's.
+    """
     said = f"{type(error).__name__}: {error}".lower()
     return any(word in said for word in DEVICE_FAULTS) and "out of memory" not in said
 

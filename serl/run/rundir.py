@@ -261,11 +261,8 @@ class Run:
         """The content of a shard's file, its first where none is named, checked against its digest."""
         file = file or manifest.files[0]
         path = self.path(manifest, file)
-        remedy = (
-            "remove "
-            f"{self.stage_dir(manifest.shard.round, manifest.shard.stage) / manifest.shard.name}.json and "
-            "resume to redo the shard"
-        )
+        proof = self.stage_dir(manifest.shard.round, manifest.shard.stage) / f"{manifest.shard.name}.json"
+        remedy = f"remove {proof} and resume to redo the shard"
         try:
             data = path.read_bytes()
         except FileNotFoundError:

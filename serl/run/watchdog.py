@@ -209,12 +209,16 @@ def _kill(peers: Sequence[Beat]) -> None:
 
 
 def record_hang(post: Post, hosts: Sequence[str], beat: Beat) -> None:
-    """One record for each attempt that hung, by whichever rank is first: it names the hosts that may be to blame."""
+    """One record for each attempt that hung, by whichever rank is first: it names the hosts that may be to
+    blame.
+    """
     strike(post, hosts, beat.phase, beat.phase_s)
 
 
 def strike(post: Post, hosts: Sequence[str], phase: str, seconds: float = 0.0) -> None:
-    """Note against hosts that an attempt came to grief there; the next attempt does without those that have enough."""
+    """Note against hosts that an attempt came to grief there; the next attempt does without those that have
+    enough.
+    """
     post.suspects.mkdir(exist_ok=True)
     note = {"hosts": list(hosts), "attempt": post.attempt, "phase": phase, "seconds": seconds}
     note |= {"time": round(time.time(), 3)}

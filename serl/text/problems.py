@@ -79,7 +79,9 @@ def source_files(source: Problems | None, data_root: Path) -> dict[str, Path]:
 
 
 def fingerprint(problems: Iterable[object]) -> str:
-    """Tells whether two stages saw the same problems: a source outside the run may be edited while the run goes on."""
+    """Tells whether two stages saw the same problems: a source outside the run may be edited while the run
+    goes on.
+    """
     from serl.records import to_jsonl
 
     return hashlib.sha256(to_jsonl(problems)).hexdigest()[:16]
