@@ -8,7 +8,6 @@ from rich.live import Live
 from jobs.chain.local import GRACE_S, Halted, LocalChain, end_leftovers
 from jobs.chain.slurm import submit_missing
 from jobs.chain.window import RELAY
-from jobs.costs.forecast import freeze_forecast
 from jobs.plan.chain import plan
 from jobs.plan.cluster import Local, Slurm, this_machine
 from jobs.report import write_report
@@ -53,6 +52,8 @@ def run_here(run: Run, cluster: Local, stop: Stop) -> int:
         console.print(f"ended {left} processes that an earlier launcher had left behind")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop.request)
+    from jobs.costs.forecast import freeze_forecast
+
     freeze_forecast(run, cluster, plan(run.config, run.done))
     chain = LocalChain(run, cluster, this_machine(cluster), stop)
     board = Board(run, console)

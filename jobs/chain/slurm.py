@@ -39,7 +39,6 @@ from jobs.chain.window import (
     take_back,
     wait_for_place,
 )
-from jobs.costs.forecast import freeze_forecast
 from jobs.plan.chain import Job, plan
 from jobs.plan.cluster import Slurm
 from jobs.runs.shared import users
@@ -126,6 +125,8 @@ class _Launch:
         jobs = plan(
             self.run.config, self.run.survey()
         )  # after the look at the queue: what left it by then has its manifest
+        from jobs.costs.forecast import freeze_forecast
+
         freeze_forecast(self.run, self.cluster, jobs)
         gone = (
             gone_for_good(jobs, since_launch(self.run, known), self.queue)

@@ -25,11 +25,15 @@ class Events:
 
 
 def read_events(folder: Path) -> Iterator[dict]:
-    """Every event of a run, file by file; a last line torn by a crash is left out."""
+    """Every event of a run, file by file."""
     for path in sorted(folder.glob("*.jsonl")):
-        for line in path.read_text(encoding="ascii", errors="replace").splitlines(keepends=True):
-            if line.endswith("\n") and (event := parsed(line)):
-                yield event
+        yield from read_file(path)
+
+
+def read_file(path: Path) -> list[dict]:
+    """The events of one writer; a last line torn by a crash is left out."""
+    lines = path.read_text(encoding="ascii", errors="replace").splitlines(keepends=True)
+    return [event for line in lines if line.endswith("\n") and (event := parsed(line))]
 
 
 def parsed(line: str | bytes) -> dict | None:

@@ -35,7 +35,6 @@ from serl.stages.propose import run as propose  # noqa: F401
 from serl.stages import read
 from serl.stages.respond import run as respond  # noqa: F401
 from serl.stages.work import Work, execute, policy_dir
-from tests.conftest import run_config
 
 OPENING = "More questions:"
 KILLS_IN_A_ROW = (1, 1, 2, 3)
@@ -261,6 +260,8 @@ class Injector:
 
 def finish(root: Path, attempt: int) -> None:
     """Everything that is missing, in the order of the plan, in this process; what launch and resume do without processes around the stages."""
+    from tests.conftest import run_config  # not there in a run's own copy of the code, which never comes here
+
     config = run_config(TRIED)
     run = Run.open(root) if (root / "run.json").is_file() else Run.create(root, config, "test")
     for job in plan(run.config, run.done):
