@@ -59,7 +59,9 @@ def table(columns: Mapping[str, Sequence[Grade]]) -> list[str]:
     """
     names = list(columns)
     first = columns[names[0]]
-    lines = [f"{'benchmark':<18} {'policy':<28} {'solved':>7}  {'95 % interval':<16} {'n':>6}   against {names[0]}"]
+    lines = [
+        f"{'benchmark':<18} {'policy':<28} {'solved':>7}  {'95 % interval':<16} {'n':>6}   against {names[0]}"
+    ]
     summaries = {name: summarise(rows) for name, rows in columns.items()}
     differences = {name: compare(first, rows) for name, rows in columns.items()}
     for benchmark in sorted({benchmark for summary in summaries.values() for benchmark in summary}):
