@@ -11,10 +11,10 @@ from tests.conftest import ROOT
 PACKAGES = ("jobs", "serl", "evaluation")
 READMES = sorted(p for p in ROOT.rglob("README.md") if not {".venv", "data"} & set(p.relative_to(ROOT).parts))
 KINDS = {ROOT / "serl/stages" / name for name in stages.built_in()}  # explained by their spec.py
-AWAITED: set[str] = set()  # folders whose README is still to be written
+AWAITED = {"jobs/reporting"}  # folders whose README is still to be written
 LONG = ("jobs/reporting",)  # folders and files whose lines are still to be wrapped
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
-MODULE = re.compile(r"(?:slurm/python|python) -m ((?:jobs|evaluation|serl)[\w.]*)")
+MODULE = re.compile(r"(?:slurm/python|python) -m ((?:jobs|evaluation|serl)[a-z_.]*)\b(?!\.)")
 SCRIPT = re.compile(r"(?:slurm/python|pytest) ((?:configs|tests)/[\w./-]+)")
 
 
@@ -40,8 +40,9 @@ def test_the_front_door_is_at_most_130_lines():
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=where)
 def test_a_folder_of_modules_has_a_readme_of_a_page(folder):
-    if where(folder) not in AWAITED:
-        assert len((folder / "README.md").read_text().splitlines()) <= 70
+    readme = folder / "README.md"
+    if readme.exists() or where(folder) not in AWAITED:
+        assert len(readme.read_text().splitlines()) <= 70
 
 
 @pytest.mark.parametrize("readme", READMES, ids=where)
