@@ -16,7 +16,7 @@ from rich.console import Console
 from evaluation.compare import by_problem, common
 from evaluation.scores import Paired, paired
 from evaluation.stored import Grade, read_rows
-from jobs.reporting.side_by_side import scored_rounds
+from jobs.reporting.policies import scored_rounds
 from jobs.runs.differ import Leaf, changed, code_files, parting
 from jobs.runs.find import find_run
 from jobs.shell.command import Answer, data_root, main, parser

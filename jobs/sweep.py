@@ -102,7 +102,7 @@ def _cancel(data: Path, name: str) -> Answer:
 
 def _report(data: Path, name: str) -> Answer:
     from jobs.costs.forecast import learn_from_trials
-    from jobs.reporting.sweep_report import write_sweep_report
+    from jobs.reporting.written import write_sweep_report
 
     sweep = load_sweep(data, name)
     learn_from_trials(data / "runs" / t.run for t in reversed(sweep.trials))

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from jobs.browser.index import Index, done_files
-from jobs.reporting.harvest import band
 from serl.records import GROUP_SCHEMA
 from serl.run.rundir import Run
+from serl.stages.read import band
 
 LIGHT = pa.schema([f for f in GROUP_SCHEMA if f.name not in ("completions", "prompt_ids")])
 PARTS = ("text", "finish_reason", "token_ids", "logprobs")

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from jobs.browser import views
 from jobs.browser.groups import group_index, open_group
 from jobs.browser.index import Index, Wish, instruction_index, response_index, stages_giving
-from jobs.reporting.harvest import band
 from jobs.runs.progress import summed
 from serl.run.rundir import Manifest, Run, RunError
+from serl.stages.read import band
 
 PAGE = 50
 KEPT_INDEXES = 6

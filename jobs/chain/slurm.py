@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jobs.chain.failures import forget_failures, record_failure
 from jobs.chain.queue import (
     Journal,
     Queued,
@@ -24,7 +25,7 @@ from jobs.chain.queue import (
     recorded,
 )
 from jobs.chain.sbatch import journal_of, submit_shards
-from jobs.chain.task import BLOCKED, forget_failures, record_failure
+from jobs.chain.task import BLOCKED
 from jobs.chain.ticket import turn
 from jobs.chain.window import (
     RELAY,

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -21,10 +20,10 @@ import psutil
 import submitit
 
 from jobs.chain.batch import EXIT_REQUEUE
+from jobs.chain.failures import failure, failure_path, fruitless, record_failure, tries_path, wish_path
 from jobs.chain.queue import SlurmError, at_work, look_at_queue, recorded
-from jobs.plan.chain import job_name, steps
+from jobs.plan.chain import job_name
 from jobs.runs.find import Process
-from jobs.sweeps.early import ends_here
 from serl.run.events import Events
 from serl.run.files import write_atomic
 from serl.run.rundir import Run, Shard
@@ -47,7 +46,6 @@ DEVICE_FAULTS = (
     "device-side",
     "xid",
 )
-PROGRESS = ("part_", "step_")  # what an attempt leaves to the next one: generated parts, checkpoints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +92,7 @@ class Task:
         end = os.environ.get("SLURM_JOB_END_TIME") if self.gate else None
         stop = Stop(end=float(end) if end else None).listen()
         run, job = Run.open(Path(self.root)), submitit.JobEnvironment()
-        if self.shard.round > run.config.rounds or ends_here(run, self.shard):
+        if self.shard.round > run.config.rounds or self._ended(run):
             return "ended"
         if self.gate is None:
             if self.launcher is not None:
@@ -111,6 +109,14 @@ class Task:
         if outcome == "stopped":
             sys.exit(EXIT_REQUEUE)
         return outcome
+
+    def _ended(self, run: Run) -> bool:
+        """Whether a sweep ends the trial that this is before this shard."""
+        if not run.sweep:
+            return False
+        from jobs.sweeps.early import ends_here
+
+        return ends_here(run, self.shard)
 
     def checkpoint(self) -> NoReturn:
         """submitit calls this on a signal that comes before ours is in place, and would fail the job if it
@@ -279,95 +285,6 @@ def _place(job: submitit.JobEnvironment, gpus: int, until: float | None) -> dict
     }
     where |= {"boot_s": round(boot_s, 3)}
     return where if until is None else where | {"until": until}
-
-
-def tries_path(run: Run, shard: Shard) -> Path:
-    return run.stage_dir(shard.round, shard.stage) / shard.name / "tries.json"
-
-
-def fruitless(run: Run, shard: Shard) -> int:
-    """How many attempts in a row, this one included, found what the one before had: no part, no checkpoint
-    more.
-
-    Whatever else lies there is named after an attempt that died while it published or saved, and is no
-    progress however often that happens.
-    """
-    path = tries_path(run, shard)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folders = ["", *(name for name in os.listdir(path.parent) if name.startswith("checkpoints."))]
-    files = [os.path.join(folder, name) for folder in folders for name in os.listdir(path.parent / folder)]
-    found = sorted(name for name in files if os.path.basename(name).startswith(PROGRESS))
-    try:
-        before = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        before = {"found": None, "tries": 0}
-    tries = before["tries"] + 1 if before["found"] == found else 1
-    write_atomic(path, json.dumps({"found": found, "tries": tries}).encode())
-    return tries
-
-
-def wish_path(folder: str, job_id: str) -> Path:
-    """Where a job tells its batch script what to do; a file, because the exit code may be that of a rank
-    which was ended for leaving last.
-
-    The script removes it before the next attempt.
-    """
-    return Path(folder) / f"wish-{job_id}"
-
-
-def failure_path(run: Run, shard: Shard) -> Path:
-    return (
-        run.home(shard.round, shard.stage)
-        / "failures"
-        / f"r{shard.round:03d}-{shard.stage}-{shard.index:05d}.json"
-    )
-
-
-def failure(run: Run, shard: Shard) -> dict | None:
-    path = failure_path(run, shard)
-    return json.loads(path.read_bytes()) if path.exists() else None
-
-
-def record_failure(run: Run, shard: Shard, attempt: str, reason: str, trace: str) -> None:
-    """Why a job gave up, for status and for people; `times` counts such attempts of the same job.
-
-    The first word of an attempt counts: its other ranks then fail for want of the first.
-    """
-    before = failure(run, shard)
-    if before and before["attempt"] == attempt:
-        return
-    times = (
-        before["times"] + 1
-        if before and before["attempt"].rpartition("-")[0] == attempt.rpartition("-")[0]
-        else 1
-    )
-    record = {
-        "shard": str(shard),
-        "attempt": attempt,
-        "times": times,
-        "reason": reason,
-        "trace": trace,
-        "time": round(time.time(), 3),
-    }
-    failure_path(run, shard).parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(failure_path(run, shard), json.dumps(record).encode())
-
-
-def forget_failures(run: Run, shards: Sequence[Shard]) -> None:
-    """They are submitted anew. All are of one stage: where no shard of it ever failed, that is one look."""
-    for shard in shards if shards and failure_path(run, shards[0]).parent.exists() else ():
-        failure_path(run, shard).unlink(missing_ok=True)
-
-
-def failures(run: Run) -> list[dict]:
-    """The recorded failures of shards that are still not done."""
-    found = []
-    for round, stage in steps(run.config):
-        for shard in run.shards(round, stage):
-            path = failure_path(run, shard)
-            if path.exists() and not run.done(shard):
-                found.append(json.loads(path.read_bytes()))
-    return found
 
 
 def _drop_half_written(job: submitit.JobEnvironment) -> None:

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from jobs.chain.failures import failures
 from jobs.chain.queue import Queued, SlurmError, look_at_queue, recorded
-from jobs.chain.task import BLOCKED, failures
+from jobs.chain.task import BLOCKED
 from jobs.reporting.visible import visible_lines
-from jobs.reporting.vitals import vital_facts
 from jobs.runs.find import Process, launcher_of
 from jobs.runs.progress import Look, StageState, run_eta_s
 from serl.run.rundir import Run, RunError
@@ -139,6 +139,8 @@ def queue_or_silence() -> tuple[list[Queued], str]:
 
 def facts(state: State, now: float) -> dict[str, object]:
     """A run as JSON; `jobs.status` documents the fields."""
+    from jobs.reporting.vitals import vital_facts
+
     queued = state.activity.queued
     return {
         "run": state.run.root.name,

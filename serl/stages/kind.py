@@ -6,7 +6,7 @@ A kind is a folder of `serl/stages`, or of a package that the run file names und
     spec.py   `KIND`, a `Kind`; its section of the configuration. Imports no torch.
     run.py    `run(work) -> Manifest`: the only place of the kind that opens an engine
     cost.py   `COST` (optional), a `jobs`-free estimate of what a stage takes: see `Cost`
-    show.py   (optional) what reports and the browser draw of it
+    show.py   `SHOW` (optional), what reports and the browser draw of it: see `Show`
 """
 
 import importlib

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.stored import Grade
+from serl.config.run import RunConfig
 from serl.records import Candidate, Group, Problem, from_jsonl, groups_from_parquet, to_jsonl
 from serl.rewards.spec import voted
 from serl.rewards.vote import fate
@@ -15,6 +16,7 @@ from serl.run.rundir import Manifest, Run
 from serl.stages.kind import Stage
 
 KEPT = "kept.jsonl"  # inside a published policy
+EVERYTHING = (0.0, 1.0)
 
 
 def left(run: Run, stage: Stage) -> list[Manifest]:
@@ -50,6 +52,18 @@ def round_grades(run: Run, round: int) -> list[Grade]:
     stage = run.config.giving(round, "grades")
     found = left(run, stage) if stage else []
     return [Grade(**row) for m in found for row in from_jsonl(run.read(m))]
+
+
+def band(config: RunConfig, round: int) -> tuple[tuple[float, float], bool]:
+    """The shares of rewarded answers between which a round's groups are trained on, and whether the vote decides that.
+
+    All shares where the round trains on no groups, or by a kind without a band.
+    """
+    judged, training = config.judged(round), config.training(round)
+    shares = getattr(training.section, "agreement", EVERYTHING) if training and judged else EVERYTHING
+    source = judged or config.giving(round, "groups")
+    reward = getattr(source.section, "reward", None) if source else None
+    return shares, reward is None or voted(reward)
 
 
 def trainable(training: Stage, source: Stage, found: Sequence[Group]) -> tuple[list[Group], Counter[str]]:

@@ -30,9 +30,9 @@ from serl.records import Completion, to_jsonl
 from serl.run.events import Events, read_events
 from serl.run.rundir import Manifest, Run, Shard
 from serl.run.signals import Stop
+from serl.stages import read
 from serl.stages.curate import run as curate  # noqa: F401  (loaded once, before the forks)
 from serl.stages.propose import run as propose  # noqa: F401
-from serl.stages import read
 from serl.stages.respond import run as respond  # noqa: F401
 from serl.stages.work import Work, execute, policy_dir
 

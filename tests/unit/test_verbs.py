@@ -18,7 +18,6 @@ import pytest
 from report_run import do_round, make_run
 from rich.console import Console
 
-
 from jobs.chain import slurm
 from jobs.chain.local import ShardFailed, Stopped
 from jobs.plan.cluster import Local, Slurm
@@ -217,7 +216,7 @@ def test_a_report_that_a_full_disk_stops_names_the_place_and_the_remedy(made, ca
     def refuse(run):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("jobs.report.learn_from", refuse)
+    monkeypatch.setattr("jobs.reporting.written.learn_from", refuse)
     code, _, err = run_verb(capsys, monkeypatch, "report", "made-up", "--data", str(made.data_root))
     assert (
         code == 2

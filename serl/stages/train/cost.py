@@ -7,7 +7,7 @@ from serl.config.run import RunConfig
 from serl.config.training import Pretrain
 from serl.stages.cost import Cost, Known, Lesson, cost_of
 from serl.stages.kind import Stage
-from serl.stages.train.spec import KIND
+from serl.stages.train.spec import KIND, Train
 
 
 class TrainCost(Cost):
@@ -15,6 +15,8 @@ class TrainCost(Cost):
 
     def lesson(self, stage: Stage, config: RunConfig, known: Known) -> Lesson:
         source, section = KIND.data(stage, config), stage.section
+        if isinstance(section, Train) and section.rollout:
+            return self._turns(stage, config, known)
         assert source is not None, "checked with the configuration"
         reckon = cost_of(source.kind)
         if isinstance(section, Pretrain):
@@ -24,8 +26,6 @@ class TrainCost(Cost):
             return Lesson(
                 steps=steps, step_tokens=section.batch_tokens, tokens=tokens, sigma=per_document.sigma
             )
-        if section.rollout:
-            return self._turns(stage, config, known)
         kept, length = known.rate(stage, "kept", "groups", 1.0), reckon.length(source, known)
         answers = reckon.samples(source.section)
         samples = reckon.given(source, config, known) * kept.value * answers
