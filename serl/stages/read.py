@@ -55,7 +55,8 @@ def round_grades(run: Run, round: int) -> list[Grade]:
 
 
 def band(config: RunConfig, round: int) -> tuple[tuple[float, float], bool]:
-    """The shares of rewarded answers between which a round's groups are trained on, and whether the vote decides that.
+    """The shares of rewarded answers between which a round's groups are trained on, and whether the vote
+    decides that.
 
     All shares where the round trains on no groups, or by a kind without a band.
     """
