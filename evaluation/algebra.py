@@ -52,7 +52,7 @@ def read(latex: str, key: str) -> Value | None:
         parsed = latex2sympy(latex, normalization_config=_NORMAL, conversion_config=_CASED)
     except (MemoryError, RecursionError):
         raise
-    except Exception:  # noqa: BLE001  (the parser raises plain Exception for every syntax error: an answer it cannot read)
+    except Exception:  # noqa: BLE001  (what the parser raises for any syntax error: an answer it cannot read)
         return None
     if parsed is None or isinstance(parsed, str):
         return None
@@ -254,7 +254,9 @@ def _scalar(expression: sympy.Expr) -> Scalar | None:
 
 
 def _number(expression: sympy.Expr, at: dict[sympy.Symbol, sympy.Expr]) -> values.Point | None:
-    """The expression's value, or None where sympy cannot evaluate it (it says so with any of these errors)."""
+    """The expression's value, or None where sympy cannot evaluate it (it says so with any of these
+    errors).
+    """
     try:
         number = expression.evalf(_DIGITS, subs=at or None, maxn=_MAX_DIGITS)
     except (ArithmeticError, AttributeError, NotImplementedError, TypeError, ValueError):

@@ -22,7 +22,8 @@ _VERB = (
 _PHRASE = re.compile(
     rf"\b(?P<noun>answers?|(?:final|correct|right) (?:result|solution|value|choice|option)s?|(?:best"
     rf"|correct|right) (?:choice|option|answer))\b"
-    rf"(?:\s{{1,3}}(?:to|of|for)\s[^\n.:=]{{1,80}}?|,[^\n.:=,]{{1,60}},)?[*_]{{0,3}}\s{{0,3}}(?P<verb>{_VERB})"
+    r"(?:\s{1,3}(?:to|of|for)\s[^\n.:=]{1,80}?|,[^\n.:=,]{1,60},)?"
+    rf"[*_]{{0,3}}\s{{0,3}}(?P<verb>{_VERB})"
     r"|^ {0,3}####|^ {0,3}(?:#{1,4} {1,3}\**|\*\*)(?:the )?(?:final )?answer\W{0,4}$",
     re.IGNORECASE | re.MULTILINE,
 )

@@ -37,7 +37,8 @@ _FORMULA = re.compile(
 _PROSE = re.compile(r"(?<![\\{A-Za-z])[A-Za-z]{3,}(?: |$)")
 """Words between dollar signs, or space beside them: two prices, not a formula."""
 _NUMBER = re.compile(
-    r"(?<![\w./:^])(?<![A-Za-z)\]}|]-)(?:(?<![)\]])[-+])?(?:\\?[$\u20ac\u00a3])?(\d{1,3}(?:,\d{3}){1,6}(?![\d,])"
+    r"(?<![\w./:^])(?<![A-Za-z)\]}|]-)(?:(?<![)\]])[-+])?(?:\\?[$\u20ac\u00a3])?"
+    r"(\d{1,3}(?:,\d{3}){1,6}(?![\d,])"
     r"|\d+)(\.\d+)?(?:[/:]\d+)?(?:e[-+]?\d+)?%?(?![\w^])"
 )
 _PROSE_WORD = re.compile(r"(?<![\\{A-Za-z])(?!and\b|or\b)[A-Za-z]{3,}")

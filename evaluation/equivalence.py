@@ -129,7 +129,9 @@ def _collection(shape: Outline, depth: int) -> Value | None:
 
 
 def _anything(value: Value | None, others: list[Value | None]) -> bool:
-    """Whether a part only says that an unknown is real, of which another says more: `x \\in \\mathbb{R}, x \\ne 2`."""
+    """Whether a part only says that an unknown is real, of which another says more: `x \\in \\mathbb{R}, x
+    \\ne 2`.
+    """
     if not isinstance(value, Named) or not values.same(value.value, interval("-inf", "inf")):
         return False
     return any(

@@ -177,7 +177,9 @@ def clock(key: str) -> str | None:
 
 
 def asked_for(key: str) -> tuple[str, str] | None:
-    """What is asked for, in words, and what it is: `\\text{Area}` and `5`. Letters are names of another kind."""
+    """What is asked for, in words, and what it is: `\\text{Area}` and `5`. Letters are names of another
+    kind.
+    """
     found = _CALLED.match(key)
     if found is None:
         return None
@@ -197,7 +199,9 @@ def exception(key: str) -> str | None:
 
 
 def wordy(key: str) -> bool:
-    """Whether an answer is words and nothing else: at most one number, as in `Vendor 2` or `the 60th caller`."""
+    """Whether an answer is words and nothing else: at most one number, as in `Vendor 2` or `the 60th
+    caller`.
+    """
     bare = MARKUP.sub(r" \1 ", key).strip()
     return _WORDY.fullmatch(bare) is not None and any(
         len(run) >= 2 and run not in _MATHEMATICAL for run in _LETTERS.findall(bare)

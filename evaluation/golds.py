@@ -33,7 +33,8 @@ Declared = Literal[
 ]
 
 _LEADS = re.compile(
-    r"^(?:(?:the |here |in this case )?(?:general |unique )?solutions? (?:is|are)|\\bullet|ciphertext|f\^\{\\prime\}-)\b ?:?\s*|^\\(?:quad|bullet) ?",
+    r"^(?:(?:the |here |in this case )?(?:general |unique )?solutions? (?:is|are)|\\bullet|ciphertext"
+    r"|f\^\{\\prime\}-)\b ?:?\s*|^\\(?:quad|bullet) ?",
     re.IGNORECASE,
 )
 _VERDICT = re.compile(r"^(yes|no)[.,:;](?=\s|$)[^=]*$", re.IGNORECASE | re.DOTALL)
@@ -46,7 +47,8 @@ _COMPUTED = re.compile(r"\\begin|^\\lim|^\(?i\^|\\cos.*\d$")
 _NAME = re.compile(r"[\\A-Za-z]")
 _GROUPED = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _DIGITS = re.compile(
-    r"[-+]?[\d., /]+|[-+]?\d* ?\\frac ?\{?-?\d+\}? ?\{?-?\d+\}?|[-+\d.,/ ]*(?:e[-+]?\d+|\\times ?10\^\{?-?\d+\}?)",
+    r"[-+]?[\d., /]+|[-+]?\d* ?\\frac ?\{?-?\d+\}? ?\{?-?\d+\}?"
+    r"|[-+\d.,/ ]*(?:e[-+]?\d+|\\times ?10\^\{?-?\d+\}?)",
     re.IGNORECASE,
 )
 _DOTS = re.compile(r"\\[cl]?dots(?![a-zA-Z])|\.\.\.")

@@ -90,7 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     num_changed = num_rows = 0
     folder = command.run_folder(options.run)
-    heading = f"{'round':<10} {'benchmark':<20} {'metric':<12} {'value':>7} {'stderr':>7}  {'95 % interval':<16} {'n':>6}"
+    heading = (
+        f"{'round':<10} {'benchmark':<20} {'metric':<12} {'value':>7} {'stderr':>7}  "
+        f"{'95 % interval':<16} {'n':>6}"
+    )
     print(heading, "", *VERDICTS)
     with Verifier(options.workers, options.limit) as verifier:
         for name, rows in stored(folder):
@@ -109,7 +112,8 @@ def _ungraded(known: Mapping[tuple[str, str], Problem], response: Response, lett
     problem = known.get((response["benchmark"], response["id"]))
     if problem is None:
         raise ValueError(
-            f"a response names problem {response['id']!r} of {response['benchmark']}, which is not among the problems"
+            f"a response names problem {response['id']!r} of {response['benchmark']}, which is not among "
+            "the problems"
         )
     return Grade(
         **{field: response[field] for field in Response.__annotations__},
@@ -188,19 +192,28 @@ def _official(name: str, rows: Sequence[Grade]) -> Iterator[str]:
             for r in greedy
         )
         groups = ", ".join(f"{group} {value:.4f}" for group, value in found.groups.items())
-        yield f"{name:<10} mmlu_pro as published: {found.overall:.4f} ({groups}); {found.num_guessed} of {len(greedy)} answers guessed"
+        yield (
+            f"{name:<10} mmlu_pro as published: {found.overall:.4f} ({groups}); {found.num_guessed} of "
+            f"{len(greedy)} answers guessed"
+        )
 
 
 def _table(name: str, summaries: Mapping[str, Summary], *, parts: bool) -> Iterator[str]:
     for benchmark, summary in summaries.items():
         for part, scores in summary.parts.items() if parts else ():
             for value, result in scores.items():
-                yield f"{name:<10} {benchmark:<20} {part} {value}: {result.value:.3f} [{result.low:.3f}, {result.high:.3f}] of {result.n}"
+                yield (
+                    f"{name:<10} {benchmark:<20} {part} {value}: {result.value:.3f} [{result.low:.3f}, "
+                    f"{result.high:.3f}] of {result.n}"
+                )
         for metric, result in summary.metrics.items():
             counts = summary.counts["greedy" if metric == "pass_at_1" else "sample"]
             interval = f"[{result.low:.3f}, {result.high:.3f}]"
             numbers = f"{result.value:>7.3f} {result.stderr:>7.3f}  {interval:<16} {result.n:>6}"
-            yield f"{name:<10} {benchmark:<20} {metric:<12} {numbers}  {' '.join(str(counts[verdict]) for verdict in VERDICTS)}"
+            yield (
+                f"{name:<10} {benchmark:<20} {metric:<12} {numbers}  "
+                f"{' '.join(str(counts[verdict]) for verdict in VERDICTS)}"
+            )
         read_at = ", ".join(
             f"{level} {found.right} of {found.answers}" for level, found in summary.readings.items()
         )

@@ -24,7 +24,8 @@ GROUPS = {
 """The grouping of the published SeRL results; each group is weighted by its number of questions."""
 
 _INSTRUCTION = (
-    "The following are multiple choice questions (with answers) about {subject}. Think step by step and then finish your answer "
+    "The following are multiple choice questions (with answers) about {subject}. Think step by step and "
+    "then finish your answer "
     'with "the answer is (X)" where X is the correct letter choice.\n\n\n\n'
 )
 _THINK = "Let's think step by step."

@@ -97,7 +97,9 @@ def _at_steps(scalar: Scalar, letters: frozenset[str]) -> Iterable[Point | None]
 
 
 def proportional(a: Scalar, b: Scalar, positive: bool) -> bool:
-    """Whether a = c b for one constant c other than 0 (above 0 where the direction of an inequality matters)."""
+    """Whether a = c b for one constant c other than 0 (above 0 where the direction of an inequality
+    matters).
+    """
     if a.counted or b.counted:
         raise NotImplementedError("an equation with letters in the bounds of a sum")
     pairs = aligned(a, b)

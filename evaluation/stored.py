@@ -111,7 +111,8 @@ def _shard_rows(manifest: Path) -> list[Grade]:
             continue
         if hashlib.sha256(path.read_bytes()).hexdigest() != file["sha256"]:
             raise ValueError(
-                f"{path}: its content differs from what {manifest.name} recorded; the shard must be made again"
+                f"{path}: its content differs from what {manifest.name} recorded; the shard must be made "
+                "again"
             )
         rows.extend(read_rows(path))
     return rows

@@ -59,7 +59,8 @@ class Verifier:
     def __init__(self, workers: int = 1, limit_s: float = 5.0, memory_mb: int = 2048) -> None:
         if workers < 1 or limit_s <= 0 or memory_mb < 256:
             raise ValueError(
-                f"Verifier(workers={workers}, limit_s={limit_s}, memory_mb={memory_mb}): needs >= 1, > 0 and >= 256"
+                f"Verifier(workers={workers}, limit_s={limit_s}, memory_mb={memory_mb}): needs >= 1, > 0 "
+                "and >= 256"
             )
         self.workers = workers
         self.processes = [_Process(limit_s, memory_mb) for _ in range(workers)]

@@ -1,4 +1,5 @@
-"""What becomes of attempts that do not get through: how many there were, why, and what their job should do next.
+"""What becomes of attempts that do not get through: how many there were, why, and what their job should do
+next.
 
 Of jobs on Slurm, whose tries nobody watches.
 """
@@ -21,9 +22,11 @@ def tries_path(run: Run, shard: Shard) -> Path:
 
 
 def fruitless(run: Run, shard: Shard) -> int:
-    """How many attempts in a row, this one included, found what the one before had: no part, no checkpoint more.
+    """How many attempts in a row, this one included, found what the one before had: no part, no checkpoint
+    more.
 
-    Whatever else lies there is named after an attempt that died while it published or saved, and is no progress however often that happens.
+    Whatever else lies there is named after an attempt that died while it published or saved, and is no
+    progress however often that happens.
     """
     path = tries_path(run, shard)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +43,8 @@ def fruitless(run: Run, shard: Shard) -> int:
 
 
 def wish_path(folder: str, job_id: str) -> Path:
-    """Where a job tells its batch script what to do; a file, because the exit code may be that of a rank which was ended for leaving last.
+    """Where a job tells its batch script what to do; a file, because the exit code may be that of a rank
+    which was ended for leaving last.
 
     The script removes it before the next attempt.
     """

@@ -1,6 +1,8 @@
-"""The picklable callable that a job runs: the only bridge from scheduling to `serl.stages`, and the only reader of a job's environment.
+"""The picklable callable that a job runs: the only bridge from scheduling to `serl.stages`, and the only
+reader of a job's environment.
 
-On Slurm it asks the batch script for what it needs, by its exit code (`EXIT_REQUEUE`) or a file (`wish_path`), and calls no scontrol itself.
+On Slurm it asks the batch script for what it needs, by its exit code (`EXIT_REQUEUE`) or a file
+(`wish_path`), and calls no scontrol itself.
 """
 
 import json
@@ -56,7 +58,9 @@ class Gate:
         return [s for round, stage in self.stages for s in run.shards(round, stage) if not run.done(s)]
 
     def lost(self, run: Run) -> list[Shard]:
-        """The missing shards that no job in the queue will bring. The queue is looked at first: what left it by then has its manifest."""
+        """The missing shards that no job in the queue will bring. The queue is looked at first: what left it
+        by then has its manifest.
+        """
         try:
             queue = [q for q in look_at_queue() if not q.held]
         except SlurmError:
@@ -80,7 +84,9 @@ class Task:
     max_attempts: int = 1
     hang_s: float = 1800.0
     gpus: int = 0
-    hold: bool = True  # whether to hold the job after too many tries; in a lane of a sweep it ends instead, for others wait behind it
+    # Whether to hold the job after too many tries; in a lane of a sweep it ends instead, for others wait
+    # behind it.
+    hold: bool = True
 
     def __call__(self) -> Outcome:
         end = os.environ.get("SLURM_JOB_END_TIME") if self.gate else None
@@ -113,7 +119,9 @@ class Task:
         return ends_here(run, self.shard)
 
     def checkpoint(self) -> NoReturn:
-        """submitit calls this on a signal that comes before ours is in place, and would fail the job if it were not there."""
+        """submitit calls this on a signal that comes before ours is in place, and would fail the job if it
+        were not there.
+        """
         sys.exit(EXIT_REQUEUE)
 
     def _work(self, run: Run, job: submitit.JobEnvironment, attempt: str, stop: Stop) -> Outcome:
@@ -129,8 +137,8 @@ class Task:
         )
         watchdog = Watchdog()
         post = Post(
-            folder=Path(self.folder), suspects=run.root / "suspects", events=events, job=job.job_id, attempt=attempt,
-            rank=job.global_rank, size=job.num_tasks, hang_s=self.hang_s, host=_node(),
+            folder=Path(self.folder), suspects=run.root / "suspects", events=events, job=job.job_id,
+            attempt=attempt, rank=job.global_rank, size=job.num_tasks, hang_s=self.hang_s, host=_node(),
         )  # fmt: skip
         kind = run.config.stage(self.shard.round, self.shard.stage).kind
         if not kind.bare:
@@ -142,8 +150,8 @@ class Task:
                 address=socket.gethostname() if self.gate else "127.0.0.1",
             )
         work = Work(
-            run=run, shard=self.shard, attempt_id=attempt, device=self.device, cores=self.cores, stop=stop, events=events, watchdog=watchdog,
-            place=_place(job, self.gpus, stop.end),
+            run=run, shard=self.shard, attempt_id=attempt, device=self.device, cores=self.cores, stop=stop,
+            events=events, watchdog=watchdog, place=_place(job, self.gpus, stop.end),
         )  # fmt: skip
         try:
             execute(work)
@@ -167,14 +175,18 @@ class Task:
         return "done"
 
     def _try_elsewhere(self, run: Run, attempt: str, post: Post, fault: Exception) -> None:
-        """A GPU that fails is no fault of the shard: a few more attempts, from the second fault of a node on without it."""
+        """A GPU that fails is no fault of the shard: a few more attempts, from the second fault of a node on
+        without it.
+        """
         record_failure(run, self.shard, attempt, f"{type(fault).__name__}: {fault}", traceback.format_exc())
         strike(post, [post.host], "device fault")
         if (said := failure(run, self.shard)) is not None and said["times"] < MAX_RAISED:
             sys.exit(EXIT_REQUEUE)
 
     def _halt(self, run: Run, job: submitit.JobEnvironment, attempt: str, unsafe: Unsafe) -> Outcome:
-        """The data says no, as it would on every attempt: none is made. A job that is held keeps its place in the queue, and those behind it."""
+        """The data says no, as it would on every attempt: none is made. A job that is held keeps its place in
+        the queue, and those behind it.
+        """
         if self.gate and job.global_rank == 0:
             record_failure(run, self.shard, attempt, str(unsafe), "")
             if unsafe.verdict == "hold" and self.hold:
@@ -194,7 +206,9 @@ class Task:
         return bool(json.loads(path.read_bytes()))
 
     def _may_start(self, run: Run, job: submitit.JobEnvironment, attempt: str) -> bool:
-        """Wait in the queue for predecessors that still live; give up, with a record, after those that do not. Hold after fruitless tries."""
+        """Wait in the queue for predecessors that still live; give up, with a record, after those that do
+        not. Hold after fruitless tries.
+        """
         assert self.gate is not None
         if run.done(self.shard):
             return True  # a job that ended within its grace time is run again
@@ -220,9 +234,11 @@ class Task:
     def _enough(
         self, run: Run, job: submitit.JobEnvironment, attempt: str
     ) -> Literal["requeuehold", ""] | None:
-        """Whether to stop trying, and what to ask of the batch script: to hold the job, or nothing, which ends it.
+        """Whether to stop trying, and what to ask of the batch script: to hold the job, or nothing, which
+        ends it.
 
-        An exception of a rank looks to Slurm like the death of its peers, which are killed for it; so a few are tried again.
+        An exception of a rank looks to Slurm like the death of its peers, which are killed for it; so a few
+        are tried again.
         """
         tries, before = fruitless(run, self.shard), failure(run, self.shard)
         same = before is not None and before["attempt"].rpartition("-")[0] == job.job_id
@@ -245,7 +261,9 @@ class Task:
 
 
 def is_device_fault(error: BaseException) -> bool:
-    """Whether an accelerator failed, by what CUDA, NCCL and the driver call it; running out of memory is the caller's."""
+    """Whether an accelerator failed, by what CUDA, NCCL and the driver call it; running out of memory is the
+    caller's.
+    """
     said = f"{type(error).__name__}: {error}".lower()
     return any(word in said for word in DEVICE_FAULTS) and "out of memory" not in said
 
@@ -255,7 +273,9 @@ def _node() -> str:
 
 
 def _place(job: submitit.JobEnvironment, gpus: int, until: float | None) -> dict[str, str | float]:
-    """What accounting asks of an attempt: where it runs, how much of the machine it holds, and its time: since when, and until when at most."""
+    """What accounting asks of an attempt: where it runs, how much of the machine it holds, and its time:
+    since when, and until when at most.
+    """
     boot_s = time.time() - psutil.Process().create_time()
     where: dict[str, str | float] = {
         "host": _node(),
@@ -268,12 +288,16 @@ def _place(job: submitit.JobEnvironment, gpus: int, until: float | None) -> dict
 
 
 def _drop_half_written(job: submitit.JobEnvironment) -> None:
-    """submitit refuses to write a result beside the torn one of an attempt that was killed in mid-write, for ever."""
+    """submitit refuses to write a result beside the torn one of an attempt that was killed in mid-write, for
+    ever.
+    """
     job.paths.result_pickle.with_suffix(".pkl.save_tmp").unlink(missing_ok=True)
 
 
 def _leave_in_time(stop: Stop) -> None:
-    """Slurm does not requeue what it has to kill for its time limit: what no safe point has ended by then ends here, and starts again."""
+    """Slurm does not requeue what it has to kill for its time limit: what no safe point has ended by then
+    ends here, and starts again.
+    """
     if stop.end is not None:
         time.sleep(max(0.0, stop.end - LAST_MOMENT_S - time.time()))
         os._exit(EXIT_REQUEUE)
@@ -292,7 +316,8 @@ def wait_for_file(path: Path) -> None:
     while not path.exists():
         if time.monotonic() > deadline:
             raise TimeoutError(
-                f"{path}: rank 0 did not announce itself within {RENDEZVOUS_S:.0f} s; see its log beside this one"
+                f"{path}: rank 0 did not announce itself within {RENDEZVOUS_S:.0f} s; see its log beside "
+                "this one"
             )
         time.sleep(0.05)
 

@@ -70,7 +70,9 @@ def layout(sizes: Mapping[str, int], max_bytes: int) -> dict[str, list[str]]:
 def _gathered(
     lm: PreTrainedModel, plan: Plan, dtype: torch.dtype, files: Mapping[str, Sequence[str]]
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Each file with its weights, put together from all ranks; only the rank whose turn the file is keeps them."""
+    """Each file with its weights, put together from all ranks; only the rank whose turn the file is keeps
+    them.
+    """
     parameters = dict(lm.named_parameters())
     for number, (file, names) in enumerate(files.items()):
         mine = number % plan.ranks.size == plan.ranks.rank

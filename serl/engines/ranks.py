@@ -149,7 +149,8 @@ def gpu_index(local_rank: int, visible: int) -> int:
     if visible == 1 or local_rank < visible:
         return min(local_rank, visible - 1)
     raise ValueError(
-        f"task {local_rank} of this node sees {visible} GPUs: give the job as many GPUs a node as it has tasks"
+        f"task {local_rank} of this node sees {visible} GPUs: give the job as many GPUs a node as it has "
+        "tasks"
     )
 
 
@@ -158,7 +159,8 @@ def _device(promised: Literal["cpu", "cuda"], local_rank: int) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise RuntimeError(
-            f"this job was promised a GPU, and torch {torch.__version__} finds none on {socket.gethostname()} "
+            f"this job was promised a GPU, and torch {torch.__version__} finds none on "
+            f"{socket.gethostname()} "
             f"({_why_not()}): "
             "look at `nvidia-smi` there, and at the driver, which must be as new as the environment's CUDA"
         )

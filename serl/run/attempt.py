@@ -102,7 +102,8 @@ class Attempt:
         sealed: Mapping[str, tuple[int, str]] = NOTHING,
         beside: Mapping[str, bytes] = MappingProxyType({}),
     ) -> Manifest:
-        """Publish a shard that is a folder, `built`, under a fixed name that people can find; `beside` it files, by suffix.
+        """Publish a shard that is a folder, `built`, under a fixed name that people can find; `beside` it
+        files, by suffix.
 
         `sealed` says of files that were hashed while they were written their size and digest: they are not
         read again. A folder that stands there without a manifest is adopted if it is whole and of our inputs:
@@ -150,8 +151,9 @@ class Attempt:
         """Name durable files in the manifest, unless another attempt has."""
         now = time.time()
         manifest = Manifest(
-            shard=self.shard, files=tuple(files), inputs=self.inputs, config=self.stamp, code=self.run.code, attempt=self.id,
-            seconds=round(now - self._start, 3), created=round(now, 3), counts=dict(counts), run=self.run.root.name,
+            shard=self.shard, files=tuple(files), inputs=self.inputs, config=self.stamp,
+            code=self.run.code, attempt=self.id, seconds=round(now - self._start, 3),
+            created=round(now, 3), counts=dict(counts), run=self.run.root.name,
         )  # fmt: skip
         text = json.dumps(dataclasses.asdict(manifest), indent=1)
         write_if_absent(self.stage_dir / f"{self.shard.name}.json", text.encode(), scratch=self.folder)

@@ -15,7 +15,8 @@ class Events:
     def __init__(self, folder: Path, writer: str, **always: str | int):
         self._always = always
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = open(folder / f"{writer}.jsonl", "a", buffering=1, encoding="ascii")  # noqa: SIM115 (open as long as the attempt lives)
+        file = folder / f"{writer}.jsonl"
+        self._file = open(file, "a", buffering=1, encoding="ascii")  # noqa: SIM115 (as long as the attempt)
 
     def add(self, kind: str, **fields: str | float | bool | None) -> None:
         self._file.write(

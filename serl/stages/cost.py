@@ -35,7 +35,9 @@ class Known(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
-    """A training: optimizer steps, tokens in each, tokens in all once, and how unsure (relative) these are."""
+    """A training: optimizer steps, tokens in each, tokens in all once, and how unsure (relative) these
+    are.
+    """
 
     steps: int
     step_tokens: float
@@ -81,7 +83,9 @@ class Cost:
     def yields(
         self, stage: Stage, counts: Mapping[str, float], items: float, tokens: float
     ) -> dict[str, float]:
-        """What a published shard of `items` sampled as `tokens` came to: counts whose ratios the next plan needs."""
+        """What a published shard of `items` sampled as `tokens` came to: counts whose ratios the next plan
+        needs.
+        """
         return {"items": 1.0}
 
 

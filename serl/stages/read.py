@@ -63,7 +63,8 @@ def round_grades(run: Run, round: int) -> list[Grade]:
 
 
 def band(config: RunConfig, round: int) -> tuple[tuple[float, float], bool]:
-    """The shares of rewarded answers between which a round's groups are trained on, and whether the vote decides that.
+    """The shares of rewarded answers between which a round's groups are trained on, and whether the vote
+    decides that.
 
     All shares where the round trains on no groups, or by a kind without a band.
     """
@@ -89,14 +90,16 @@ def in_band(
 
 
 def write_kept(policy: Path, kept: Sequence[Group]) -> None:
-    """Put the round's instructions that passed the difficulty filter beside its policy: later rounds propose from them,
-    in many shards each.
+    """Put the round's instructions that passed the difficulty filter beside its policy: later rounds propose
+    from them, in many shards each.
     """
     (policy / KEPT).write_bytes(to_jsonl(Problem(id=g.id, question=g.question) for g in kept))
 
 
 def kept_questions(run: Run, *, before: int) -> tuple[list[str], dict[str, str]]:
-    """Instructions of earlier rounds that passed the difficulty filter, and the digests of the files that say so."""
+    """Instructions of earlier rounds that passed the difficulty filter, and the digests of the files that say
+    so.
+    """
     questions: dict[str, None] = {}
     inputs: dict[str, str] = {}
     for round in range(1, before):

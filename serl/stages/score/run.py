@@ -24,7 +24,9 @@ from serl.text.prompts import Tokenizer, encode, question_prompt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """A problem, and the worked examples of its subject that may stand before it; `work` is its expected cost."""
+    """A problem, and the worked examples of its subject that may stand before it; `work` is its expected
+    cost.
+    """
 
     problem: Problem
     shots: tuple[Problem, ...]
@@ -32,7 +34,9 @@ class Item:
 
 
 def run(work: Work) -> Manifest:
-    """Publish graded responses: rows of `evaluation.grade.Grade`, which can be graded again without a model."""
+    """Publish graded responses: rows of `evaluation.grade.Grade`, which can be graded again without a
+    model.
+    """
     section = work.stage.section
     policy, digest = work.weights(section.role)
     asked = [item for name in section.asked for item in items(name, work.run, section)]
@@ -84,7 +88,9 @@ def _shots_by_subject(benchmark: Benchmark, folders: Sequence[Path]) -> dict[str
 def _respond(
     work: Work, engine: generator.Generator, section: Score, chosen: Sequence[Item]
 ) -> list[Response]:
-    """Every problem's greedy answer and samples. One that does not fit the context gets an empty answer: it counts, as unanswered."""
+    """Every problem's greedy answer and samples. One that does not fit the context gets an empty answer: it
+    counts, as unanswered.
+    """
     prompts = [_prompt(work.run, engine, section, item) for item in chosen]
     responses: list[Response] = []
     greedy = Sampling(temperature=0.0, max_tokens=section.max_tokens)
@@ -135,7 +141,9 @@ def _sampled(
 
 
 def _prompt(run: Run, engine: generator.Generator, section: Score, item: Item) -> list[int]:
-    """Token ids that leave room for the answer; examples are dropped one by one to make it. Empty where even none fit."""
+    """Token ids that leave room for the answer; examples are dropped one by one to make it. Empty where even
+    none fit.
+    """
     room = engine.max_model_len - section.max_tokens
     if item.problem.kind != "choice":
         ids = _question(run.config.prompts, engine.tokenizer, section, item.problem)
@@ -172,7 +180,9 @@ def _as_published(section: Score) -> bool:
 
 
 def _choice_stops(section: Score) -> tuple[str, ...]:
-    """The official text ends an answer where it begins a question of its own; a thought may quote the question."""
+    """The official text ends an answer where it begins a question of its own; a thought may quote the
+    question.
+    """
     return (mmlu_pro.STOP,) if _as_published(section) else ()
 
 

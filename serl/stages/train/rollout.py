@@ -1,7 +1,8 @@
 """What a turn samples: its questions, their answers, and how these are kept until they are trained on.
 
-A turn's groups are a part of the training's shard: committed before they are trained on, and never sampled again. They
-are a function of the weights, the seed, and where in the endless sequence of questions the turn begins.
+A turn's groups are a part of the training's shard: committed before they are trained on, and never sampled
+again. They are a function of the weights, the seed, and where in the endless sequence of questions the turn
+begins.
 """
 
 import io
@@ -32,7 +33,9 @@ OWN = "train"  # the role of a question that is learned from
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Questions:
-    """What a training has to ask, in its order; `labels` are the majorities that a stage before found, by id."""
+    """What a training has to ask, in its order; `labels` are the majorities that a stage before found, by
+    id.
+    """
 
     problems: Sequence[Problem]
     labels: Mapping[str, str]
@@ -42,8 +45,8 @@ class Questions:
     stage: str
 
     def at(self, position: int, turn: int) -> tuple[Problem, str | None]:
-        """The question at a place of an endless sequence of seeded shuffles, under an id that names turn and place: a turn
-        may ask one twice.
+        """The question at a place of an endless sequence of seeded shuffles, under an id that names turn and
+        place: a turn may ask one twice.
         """
         lap, place = divmod(position, len(self.problems))
         order = rng_of(self.seed, self.round, self.stage, "questions", lap)
@@ -81,7 +84,9 @@ class Sampled:
 
 
 def questions_of(work: Work) -> Questions:
-    """From the groups of a stage before (those in the band, with their majorities), its instructions, or a file."""
+    """From the groups of a stage before (those in the band, with their majorities), its instructions, or a
+    file.
+    """
     run, stage, config = work.run, work.stage, work.run.config
     source, how = KIND.data(stage, config), stage.section.rollout
     labels: dict[str, str] = {}
@@ -123,7 +128,9 @@ class Sampler:
         )  # fmt: skip
 
     def turn(self, number: int, position: int) -> Sampled:
-        """Ask `prompts` questions from `position` on; with `refill`, more until as many groups lie in the band."""
+        """Ask `prompts` questions from `position` on; with `refill`, more until as many groups lie in the
+        band.
+        """
         how, groups, asked = self._how, [], 0
         sample_s = vote_s = 0.0
         while asked < how.most_asked:
@@ -150,7 +157,9 @@ class Sampler:
         return read.in_band(self._agreement, groups, by_vote=by_vote)[0]
 
     def _wave(self, wave: Sequence[tuple[Problem, str | None]]) -> tuple[list[Group], tuple[float, float]]:
-        """The groups of some questions, on every rank; and the slowest rank's seconds of sampling and of judging."""
+        """The groups of some questions, on every rank; and the slowest rank's seconds of sampling and of
+        judging.
+        """
         ranks, begun = self._ranks, time.monotonic()
         own = share_of(len(wave), rank=ranks.rank, size=ranks.size, tensor_parallel=self._tensor_parallel)
         mine = [wave[i] for i in own]

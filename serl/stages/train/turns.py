@@ -1,7 +1,8 @@
-"""Policy optimisation in turns: sample with the present weights, take some steps on that, give the engine the new weights.
+"""Policy optimisation in turns: sample with the present weights, take some steps on that, give the engine the
+new weights.
 
-A kill loses no sample: a resumed training loads the newest checkpoint, which says the turn, and trains again on the parts
-that are committed. On as many ranks as before it ends with the same weights.
+A kill loses no sample: a resumed training loads the newest checkpoint, which says the turn, and trains again
+on the parts that are committed. On as many ranks as before it ends with the same weights.
 """
 
 import time
@@ -118,7 +119,9 @@ class School:
 
     # ------------------------------------------------------------------------------------------ sampling
     def _sampled(self, place: Place, probes: Sequence[batch.Sample]) -> tuple[Sampled, float]:
-        """The groups of a turn, from its part if it is committed; and the seconds that the weights took to the engine."""
+        """The groups of a turn, from its part if it is committed; and the seconds that the weights took to
+        the engine.
+        """
         data, transfer_s = self._part(place.turn), 0.0
         if data is None:
             safe_point(self._work, self._ranks, self._longest_s)
