@@ -37,6 +37,7 @@ class TurnFigures:
     kl_ref: float = 0.0
     clip_fraction: float = 0.0
     mismatch_kl: float = 0.0
+    mismatch_max: float = 0.0
 
     @classmethod
     def of(cls, turn: int, groups: Sequence[Group], kept: int, asked: int, prompts: int) -> "TurnFigures":

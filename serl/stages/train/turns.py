@@ -86,6 +86,10 @@ class Place:
     position: int = 0
 
 
+WORST = ("mismatch_kl", "mismatch_max")
+"""Figures of the turns of which a training tells the largest."""
+
+
 class School:
     """The turns of a training."""
 
@@ -219,12 +223,10 @@ class School:
         kept = self._sampler.in_band(groups)
         counts = {"turns": turns, "asked": sum(s.asked for s in decoded), "groups": len(groups)}
         counts |= {"groups_kept": len(kept), "samples": sum(len(g.rewards) for g in kept)}
-        last = (
-            {f"turn_{name}": value for name, value in self._figures[-1].numbers().items()}
-            if self._figures
-            else {}
-        )
-        return counts | last | ({} if kept else {"idle": 1.0})
+        if self._figures:
+            counts |= {f"turn_{name}": value for name, value in self._figures[-1].numbers().items()}
+            counts |= {name: max(getattr(f, name) for f in self._figures) for name in WORST}
+        return counts | ({} if kept else {"idle": 1.0})
 
     def _parts(self, turns: int) -> list[bytes]:
         found = [self._attempt.part(number) for number in range(turns)] if self._ranks.first else []
@@ -259,7 +261,8 @@ def _sample(group: Group, i: int) -> batch.Sample:
 def _gaps(logp: algorithms.LogProbs) -> dict[str, float]:
     """How far the sampler and the reference are from the policy."""
     found = mismatch(logp.old_T, logp.behaviour_T)
-    return {"mismatch_kl": found["mismatch_kl"], "kl_ref": k3(logp.old_T, logp.ref_T).mean().item()}
+    gaps = {name: found[name] for name in ("mismatch_kl", "mismatch_max")}
+    return gaps | {"kl_ref": k3(logp.old_T, logp.ref_T).mean().item()}
 
 
 def _means(stats: Sequence[StepStats]) -> dict[str, float]:
