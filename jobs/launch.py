@@ -1,11 +1,11 @@
 """Start a run: `python -m jobs.launch CONFIG [key=value ...]`.
 
-Checks everything that can be checked without a model, freezes configuration and code in a new run directory, and runs
-the chain.
+Checks everything that can be checked without a model, freezes configuration and code in a new run directory,
+and runs the chain.
 
-JSON: the fields of `jobs.status RUN`, as the run stands when the verb ends; with --dry-run `run folder digest jobs
-forecast`, a job being `name shards after`, and the forecast having `seconds` (low, median, high), `jobs`, or the stages
-that are `unknown`.
+JSON: the fields of `jobs.status RUN`, as the run stands when the verb ends; with --dry-run `run folder digest
+jobs forecast`, a job being `name shards after`, and the forecast having `seconds` (low, median, high), `jobs`,
+or the stages that are `unknown`.
 """
 
 import dataclasses

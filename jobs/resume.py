@@ -1,6 +1,7 @@
 """Finish a run: `python -m jobs.resume RUN [--accept ROUND]` runs exactly what has no manifest yet.
 
-It goes on where the run was launched: on Slurm with the cluster file's content of then, unless --cluster says otherwise.
+It goes on where the run was launched: on Slurm with the cluster file's content of then, unless --cluster says
+otherwise.
 
 JSON: the fields of `jobs.status RUN`, as the run stands when the verb ends.
 """
@@ -46,7 +47,8 @@ def body(argv: Sequence[str]) -> int:
     preflight(run.config, run.data_root, missing)
     if not (run.root / "code").exists() and code_version() != run.code:
         raise RunError(
-            f"{run.root}: its launch died before the code was frozen; check out {run.code} and resume, or launch it anew"
+            f"{run.root}: its launch died before the code was frozen; check out {run.code} and resume, or "
+            "launch it anew"
         )
     freeze_code(run.root / "code", packages_of(run.config))
     code = drive(run, cluster)

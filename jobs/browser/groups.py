@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from jobs.browser.index import Index, done_files
 from serl.records import GROUP_SCHEMA
 from serl.run.rundir import Run
-from serl.stages.read import band
+from serl.stages.read import band, turn_files
 
 LIGHT = pa.schema([f for f in GROUP_SCHEMA if f.name not in ("completions", "prompt_ids")])
 PARTS = ("text", "finish_reason", "token_ids", "logprobs")
@@ -21,8 +21,9 @@ COMPLETION = [f"completions.list.element.{name}" for name in PARTS]
 
 
 def group_index(run: Run, round: int) -> Index:
-    """One row per question that was answered."""
+    """One row per question that was answered, by a stage of its own or in the turns of a training."""
     files, complete = done_files(run, round, "groups")
+    files = [*files, *turn_files(run, round)]
     with ThreadPoolExecutor() as pool:
         tables = list(pool.map(_light, [path for _, path in files]))
     table = pa.concat_tables([LIGHT.empty_table(), *tables]).combine_chunks()

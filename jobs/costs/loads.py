@@ -139,7 +139,7 @@ class Planner:
         before_s = self.rate(job.of, "logp_s", "tokens").value * lesson.tokens if job.round else 0.0
         step_s = self.known.pace(job.stage, job.round)(lesson.step_tokens / self.site.ranks)
         keeping = {
-            "keep_every": keep_every or job.of.section.checkpoint_every,
+            "keep_every": keep_every or cost_of(job.of.kind).keeps_every(job.of.section),
             "save_s": self.known.saved(job.stage, job.round).value,
         }
         return [self._task(job, step_s, lesson.steps, before_s, **keeping)], lesson.sigma

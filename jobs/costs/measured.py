@@ -151,13 +151,15 @@ def _parts(parts: Sequence[Part]) -> Work:
 
 
 def _steps(stage: Stage, told: Told) -> Work:
-    """The mean step: tokens of one rank, and seconds."""
+    """The mean step: tokens of one rank, and seconds; with all that lies between two where steps are not even."""
     done = told.steps()
     numbers = sorted(done)
     if len(numbers) < 2:
         return NO_WORK
     laps = {b: done[b]["time"] - done[a]["time"] for a, b in pairwise(numbers) if b == a + 1}
-    saving = {n: s for n, s in laps.items() if (n - 1) % stage.section.checkpoint_every == 0}
+    reckon = cost_of(stage.kind)
+    every = reckon.keeps_every(stage.section)
+    saving = {n: s for n, s in laps.items() if reckon.even(stage.section) and (n - 1) % every == 0}
     plain = {n: s for n, s in laps.items() if n not in saving} or laps
     step_s = statistics.fmean(plain.values())
     tokens = [done[n]["tokens_per_s"] * s / told.ranks for n, s in plain.items() if "tokens_per_s" in done[n]]

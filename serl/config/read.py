@@ -31,6 +31,13 @@ def full_key(tree: Tree, key: str) -> str:
     """
     first, _, rest = key.partition(".")
     phases = tree.get("phases")
+    if (
+        first == "phases"
+        and isinstance(phases, dict)
+        and rest
+        and (name := rest.partition(".")[0]) not in phases
+    ):
+        raise ConfigError(f"{key}: there is no phase {name!r}; the phases are {', '.join(phases)}")
     if first in RunConfig.model_fields or not isinstance(phases, dict):
         return key
     if first in phases:

@@ -60,7 +60,9 @@ class Training(Section):
         description="write checkpoints while training goes on, from a copy in host memory: 12 bytes a weight "
         "over all ranks",
     )
-    checkpoint_every: Count = Field(default=50, description="optimizer steps between checkpoints")
+    checkpoint_every: Count = Field(
+        default=50, description="optimizer steps between checkpoints; in a training that samples for itself, turns"
+    )
     keep_checkpoints: Count = 2
 
 

@@ -76,6 +76,14 @@ class Cost:
         """Of a kind whose ranks take optimizer steps."""
         raise NotImplementedError(f"{stage.kind.name}: a kind with ranks says in cost.py what it learns")
 
+    def even(self, section: Section) -> bool:
+        """Of a kind with ranks, whether its steps follow each other without other work than saving in between."""
+        return True
+
+    def keeps_every(self, section: Section) -> int:
+        """Of a kind with ranks, steps from one checkpoint to the next."""
+        return section.checkpoint_every
+
     def size(self, counts: Mapping[str, float]) -> float:
         """Of the one piece of work of a kind without engine, from its manifest."""
         return 1.0

@@ -16,6 +16,7 @@ from serl.run.rundir import Manifest, Run
 from serl.stages.kind import Stage
 
 KEPT = "kept.jsonl"  # inside a published policy
+TURNS = ".turns.parquet"  # beside it: the groups that a training has sampled for itself
 EVERYTHING = (0.0, 1.0)
 
 
@@ -39,6 +40,13 @@ def groups(run: Run, stage: Stage, *, completions: bool) -> list[Group]:
     """All groups of a stage, in order; see `groups_from_parquet`."""
     found = left(run, stage)
     return [g for m in found for g in groups_from_parquet(run.read(m), completions=completions)]
+
+
+def turn_files(run: Run, round: int) -> list[tuple[Stage, Path]]:
+    """The groups that trainings of a round have sampled for themselves, a file each."""
+    stages = [s for s in run.config.at(round) if s.role]
+    done = [(s, m) for s in stages for shard in run.shards(round, s.name) if (m := run.manifest(shard))]
+    return [(s, run.path(m, f)) for s, m in done for f in m.files if f.name.endswith(TURNS)]
 
 
 def round_groups(run: Run, round: int, *, completions: bool) -> list[Group]:

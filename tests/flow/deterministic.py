@@ -72,12 +72,14 @@ CONFIG = {
 }
 TURNS = CONFIG | {
     "name": "turns",
+    "carry": "phase",
     "safety": {
         rule: {"action": "ignore"} for rule in ("mismatch", "accuracy", "conviction", "silence", "monotony")
     },
     "train": CONFIG["train"]
     | {
         "objective": {"kind": "reinforce_pp", "kl": 0.0},
+        "optimizer": {"lr": 1e-4, "schedule": "constant"},
         "agreement": [0.0, 1.0],
         "batch_samples": 6,
         "checkpoint_every": 2,

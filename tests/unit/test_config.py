@@ -305,6 +305,8 @@ def test_an_override_may_leave_out_what_is_plain(tmp_path):
     short = load_run(tmp_path / "one.yaml", ["train.epochs=3", "rounds=5"])
     assert short == load_run(tmp_path / "one.yaml", ["phases.self_play.train.epochs=3", "self_play.rounds=5"])
     assert short.stage(1, "train").section.epochs == 3 and short.rounds == 5
+    with pytest.raises(ValueError, match=r"phases\.selfplay\.rounds: there is no phase 'selfplay'; .* self_play"):
+        load_run(tmp_path / "one.yaml", ["phases.selfplay.rounds=2"])
     tree["phases"]["more"] = tree["phases"]["self_play"]
     (tmp_path / "two.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     both = r"phases\.self_play\.train\.epochs or phases\.more\.train\.epochs"

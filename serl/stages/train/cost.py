@@ -39,6 +39,17 @@ class TrainCost(Cost):
             sigma=math.hypot(kept.sigma * (learned == samples), length.sigma),
         )
 
+    def even(self, section: Train | Pretrain) -> bool:
+        """Between the steps of two turns it samples."""
+        return isinstance(section, Pretrain) or section.rollout is None
+
+    def keeps_every(self, section: Train | Pretrain) -> int:
+        """In turns, checkpoints are counted in them."""
+        if self.even(section):
+            return section.checkpoint_every
+        answers = section.rollout.prompts * section.rollout.samples
+        return section.checkpoint_every * section.epochs * math.ceil(answers / section.batch_samples)
+
     def _turns(self, stage: Stage, config: RunConfig, known: Known) -> Lesson:
         """Steps on every answer that is kept; a turn's sampling is in what a step was measured to take."""
         section, how = stage.section, stage.section.rollout

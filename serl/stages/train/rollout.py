@@ -19,7 +19,7 @@ from serl.engines.ranks import Ranks
 from serl.engines.resident import Resident
 from serl.engines.shares import gathered, share_of
 from serl.randomness import rng_of
-from serl.records import GROUP_SCHEMA, Group, Problem, groups_from_parquet, groups_to_parquet
+from serl.records import GROUP_SCHEMA, ROW_GROUP, Group, Problem, groups_from_parquet, groups_to_parquet
 from serl.rewards.kinds import Earnings
 from serl.rewards.spec import voted
 from serl.stages import read
@@ -179,8 +179,6 @@ class Sampler:
 def folded(parts: Sequence[bytes]) -> bytes:
     """The groups of all turns as one file."""
     tables = [pq.read_table(io.BytesIO(part.partition(b"\n")[2])) for part in parts]
-    sink = io.BytesIO()
-    pq.write_table(
-        pa.concat_tables(tables) if tables else GROUP_SCHEMA.empty_table(), sink, compression="zstd"
-    )
+    sink, whole = io.BytesIO(), pa.concat_tables(tables) if tables else GROUP_SCHEMA.empty_table()
+    pq.write_table(whole, sink, compression="zstd", row_group_size=ROW_GROUP)
     return sink.getvalue()

@@ -64,9 +64,7 @@ def reinforce(work: Work, ranks: Ranks) -> None:
         counts = school.teach(num_turns)
     finally:
         sampler.close()
-    course.publish(
-        load_tokenizer(start), counts, kept=school.kept(), beside={".turns.parquet": school.folded()}
-    )
+    course.publish(load_tokenizer(start), counts, kept=school.kept(), beside={read.TURNS: school.folded()})
 
 
 def _num_turns(settings: Train, num_questions: int) -> int:
