@@ -61,7 +61,8 @@ class Training(Section):
         "over all ranks",
     )
     checkpoint_every: Count = Field(
-        default=50, description="optimizer steps between checkpoints; in a training that samples for itself, turns"
+        default=50,
+        description="optimizer steps between checkpoints; in a training that samples for itself, turns",
     )
     keep_checkpoints: Count = 2
 

@@ -77,7 +77,9 @@ class Cost:
         raise NotImplementedError(f"{stage.kind.name}: a kind with ranks says in cost.py what it learns")
 
     def even(self, section: Section) -> bool:
-        """Of a kind with ranks, whether its steps follow each other without other work than saving in between."""
+        """Of a kind with ranks, whether its steps follow each other without other work than saving in
+        between.
+        """
         return True
 
     def keeps_every(self, section: Section) -> int:
