@@ -4,7 +4,7 @@ Checks everything that can be checked without a model, freezes configuration and
 and runs the chain.
 
 JSON: the fields of `jobs.status RUN`, as the run stands when the verb ends; with --dry-run `run folder digest
-jobs forecast`, a job being `name shards after`, and the forecast having `seconds` (low, median, high), `jobs`,
+jobs forecast`, a job being `name shards after`, and the forecast having `seconds` (low, median, high), `jobs`
 or the stages that are `unknown`.
 """
 

@@ -151,7 +151,7 @@ def _parts(parts: Sequence[Part]) -> Work:
 
 
 def _steps(stage: Stage, told: Told) -> Work:
-    """The mean step: tokens of one rank, and seconds; with all that lies between two where steps are not even."""
+    """The mean step: tokens of one rank, and seconds; where steps are uneven, with all that lies between."""
     done = told.steps()
     numbers = sorted(done)
     if len(numbers) < 2:

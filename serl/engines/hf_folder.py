@@ -37,9 +37,8 @@ def validate_model_folder(folder: Path) -> None:
         raise ValueError(f"{folder}: no such model folder; {hint}")
     config = _read_json(folder / "config.json")
     if not isinstance(config.get("model_type"), str):
-        raise ValueError(
-            f"{folder / 'config.json'}: no key model_type; this is not a Hugging Face model configuration"
-        )  # noqa: TRY004 (the user's data is wrong, not a caller's type)
+        wrong = "no key model_type; this is not a Hugging Face model configuration"
+        raise ValueError(f"{folder / 'config.json'}: {wrong}")  # noqa: TRY004 (the user's data is wrong)
     names = config.get("architectures") or []
     if names and all(OTHER_HEAD.search(str(name)) for name in names):
         raise ValueError(

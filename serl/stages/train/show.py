@@ -1,12 +1,14 @@
 """train: curves of optimizer steps, and of the turns of a training that samples for itself."""
 
+from typing import ClassVar
+
 from serl.stages.kind import Stage
 from serl.stages.show import Counts, Show
 
 
 class TrainShow(Show):
     colour, hatch = "#1f3b57", ""
-    steps = {
+    steps: ClassVar = {
         "loss": "loss",
         "approx_kl": "KL from the round's first weights",
         "clip_fraction": "clipped tokens (share)",
@@ -17,7 +19,7 @@ class TrainShow(Show):
         "lr": "learning rate",
     }
     last = ("loss", "approx_kl", "clip_fraction", "grad_norm", "tokens_per_s")
-    turns = {
+    turns: ClassVar = {
         "reward": "mean reward",
         "agreement": "agreement",
         "kept": "kept groups (share)",
