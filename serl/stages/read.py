@@ -25,9 +25,9 @@ def left(run: Run, stage: Stage) -> list[Manifest]:
     return [m for m in run.complete(stage.round, stage.name) if not m.over]
 
 
-def candidates(run: Run, stage: Stage) -> list[Candidate]:
-    """Those that passed the quality rules, of all shards in order."""
-    rows = (Candidate(**row) for m in left(run, stage) for row in from_jsonl(run.read(m)))
+def candidates(run: Run, manifests: Sequence[Manifest]) -> list[Candidate]:
+    """Those that passed the quality rules, of all these shards in order."""
+    rows = (Candidate(**row) for m in manifests for row in from_jsonl(run.read(m)))
     return [c for c in rows if c.rejection is None]
 
 

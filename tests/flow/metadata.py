@@ -13,11 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import deterministic
+import torch
 from deterministic import CONFIG, Engine, new_root
 
 from jobs.chain.task import Gate, Task
 from jobs.plan.chain import after_of, plan
-from serl.engines import checkpoint, generator
+from serl.engines import checkpoint, generator, pieces
+from serl.engines.pieces import Piece
 from serl.records import to_jsonl
 from serl.run.rundir import Run, Shard
 from tests.conftest import run_config
@@ -109,17 +111,18 @@ def attempt(run: Run, shard: Shard, job_id: int, *, census: Census) -> dict:
 
 
 def checkpoints(root: Path, census: Census, number: int) -> dict:
-    """A checkpoint of two files saved, sealed, published, and the ones before the last two pruned; the mean of `number`."""
+    """A checkpoint of two ranks' files written, published, and the ones before the last two pruned: the mean of
+    `number`.
+    """
     census.calls.clear()
     root.mkdir(parents=True)
     for step in range(1, number + 1):
         partial = checkpoint.partial_folder(root, step, "1-0")
         partial.mkdir()
-        for name in ("rank_00000.safetensors", "rank_00001.safetensors"):
-            (partial / name).write_bytes(b"x")
-        files = checkpoint.seal(
-            partial, [partial / n for n in ("rank_00000.safetensors", "rank_00001.safetensors")]
-        )
+        files = {}
+        for rank in range(2):
+            held = [Piece(kind="master", name="w", start=rank, value_N=torch.zeros(1))]
+            files |= {p.name: sealed for p, sealed in pieces.write(partial, f"rank_{rank:05d}", held).items()}
         checkpoint.publish(
             partial,
             checkpoint.Manifest(step=step, world_size=2, zero=1, dtype="float32", extra={}, files=files),

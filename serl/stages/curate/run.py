@@ -22,7 +22,7 @@ def run(work: Work) -> Manifest:
     config, round = work.run.config, work.shard.round
     section, source = work.stage.section, config.source(work.stage, KIND.reads_from)
     assert config.seeds is not None and source is not None, "checked with the configuration"
-    proposed = work.run.complete(round, source.name)
+    proposed = read.left(work.run, source)
     before = [s for r in range(1, round) if (s := config.giving(r, KIND.gives))]
     earlier = {s.round: read.problems(work.run, s) for s in before}
     seeds = load_problems(config.seeds, data_root=work.run.data_root, corpus=corpus_dir(work.run))
@@ -31,7 +31,7 @@ def run(work: Work) -> Manifest:
     }
     inputs |= {f"{s.name}/round_{s.round:03d}": work.run.complete(s.round, s.name)[0].digest for s in before}
     attempt = work.attempt(inputs)
-    candidates = read.candidates(work.run, source)
+    candidates = read.candidates(work.run, proposed)
     pool = [p.question for p in seeds] + [p.question for r in earlier.values() for p in r]
     found = twins([c.text for c in candidates], pool, section.max_rouge_l)
     fresh = [c for c, twin in zip(candidates, found) if twin is None]
