@@ -38,9 +38,9 @@ class Pieces:
         self.log_probability: Callable[..., tuple[Tensor, Tensor]] = log_probability
         self.fall_: Callable[..., None] = fall_
 
-    def compile(self) -> None:
-        self.log_probability = torch.compile(log_probability, dynamic=True)
-        self.fall_ = torch.compile(fall_, dynamic=True)
+    def compile(self, backend: str) -> None:
+        self.log_probability = torch.compile(log_probability, dynamic=True, backend=backend)
+        self.fall_ = torch.compile(fall_, dynamic=True, backend=backend)
 
 
 class TargetLogProbs(torch.autograd.Function):
@@ -84,8 +84,8 @@ def _blocks(logit_CV: Tensor) -> Iterator[slice]:
     return (slice(i, i + block) for i in range(0, num_tokens, block))
 
 
-def compile_layers(lm: nn.Module) -> None:
+def compile_layers(lm: nn.Module, backend: str) -> None:
     """Have every layer compiled when it first runs, for lengths of any kind: once for training, once for passes without gradients."""
     for module in lm.modules():
         if isinstance(module, GradientCheckpointingLayer):
-            module.compile(dynamic=True)
+            module.compile(dynamic=True, backend=backend)

@@ -26,7 +26,7 @@ from transformers.utils import is_flash_attn_2_available
 from transformers.utils.logging import disable_progress_bar
 
 from serl.config.base import Architecture
-from serl.engines.fused import Pieces, TargetLogProbs
+from serl.engines.fused import Pieces, TargetLogProbs, compile_layers
 from serl.engines.hf_folder import validate_model_folder
 from serl.learning.batch import Rows
 
@@ -184,6 +184,11 @@ class TokenLogProbs(nn.Module):
         super().__init__()
         self.lm = lm
         self.head = Head(lm.get_output_embeddings(), temperature)
+
+    def compile_pieces(self, backend: str = "inductor") -> None:
+        """From the first pass on, every layer and what reads the logits are compiled."""
+        compile_layers(self.lm, backend)
+        self.head.pieces.compile(backend)
 
     def forward(self, rows: Rows) -> Tensor:
         """logp_T in float32."""

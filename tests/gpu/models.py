@@ -96,7 +96,8 @@ def make_tokenizer(vocabulary: int):
 
 def training(zero: int, **changes: object) -> Training:
     """Settings of a training; `changes` are fields of `Training`."""
-    usual = {"optimizer": Optimizer(lr=1e-3, warmup=0.0, schedule="constant"), "zero": zero}
+    optimizer = Optimizer(lr=1e-3, warmup=0.0, schedule="constant")
+    usual = {"optimizer": optimizer, "zero": zero, "compile": False}
     return Training(**usual | changes)
 
 

@@ -1,5 +1,6 @@
 """Log-probabilities and gradients do not depend on how samples are gathered into passes, chunks or ranks."""
 
+import copy
 import itertools
 import json
 
@@ -24,10 +25,12 @@ def plain_logprobs(llama, samples, temperature=1.0):
     return torch.cat(found)
 
 
-def gradients(llama, samples, passes, packed=False):
+def gradients(llama, samples, passes, packed=False, backend=None):
     """Loss and gradients of one optimizer batch cut into these passes."""
     llama.zero_grad()
     forward = TokenLogProbs(llama)
+    if backend:
+        forward.compile_pieces(backend)
     weight = sum(s.column["weight"].sum() for s in samples)
     total = 0.0
     for micro in passes:
@@ -88,6 +91,18 @@ def test_logits_are_kept_for_the_backward_pass_alone(llama, samples):
     logp_T.sum().backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         logp_T.sum().backward()  # they have become their gradient
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_compiled_layers_and_head_take_the_same_step(llama, samples, checkpointing):
+    """Without a C compiler: what is traced and differentiated is what a GPU would have fused."""
+    passes = [range(8), range(3), [0]]
+    whole = gradients(llama, samples, passes)
+    compiled = copy.deepcopy(llama).train()
+    if checkpointing:
+        compiled.gradient_checkpointing_enable({"use_reentrant": False})
+    assert_same_step(whole, gradients(compiled, samples, passes, backend="aot_eager"))
+    assert torch._dynamo.utils.counters["frames"]["ok"] > 0
 
 
 def test_one_pass_of_eight_equals_eight_passes_of_one(llama, samples):
