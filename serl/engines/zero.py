@@ -100,7 +100,21 @@ def training_engine(module: nn.Module, plan: Plan):
     engine = _deepspeed(plan.ranks).initialize(model=module, optimizer=adam, config=config)[0]
     if plan.ranks.size == 1 and plan.stage == 1 and plan.dtype == torch.bfloat16:
         engine.enable_backward_allreduce = False  # of one rank: two copies of all gradients
+    if hasattr(engine.optimizer, "fp32_groups_has_gradients"):
+        _add_in_one_pass(engine.optimizer)
     return engine
+
+
+def _add_in_one_pass(zero) -> None:
+    """Have each bfloat16 gradient added to its float32 sum as it is; DeepSpeed makes a float32 copy first, for the same sum."""
+
+    def add(p: nn.Parameter, group: int, index: int, clear_lp_grads: bool) -> None:
+        if p.grad is not None:
+            p._hp_grad = zero.fp32_groups_gradients[group][index]
+            p._hp_grad.add_(p.grad.reshape(-1))
+            zero.fp32_groups_has_gradients[group][index] = True
+
+    zero._update_hp_grad = add
 
 
 def frozen_engine(module: nn.Module, plan: Plan):

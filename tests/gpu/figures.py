@@ -156,11 +156,14 @@ def sample(sheet: Sheet, place: Place, *, shape: str) -> None:
     sheet.claim(f"sampling, {shape}", partial(sampling_rates, place, generator, SHAPES[shape], start))
 
 
-def sampling_rates(place: Place, generator: Generator, shape: Shape, start: float) -> Figures:
+def sampling_rates(
+    place: Place, generator: Generator, shape: Shape, start: float, shorter: int = 1
+) -> Figures:
     """The same requests three ways, in turns: ours, vLLM's with our parameters, and with token ids alone."""
     from vllm import SamplingParams
 
     prompts, answers, num_prompt, num_answer = turn_sizes(place)
+    num_answer //= shorter
     asked = make_prompts(prompts, num_prompt, shape.vocabulary)
     requests = [{"prompt_token_ids": prompt} for prompt in asked]
     sampling = Sampling(temperature=1.0, max_tokens=num_answer)

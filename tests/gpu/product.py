@@ -1,4 +1,4 @@
-"""Does a run go through, from a base made on the spot to its report, with the processes that a user's has?"""
+"""Does a run go through, from a model made on the spot to its report, with the processes that a user's has?"""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import yaml
-from models import Place
+from models import SHAPES, Place, make_tokenizer, random_llama
 from sheet import Figures, Sheet
 
 from serl.run.events import read_events
@@ -19,27 +19,26 @@ TOLD = ("mismatch_kl", "sample_s", "transfer_s", "logprob_s", "step_s")
 
 
 def launch(sheet: Sheet, place: Place) -> None:
-    """`python -m jobs.launch`: a base is trained, then trains itself in turns, is scored and reported on."""
+    """`python -m jobs.launch`: a model trains itself in turns and is reported on."""
     sheet.claim("a run in turns", partial(_launch, place))
 
 
-def settings() -> dict:
-    """The quickstart's base, trained shortly, and turns with nothing before them; engines start fast."""
-    quickstart = yaml.safe_load((ROOT / "configs/quickstart.yaml").read_text())
-    base, play = quickstart["base"], quickstart["phases"]["self_play"]
-    base["corpus"] |= {"documents": 1500, "test_problems": 40, "choice_problems": 8, "validation_problems": 8}
-    base["train"] |= {"batch_tokens": 1024, "compile": False}
-    train = play["train"] | {"agreement": [0.0, 1.0], "batch_samples": 64, "checkpoint_every": 2}
-    train["rollout"] = {
+def settings(model: Path) -> dict:
+    """Turns of a tiny model, from where it lies, with nothing before them; the engine starts fast."""
+    rollout = {
         "prompts": 16, "samples": 16, "turns": TURNS, "reward": {"kind": "random"},
         "sampling": {"temperature": 1.0, "max_tokens": 60},
         "problems": {"per_round": 16, "source": {"kind": "jsonl", "path": "some.jsonl"}},
     }  # fmt: skip
-    score = play["score"] | {"samples": 2, "shards": 1}
+    train = {
+        "objective": {"kind": "grpo", "kl": 1e-3}, "agreement": [0.0, 1.0], "batch_samples": 64,
+        "checkpoint_every": 2, "optimizer": {"lr": 1e-3, "schedule": "constant"}, "rollout": rollout,
+    }  # fmt: skip
     return {
-        "extends": str(ROOT / "configs/prompts/arithmetic.yaml"), "name": "turns", "seed": 0, "base": base,
+        "extends": str(ROOT / "configs/prompts/arithmetic.yaml"), "name": "turns", "seed": 0,
+        "base": {"kind": "checkpoint", "path": str(model)},
         "engine": {"max_model_len": 512, "kv_cache_gib": 0.25, "eager": True, "gpu_memory_utilization": 0.1},
-        "phases": {"learn": {"rounds": 1, "stages": ["train", "score"], "train": train, "score": score}},
+        "phases": {"learn": {"rounds": 1, "stages": ["train"], "train": train}},
     }  # fmt: skip
 
 
@@ -48,7 +47,10 @@ def _launch(place: Place) -> Figures:
     (data / "seeds").mkdir(parents=True)
     rows = "".join(f'{{"question": "What is {i} plus {i}?"}}\n' for i in range(16))
     (data / "seeds/some.jsonl").write_text(rows)
-    (place.root / "turns.yaml").write_text(yaml.safe_dump(settings()))
+    model = data / "models/random"
+    random_llama(SHAPES["head 32, tied"], 0, place).save_pretrained(model)
+    make_tokenizer(512).save_pretrained(model)
+    (place.root / "turns.yaml").write_text(yaml.safe_dump(settings(model)))
     begun = time.monotonic()
     command = [sys.executable, "-m", "jobs.launch", "--data", str(data), str(place.root / "turns.yaml")]
     done = subprocess.run(
