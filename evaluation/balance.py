@@ -14,7 +14,9 @@ def expected_work(num_prompt_chars: int, response_tokens: int, num_responses: in
 
 
 def shards(work: Sequence[float], count: int) -> list[list[int]]:
-    """The positions that each of `count` shards takes, in ascending order: the largest first, always to the least loaded shard."""
+    """The positions that each of `count` shards takes, in ascending order: the largest first, always to the
+    least loaded shard.
+    """
     if count < 1:
         raise ValueError(f"shards: {count} shards; there must be at least one")
     taken: list[list[int]] = [[] for _ in range(count)]

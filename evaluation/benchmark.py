@@ -1,6 +1,8 @@
-"""Benchmarks as versioned data: `benchmarks/<name>.yaml` says what a file holds, the file itself lies in a data folder.
+"""Benchmarks as versioned data: `benchmarks/<name>.yaml` says what a file holds, the file itself lies in a
+data folder.
 
-Reading is strict: every refusal names the file and the line, because a benchmark that is silently short gives a wrong score.
+Reading is strict: every refusal names the file and the line, because a benchmark that is silently short gives
+a wrong score.
 """
 
 import difflib
@@ -25,12 +27,16 @@ DESCRIPTIONS = Path(__file__).parent / "benchmarks"
 _LETTERED = re.compile(r"(?:^|(?<=\s))\(?([A-Z])[).]\s?")
 
 Kind = Literal["math", "choice", "letter"]
-"""`choice` follows the MMLU-Pro protocol; `letter` asks like a mathematics problem whose text lists the choices."""
+"""`choice` follows the MMLU-Pro protocol; `letter` asks like a mathematics problem whose text lists the
+choices.
+"""
 Prompt = Literal["question", "mmlu_pro"]
 
 
 class Fields(BaseModel):
-    """Which field of a row holds what; None where the file has no such thing (an id is then the row's number)."""
+    """Which field of a row holds what; None where the file has no such thing (an id is then the row's
+    number).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -44,7 +50,9 @@ class Fields(BaseModel):
 
 
 class Hub(BaseModel):
-    """A Hugging Face dataset that holds the same rows, under its own field names; `{field}` in `question` is replaced."""
+    """A Hugging Face dataset that holds the same rows, under its own field names; `{field}` in `question` is
+    replaced.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -58,9 +66,10 @@ class Hub(BaseModel):
 class Benchmark(BaseModel):
     """What is asked, where it comes from, and how it is scored.
 
-    `gold` names the rule that makes a gold answer of the published one. `amended` rows have a gold that needed a person; `text` rows
-    are prose that only the same prose equals; `unusable` rows have none that a response could be compared with, and are not asked.
-    `response_tokens` is how long a response usually is: shards are balanced by it.
+    `gold` names the rule that makes a gold answer of the published one. `amended` rows have a gold that
+    needed a person; `text` rows are prose that only the same prose equals; `unusable` rows have none that a
+    response could be compared with, and are not asked. `response_tokens` is how long a response usually is:
+    shards are balanced by it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -98,15 +107,20 @@ class Benchmark(BaseModel):
     @model_validator(mode="after")
     def _coherent(self) -> Self:
         if (self.kind == "choice") != (self.prompt == "mmlu_pro"):
-            raise ValueError(f"kind {self.kind} with prompt {self.prompt}: kind choice and prompt mmlu_pro need each other")
+            raise ValueError(
+                f"kind {self.kind} with prompt {self.prompt}: kind choice and prompt mmlu_pro need each other"
+            )
         if twice := set(self.unusable) & (set(self.text) | set(self.amended)):
-            raise ValueError(f"rows {sorted(twice)} are listed as unusable and also otherwise; list each once")
+            raise ValueError(
+                f"rows {sorted(twice)} are listed as unusable and also otherwise; list each once"
+            )
         return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One question with its gold answer; `choices` and `reasoning` (of a worked example) are empty where there are none.
+    """One question with its gold answer; `choices` and `reasoning` (of a worked example) are empty where
+    there are none.
 
     A number within `tolerance` of the gold, relatively, is correct too.
     """
@@ -172,7 +186,8 @@ def _find(benchmark: Benchmark, file: str, folders: Sequence[Path]) -> Path:
             return Path(folder) / file
     places = ", ".join(str(folder) for folder in folders) or "no folder given"
     raise ValueError(
-        f"benchmark {benchmark.name}: {file} is in none of: {places}; it comes from {benchmark.source}; put it there with `python -m evaluation.fetch {benchmark.name} --data ROOT --from FOLDER`"
+        f"benchmark {benchmark.name}: {file} is in none of: {places}; it comes from {benchmark.source}; "
+        f"put it there with `python -m evaluation.fetch {benchmark.name} --data ROOT --from FOLDER`"
     )
 
 
@@ -186,7 +201,9 @@ def _problems(benchmark: Benchmark, path: Path, num_rows: int | None) -> list[Pr
     if not problems:
         raise ValueError(f"{path}: the file is empty")
     if num_rows is not None and len(problems) != num_rows:
-        raise ValueError(f"{path}: {len(problems)} rows, but {benchmark.name} version {benchmark.version} has {num_rows}")
+        raise ValueError(
+            f"{path}: {len(problems)} rows, but {benchmark.name} version {benchmark.version} has {num_rows}"
+        )
     if num_rows is not None:
         _refuse_unknown(benchmark, problems, path)
     return [problem for problem in problems.values() if problem.id not in benchmark.unusable]
@@ -195,14 +212,21 @@ def _problems(benchmark: Benchmark, path: Path, num_rows: int | None) -> list[Pr
 def _refuse_unknown(benchmark: Benchmark, problems: Mapping[str, Problem], path: Path) -> None:
     listed = {*benchmark.amended, *benchmark.text, *benchmark.unusable}
     if unknown := sorted(listed - set(problems)):
-        raise ValueError(f"{path}: the description of {benchmark.name} lists rows {unknown[:5]} that the file does not have")
+        raise ValueError(
+            f"{path}: the description of {benchmark.name} lists rows {unknown[:5]} that the file does not "
+            "have"
+        )
 
 
 def rows_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The JSON objects of a .jsonl or .jsonl.gz file, with their line numbers."""
     line = 0
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+        with (
+            gzip.open(path, "rt", encoding="utf-8")
+            if path.suffix == ".gz"
+            else path.open(encoding="utf-8") as lines
+        ):
             for line, text in enumerate(lines, start=1):
                 if not text.strip():
                     continue
@@ -225,7 +249,10 @@ def _problem(benchmark: Benchmark, row: dict[str, Any], where: str, number: int)
     id = _text(row, fields.id, where) if fields.id else str(number)
     gold = benchmark.amended.get(id) or apply(benchmark.gold, _text(row, fields.answer, where))
     if benchmark.kind != "math" and gold not in tuple(ascii_uppercase[: len(choices)]):
-        raise ValueError(f"{where}: the gold {gold!r} in field {fields.answer!r} is none of the {len(choices)} choices' letters")
+        raise ValueError(
+            f"{where}: the gold {gold!r} in field {fields.answer!r} is none of the {len(choices)} choices' "
+            "letters"
+        )
     return Problem(
         benchmark=benchmark.name,
         id=id,
@@ -245,7 +272,10 @@ def _text(row: dict[str, Any], field: str, where: str) -> str:
         case str() | int() | float() as value:
             return str(value)
         case _:
-            raise ValueError(f"{where}: field {field!r} is {'not text' if field in row else 'missing'}; the row has {', '.join(row)}")
+            raise ValueError(
+                f"{where}: field {field!r} is {'not text' if field in row else 'missing'}; the row has "
+                f"{', '.join(row)}"
+            )
 
 
 def _choices(row: dict[str, Any], field: str | None, where: str) -> tuple[str, ...]:
@@ -256,7 +286,12 @@ def _choices(row: dict[str, Any], field: str | None, where: str) -> tuple[str, .
     if isinstance(values, str):
         starts = [found.start() for found in _LETTERED.finditer(values)]
         values = [values[i:j].strip() for i, j in zip(starts, [*starts[1:], len(values)], strict=True)]
-    if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values) or len(values) > 26:
+    if (
+        not isinstance(values, list)
+        or not values
+        or not all(isinstance(value, str) for value in values)
+        or len(values) > 26
+    ):
         raise ValueError(f"{where}: field {field!r} must be a list of 1 to 26 texts")
     lettered = [_LETTERED.match(value) for value in values]
     if all(found and found[1] == letter for found, letter in zip(lettered, ascii_uppercase, strict=False)):

@@ -1,7 +1,7 @@
 """What the verbs of this package share: how a user's mistake is told, exit codes, and finding a run.
 
-Exit codes: 0 done; 1 something was found wrong, or cannot be read or written; 2 the request is wrong, and one sentence says what to change;
-130 stopped by Ctrl-C.
+Exit codes: 0 done; 1 something was found wrong, or cannot be read or written; 2 the request is wrong, and one
+sentence says what to change; 130 stopped by Ctrl-C.
 """
 
 import argparse
@@ -20,7 +20,8 @@ def run(main: Callable[[], int]) -> None:
     try:
         sys.exit(main())
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w", encoding="ascii")  # noqa: SIM115 (the reader of our output has gone: there is nobody to tell)
+        # The reader of our output has gone: there is nobody to tell.
+        sys.stdout = open(os.devnull, "w", encoding="ascii")  # noqa: SIM115
         sys.exit(EXIT_FAILED)
     except ValueError as error:
         _leave(str(error), EXIT_USAGE)
@@ -36,11 +37,14 @@ def _leave(message: str, code: int) -> None:
 
 
 def run_folder(name: Path) -> Path:
-    """A run's folder, given itself or by the run's name, which is looked for as the other verbs do where nobody names a data root."""
+    """A run's folder, given itself or by the run's name, which is looked for as the other verbs do where
+    nobody names a data root.
+    """
     folder = name if name.is_dir() else Path(os.environ.get("SERL_DATA") or "data") / "runs" / name
     if not folder.is_dir():
         raise ValueError(
-            f"{folder}: no such run; give a run's folder, or its name with $SERL_DATA set to the data root it was launched with"
+            f"{folder}: no such run; give a run's folder, or its name with $SERL_DATA set to the data root "
+            "it was launched with"
         )
     return folder
 
@@ -64,9 +68,16 @@ def seconds(text: str) -> float:
 
 
 def there(data: Path, wanted: Sequence[str]) -> tuple[Path, list[str]]:
-    """The folder of benchmark files, given itself or by its data root, and the benchmarks that are asked for: all that are there by default."""
+    """The folder of benchmark files, given itself or by its data root, and the benchmarks that are asked for:
+    all that are there by default.
+    """
     folder = data / "benchmarks" if (data / "benchmarks").is_dir() else data
-    names = list(wanted) or [name for name in benchmark_names() if (folder / load_benchmark(name).file).is_file()]
+    names = list(wanted) or [
+        name for name in benchmark_names() if (folder / load_benchmark(name).file).is_file()
+    ]
     if not names:
-        raise ValueError(f"{folder}: no benchmark file is there; bring some with `python -m evaluation.fetch --data ROOT --from FOLDER`")
+        raise ValueError(
+            f"{folder}: no benchmark file is there; bring some with `python -m evaluation.fetch --data "
+            "ROOT --from FOLDER`"
+        )
     return folder, names

@@ -1,6 +1,8 @@
-"""Scores side by side, and what may honestly be said of a difference: `python -m evaluation.compare RUN [RUN ...]`.
+"""Scores side by side, and what may honestly be said of a difference: `python -m evaluation.compare RUN [RUN
+...]`.
 
-Every scored round of every run is a column; the first is what the others are compared with, problem by problem.
+Every scored round of every run is a column; the first is what the others are compared with, problem by
+problem.
 """
 
 import argparse
@@ -18,22 +20,32 @@ ByProblem = Mapping[str, Mapping[str, float]]
 
 
 def by_problem(grades: Sequence[Grade]) -> dict[str, dict[str, float]]:
-    """For each benchmark the share of correct responses to each problem: greedy ones where there are any, else samples."""
+    """For each benchmark the share of correct responses to each problem: greedy ones where there are any,
+    else samples.
+    """
     greedy = {row.benchmark for row in grades if row.mode == "greedy"}
     right: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for row in grades:
         if (row.mode == "greedy") == (row.benchmark in greedy):
             right[row.benchmark][row.id].append(row.verdict == "correct")
-    return {name: {id: sum(found) / len(found) for id, found in problems.items()} for name, problems in right.items()}
+    return {
+        name: {id: sum(found) / len(found) for id, found in problems.items()}
+        for name, problems in right.items()
+    }
 
 
 def compare(first: Sequence[Grade], second: Sequence[Grade]) -> dict[str, Paired]:
     """The paired comparison of two policies on each benchmark, over the problems that both have answered."""
-    return {name: paired(ours, theirs) for name, (ours, theirs) in common(by_problem(first), by_problem(second)).items()}
+    return {
+        name: paired(ours, theirs)
+        for name, (ours, theirs) in common(by_problem(first), by_problem(second)).items()
+    }
 
 
 def common(first: ByProblem, second: ByProblem) -> dict[str, tuple[list[float], list[float]]]:
-    """For each benchmark of both, the shares of both policies on the problems of both, in one order; a problem that only one was asked says nothing."""
+    """For each benchmark of both, the shares of both policies on the problems of both, in one order; a
+    problem that only one was asked says nothing.
+    """
     pairs = {}
     for name in (n for n in first if n in second):
         if shared := sorted(first[name].keys() & second[name].keys()):
@@ -42,10 +54,14 @@ def common(first: ByProblem, second: ByProblem) -> dict[str, tuple[list[float], 
 
 
 def table(columns: Mapping[str, Sequence[Grade]]) -> list[str]:
-    """One line per benchmark and column: the score with its interval, and against the first column the difference."""
+    """One line per benchmark and column: the score with its interval, and against the first column the
+    difference.
+    """
     names = list(columns)
     first = columns[names[0]]
-    lines = [f"{'benchmark':<18} {'policy':<28} {'score':>7}  {'95 % interval':<16} {'n':>6}   against {names[0]}"]
+    lines = [
+        f"{'benchmark':<18} {'policy':<28} {'solved':>7}  {'95 % interval':<16} {'n':>6}   against {names[0]}"
+    ]
     summaries = {name: summarise(rows) for name, rows in columns.items()}
     differences = {name: compare(first, rows) for name, rows in columns.items()}
     for benchmark in sorted({benchmark for summary in summaries.values() for benchmark in summary}):
@@ -53,7 +69,10 @@ def table(columns: Mapping[str, Sequence[Grade]]) -> list[str]:
             if benchmark not in summaries[name]:
                 continue
             metric, score = next(iter(summaries[name][benchmark].metrics.items()))
-            line = f"{benchmark:<18} {name:<28.28} {score.value:>7.3f}  [{score.low:.3f}, {score.high:.3f}]   {score.n:>6}   {metric}"
+            line = (
+                f"{benchmark:<18} {name:<28.28} {score.value:>7.3f}  [{score.low:.3f}, {score.high:.3f}] "
+                f"  {score.n:>6}   {metric}"
+            )
             found = differences[name].get(benchmark)
             if found and name != names[0]:
                 interval = f"{found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
@@ -65,9 +84,15 @@ def table(columns: Mapping[str, Sequence[Grade]]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the scored rounds of runs side by side."""
     parser = argparse.ArgumentParser(
-        prog="python -m evaluation.compare", description="Compare the stored scores of runs, problem by problem."
+        prog="python -m evaluation.compare",
+        description="Compare the stored scores of runs, problem by problem.",
     )
-    parser.add_argument("runs", type=Path, nargs="+", help="runs, by folder or name; the first one's first scored round is compared with")
+    parser.add_argument(
+        "runs",
+        type=Path,
+        nargs="+",
+        help="runs, by folder or name; the first one's first scored round is compared with",
+    )
     options = parser.parse_args(arguments)
     columns = {}
     for run in options.runs:

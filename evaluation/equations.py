@@ -31,7 +31,9 @@ class Side(Protocol):
 
 
 def meaning(sides: Sequence[Side], signs: Sequence[Sign], key: str) -> Value:
-    """An assignment is a named value, a true equation of numbers is its value, other relations are compared as relations."""
+    """An assignment is a named value, a true equation of numbers is its value, other relations are compared
+    as relations.
+    """
     first, last = sides[0], sides[-1]
     if all(sign == "=" for sign in signs):
         if first.bare and first.symbols:
@@ -52,7 +54,9 @@ def _equal(left: Side, right: Side) -> bool:
 
 
 def _relation(left: Side, sign: Sign, right: Side) -> Relation | Named | None:
-    """The relation as `residual` against zero, or None where it has no unknown or no numbers; in one unknown and linear, what solves it."""
+    """The relation as `residual` against zero, or None where it has no unknown or no numbers; in one unknown
+    and linear, what solves it.
+    """
     if sign in (">", ">="):
         left, sign, right = right, "<" if sign == ">" else "<=", left
     names = left.symbols | right.symbols
@@ -60,13 +64,32 @@ def _relation(left: Side, sign: Sign, right: Side) -> Relation | Named | None:
     if residual is None:
         return None
     kind = "=" if sign == "=" else "!=" if sign == "!=" else "<" if sign == "<" else "<="
-    return (_solved(names - {"i"}, residual, kind == "<") if kind in ("<", "<=") else None) or Relation(kind=kind, residual=residual)
+    return (None if kind == "=" else _solved(names - {"i"}, residual, kind)) or Relation(
+        kind=kind, residual=residual
+    )
 
 
-def _solved(names: frozenset[str], residual: Scalar, strict: bool) -> Named | None:
-    """An inequality in one unknown that is linear in it, as the interval that solves it."""
+def _solved(names: frozenset[str], residual: Scalar, kind: Sign) -> Named | None:
+    """An inequality in one unknown that is linear in it, as the interval or the union that solves it."""
     if len(names) != 1 or len(residual.points) != NUM_POINTS:
         return None
     (name,) = names
-    at = [values.real(number.numerator) / number.denominator for number in (coordinate(name, point) for point in range(NUM_POINTS))]
-    return intervals.solved(name, at, residual.points, strict=strict, rough=residual.rough)
+    at = [
+        values.real(number.numerator) / number.denominator
+        for number in (coordinate(name, point) for point in range(NUM_POINTS))
+    ]
+    if kind == "!=":
+        return intervals.unequal(name, at, residual.points, rough=residual.rough)
+    return intervals.solved(name, at, residual.points, strict=kind == "<", rough=residual.rough)
+
+
+def bounded(inside: Side, minus: Side, sign: Sign, bound: Side) -> Named | None:
+    """The absolute value of `inside` (whose negative is `minus`) against a positive number, solved; None
+    where it is not linear.
+    """
+    size = bound.value()
+    found = values.number(size) if isinstance(size, Scalar) and not bound.symbols else None
+    if found is None or found.imag or found.real <= 0:
+        return None
+    both = [_relation(side, sign, bound) for side in (inside, minus)]
+    return intervals.intersection(both) if sign in ("<", "<=") else intervals.joined(both[::-1])

@@ -9,7 +9,9 @@ Sign = Literal["=", "<", "<=", ">", ">=", "!="]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """An operation on its parts; `name` is a symbol's name or a function's, `number` a literal's value, `decimal` that it has a point."""
+    """An operation on its parts; `name` is a symbol's name or a function's, `number` a literal's value,
+    `decimal` that it has a point.
+    """
 
     op: str
     parts: "tuple[Node, ...]" = ()
@@ -20,7 +22,9 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """Sides with signs between them; a single side is an expression. `texts` are the sides as written, without spaces."""
+    """Sides with signs between them; a single side is an expression. `texts` are the sides as written,
+    without spaces.
+    """
 
     sides: tuple[Node, ...]
     signs: tuple[Sign, ...]

@@ -1,28 +1,45 @@
-"""Gold answers: how each benchmark's published answer becomes the one that responses are compared with, and what kind it declares itself.
+"""Gold answers: how each benchmark's published answer becomes the one that responses are compared with, and
+what kind it declares itself.
 
-A rule is pure and idempotent, so it fits the raw published file as well as one that has been through it before.
+A rule is pure and idempotent, so it fits the raw published file as well as one that has been through it
+before.
 """
 
 import re
 from collections.abc import Callable
 from typing import Literal
 
-from evaluation.forms import clock, lasting, normalise, wordy
+from evaluation import boxes
+from evaluation.forms import clock, lasting, wordy
+from evaluation.normal import normalise
 from evaluation.notation import number_system, trimmed
 from evaluation.structure import outline, split
 
 Rule = Literal["as_is", "after_hashes", "last_box", "no_parentheses", "no_dollars", "college_math", "letter"]
 Declared = Literal[
-    "number", "expression", "relation", "list", "set", "pair", "interval", "union", "matrix", "cases", "words", "time", "series"
+    "number",
+    "expression",
+    "relation",
+    "list",
+    "set",
+    "pair",
+    "interval",
+    "union",
+    "matrix",
+    "cases",
+    "words",
+    "time",
+    "series",
 ]
 
 _LEADS = re.compile(
-    r"^(?:(?:the |here |in this case )?(?:general |unique )?solutions? (?:is|are)|\\bullet|ciphertext|f\^\{\\prime\}-)\b ?:?\s*|^\\(?:quad|bullet) ?",
+    r"^(?:(?:the |here |in this case )?(?:general |unique )?solutions? (?:is|are)|\\bullet|ciphertext"
+    r"|f\^\{\\prime\}-)\b ?:?\s*|^\\(?:quad|bullet) ?",
     re.IGNORECASE,
 )
 _VERDICT = re.compile(r"^(yes|no)[.,:;](?=\s|$)[^=]*$", re.IGNORECASE | re.DOTALL)
-_RESTATED = re.compile(r".*[<>\d]\s*:\s*(?=[\[(\\])", re.DOTALL)
-_APPROXIMATED = re.compile(r"\s*\\approx\s*-?[\d.,]+(?=\s*(?:$|\\?[a-z]))")
+_RESTATED = re.compile(r"\A.*[<>\d]\s*:\s*(?=[\[(\\])", re.DOTALL)
+_APPROXIMATED = re.compile(r"\s{0,8}\\approx\s{0,8}-?[\d.,]+(?=\s*(?:$|\\?[a-z]))")
 _BRACKETED = re.compile(r"^\[([^\[\]()]*=[^\[\]()]*)\]$")
 _RELATIONS = re.compile(r"[=<>]|\\(?:neq?|leq?|geq?|lt|gt|equiv|in)(?![a-zA-Z])")
 _EQUALS = re.compile(r"=")
@@ -30,7 +47,9 @@ _COMPUTED = re.compile(r"\\begin|^\\lim|^\(?i\^|\\cos.*\d$")
 _NAME = re.compile(r"[\\A-Za-z]")
 _GROUPED = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _DIGITS = re.compile(
-    r"[-+]?[\d., /]+|[-+]?\d* ?\\frac ?\{?-?\d+\}? ?\{?-?\d+\}?|[-+\d.,/ ]*(?:e[-+]?\d+|\\times ?10\^\{?-?\d+\}?)", re.IGNORECASE
+    r"[-+]?[\d., /]+|[-+]?\d* ?\\frac ?\{?-?\d+\}? ?\{?-?\d+\}?"
+    r"|[-+\d.,/ ]*(?:e[-+]?\d+|\\times ?10\^\{?-?\d+\}?)",
+    re.IGNORECASE,
 )
 _DOTS = re.compile(r"\\[cl]?dots(?![a-zA-Z])|\.\.\.")
 
@@ -41,7 +60,9 @@ def apply(rule: Rule, published: str) -> str:
 
 
 def declared(gold: str) -> Declared:
-    """What kind of answer a gold is by the look of it, without reading it: what a reader must then find it to be."""
+    """What kind of answer a gold is by the look of it, without reading it: what a reader must then find it to
+    be.
+    """
     key = trimmed(normalise(gold))
     if clock(key):
         return "time"
@@ -55,7 +76,13 @@ def declared(gold: str) -> Declared:
         return "interval"
     shape = None if _GROUPED.fullmatch(key) else outline(key)
     if shape is None:
-        return "relation" if len(split(key, _RELATIONS)) > 1 else "number" if _DIGITS.fullmatch(key) else "expression"
+        return (
+            "relation"
+            if len(split(key, _RELATIONS)) > 1
+            else "number"
+            if _DIGITS.fullmatch(key)
+            else "expression"
+        )
     match shape.kind:
         case "list" | "matrix" | "cases" | "union" | "set":
             return shape.kind
@@ -71,7 +98,17 @@ def declared(gold: str) -> Declared:
 
 ALLOWED: dict[Declared, tuple[str, ...]] = {
     "number": ("number", "named"),
-    "expression": ("number", "expression", "symbolic", "list", "set", "in base", "pair", "matrix", "interval"),
+    "expression": (
+        "number",
+        "expression",
+        "symbolic",
+        "list",
+        "set",
+        "in base",
+        "pair",
+        "matrix",
+        "interval",
+    ),
     "relation": ("relation", "named", "interval", "union", "set", "number", "expression"),
     "list": ("list", "set", "union", "interval", "number", "expression", "named", "pair"),
     "set": ("set", "list", "interval", "union", "named", "number", "expression"),
@@ -84,17 +121,20 @@ ALLOWED: dict[Declared, tuple[str, ...]] = {
     "time": ("time",),
     "series": ("series", "symbolic", "expression", "number", "named", "list", "set", "relation"),
 }
-"""What each declared kind may turn out to be: a list of one is its item, a condition is the interval that solves it."""
+"""What each declared kind may turn out to be: a list of one is its item, a condition is the interval that
+solves it.
+"""
 
 
 def _boxed(text: str) -> str:
-    from evaluation.answers import extract
-
-    return (extract(text) or text) if "\\boxed" in text else text
+    box = boxes.last(text)
+    return text if box is None else box.text
 
 
 def _college_math(text: str) -> str:
-    """College_math quotes textbooks: lead-ins, an answer given twice, an explanation after yes or no, a computation before its result."""
+    """College_math quotes textbooks: lead-ins, an answer given twice, an explanation after yes or no, a
+    computation before its result.
+    """
     text = _LEADS.sub("", text.replace("$", "")).strip().rstrip(".").strip()
     verdict = _VERDICT.match(text)
     if verdict:
@@ -104,7 +144,11 @@ def _college_math(text: str) -> str:
     bracketed = _BRACKETED.match(text)
     text = bracketed[1] if bracketed else text
     sides = [side.strip() for side in split(text, _EQUALS)]
-    computed = len(sides) > 1 and r"\begin{aligned}" not in text and (_COMPUTED.search(sides[0]) or not _NAME.search(sides[0]))
+    computed = (
+        len(sides) > 1
+        and r"\begin{aligned}" not in text
+        and (_COMPUTED.search(sides[0]) or not _NAME.search(sides[0]))
+    )
     return sides[-1] if computed and sides[-1] else re.sub(r"\n\s*(?=[A-Za-z]_)", ", ", text)
 
 

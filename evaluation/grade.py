@@ -1,7 +1,7 @@
 """Grading stored responses: verdicts, vote classes and scores, without a model.
 
-`python -m evaluation.grade RUN` reads every stored score of a run again, grades the text anew and says how many verdicts changed.
-A stored row carries its gold answer, so that nothing but the run is needed.
+`python -m evaluation.grade RUN` reads every stored score of a run again, grades the text anew and says how
+many verdicts changed. A stored row carries its gold answer, so that nothing but the run is needed.
 """
 
 import argparse
@@ -9,54 +9,91 @@ import dataclasses
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
-from typing import assert_never
 
 from evaluation import command
-from evaluation.answers import extract, letter_of
+from evaluation.answers import LEVELS, Level, Reading, letter_of, read
 from evaluation.benchmark import Problem
-from evaluation.mmlu_pro import Row, extract_letter, official
+from evaluation.letters import read_letter
+from evaluation.mmlu_pro import Row, announces, extract_letter, official
 from evaluation.scores import VERDICTS
-from evaluation.stored import Grade, Response, stored
+from evaluation.stored import Grade, Letters, Response, stored
 from evaluation.summary import Summary, summarise
+from evaluation.thinking import DELIMITERS, Delimiters
 from evaluation.verifier import Verifier
 from evaluation.worker import Verdict
 
 
-def grade(problems: Sequence[Problem], responses: Sequence[Response], verifier: Verifier) -> list[Grade]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How responses are read: at which levels, how letters are found, and what delimits thoughts."""
+
+    levels: tuple[Level, ...] = LEVELS
+    letters: Letters = "official"
+    thinking: Delimiters = DELIMITERS
+
+
+def grade(
+    problems: Sequence[Problem], responses: Sequence[Response], verifier: Verifier, rules: Rules = Rules()
+) -> list[Grade]:
     """A grade for each response, in order."""
     known = {(problem.benchmark, problem.id): problem for problem in problems}
-    return regrade([_ungraded(known, response) for response in responses], verifier)
+    return regrade([_ungraded(known, response, rules.letters) for response in responses], verifier, rules)
 
 
-def regrade(grades: Sequence[Grade], verifier: Verifier) -> list[Grade]:
-    """The same responses, read and judged anew."""
-    extracted = [_extract(row) for row in grades]
+def regrade(grades: Sequence[Grade], verifier: Verifier, rules: Rules = Rules()) -> list[Grade]:
+    """The same responses, read and judged anew; letters are found as each row says."""
+    readings = [_read(row, rules) for row in grades]
+    extracted = [reading and reading.text for reading in readings]
     compared = [_pair(row, answer) for row, answer in zip(grades, extracted, strict=True)]
     judged = iter(verifier.judge([pair for pair in compared if pair is not None]))
     verdicts = [
-        _choice(row, answer) if pair is None else next(judged) for row, answer, pair in zip(grades, extracted, compared, strict=True)
+        _choice(row, answer) if pair is None else next(judged)
+        for row, answer, pair in zip(grades, extracted, compared, strict=True)
     ]
     labels = _labels(grades, extracted, verifier)
     return [
-        dataclasses.replace(row, extracted=answer, verdict=verdict, label=label)
-        for row, answer, verdict, label in zip(grades, extracted, verdicts, labels, strict=True)
+        dataclasses.replace(
+            row,
+            extracted=reading and reading.text,
+            reading=reading.level if reading else "",
+            verdict=verdict,
+            label=label,
+        )
+        for row, reading, verdict, label in zip(grades, readings, verdicts, labels, strict=True)
     ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Grade a run again and print its scores."""
-    parser = argparse.ArgumentParser(prog="python -m evaluation.grade", description="Grade the stored responses of a run again.")
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.grade", description="Grade the stored responses of a run again."
+    )
     parser.add_argument("run", type=Path, help="a run's folder, or its name")
-    parser.add_argument("--workers", type=command.at_least_one, default=os.cpu_count() or 1, help="processes that compare answers")
+    parser.add_argument(
+        "--workers",
+        type=command.at_least_one,
+        default=os.cpu_count() or 1,
+        help="processes that compare answers",
+    )
     parser.add_argument("--limit", type=command.seconds, default=5.0, help="seconds per answer")
-    parser.add_argument("--parts", action="store_true", help="print also the scores by subject, level and group")
-    parser.add_argument("--official", action="store_true", help="print also MMLU-Pro as its script does, guessing where there is no letter")
+    parser.add_argument(
+        "--parts", action="store_true", help="print also the scores by subject, level and group"
+    )
+    parser.add_argument(
+        "--official",
+        action="store_true",
+        help="print also MMLU-Pro as its script does, guessing where there is no letter",
+    )
     options = parser.parse_args(arguments)
     num_changed = num_rows = 0
     folder = command.run_folder(options.run)
-    heading = f"{'round':<10} {'benchmark':<20} {'metric':<12} {'value':>7} {'stderr':>7}  {'95 % interval':<16} {'n':>6}"
+    heading = (
+        f"{'round':<10} {'benchmark':<20} {'metric':<12} {'value':>7} {'stderr':>7}  "
+        f"{'95 % interval':<16} {'n':>6}"
+    )
     print(heading, "", *VERDICTS)
     with Verifier(options.workers, options.limit) as verifier:
         for name, rows in stored(folder):
@@ -71,10 +108,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _ungraded(known: Mapping[tuple[str, str], Problem], response: Response) -> Grade:
+def _ungraded(known: Mapping[tuple[str, str], Problem], response: Response, letters: Letters) -> Grade:
     problem = known.get((response["benchmark"], response["id"]))
     if problem is None:
-        raise ValueError(f"a response names problem {response['id']!r} of {response['benchmark']}, which is not among the problems")
+        raise ValueError(
+            f"a response names problem {response['id']!r} of {response['benchmark']}, which is not among "
+            "the problems"
+        )
     return Grade(
         **{field: response[field] for field in Response.__annotations__},
         kind=problem.kind,
@@ -84,27 +124,41 @@ def _ungraded(known: Mapping[tuple[str, str], Problem], response: Response) -> G
         tolerance=problem.tolerance,
         subject=problem.subject,
         level=problem.level,
+        letters=letters,
     )
 
 
-def _extract(row: Grade) -> str | None:
-    match row.kind:
-        case "math":
-            return extract(row.response)
-        case "choice":
-            return extract_letter(row.response, row.num_choices)
-        case "letter":
-            answer = extract(row.response)
-            return answer and (letter_of(answer, row.num_choices) or answer)
-        case _:
-            assert_never(row.kind)
+def _read(row: Grade, rules: Rules) -> Reading | None:
+    """What a response answers; one that was cut off is never guessed at."""
+    finished = row.finish_reason != "length"
+    if row.kind == "choice" and row.letters == "official":
+        letter = extract_letter(row.response, row.num_choices)
+        return letter and Reading(text=letter, level="announced" if announces(row.response) else "last")
+    if row.kind == "choice":
+        return read_letter(
+            row.response, row.num_choices, levels=rules.levels, finished=finished, thinking=rules.thinking
+        )
+    answer = read(row.response, levels=rules.levels, finished=finished, thinking=rules.thinking)
+    if row.kind == "math":
+        return answer
+    letter = answer and letter_of(answer.text, row.num_choices)
+    if answer is None or letter:
+        return answer and dataclasses.replace(answer, text=letter or answer.text)
+    chosen = read_letter(
+        row.response, row.num_choices, levels=rules.levels, finished=finished, thinking=rules.thinking
+    )
+    return chosen if chosen and LEVELS.index(chosen.level) <= LEVELS.index(answer.level) else answer
 
 
 def _pair(row: Grade, answer: str | None) -> tuple[str, str | None, float] | None:
     """What the computer algebra has to compare; None where letters settle it."""
     if row.kind == "math":
         return row.gold, answer, row.tolerance
-    spelled = row.kind == "letter" and answer is not None and answer not in tuple(ascii_uppercase[: row.num_choices])
+    spelled = (
+        row.kind == "letter"
+        and answer is not None
+        and answer not in tuple(ascii_uppercase[: row.num_choices])
+    )
     return (row.choice, answer, row.tolerance) if spelled else None
 
 
@@ -118,7 +172,10 @@ def _labels(grades: Sequence[Grade], extracted: Sequence[str | None], verifier: 
     for i, row in enumerate(grades):
         if row.mode == "sample":
             groups[row.benchmark, row.id].append(i)
-    votes = [[None if grades[i].finish_reason == "length" else extracted[i] for i in members] for members in groups.values()]
+    votes = [
+        [None if grades[i].finish_reason == "length" else extracted[i] for i in members]
+        for members in groups.values()
+    ]
     labels: list[int | None] = [None] * len(grades)
     for members, classes in zip(groups.values(), verifier.classes_many(votes), strict=True):
         for i, label in zip(members, classes.labels, strict=True):
@@ -130,21 +187,42 @@ def _official(name: str, rows: Sequence[Grade]) -> Iterator[str]:
     greedy = [row for row in rows if row.benchmark == "mmlu_pro" and row.mode == "greedy"]
     greedy.sort(key=lambda row: (len(row.id), row.id))  # the file's order within each category
     if greedy:
-        found = official(Row(category=r.subject, response=r.response, num_choices=r.num_choices, gold=r.gold) for r in greedy)
+        found = official(
+            Row(category=r.subject, response=r.response, num_choices=r.num_choices, gold=r.gold)
+            for r in greedy
+        )
         groups = ", ".join(f"{group} {value:.4f}" for group, value in found.groups.items())
-        yield f"{name:<10} mmlu_pro as published: {found.overall:.4f} ({groups}); {found.num_guessed} of {len(greedy)} answers guessed"
+        yield (
+            f"{name:<10} mmlu_pro as published: {found.overall:.4f} ({groups}); {found.num_guessed} of "
+            f"{len(greedy)} answers guessed"
+        )
 
 
 def _table(name: str, summaries: Mapping[str, Summary], *, parts: bool) -> Iterator[str]:
     for benchmark, summary in summaries.items():
         for part, scores in summary.parts.items() if parts else ():
             for value, result in scores.items():
-                yield f"{name:<10} {benchmark:<20} {part} {value}: {result.value:.3f} [{result.low:.3f}, {result.high:.3f}] of {result.n}"
+                yield (
+                    f"{name:<10} {benchmark:<20} {part} {value}: {result.value:.3f} [{result.low:.3f}, "
+                    f"{result.high:.3f}] of {result.n}"
+                )
         for metric, result in summary.metrics.items():
             counts = summary.counts["greedy" if metric == "pass_at_1" else "sample"]
             interval = f"[{result.low:.3f}, {result.high:.3f}]"
             numbers = f"{result.value:>7.3f} {result.stderr:>7.3f}  {interval:<16} {result.n:>6}"
-            yield f"{name:<10} {benchmark:<20} {metric:<12} {numbers}  {' '.join(str(counts[verdict]) for verdict in VERDICTS)}"
+            yield (
+                f"{name:<10} {benchmark:<20} {metric:<12} {numbers}  "
+                f"{' '.join(str(counts[verdict]) for verdict in VERDICTS)}"
+            )
+        read_at = ", ".join(
+            f"{level} {found.right} of {found.answers}" for level, found in summary.readings.items()
+        )
+        if read_at:
+            yield f"{name:<10} {benchmark:<20} right by reading: {read_at}"
+        if summary.thoughts.responses:
+            thoughts = summary.thoughts
+            share = f"{thoughts.unfinished} of them unfinished, {thoughts.share:.0%} of the text"
+            yield f"{name:<10} {benchmark:<20} thoughts in {thoughts.responses}, {share}"
 
 
 if __name__ == "__main__":

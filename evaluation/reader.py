@@ -1,8 +1,10 @@
-"""A formula read directly: numbers, letters, sums, products, powers, fractions, roots, functions, matrices, equations and inequalities.
+"""A formula read directly: numbers, letters, sums, products, powers, fractions, roots, functions, matrices,
+equations and inequalities.
 
-Most answers are written in this small grammar. What is outside it, or could be read in two ways, is refused, and the computer algebra
-reads it. One pass without backtracking; the tree means what the computer algebra's reading means, name by name, but for three mistakes
-that it makes: `2(3)` is 6 here and not 5, the argument of `\\cos(60^\\circ)` is in degrees, and matrices keep their factors.
+Most answers are written in this small grammar. What is outside it, or could be read in two ways, is refused,
+and the computer algebra reads it. One pass without backtracking; the tree means what the computer algebra's
+reading means, name by name, but for three mistakes that it makes: `2(3)` is 6 here and not 5, the argument of
+`\\cos(60^\\circ)` is in degrees, and matrices keep their factors.
 """
 
 from fractions import Fraction
@@ -32,7 +34,9 @@ MAX_DIGITS = 400
 
 
 def parse(latex: str) -> Chain:
-    """The formula of a LaTeX text that is ready for the computer algebra (see `notation.latex`); raises `Refused`."""
+    """The formula of a LaTeX text that is ready for the computer algebra (see `notation.latex`); raises
+    `Refused`.
+    """
     return _Reader(tokens(latex)).chain()
 
 
@@ -118,7 +122,12 @@ class _Reader:
 
     def starts_function(self) -> bool:
         token = self.peek()
-        return token in ("\\sqrt", "\\sum", "\\prod") or token.removeprefix("\\") in FUNCTIONS and token[0] == "\\" or token[0] == "e"
+        return (
+            token in ("\\sqrt", "\\sum", "\\prod")
+            or token.removeprefix("\\") in FUNCTIONS
+            and token[0] == "\\"
+            or token[0] == "e"
+        )
 
     def factor(self) -> Node:
         """An operand with its exponents, degree signs and factorials."""
@@ -132,7 +141,11 @@ class _Reader:
             self.take("^")
             power = self.exponent()
             applied = self.applied(shown) if node.op == "symbol" else None  # f^{2}(x) is the square of f(x)
-            node = Node(op="exp", parts=(power,)) if node.op == "e" else Node(op="^", parts=(applied or node, power))
+            node = (
+                Node(op="exp", parts=(power,))
+                if node.op == "e"
+                else Node(op="^", parts=(applied or node, power))
+            )
         while self.peek() == "!":
             self.take()
             node = Node(op="factorial", parts=(node,))
@@ -156,7 +169,9 @@ class _Reader:
         return None
 
     def named(self) -> tuple[str, str]:
-        """A symbol's name, and the name as it is shown before brackets; both empty where something else stands here."""
+        """A symbol's name, and the name as it is shown before brackets; both empty where something else
+        stands here.
+        """
         token = self.peek()
         command = token[1:] if token[:1] == "\\" else ""
         if command in UPRIGHT or command in ACCENTS:
@@ -172,7 +187,9 @@ class _Reader:
         self.take("_")
         braces = self.peek() == "{"
         index = self.index()
-        return name + (f"_{index}" if len(index) == 1 else f"_{{{index}}}"), shown + (f"_{{{index}}}" if braces else f"_{index}")
+        return name + (f"_{index}" if len(index) == 1 else f"_{{{index}}}"), shown + (
+            f"_{{{index}}}" if braces else f"_{index}"
+        )
 
     def marked(self, command: str) -> tuple[str, str]:
         """Letters in a font are their letters; under an accent they are another name."""
@@ -184,7 +201,11 @@ class _Reader:
         self.take("}")
         if not letters or letters in RESERVED or (command in ACCENTS and len(letters) > 1):
             raise Refused(f"letters {letters!r} in a font of their own")
-        return (letters, f"\\text{{{letters}}}") if command in UPRIGHT else (f"{ACCENTS[command]}{{{letters}}}",) * 2
+        return (
+            (letters, f"\\text{{{letters}}}")
+            if command in UPRIGHT
+            else (f"{ACCENTS[command]}{{{letters}}}",) * 2
+        )
 
     def index(self) -> str:
         """A subscript: one letter or digit, or letters and digits in braces."""
@@ -265,13 +286,20 @@ class _Reader:
         self.bars = outer
         self.depth -= 1
         return (
-            Node(op="abs", parts=(node,)) if opening == "|" else Node(op="group", parts=(node,)) if node.op in ("number", "ratio") else node
+            Node(op="abs", parts=(node,))
+            if opening == "|"
+            else Node(op="group", parts=(node,))
+            if node.op in ("number", "ratio")
+            else node
         )
 
     def root(self) -> Node:
         if self.peek() == "[":
             index = self.group(self.take())
-            return Node(op="^", parts=(self.group(self.take("{")), fraction(Node(op="number", number=Fraction(1)), index)))
+            return Node(
+                op="^",
+                parts=(self.group(self.take("{")), fraction(Node(op="number", number=Fraction(1)), index)),
+            )
         if self.peek() in ("{", "("):
             inside = self.group(self.take())
         elif len(self.peek()) == 1 and self.peek().isalnum():
@@ -308,10 +336,14 @@ class _Reader:
         self.take(TABLE_END)
         if len({len(row) for row in rows}) > 1:
             raise Refused("rows of unequal length")
-        return Node(op="table", parts=tuple(cell for row in rows for cell in row), number=Fraction(len(rows[0])))
+        return Node(
+            op="table", parts=tuple(cell for row in rows for cell in row), number=Fraction(len(rows[0]))
+        )
 
     def function(self, name: str) -> Node:
-        """A function with its base or exponent, and its argument in brackets or bare; `\\sin^{-1}` is the inverse."""
+        """A function with its base or exponent, and its argument in brackets or bare; `\\sin^{-1}` is the
+        inverse.
+        """
         base = self.base() if name == "log" and self.peek() == "_" else None
         power = None
         if self.peek() == "^":

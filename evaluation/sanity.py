@@ -1,7 +1,9 @@
-"""Whether every gold answer is understood, and graded correct when a response boxes it: `python -m evaluation.sanity --data FOLDER`.
+"""Whether every gold answer is understood, and graded correct when a response boxes it: `python -m
+evaluation.sanity --data FOLDER`.
 
-A gold is understood if it is read as a value of the kind that it declares itself to be by the look of it (`golds.declared`). Prose
-cannot be; such rows are listed in the benchmark's description and counted apart, as are rows without a usable gold.
+A gold is understood if it is read as a value of the kind that it declares itself to be by the look of it
+(`golds.declared`). Prose cannot be; such rows are listed in the benchmark's description and counted apart, as
+are rows without a usable gold.
 """
 
 import argparse
@@ -32,7 +34,9 @@ class Misread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sanity:
-    """The golds of a benchmark: `num_rows` = `num_understood` + `num_text` + `num_unusable` + misread ones."""
+    """The golds of a benchmark: `num_rows` = `num_understood` + `num_text` + `num_unusable` + misread
+    ones.
+    """
 
     name: str
     num_rows: int
@@ -53,7 +57,9 @@ def check(benchmark: Benchmark, problems: Sequence[Problem], verifier: Verifier)
     responses = [_boxed(problem) for problem in problems]
     verdicts = [row.verdict for row in grade(problems, responses, verifier)]
     math = [problem for problem in problems if problem.kind == "math"]
-    found = dict(zip((problem.id for problem in math), verifier.kinds([problem.gold for problem in math]), strict=True))
+    found = dict(
+        zip((problem.id for problem in math), verifier.kinds([problem.gold for problem in math]), strict=True)
+    )
     kinds: Counter[str] = Counter()
     misread, num_text = [], 0
     for problem, verdict in zip(problems, verdicts, strict=True):
@@ -64,7 +70,9 @@ def check(benchmark: Benchmark, problems: Sequence[Problem], verifier: Verifier)
         num_text += is_text
         understood = is_text or looks == "letter" or kind in ALLOWED[looks]
         if not understood or verdict != "correct":
-            misread.append(Misread(id=problem.id, gold=problem.gold, declared=looks, found=kind, verdict=verdict))
+            misread.append(
+                Misread(id=problem.id, gold=problem.gold, declared=looks, found=kind, verdict=verdict)
+            )
     return Sanity(
         name=benchmark.name,
         num_rows=len(problems) + len(benchmark.unusable),
@@ -79,24 +87,40 @@ def check(benchmark: Benchmark, problems: Sequence[Problem], verifier: Verifier)
 
 def table(checks: Sequence[Sanity]) -> list[str]:
     """The gold-sanity table, one line per benchmark."""
-    heading = f"{'benchmark':<18} {'rows':>6} {'correct':>8} {'understood':>11} {'prose':>6} {'unusable':>9} {'misread':>8}  share"
+    heading = (
+        f"{'benchmark':<18} {'rows':>6} {'correct':>8} {'understood':>11} {'prose':>6} {'unusable':>9} "
+        f"{'misread':>8}  share"
+    )
     lines = [heading]
     for c in checks:
         share = (c.num_rows - c.num_unusable - len(c.misread)) / max(1, c.num_rows - c.num_unusable)
-        counts = f"{c.num_rows:>6} {c.num_correct:>8} {c.num_understood:>11} {c.num_text:>6} {c.num_unusable:>9} {len(c.misread):>8}"
+        counts = (
+            f"{c.num_rows:>6} {c.num_correct:>8} {c.num_understood:>11} {c.num_text:>6} "
+            f"{c.num_unusable:>9} {len(c.misread):>8}"
+        )
         lines.append(f"{c.name:<18} {counts}  {share:.2%}")
     return lines
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table, and every gold that is misread; 1 if there is one."""
-    parser = argparse.ArgumentParser(prog="python -m evaluation.sanity", description="Check that every gold answer is understood.")
-    parser.add_argument("benchmarks", nargs="*", help="which benchmarks; all those whose files are there if none is named")
-    parser.add_argument("--data", type=Path, required=True, help="the data root, or its folder of benchmark files")
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.sanity", description="Check that every gold answer is understood."
+    )
+    parser.add_argument(
+        "benchmarks", nargs="*", help="which benchmarks; all those whose files are there if none is named"
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="the data root, or its folder of benchmark files"
+    )
     parser.add_argument("--workers", type=command.at_least_one, default=os.cpu_count() or 1)
     parser.add_argument("--limit", type=command.seconds, default=10.0, help="seconds per answer")
-    parser.add_argument("--show", type=int, default=20, help="how many misread golds of each benchmark to print")
-    parser.add_argument("--kinds", action="store_true", help="print also how many golds there are of each kind")
+    parser.add_argument(
+        "--show", type=int, default=20, help="how many misread golds of each benchmark to print"
+    )
+    parser.add_argument(
+        "--kinds", action="store_true", help="print also how many golds there are of each kind"
+    )
     options = parser.parse_args(arguments)
     folder, names = command.there(options.data, options.benchmarks or ())
     checks = []
@@ -108,13 +132,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.kinds:
                 print("   ", ", ".join(f"{kind} {count}" for kind, count in checks[-1].kinds.most_common()))
             for row in checks[-1].misread[: options.show]:
-                print(f"    {row.id}: {row.gold!r} looks like {row.declared}, is read as {row.found}, graded {row.verdict}")
+                print(
+                    f"    {row.id}: {row.gold!r} looks like {row.declared}, is read as {row.found}, graded "
+                    f"{row.verdict}"
+                )
     return 0 if all(result.sound for result in checks) else 1
 
 
 def _boxed(problem: Problem) -> Response:
-    text = f"The answer is ({problem.gold})." if problem.kind == "choice" else f"So we find \\boxed{{{problem.gold}}}."
-    return Response(benchmark=problem.benchmark, id=problem.id, sample=0, mode="greedy", response=text, finish_reason="stop")
+    text = (
+        f"The answer is ({problem.gold})."
+        if problem.kind == "choice"
+        else f"So we find \\boxed{{{problem.gold}}}."
+    )
+    return Response(
+        benchmark=problem.benchmark,
+        id=problem.id,
+        sample=0,
+        mode="greedy",
+        response=text,
+        finish_reason="stop",
+    )
 
 
 if __name__ == "__main__":

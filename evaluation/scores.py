@@ -1,7 +1,8 @@
 """Numbers with error bars: pass@1, avg@k, pass@k, maj@k, and a paired test between two models.
 
-The unit of sampling is the problem: samples of one problem are averaged first, so that standard errors are clustered by problem.
-Every problem counts, whatever became of its answers; a verdict that is not "correct" is worth 0, never a smaller denominator.
+The unit of sampling is the problem: samples of one problem are averaged first, so that standard errors are
+clustered by problem. Every problem counts, whatever became of its answers; a verdict that is not "correct" is
+worth 0, never a smaller denominator.
 """
 
 import math
@@ -34,8 +35,8 @@ class Score:
 def score(values: Sequence[float]) -> Score:
     """The mean of one number per problem, each in [0, 1].
 
-    The interval is Wilson's with the effective number of problems that the standard error implies, so that it is honest for few
-    problems and near 0 and 1, where the normal interval is too short.
+    The interval is Wilson's with the effective number of problems that the standard error implies, so that it
+    is honest for few problems and near 0 and 1, where the normal interval is too short.
     """
     n = len(values)
     if n == 0:
@@ -50,10 +51,12 @@ def score(values: Sequence[float]) -> Score:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paired:
-    """Two models on the same `n` problems: the second's mean minus the first's, with a bootstrap interval and two p-values.
+    """Two models on the same `n` problems: the second's mean minus the first's, with a bootstrap interval and
+    two p-values.
 
-    `p` tests the difference of means by resampling problems, and is never below what the exact test allows: resampling sees too
-    little chance in a handful of problems that differ. `p_mcnemar` is exact, and 1 where an answer is worth a fraction.
+    `p` tests the difference of means by resampling problems, and is never below what the exact test allows:
+    resampling sees too little chance in a handful of problems that differ. `p_mcnemar` is exact, and 1 where
+    an answer is worth a fraction.
     """
 
     difference: float
@@ -90,7 +93,9 @@ def avg_at_k(correct: Sequence[Sequence[bool]]) -> Score:
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
-    """The probability that at least one of k samples, drawn without replacement from n with c correct, is correct."""
+    """The probability that at least one of k samples, drawn without replacement from n with c correct, is
+    correct.
+    """
     if not 0 <= c <= n or not 1 <= k <= n:
         raise ValueError(f"pass_at_k(n={n}, c={c}, k={k}): needs 0 <= c <= n and 1 <= k <= n")
     return 1.0 - math.comb(n - c, k) / math.comb(n, k)
@@ -99,7 +104,8 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 def maj_at_k(labels: Sequence[int | None], correct: Mapping[int, bool]) -> float:
     """The probability that the largest class is correct, a tie being broken at random.
 
-    `labels` are the classes of a problem's samples (None: no vote), `correct` says which classes are right. No votes: 0.
+    `labels` are the classes of a problem's samples (None: no vote), `correct` says which classes are right.
+    No votes: 0.
     """
     votes = Counter(label for label in labels if label is not None)
     if not votes:
@@ -130,12 +136,15 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
 
 
 def paired(first: Sequence[float], second: Sequence[float], *, seed: int = 0) -> Paired:
-    """A paired bootstrap over problems of the difference between two models; a function of its arguments alone.
+    """A paired bootstrap over problems of the difference between two models; a function of its arguments
+    alone.
 
     One number per problem and model (share of correct samples, or 0 and 1), in the same order.
     """
     if len(first) != len(second):
-        raise ValueError(f"paired: {len(first)} and {len(second)} problems; both models must have answered the same ones")
+        raise ValueError(
+            f"paired: {len(first)} and {len(second)} problems; both models must have answered the same ones"
+        )
     n = len(first)
     if n == 0:
         return Paired(difference=math.nan, low=math.nan, high=math.nan, p=1.0, p_mcnemar=1.0, n=0)

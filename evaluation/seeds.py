@@ -1,6 +1,8 @@
-"""What several training runs of one recipe say together: t intervals over seeds, a paired test over seeds and problems, Holm's correction.
+"""What several training runs of one recipe say together: t intervals over seeds, a paired test over seeds and
+problems, Holm's correction.
 
-The interval of a run says how well its policy was measured. How well its recipe works is known only from runs that differ in nothing but the seed.
+The interval of a run says how well its policy was measured. How well its recipe works is known only from runs
+that differ in nothing but the seed.
 """
 
 import math
@@ -18,7 +20,9 @@ ALPHA = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """The second recipe's mean minus the first's, on common seeds and problems, with a 95 % interval and a two-sided p-value."""
+    """The second recipe's mean minus the first's, on common seeds and problems, with a 95 % interval and a
+    two-sided p-value.
+    """
 
     difference: float
     low: float
@@ -29,7 +33,9 @@ class Difference:
 
 
 def over_seeds(values: Sequence[float]) -> Score:
-    """The mean of one score per seed with Student's interval, cut to [0, 1]; `n` is the number of seeds, and one seed has no interval."""
+    """The mean of one score per seed with Student's interval, cut to [0, 1]; `n` is the number of seeds, and
+    one seed has no interval.
+    """
     n = len(values)
     mean = math.fsum(values) / n if n else math.nan
     if n < 2:
@@ -42,14 +48,18 @@ def over_seeds(values: Sequence[float]) -> Score:
 def crossed(first_SP: np.ndarray, second_SP: np.ndarray) -> Difference:
     """Two recipes on S common seeds and the same P problems, seeds and problems both being samples of more.
 
-    The paired differences are a two-way table without replication. Its mean has variance (MS_seed + max(0, MS_problem - MS_rest)) / SP, and
-    Hillis' degrees of freedom, as in studies of many readers and many cases; MS_seed, which lies below MS_rest only by chance, is taken as at
-    least that, or two or three seeds that happen to agree would pass for certainty. One seed is compared over problems alone: the exact McNemar test,
-    or the bootstrap where answers are worth fractions.
+    The paired differences are a two-way table without replication. Its mean has variance (MS_seed + max(0,
+    MS_problem - MS_rest)) / SP, and Hillis' degrees of freedom, as in studies of many readers and many cases;
+    MS_seed, which lies below MS_rest only by chance, is taken as at least that, or two or three seeds that
+    happen to agree would pass for certainty. One seed is compared over problems alone: the exact McNemar
+    test, or the bootstrap where answers are worth fractions.
     """
     num_seeds, num_problems = first_SP.shape
     if first_SP.shape != second_SP.shape:
-        raise ValueError(f"crossed: {first_SP.shape} and {second_SP.shape} (seeds, problems); both recipes need the same ones")
+        raise ValueError(
+            f"crossed: {first_SP.shape} and {second_SP.shape} (seeds, problems); both recipes need the "
+            "same ones"
+        )
     if num_seeds == 1 or num_problems < 2:
         return _over_problems(first_SP.mean(axis=0), second_SP.mean(axis=0), num_seeds)
     gain_SP = second_SP.astype(np.float64) - first_SP
@@ -89,7 +99,9 @@ def _over_problems(first_P: np.ndarray, second_P: np.ndarray, num_seeds: int) ->
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment: to call all those below 0.05 shown is wrong, even once, in at most 5 % of cases."""
+    """Holm's step-down adjustment: to call all those below 0.05 shown is wrong, even once, in at most 5 % of
+    cases.
+    """
     adjusted = [0.0] * len(p_values)
     largest = 0.0
     for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
@@ -128,7 +140,10 @@ def _incomplete_beta(a: float, b: float, x: float) -> float:
         return float(x >= 1.0)
     if x > (a + 1) / (a + b + 2):
         return 1.0 - _incomplete_beta(b, a, 1.0 - x)
-    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)) / a
+    front = (
+        math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x))
+        / a
+    )
     fraction, c, d = 1.0, 1.0, 0.0
     for i in range(1, 400):
         m = i // 2

@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypedDict
 
+from evaluation.answers import Level
 from evaluation.benchmark import Kind
 from evaluation.worker import Verdict
 
 Mode = Literal["greedy", "sample"]
+Letters = Literal["official", "native"]
+"""How the letter of a `choice` problem is found: as MMLU-Pro's script does, or where something marks a letter
+as the answer.
+"""
 
 
 class Response(TypedDict):
@@ -27,9 +32,12 @@ class Response(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grade:
-    """A response with its verdict; `label` is its class among the samples of its problem, None where it casts no vote.
+    """A response with its verdict; `label` is its class among the samples of its problem, None where it casts
+    no vote.
 
     `choice` is the text of the right choice where the answer may be given as a letter or as that text.
+    `reading` is how plainly the extracted answer was said to be the answer; rows of before it was stored have
+    none. `letters` says whose rules found the letter.
     """
 
     benchmark: str
@@ -48,6 +56,8 @@ class Grade:
     extracted: str | None = None
     verdict: Verdict = "unparsed"
     label: int | None = None
+    reading: Level | Literal[""] = ""
+    letters: Letters = "official"
 
 
 def read_rows(path: Path) -> list[Grade]:
@@ -78,12 +88,18 @@ def stored(run: Path) -> Iterator[tuple[str, list[Grade]]]:
 
 
 def _shared(run: Path) -> dict[str, Path]:
-    """Where a trial of a sweep has the scores that it shares with others, by round; its `run.json` names them."""
+    """Where a trial of a sweep has the scores that it shares with others, by round; its `run.json` names
+    them.
+    """
     try:
         keys = json.loads((run / "run.json").read_bytes()).get("shared", {})
     except FileNotFoundError:
         return {}
-    return {f"round_{name[1:4]}": run.resolve().parent.parent / "shared" / key for name, key in keys.items() if name.endswith("-score")}
+    return {
+        f"round_{name[1:4]}": run.resolve().parent.parent / "shared" / key
+        for name, key in keys.items()
+        if name.endswith("-score")
+    }
 
 
 def _shard_rows(manifest: Path) -> list[Grade]:
@@ -94,6 +110,9 @@ def _shard_rows(manifest: Path) -> list[Grade]:
         if path.suffix != ".jsonl":
             continue
         if hashlib.sha256(path.read_bytes()).hexdigest() != file["sha256"]:
-            raise ValueError(f"{path}: its content differs from what {manifest.name} recorded; the shard must be made again")
+            raise ValueError(
+                f"{path}: its content differs from what {manifest.name} recorded; the shard must be made "
+                "again"
+            )
         rows.extend(read_rows(path))
     return rows

@@ -1,7 +1,9 @@
-"""How an answer is put together: lists, sets, pairs, intervals, unions, matrices, cases; pure text, linear in its length.
+"""How an answer is put together: lists, sets, pairs, intervals, unions, matrices, cases; pure text, linear in
+its length.
 
-The computer algebra reads single expressions well and collections badly (it stops at a comma, or takes `d=5, M=(1,2)` for one chain of
-equations), so answers are taken apart here and only their innermost parts are read as mathematics.
+The computer algebra reads single expressions well and collections badly (it stops at a comma, or takes `d=5,
+M=(1,2)` for one chain of equations), so answers are taken apart here and only their innermost parts are read
+as mathematics.
 """
 
 import itertools
@@ -13,7 +15,9 @@ from typing import Literal
 MAX_PARTS = 64
 MAX_SIGNS = 3
 
-Kind = Literal["list", "tuple", "[]", "(]", "[)", "set", "such that", "union", "matrix", "cases", "range of unions"]
+Kind = Literal[
+    "list", "tuple", "[]", "(]", "[)", "set", "such that", "union", "matrix", "cases", "range of unions"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +35,15 @@ class Outline:
 
 
 _BRACKET = re.compile(
-    r"\\[{}]|\\[lr](?:brace|brack|angle)(?![a-zA-Z])|\\begin ?\{\w+\*?\}|\\end ?\{\w+\*?\}|\\[a-zA-Z]+|\\.|[(\[{}\])]", re.DOTALL
+    r"\\[{}]|\\[lr](?:brace|brack|angle)(?![a-zA-Z])|\\begin ?\{\w+\*?\}|\\end ?\{\w+\*?\}|\\[a-zA-Z]+"
+    r"|\\.|[(\[{}\])]",
+    re.DOTALL,
 )
 _OPEN = frozenset({"(", "[", "{", r"\{", r"\lbrace", r"\lbrack", r"\langle"})
 _CLOSE = frozenset({")", "]", "}", r"\}", r"\rbrace", r"\rbrack", r"\rangle"})
 _JOIN = re.compile(
-    r"[,;]|\\(?:text|textrm|mathrm|mbox) ?\{ ?,? ?(?:and|or) ?\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:land|lor|wedge|vee)(?![a-zA-Z])"
+    r"[,;]|\\(?:text|textrm|mathrm|mbox) ?\{ ?(?:,? ?(?:and|or)|,) ?\}|(?<![A-Za-z\\])(?:and"
+    r"|or)(?![A-Za-z])|\\(?:land|lor|wedge|vee)(?![a-zA-Z])"
 )
 _LOGICAL = re.compile(r"\\(?:land|lor|wedge|vee)(?![a-zA-Z])")
 _CUP = re.compile(r"\\cup(?![a-zA-Z])")
@@ -46,7 +53,9 @@ _SIGN = re.compile(r"\\(pm|mp)(?![a-zA-Z])")
 _BOUNDS = r"_ ?\{([^{}]*)\} ?\^ ?(?:\{([^{}]*)\}|(\\?\w+))"
 _BIG_CUP = re.compile(rf"\\bigcup ?{_BOUNDS} ?(.+)", re.DOTALL)
 _TABLE = re.compile(
-    r"[(\[]?\\begin ?\{(array|[pbB]?matrix|smallmatrix|cases|aligned)\} ?(?:\{[lcr| ]*\})?(.*)\\end ?\{\1\}[)\]]?", re.DOTALL
+    r"[(\[]?\\begin ?\{(array|[pbB]?matrix|smallmatrix|cases|aligned)\} ?(?:\{[lcr"
+    r"| ]*\})?(.*)\\end ?\{\1\}[)\]]?",
+    re.DOTALL,
 )
 _CASES = re.compile(r"\\\{ ?\\begin ?\{array\} ?\{[lcr| ]*\}(.*)\\end ?\{array\}", re.DOTALL)
 _PAIRS = {"()": "tuple", "[]": "[]", "(]": "(]", "[)": "[)"}
@@ -58,12 +67,17 @@ def outline(key: str) -> Outline | None:
 
 
 def signs(key: str) -> tuple[str, ...]:
-    """The readings of an answer with plus-minus signs: upper and lower signs together if it mixes both, else each sign by itself."""
+    """The readings of an answer with plus-minus signs: upper and lower signs together if it mixes both, else
+    each sign by itself.
+    """
     found = _SIGN.findall(key)
     if not found or len(found) > MAX_SIGNS:
         return (key,)
     if "mp" in found:
-        choices = [("+" if name == "pm" else "-" for name in found), ("-" if name == "pm" else "+" for name in found)]
+        choices = [
+            ("+" if name == "pm" else "-" for name in found),
+            ("-" if name == "pm" else "+" for name in found),
+        ]
     else:
         choices = itertools.product("+-", repeat=len(found))
     readings = []
@@ -94,7 +108,9 @@ def split(key: str, separator: re.Pattern[str]) -> list[str]:
 
 
 def _closed(key: str) -> Iterator[tuple[int, int]]:
-    """After each bracket: where it ends, and how many are open there. Commands' names are skipped over; kinds need not match."""
+    """After each bracket: where it ends, and how many are open there. Commands' names are skipped over; kinds
+    need not match.
+    """
     depth = 0
     for token in _BRACKET.finditer(key):
         text = token[0]
@@ -118,7 +134,9 @@ def _table(key: str) -> Outline | None:
     if cases is None and (table is None or r"\begin" in table[2]):
         return None
     body, kind = (cases[1], "cases") if cases else (table[2], "cases" if table[1] == "cases" else "matrix")
-    rows = [row.split("&") for row in re.split(r"\\\\(?:\[[^\]]*\])?", body.replace(r"\hline", "")) if row.strip()]
+    rows = [
+        row.split("&") for row in re.split(r"\\\\(?:\[[^\]]*\])?", body.replace(r"\hline", "")) if row.strip()
+    ]
     columns = max(map(len, rows), default=0)
     cells = [cell.strip() for row in rows for cell in row + [""] * (columns - len(row))]
     if not cells or len(cells) > MAX_PARTS or (kind == "matrix" and not all(cells)):
@@ -149,7 +167,10 @@ def _bracketed(key: str) -> Outline | None:
         inside = key[2:-2].strip()
         conditions = split(inside, _BAR)
         if len(conditions) > 1 and all(part.strip() for part in conditions):
-            return Outline(kind="such that", parts=(conditions[0].strip(), inside[len(conditions[0]) + 1 :].removeprefix("mid").strip()))
+            return Outline(
+                kind="such that",
+                parts=(conditions[0].strip(), inside[len(conditions[0]) + 1 :].removeprefix("mid").strip()),
+            )
         return Outline(kind="set", parts=_items(inside))
     kind = _PAIRS.get(key[:1] + key[-1:]) if key else None
     angled = key.startswith(r"\langle") and key.endswith(r"\rangle")

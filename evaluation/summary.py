@@ -6,26 +6,50 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from evaluation.answers import LEVELS, Level
 from evaluation.mmlu_pro import GROUPS
 from evaluation.scores import Score, avg_at_k, count_verdicts, maj_at_k, pass_at_1, pass_at_k, score
 from evaluation.stored import Grade, Mode
+from evaluation.thinking import spoken
 from evaluation.worker import Verdict
 
 Part = Literal["subject", "level", "group"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Readings:
+    """How many answers were read at a level, and how many of those were right."""
+
+    answers: int
+    right: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thoughts:
+    """How many responses have thoughts, how many of these never end, and the share of the text that is
+    thought.
+    """
+
+    responses: int = 0
+    unfinished: int = 0
+    share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """The metrics of a benchmark, and how many responses of each mode got each verdict.
 
-    `parts` splits the first metric: by `subject`, by `level`, and by `group` where the subjects are MMLU-Pro's; a group's mean
-    weighs its categories by their numbers of questions. `curve[k]` is pass@k for k = 1, 2, 4 .. as far as there are samples.
+    `parts` splits the first metric: by `subject`, by `level`, and by `group` where the subjects are
+    MMLU-Pro's; a group's mean weighs its categories by their numbers of questions. `curve[k]` is pass@k for k
+    = 1, 2, 4 .. as far as there are samples.
     """
 
     metrics: dict[str, Score]
     counts: dict[Mode, dict[Verdict, int]]
     parts: dict[Part, dict[str, Score]] = dataclasses.field(default_factory=dict)
     curve: dict[int, Score] = dataclasses.field(default_factory=dict)
+    readings: dict[Level, Readings] = dataclasses.field(default_factory=dict)
+    thoughts: Thoughts = Thoughts()
 
 
 def summarise(grades: Sequence[Grade]) -> dict[str, Summary]:
@@ -51,19 +75,52 @@ def _summary(rows: Sequence[Grade]) -> Summary:
         metrics[f"maj_at_{k}"] = score([_majority(members) for members in samples.values()])
     modes: tuple[Mode, ...] = ("greedy", "sample")
     counts = {mode: count_verdicts([row.verdict for row in rows if row.mode == mode]) for mode in modes}
-    return Summary(metrics=metrics, counts=counts, parts=_parts(greedy or rows), curve=_curve(samples))
+    return Summary(
+        metrics=metrics,
+        counts=counts,
+        parts=_parts(greedy or rows),
+        curve=_curve(samples),
+        readings=_readings(greedy or rows),
+        thoughts=_thoughts(rows),
+    )
+
+
+def _readings(rows: Sequence[Grade]) -> dict[Level, Readings]:
+    """How the answers were read, the plainest level first; levels without an answer are left out."""
+    found = {level: [row.verdict == "correct" for row in rows if row.reading == level] for level in LEVELS}
+    return {level: Readings(answers=len(right), right=sum(right)) for level, right in found.items() if right}
+
+
+def _thoughts(rows: Sequence[Grade]) -> Thoughts:
+    said = [spoken(row.response) for row in rows]
+    thought = [each for each in said if each.thought_chars]
+    num_chars = sum(len(row.response) for row in rows)
+    return Thoughts(
+        responses=len(thought),
+        unfinished=sum(each.unfinished for each in thought),
+        share=sum(each.thought_chars for each in thought) / num_chars if num_chars else 0.0,
+    )
 
 
 def _curve(samples: Mapping[str, Sequence[Grade]]) -> dict[int, Score]:
     """Unbiased pass@k for every power of two that each problem has samples for."""
-    counts = [(len(members), sum(row.verdict == "correct" for row in members)) for members in samples.values()]
+    counts = [
+        (len(members), sum(row.verdict == "correct" for row in members)) for members in samples.values()
+    ]
     fewest = min((n for n, _ in counts), default=0)
-    return {k: score([pass_at_k(n, c, k) for n, c in counts]) for k in (2**i for i in range(fewest.bit_length())) if k <= fewest}
+    return {
+        k: score([pass_at_k(n, c, k) for n, c in counts])
+        for k in (2**i for i in range(fewest.bit_length()))
+        if k <= fewest
+    }
 
 
 def _parts(rows: Sequence[Grade]) -> dict[Part, dict[str, Score]]:
     group_of = {subject: group for group, subjects in GROUPS.items() for subject in subjects}
-    keys: dict[Part, Callable[[Grade], str]] = {"subject": lambda row: row.subject, "level": lambda row: row.level}
+    keys: dict[Part, Callable[[Grade], str]] = {
+        "subject": lambda row: row.subject,
+        "level": lambda row: row.level,
+    }
     if rows and all(row.kind == "choice" and row.subject in group_of for row in rows):
         keys["group"] = lambda row: group_of[row.subject]
     parts: dict[Part, dict[str, Score]] = {}
@@ -72,7 +129,9 @@ def _parts(rows: Sequence[Grade]) -> dict[Part, dict[str, Score]]:
         for row in rows:
             values[key(row)][row.id].append(row.verdict == "correct")
         if set(values) - {""}:
-            parts[part] = {name: avg_at_k(list(problems.values())) for name, problems in sorted(values.items())}
+            parts[part] = {
+                name: avg_at_k(list(problems.values())) for name, problems in sorted(values.items())
+            }
     return parts
 
 
@@ -82,4 +141,7 @@ def _majority(samples: Sequence[Grade]) -> float:
     for row in samples:
         if row.label is not None:
             members[row.label].append(row.verdict == "correct")
-    return maj_at_k([row.label for row in samples], {label: 2 * sum(right) > len(right) for label, right in members.items()})
+    return maj_at_k(
+        [row.label for row in samples],
+        {label: 2 * sum(right) > len(right) for label, right in members.items()},
+    )

@@ -1,4 +1,6 @@
-"""Formulas with matrices in them, `c_1 (1, 2) e^t + c_2 (3, 4)`, as one matrix of formulas; products of matrices are refused."""
+"""Formulas with matrices in them, `c_1 (1, 2) e^t + c_2 (3, 4)`, as one matrix of formulas; products of
+matrices are refused.
+"""
 
 from collections.abc import Callable
 
@@ -20,9 +22,13 @@ def distributed(node: Node) -> Node:
     match node.op, tables:
         case "-", _:
             return _each(parts[0], lambda cell: Node(op="-", parts=(cell,)))
-        case "+", [True, True] if parts[0].number == parts[1].number and len(parts[0].parts) == len(parts[1].parts):
+        case "+", [True, True] if parts[0].number == parts[1].number and len(parts[0].parts) == len(
+            parts[1].parts
+        ):
             cells = zip(parts[0].parts, parts[1].parts, strict=True)
-            return Node(op="table", parts=tuple(Node(op="+", parts=pair) for pair in cells), number=parts[0].number)
+            return Node(
+                op="table", parts=tuple(Node(op="+", parts=pair) for pair in cells), number=parts[0].number
+            )
         case "*", [False, True]:
             return _each(parts[1], lambda cell: Node(op="*", parts=(parts[0], cell)))
         case "*" | "/", [True, False]:

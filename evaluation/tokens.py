@@ -1,4 +1,6 @@
-"""LaTeX cut into numbers, commands, letters and signs, and which of them mean what; letters that may be a word, and differentials, are refused."""
+"""LaTeX cut into numbers, commands, letters and signs, and which of them mean what; letters that may be a
+word, and differentials, are refused.
+"""
 
 import re
 from collections.abc import Iterator
@@ -7,7 +9,9 @@ from evaluation.formula import Refused, Sign
 
 TABLE, TABLE_END, ROW = "\x02", "\x03", "\\\\"
 """What stands for the beginning of a matrix, its end, and the end of a row."""
-_TOKEN = re.compile(r" +|(\d+(?:\.\d+)?|\.\d+)|\\([A-Za-z]+)|([A-Za-z]+)|([-+*/:^_!()\[\]{}|=<>&\x02\x03]|\\\\)")
+_TOKEN = re.compile(
+    r" +|(\d+(?:\.\d+)?|\.\d+)|\\([A-Za-z]+)|([A-Za-z]+)|([-+*/:^_!()\[\]{}|=<>&\x02\x03]|\\\\)"
+)
 _TABLE_BEGINS = re.compile(r"\\begin ?\{(?:array\} ?\{[lcr| ]*|[pb]?matrix)\}")
 _TABLE_ENDS = re.compile(r"\\end ?\{(?:array|[pb]?matrix)\}")
 _OTHERWISE = frozenset({"ln", "or", "pi", "in", "if", "is", "of", "to", "at", "no", "th", "ab"})
@@ -19,15 +23,17 @@ TRIGONOMETRIC = frozenset({"sin", "cos", "tan", "sec", "csc", "cot", "sinh", "co
 INVERSE = {f"arc{name}": f"a{name}" for name in TRIGONOMETRIC}
 FUNCTIONS = TRIGONOMETRIC | frozenset(INVERSE) | {"ln", "log", "exp"}
 GREEK = frozenset(
-    {"alpha", "beta", "delta", "Delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "Theta", "vartheta", "iota", "kappa", "lambda"}
-    | {"Lambda", "mu", "nu", "xi", "Xi", "rho", "varrho", "sigma", "Sigma", "tau", "upsilon", "Upsilon", "phi", "Phi", "varphi", "chi"}
-    | {"psi", "Psi", "omega", "Omega", "ell", "hbar"}
+    (
+        "alpha beta delta Delta epsilon varepsilon zeta eta theta Theta vartheta iota kappa lambda Lambda mu "
+        "nu xi Xi rho varrho sigma Sigma tau upsilon Upsilon phi Phi varphi chi psi Psi omega Omega ell hbar"
+    ).split()
 )
 UPRIGHT = frozenset({"text", "mathrm", "mathit", "mathbf"})
 ACCENTS = {"bar": "bar", "overline": "bar", "hat": "hat", "vec": "vec", "tilde": "tilde"}
 TIMES = {"*": "*", "\\times": "*", "\\cdot": "*", "/": "/", "\\div": "/", ":": "/"}
 RELATIONS: dict[str, Sign] = {
-    "=": "=", "<": "<", ">": ">", "\\lt": "<", "\\gt": ">", "\\le": "<=", "\\leq": "<=", "\\ge": ">=", "\\geq": ">=", "\\ne": "!=", "\\neq": "!=",
+    "=": "=", "<": "<", ">": ">", "\\lt": "<", "\\gt": ">",
+    "\\le": "<=", "\\leq": "<=", "\\ge": ">=", "\\geq": ">=", "\\ne": "!=", "\\neq": "!=",
 }  # fmt: skip
 NO_FACTOR = frozenset({"+", "-", ")", "]", "}", "^", "_", "!", "&", ROW, TABLE_END})
 CLOSING = {"(": ")", "[": "]", "{": "}", "|": "|"}
@@ -50,6 +56,10 @@ def _tokens(latex: str) -> Iterator[str]:
             raise Refused(f"{latex[at]!r} at {at}")
         at = found.end()
         word = found[3]
-        if word and (len(word) > 2 or word in _OTHERWISE) and not _NAMING.search(latex[max(0, found.start() - 40) : found.start()]):
+        if (
+            word
+            and (len(word) > 2 or word in _OTHERWISE)
+            and not _NAMING.search(latex[max(0, found.start() - 40) : found.start()])
+        ):
             raise Refused(f"{word!r} may be a word")
         yield from word or ([found[0]] if found[0].strip() else [])

@@ -1,45 +1,43 @@
 """What an answer means: a small closed set of values and the symmetric relation `same` between them.
 
-A value is made once per answer (`forms.plain` for numbers and words, `equivalence.understand` for LaTeX); comparing two values is
-then cheap, because an expression is remembered by its values at fixed points: two expressions that agree to 18 digits at three
-irrational-looking points are the same function. `same` is an equivalence but for two documented courtesies: a name may be left
-out (`x=5`, `5`, `y=5`; `11_2`, `11`, `11_3`; `a=1, b=2`, `(a,b)=(1,2)`, `(1,2)`), and a decimal of at least six digits stands for what rounds to it (`0.333333`, `1/3`).
+A value is made once per answer (`forms.plain` for numbers and words, `equivalence.understand` for LaTeX);
+comparing two values is then cheap, because an expression is remembered by its values at fixed points: two
+expressions that agree to 18 digits at three irrational-looking points are the same function. `same` is an
+equivalence but for two documented courtesies: a name may be left out (`x=5`, `5`, `y=5`; `11_2`, `11`,
+`11_3`; `a=1, b=2`, `(a,b)=(1,2)`, `(1,2)`; `5 cm`, `5`, `5 m`), and a decimal of at least six digits stands
+for what rounds to it (`0.333333`, `1/3`).
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Literal, assert_never
 
-import mpmath
+from evaluation.scalars import (
+    Point,
+    Scalar,
+    aligned,
+    complex_number,
+    number,
+    proportional,
+    real,
+    same_scalar,
+    within,
+)
+from evaluation.units import Unit
 
-_MP = mpmath.mp.clone()
-_MP.dps = 40
-_EXACT = _MP.mpf("1e-18")
-_ROUGH = _MP.mpf("1e-12")
-_NOUGHT = _MP.mpf("1e-20")
-
-Point = mpmath.mpc | mpmath.mpf
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scalar:
-    """A number, or a function remembered by its values at fixed points.
-
-    `exact` is the number where it is rational and cheap to know; otherwise `points` holds one value (a constant) or several (a
-    function of symbols). `slack` is half a unit of the last digit of a long decimal, 0 otherwise. `rough` says that a decimal
-    with binary rounding is inside.
-    """
-
-    exact: Fraction | None = None
-    points: tuple[Point, ...] = ()
-    slack: Fraction = Fraction(0)
-    rough: bool = False
+__all__ = [
+    "EMPTY", "Family", "Group", "Named", "Opaque", "Point", "Relation", "Scalar", "Text", "Value",
+    "aligned", "complex_number",
+    "describe", "in_unit", "number", "place", "real", "same", "same_within",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
-    """Words, a time of day, or prose and formulas without a meaning of their own (`3>2`): equal only as normal text."""
+    """Words, a time of day, or prose and formulas without a meaning of their own (`3>2`): equal only as
+    normal text.
+    """
 
     text: str
     kind: Literal["words", "time", "prose"] = "prose"
@@ -55,7 +53,8 @@ class Relation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """A value with a name (`x = 5`, `f(x) = x^2`, `11` in base 2); `residual` is the equation behind it, if there is one.
+    """A value with a name (`x = 5`, `f(x) = x^2`, `11` in base 2); `residual` is the equation behind it, if
+    there is one.
 
     `(a,b) = (1,2)` has the two named values as its `parts`.
     """
@@ -77,33 +76,57 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opaque:
-    """An expression that has no numbers to compare; `agree` is the computer algebra's judgement of two such expressions."""
+    """An expression that has no numbers to compare; `agree` is the computer algebra's judgement of two such
+    expressions.
+    """
 
     expression: object
     agree: Callable[[object, object], bool]
 
 
-Value = Scalar | Text | Relation | Named | Group | Opaque
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """An answer with a free integer, as it was `written`, and with the integer under its usual name."""
+
+    written: "Value"
+    renamed: "Value"
+
+
+Value = Scalar | Text | Relation | Named | Group | Opaque | Family
 EMPTY = Group(kind="set", items=(), ordered=False)
 
 
 def same(a: Value, b: Value) -> bool:
     """Whether two answers mean the same; symmetric."""
+    if isinstance(a, Family) or isinstance(b, Family):
+        return any(same(x, y) for x, y in zip(_readings(a), _readings(b), strict=True))
     if isinstance(a, Named) or isinstance(b, Named):
         return _same_named(a, b)
     match a:
         case Scalar():
-            return isinstance(b, Scalar) and _same_scalar(a, b)
+            return isinstance(b, Scalar) and same_scalar(a, b)
         case Text():
             return isinstance(b, Text) and a.text == b.text
         case Relation():
-            return isinstance(b, Relation) and a.kind == b.kind and _proportional(a.residual, b.residual, a.kind in ("<", "<="))
+            return (
+                isinstance(b, Relation)
+                and a.kind == b.kind
+                and proportional(a.residual, b.residual, a.kind in ("<", "<="))
+            )
         case Group():
             return isinstance(b, Group) and _same_group(a, b)
+        case Family() | Named():
+            raise AssertionError("handled above")
         case Opaque():
-            return isinstance(b, Opaque) and (a.agree(a.expression, b.expression) or a.agree(b.expression, a.expression))
+            return isinstance(b, Opaque) and (
+                a.agree(a.expression, b.expression) or a.agree(b.expression, a.expression)
+            )
         case _:
             assert_never(a)
+
+
+def _readings(value: Value) -> tuple[Value, Value]:
+    return (value.written, value.renamed) if isinstance(value, Family) else (value, value)
 
 
 def same_within(truth: Value, answer: Value, tolerance: float) -> bool:
@@ -111,10 +134,12 @@ def same_within(truth: Value, answer: Value, tolerance: float) -> bool:
     if same(truth, answer):
         return True
     ours, theirs = (value.value if isinstance(value, Named) else value for value in (truth, answer))
-    if not tolerance or not isinstance(ours, Scalar) or not isinstance(theirs, Scalar):
-        return False
-    x, y = number(ours), number(theirs)
-    return x is not None and y is not None and bool(_MP.isfinite(x) and _MP.isfinite(y) and abs(x - y) <= tolerance * abs(x))
+    return (
+        bool(tolerance)
+        and isinstance(ours, Scalar)
+        and isinstance(theirs, Scalar)
+        and within(ours, theirs, tolerance)
+    )
 
 
 def describe(value: Value) -> str:
@@ -130,6 +155,8 @@ def describe(value: Value) -> str:
             return "in base" if value.name.startswith("base ") else "named"
         case Opaque():
             return "symbolic"
+        case Family():
+            return describe(value.written)
         case Group():
             return _DESCRIPTIONS.get(value.kind) or value.kind.partition(" ")[0]
         case _:
@@ -137,14 +164,18 @@ def describe(value: Value) -> str:
 
 
 _DESCRIPTIONS = {
-    "tuple": "pair", "[]": "interval", "(]": "interval", "[)": "interval", "such that": "set", "all": "relation", "and so on": "series",
+    "tuple": "pair", "[]": "interval", "(]": "interval", "[)": "interval", "such that": "set",
+    "all": "relation", "and so on": "series",
     "numbers Z": "set", "numbers N": "set", "numbers Q": "set", "numbers C": "set",
 }  # fmt: skip
 
 
 def place(value: Value, representatives: Sequence[Value]) -> int:
     """The class of a value: the first representative it equals, else a new class at the end."""
-    return next((label for label, representative in enumerate(representatives) if same(value, representative)), len(representatives))
+    return next(
+        (label for label, representative in enumerate(representatives) if same(value, representative)),
+        len(representatives),
+    )
 
 
 def _same_named(a: Value, b: Value) -> bool:
@@ -154,22 +185,43 @@ def _same_named(a: Value, b: Value) -> bool:
             return True
         if a.parts and b.parts:
             return _matched(a.parts, b.parts) and _matched(b.parts, a.parts)
-        return a.residual is not None and b.residual is not None and _proportional(a.residual, b.residual, False)
+        return (
+            a.residual is not None and b.residual is not None and proportional(a.residual, b.residual, False)
+        )
     named, other = (a, b) if isinstance(a, Named) else (b, a)
     assert isinstance(named, Named), "one of the two is named"
     if named.parts and isinstance(other, Group) and other.kind == "set":
         return _same_group(Group(kind="set", items=named.parts, ordered=False), other)
     if isinstance(other, Relation):
-        return other.kind == "=" and named.residual is not None and _proportional(named.residual, other.residual, False)
+        return (
+            other.kind == "="
+            and named.residual is not None
+            and proportional(named.residual, other.residual, False)
+        )
     return same(named.value, other)
 
 
 def _same_group(a: Group, b: Group) -> bool:
+    if (a.kind, b.kind) in (("set", "tuple"), ("tuple", "set")):
+        assigned, pair = (a, b) if a.kind == "set" else (b, a)
+        return _in_order(assigned, pair)
     if a.kind != b.kind or len(a.items) != len(b.items):
         return False
     if a.ordered:
         return all(same(x, y) for x, y in zip(a.items, b.items, strict=True))
     return _matched(a.items, b.items) and _matched(b.items, a.items)
+
+
+def _in_order(assigned: Group, pair: Group) -> bool:
+    """Whether values of different names, in the order of the names, are those of a pair: `x=3, y=4` and
+    `(3,4)`.
+    """
+    named = [item for item in assigned.items if isinstance(item, Named)]
+    names = {item.name for item in named}
+    if not len(assigned.items) == len(named) == len(names) == len(pair.items) >= 2:
+        return False
+    ordered = sorted(named, key=lambda item: item.name)
+    return all(same(item.value, other) for item, other in zip(ordered, pair.items, strict=True))
 
 
 def _matched(left: Sequence[Value], right: Sequence[Value]) -> bool:
@@ -183,62 +235,10 @@ def _matched(left: Sequence[Value], right: Sequence[Value]) -> bool:
     return True
 
 
-def _same_scalar(a: Scalar, b: Scalar) -> bool:
-    slack = max(a.slack, b.slack)
-    if a.exact is not None and b.exact is not None:
-        return abs(a.exact - b.exact) <= slack
-    tolerance = _ROUGH if a.rough or b.rough else _EXACT
-    pairs = aligned(a, b)
-    margin = _NOUGHT if len(pairs) > 1 else _float(slack)
-    return bool(pairs) and all(_near(x, y, tolerance, margin) for x, y in pairs)
-
-
-def _proportional(a: Scalar, b: Scalar, positive: bool) -> bool:
-    """Whether a = c b for one constant c other than 0 (above 0 where the direction of an inequality matters)."""
-    pairs = aligned(a, b)
-    if len(pairs) < 2 or any(abs(y) < _NOUGHT or abs(x) < _NOUGHT for x, y in pairs):
-        return False
-    ratios = [x / y for x, y in pairs]
-    tolerance = _ROUGH if a.rough or b.rough else _EXACT
-    if any(not _near(ratios[0], ratio, tolerance, _MP.zero) for ratio in ratios):
-        return False
-    return not positive or _MP.re(ratios[0]) > 0
-
-
-def aligned(a: Scalar, b: Scalar) -> list[tuple[Point, Point]]:
-    """The values of both at the same points; a constant has the same value everywhere."""
-    num = max(len(a.points), len(b.points), 1)
-    left, right = _spread(a, num), _spread(b, num)
-    return list(zip(left, right, strict=True)) if len(left) == len(right) else []
-
-
-def _spread(scalar: Scalar, num: int) -> tuple[Point, ...]:
-    values = scalar.points if scalar.exact is None else (_float(scalar.exact),)
-    return values * num if len(values) == 1 else values
-
-
-def _near(x: Point, y: Point, tolerance: Point, margin: Point) -> bool:
-    if not (_MP.isfinite(x) and _MP.isfinite(y)):
-        return bool(x == y)
-    return bool(abs(x - y) <= max(tolerance * max(abs(x), abs(y)), margin))
-
-
-def _float(number: Fraction) -> Point:
-    return _MP.mpf(number.numerator) / number.denominator
-
-
-def number(scalar: Scalar) -> Point | None:
-    """The value of a constant; None for a function."""
-    if scalar.exact is not None:
-        return _float(scalar.exact)
-    return scalar.points[0] if len(scalar.points) == 1 else None
-
-
-def real(number: object) -> Point:
-    """A real number at the precision of this module."""
-    return _MP.mpf(number)
-
-
-def complex_number(real_part: Point, imaginary_part: Point) -> Point:
-    """A complex number at the precision of this module."""
-    return _MP.mpc(real_part, imaginary_part)
+def in_unit(value: Value, unit: Unit | None) -> Value:
+    """A number, or a named one, that is measured in a unit; any other value as it is."""
+    if isinstance(value, Scalar) and value.unit is None and unit is not None:
+        return dataclasses.replace(value, unit=unit)
+    if isinstance(value, Named) and isinstance(value.value, Scalar):
+        return dataclasses.replace(value, value=in_unit(value.value, unit))
+    return value

@@ -1,8 +1,9 @@
 """Equivalence classes and verdicts for answers, under a time and a memory limit that hold in any thread.
 
-math-verify's own limit is an alarm signal, which works in main threads only and cannot stop C code. Here persistent worker
-processes do the reading, the parent holds the clock, and an answer that exceeds it is *undecided*: counted, never "wrong", and
-never tried again in its group. Plain numbers and words are settled without a worker.
+math-verify's own limit is an alarm signal, which works in main threads only and cannot stop C code. Here
+persistent worker processes do the reading, the parent holds the clock, and an answer that exceeds it is
+*undecided*: counted, never "wrong", and never tried again in its group. Plain numbers and words are settled
+without a worker.
 """
 
 import os
@@ -22,12 +23,15 @@ from typing import Self
 
 import psutil
 
-from evaluation.forms import MAX_ANSWER_CHARS, normalise, plain
+from evaluation.forms import plain
+from evaluation.normal import MAX_ANSWER_CHARS, normalise
 from evaluation.values import Value, place, same_within
 from evaluation.worker import READY, Job, Outcome, Verdict
 
 PATIENCE = 3
-"""A limit is in seconds of processor time; on the wall an answer may take this many times as long, and no longer."""
+"""A limit is in seconds of processor time; on the wall an answer may take this many times as long, and no
+longer.
+"""
 _START_S = 120.0
 _START_ATTEMPTS = 3
 _PAIRS_PER_JOB = 32
@@ -37,8 +41,8 @@ _PAIRS_PER_JOB = 32
 class Classes:
     """A group of answers sorted into classes of equal meaning; a function of the answers, not of their order.
 
-    `labels[i]` is the class of answer i, None where it has none (no answer, unparseable, or undecided). Class k is represented by
-    the shortest, then alphabetically first, of its answers, `representatives[k]`.
+    `labels[i]` is the class of answer i, None where it has none (no answer, unparseable, or undecided). Class
+    k is represented by the shortest, then alphabetically first, of its answers, `representatives[k]`.
     """
 
     labels: tuple[int | None, ...]
@@ -48,11 +52,16 @@ class Classes:
 
 
 class Verifier:
-    """A pool of worker processes that classify and judge answers; usable from any thread, as a context manager or not."""
+    """A pool of worker processes that classify and judge answers; usable from any thread, as a context
+    manager or not.
+    """
 
     def __init__(self, workers: int = 1, limit_s: float = 5.0, memory_mb: int = 2048) -> None:
         if workers < 1 or limit_s <= 0 or memory_mb < 256:
-            raise ValueError(f"Verifier(workers={workers}, limit_s={limit_s}, memory_mb={memory_mb}): needs >= 1, > 0 and >= 256")
+            raise ValueError(
+                f"Verifier(workers={workers}, limit_s={limit_s}, memory_mb={memory_mb}): needs >= 1, > 0 "
+                "and >= 256"
+            )
         self.workers = workers
         self.processes = [_Process(limit_s, memory_mb) for _ in range(workers)]
         self._idle: queue.LifoQueue[_Process] = queue.LifoQueue()
@@ -64,7 +73,9 @@ class Verifier:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def classes(self, answers: Sequence[str | None]) -> Classes:
@@ -76,12 +87,19 @@ class Verifier:
         distinct = [_distinct(group) for group in groups]
         outcomes = [_classify_plain(texts) for texts in distinct]
         hard = [i for i, outcome in enumerate(outcomes) if outcome is None]
-        for i, outcome in zip(hard, self._run_all([("classes", tuple(distinct[i].values())) for i in hard]), strict=True):
+        for i, outcome in zip(
+            hard, self._run_all([("classes", tuple(distinct[i].values())) for i in hard]), strict=True
+        ):
             outcomes[i] = outcome
-        return [_assemble(group, texts, outcome) for group, texts, outcome in zip(groups, distinct, outcomes, strict=True)]
+        return [
+            _assemble(group, texts, outcome)
+            for group, texts, outcome in zip(groups, distinct, outcomes, strict=True)
+        ]
 
     def judge(self, pairs: Sequence[tuple[str, str | None] | tuple[str, str | None, float]]) -> list[Verdict]:
-        """The verdict on each (gold, answer) or (gold, answer, tolerance), in order; equal pairs are judged once."""
+        """The verdict on each (gold, answer) or (gold, answer, tolerance), in order; equal pairs are judged
+        once.
+        """
         full = [(pair[0], pair[1], pair[2] if len(pair) == 3 else 0.0) for pair in pairs]
         verdicts = {pair: _judge_plain(*pair) for pair in dict.fromkeys(full)}
         hard = sorted((pair for pair, verdict in verdicts.items() if verdict is None), key=str)
@@ -121,7 +139,9 @@ class _Process:
         self.connection: Connection | None = None
 
     def run(self, job: Job) -> list:
-        """One outcome per item of the job. An item that exceeds the limit, or kills the worker twice, is undecided."""
+        """One outcome per item of the job. An item that exceeds the limit, or kills the worker twice, is
+        undecided.
+        """
         outcomes: list[Outcome | Verdict] = []
         num_deaths = 0
         finished = False
@@ -140,24 +160,32 @@ class _Process:
         return outcomes
 
     def _continue(self, job: Job, outcomes: list[Outcome | Verdict]) -> bool:
-        """Add outcomes until all are there, or an item exceeds the limit (False), or the worker dies (True)."""
-        wait_s = self.limit_s * (1 + len(outcomes))  # a new worker reads the settled representatives again
+        """Add outcomes until all are there, or an item exceeds the limit (False), or the worker dies (True).
+
+        A new worker reads the settled representatives again and then says so: that time is no item's, and
+        each was within its limit before.
+        """
+        num_settled = len({outcome for outcome in outcomes if isinstance(outcome, int)})
         try:
             connection = self._started()
             connection.send((job, tuple(outcomes)))
-            while len(outcomes) < len(job[1]):
-                if not self._answers(connection, wait_s):
-                    self.stop()
-                    return False
-                outcomes.append(connection.recv())
-                wait_s = self.limit_s
+            ready = self._answers(connection, self.limit_s * (1 + num_settled)) and connection.recv() == READY
+            while ready and len(outcomes) < len(job[1]):
+                ready = self._answers(connection, self.limit_s)
+                if ready:
+                    outcomes.append(connection.recv())
+            if not ready:
+                self.stop()
+                return False
         except (EOFError, BrokenPipeError, ConnectionResetError):
             self.stop()
             return True
         return False
 
     def _answers(self, connection: Connection, wait_s: float) -> bool:
-        """Whether something comes before the worker has used `wait_s` of processor time; a busy machine gives it more patience."""
+        """Whether something comes before the worker has used `wait_s` of processor time; a busy machine gives
+        it more patience.
+        """
         begin, used = time.monotonic(), self._processor_s()
         rest = wait_s
         while rest > 0:
@@ -172,13 +200,17 @@ class _Process:
         return times.user + times.system
 
     def _started(self) -> Connection:
-        """The pipe to a worker that is ready; a worker that dies while it starts was not killed by an answer, so try again."""
+        """The pipe to a worker that is ready; a worker that dies while it starts was not killed by an answer,
+        so try again.
+        """
         for _ in range(_START_ATTEMPTS):
             if self.connection is None:
                 self._start()
             if self.connection is not None:
                 return self.connection
-        raise RuntimeError("the answer worker does not start; `python -c 'import evaluation.equivalence'` shows why")
+        raise RuntimeError(
+            "the answer worker does not start; `python -c 'import evaluation.equivalence'` shows why"
+        )
 
     def _start(self) -> None:
         root = str(Path(__file__).resolve().parents[1])
@@ -190,7 +222,10 @@ class _Process:
             cwd=root,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
+            },
         )
         there.close()
         self.connection = here
@@ -220,7 +255,9 @@ def _stop_all(processes: Sequence[_Process]) -> None:
 
 
 def _distinct(answers: Sequence[str | None]) -> dict[str, str]:
-    """The shortest original of each normal form, in canonical order (length, text); unusable answers are left out."""
+    """The shortest original of each normal form, in canonical order (length, text); unusable answers are left
+    out.
+    """
     shortest: dict[str, str] = {}
     for answer in answers:
         if not answer or len(answer) > MAX_ANSWER_CHARS:

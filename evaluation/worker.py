@@ -1,17 +1,24 @@
-"""The process that reads and compares hostile answers: `python -m evaluation.worker`, started and killed by `Verifier`.
+"""The process that reads and compares hostile answers: `python -m evaluation.worker`, started and killed by
+`Verifier`.
 
-It gets one job at a time (a group to classify, or pairs to judge) and sends one outcome per answer, so that the parent, which
-holds the clock, always knows which answer is being worked on. It ends when its parent is gone, even in the midst of work: an
-alarm that nothing catches covers code that never returns to Python.
+It gets one job at a time (a group to classify, or pairs to judge), says when it is ready for the first
+answer, and sends one outcome per answer, so that the parent, which holds the clock, always knows which answer
+is being worked on. It ends within a second when its parent is gone, even in the midst of work that never
+returns to Python: a child of its own watches for that.
 """
 
 import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Literal
+
+from evaluation.values import Value
 
 Outcome = int | Literal["unparsed", "undecided"]
 Verdict = Literal["correct", "wrong", "unparsed", "undecided"]
@@ -20,22 +27,25 @@ Pair = tuple[str, str, float]
 Job = tuple[Literal["classes", "kinds"], tuple[str, ...]] | tuple[Literal["pairs"], tuple[Pair, ...]]
 
 READY = "ready"
-GIVING_UP = (MemoryError, RecursionError, ArithmeticError, ValueError, TypeError, AttributeError, NotImplementedError)
-_LOOK_UP_S = 2.0
-_GRACE_S = 5.0
-_SLACK = 4  # more than the parent's patience: the parent decides, this alarm is for workers without one
+GIVING_UP = (RecursionError, ArithmeticError, ValueError, TypeError, AttributeError, NotImplementedError)
+"""How the computer algebra says that it cannot. Memory that runs out may be the fault of earlier answers: it
+ends the worker instead.
+"""
+_LOOK_UP_S = 0.2
 
 
-def classify(answers: Sequence[str], settled: Sequence[Outcome]) -> Iterator[Outcome]:
+def classify(
+    answers: Sequence[str], settled: Sequence[Outcome], limit_s: float
+) -> Iterator[Outcome | Literal["ready"]]:
     """The class of each answer after the settled ones: the first earlier class it equals, or a new one."""
-    from evaluation.equivalence import understand
     from evaluation.values import place
 
     num_classes = 1 + max((outcome for outcome in settled if isinstance(outcome, int)), default=-1)
-    representatives = [understand(answers[list(settled).index(label)]) for label in range(num_classes)]
+    representatives = [_read(answers[list(settled).index(label)])[0] for label in range(num_classes)]
+    yield READY
     for answer in answers[len(settled) :]:
         try:
-            value = understand(answer)
+            value, _ = _read(answer)
             label = "unparsed" if value is None else place(value, representatives)
         except GIVING_UP:
             yield "undecided"  # the computer algebra gave up on this answer; the parent counts it
@@ -45,69 +55,98 @@ def classify(answers: Sequence[str], settled: Sequence[Outcome]) -> Iterator[Out
         yield label
 
 
-def judge(pairs: Sequence[Pair]) -> Iterator[Verdict]:
-    """Whether each answer equals its gold."""
+def judge(
+    pairs: Sequence[Pair], settled: Sequence[Outcome], limit_s: float
+) -> Iterator[Verdict | Literal["ready"]]:
+    """Whether each answer equals its gold; one limit for each pair, whether or not earlier ones have read
+    half of it already.
+    """
     from evaluation import values
-    from evaluation.equivalence import understand
 
-    for gold, answer, tolerance in pairs:
+    yield READY
+    for gold, answer, tolerance in pairs[len(settled) :]:
         try:
-            value, truth = understand(answer), understand(gold)
+            (value, spent), (truth, also_spent) = _read(answer), _read(gold)
+            start = time.process_time()
             right = value is not None and truth is not None and values.same_within(truth, value, tolerance)
-            yield "correct" if right else "unparsed" if value is None else "wrong"
+            late = spent + also_spent + time.process_time() - start > limit_s
+            yield "undecided" if late else "correct" if right else "unparsed" if value is None else "wrong"
         except GIVING_UP:
             yield "undecided"
 
 
-def kinds(answers: Sequence[str]) -> Iterator[str]:
+def kinds(answers: Sequence[str], settled: Sequence[Outcome], limit_s: float) -> Iterator[str]:
     """What kind of answer each is, or why it is none."""
     from evaluation import values
-    from evaluation.equivalence import understand
 
-    for answer in answers:
+    yield READY
+    for answer in answers[len(settled) :]:
         try:
-            value = understand(answer)
+            value, _ = _read(answer)
             yield "unparsed" if value is None else values.describe(value)
         except GIVING_UP:
             yield "undecided"
 
 
-def serve(connection: Connection, limit_s: float, parent: int) -> None:
-    """Work through jobs until the parent closes the pipe or is gone."""
+@lru_cache(maxsize=4096)
+def _read(answer: str) -> tuple[Value | None, float]:
+    """What an answer means, and the processor time that it took to read it."""
+    from evaluation.equivalence import understand
+
+    start = time.process_time()
+    value = understand(answer)
+    return value, time.process_time() - start
+
+
+def serve(connection: Connection, limit_s: float) -> None:
+    """Work through jobs until the parent closes the pipe."""
     while True:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        while not connection.poll(_LOOK_UP_S):
-            if os.getppid() != parent:
-                return
         (kind, items), settled = connection.recv()
-        signal.setitimer(signal.ITIMER_REAL, (1 + len(settled)) * limit_s * _SLACK + _GRACE_S)
-        for outcome in _WORK[kind](items, settled):
+        for outcome in _WORK[kind](items, settled, limit_s):
             connection.send(outcome)
-            signal.setitimer(signal.ITIMER_REAL, limit_s * _SLACK + _GRACE_S)
 
 
-_WORK = {
-    "classes": classify,
-    "pairs": lambda items, settled: judge(items[len(settled) :]),
-    "kinds": lambda items, settled: kinds(items[len(settled) :]),
-}
+_WORK = {"classes": classify, "pairs": judge, "kinds": kinds}
+
+
+def watch(connection: Connection, parent: int) -> None:
+    """Leave a child behind that kills this process once its parent is gone, whatever this one is doing then;
+    it ends with this process.
+    """
+    worker = os.getpid()
+    if os.fork():
+        return
+    try:
+        connection.close()  # else the parent would not see the worker's end
+        while os.getppid() == worker:
+            if int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1]) != parent:
+                os.kill(worker, signal.SIGKILL)
+            time.sleep(_LOOK_UP_S)
+    finally:
+        os._exit(0)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Limit this process, load the computer algebra, say so, and serve."""
-    handle, limit_s, memory_mb, parent = int(arguments[0]), float(arguments[1]), int(arguments[2]), int(arguments[3])
+    handle, limit_s, memory_mb, parent = (
+        int(arguments[0]),
+        float(arguments[1]),
+        int(arguments[2]),
+        int(arguments[3]),
+    )
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(ignored, signal.SIG_IGN)  # a job's signals are for the parent, which ends this process
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb * 2**20, memory_mb * 2**20))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     connection = Connection(handle)
+    watch(connection, parent)
     import evaluation.equivalence  # noqa: F401  (the slow import, before the clock starts)
 
     connection.send(READY)
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 2)
     try:
-        serve(connection, limit_s, parent)
+        serve(connection, limit_s)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the parent closed its end: the normal end of this process
 

@@ -1,1 +1,1 @@
-"""What runs where and when. The verbs are modules: `python -m jobs.launch`, `resume`, `status`, `cancel`, `shard`, `report`."""
+"""What runs where and when. The verbs are the modules of this folder: `python -m jobs.launch`."""

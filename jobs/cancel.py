@@ -1,6 +1,8 @@
-"""Stop a run: `python -m jobs.cancel RUN` ends the processes and Slurm jobs that this run recorded, and no others.
+"""Stop a run: `python -m jobs.cancel RUN` ends the processes and Slurm jobs that this run recorded, and no
+others.
 
-JSON: `run`, `stopped_here` (whether a launcher or leftovers of one ended) and `cancelled_jobs` (in Slurm's queue).
+JSON: `run`, `stopped_here` (whether a launcher or leftovers of one ended) and `cancelled_jobs` (in Slurm's
+queue).
 """
 
 from collections.abc import Sequence

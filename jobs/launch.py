@@ -1,9 +1,11 @@
 """Start a run: `python -m jobs.launch CONFIG [key=value ...]`.
 
-Checks everything that can be checked without a model, freezes configuration and code in a new run directory, and runs the chain.
+Checks everything that can be checked without a model, freezes configuration and code in a new run directory,
+and runs the chain.
 
-JSON: the fields of `jobs.status RUN`, as the run stands when the verb ends; with --dry-run `run folder digest jobs forecast`, a job
-being `name shards after`, and the forecast having `seconds` (low, median, high), `jobs`, or the stages that are `unknown`.
+JSON: the fields of `jobs.status RUN`, as the run stands when the verb ends; with --dry-run `run folder digest
+jobs forecast`, a job being `name shards after`, and the forecast having `seconds` (low, median, high), `jobs`
+or the stages that are `unknown`.
 """
 
 import dataclasses
@@ -12,14 +14,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from jobs.chain.drive import drive
+from jobs.chain.drive import check_trackers, drive
 from jobs.chain.queue import reach_slurm
 from jobs.plan.chain import Job, plan
 from jobs.plan.cluster import Local, Slurm, load_cluster
 from jobs.plan.method import graph
 from jobs.plan.preflight import check_engine, preflight
-from jobs.plan.preview import show_plan
-from jobs.reporting.trackers import check
 from jobs.runs.find import code_version, freeze_code
 from jobs.runs.state import facts_now
 from jobs.runs.users import packages_of
@@ -44,6 +44,8 @@ def body(argv: Sequence[str]) -> int:
         return 0
     jobs = plan(config, done=lambda shard: False)
     if args.dry_run:
+        from jobs.plan.preview import show_plan  # forecasts, which no launch needs
+
         told = show_plan(config, jobs, cluster, data, Console())
         return Answer(fields=_planned(config, data, jobs) | {"forecast": dataclasses.asdict(told)})
     code = launch(config, cluster, data, jobs)
@@ -62,7 +64,7 @@ def _planned(config: RunConfig, data: Path, jobs: Sequence[Job]) -> dict[str, ob
 
 def launch(config: RunConfig, cluster: Local | Slurm, data: Path, jobs: Sequence[Job]) -> int:
     root = data / "runs" / config.name
-    check(cluster.trackers)
+    check_trackers(cluster.trackers)
     if isinstance(cluster, Slurm):
         reach_slurm()
     preflight(config, data, jobs)

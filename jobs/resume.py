@@ -1,6 +1,7 @@
 """Finish a run: `python -m jobs.resume RUN [--accept ROUND]` runs exactly what has no manifest yet.
 
-It goes on where the run was launched: on Slurm with the cluster file's content of then, unless --cluster says otherwise.
+It goes on where the run was launched: on Slurm with the cluster file's content of then, unless --cluster says
+otherwise.
 
 JSON: the fields of `jobs.status RUN`, as the run stands when the verb ends.
 """
@@ -13,7 +14,7 @@ from jobs.chain.slurm import last_cluster
 from jobs.plan.chain import plan
 from jobs.plan.cluster import Slurm, load_cluster
 from jobs.plan.preflight import check_engine, preflight
-from jobs.runs.find import code_version, find_run, freeze_code
+from jobs.runs.find import check_goes_on, code_version, find_run, freeze_code
 from jobs.runs.state import facts_now
 from jobs.runs.users import packages_of
 from jobs.shell.command import Answer, data_root, main, parser
@@ -32,6 +33,8 @@ def body(argv: Sequence[str]) -> int:
     )
     args = p.parse_intermixed_args(argv)
     run = find_run(args.run, data_root(args))
+    if not all(run.done(s) for stage in run.config.stages for s in run.shards(stage.round, stage.name)):
+        check_goes_on(run)
     cluster = (
         last_cluster(run) or load_cluster("local") if args.cluster is None else load_cluster(args.cluster)
     )
@@ -44,7 +47,8 @@ def body(argv: Sequence[str]) -> int:
     preflight(run.config, run.data_root, missing)
     if not (run.root / "code").exists() and code_version() != run.code:
         raise RunError(
-            f"{run.root}: its launch died before the code was frozen; check out {run.code} and resume, or launch it anew"
+            f"{run.root}: its launch died before the code was frozen; check out {run.code} and resume, or "
+            "launch it anew"
         )
     freeze_code(run.root / "code", packages_of(run.config))
     code = drive(run, cluster)

@@ -1,12 +1,16 @@
-"""How far runs are: `python -m jobs.status [RUN] [--watch] [--json]`; without RUN, every run under the data root.
+"""How far runs are: `python -m jobs.status [RUN] [--watch] [--json]`; without RUN, every run under the data
+root.
 
-State words: done; running (a launcher here, or jobs on nodes); queued (jobs wait, nothing runs yet); held (a job held itself after fruitless
-attempts, somebody held it, or the run's own safety rules did); failed (a stage failed and nothing is left that would try again); stopped (nobody runs it; resume does).
+State words: done; running (a launcher here, or jobs on nodes); queued (jobs wait, nothing runs yet); held (a
+job held itself after fruitless attempts, somebody held it, or the run's own safety rules did); failed (a
+stage failed and nothing is left that would try again); stopped (nobody runs it; resume does).
 
-JSON, with RUN: `run folder digest state fraction eta_s stages queue held failures halted queue_unknown safety cost`; a stage has `name shards_done
-num_shards fraction seconds eta_s counts`, `queue` counts jobs by Slurm's state, `queue_unknown` says why nobody knows, `safety` has the
-vitals and alarms of each round that safety has looked at; `cost` says what was used and lost, by cause (seconds of tasks, GPU-hours), in all
-and by stage, and what was planned. Without RUN: `runs`, a list of the same but for `cost`; a damaged one has `run folder state fault`.
+JSON, with RUN: `run folder digest state fraction eta_s stages queue held failures halted queue_unknown safety
+cost`; a stage has `name shards_done num_shards fraction seconds eta_s counts`, `queue` counts jobs by Slurm's
+state, `queue_unknown` says why nobody knows, `safety` has the vitals and alarms of each round that safety has
+looked at; `cost` says what was used and lost, by cause (seconds of tasks, GPU-hours), in all and by stage,
+and what was planned. Without RUN: `runs`, a list of the same but for `cost`; a damaged one has `run folder
+state fault`.
 """
 
 import contextlib
@@ -17,7 +21,6 @@ from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from jobs.costs import ledger
@@ -25,23 +28,20 @@ from jobs.costs.accounting import account
 from jobs.costs.sacct import ask_sacct
 from jobs.reporting.vitals import status_lines
 from jobs.runs.find import find_run, list_runs
-from jobs.runs.progress import span, status_table
+from jobs.runs.progress import bar, span, status_table
 from jobs.runs.state import Looks, State, damage, facts, facts_now
 from jobs.shell.command import Answer, data_root, main, parser
+from jobs.shell.screen import table
 from serl.run.rundir import Run, RunError
 
 WATCH_S = 2.0
 WATCH_SLURM_S = 30.0  # squeue asks the controller: rarely
 COLOURS = {
-    "done": "green",
-    "running": "bold",
-    "queued": "cyan",
-    "held": "yellow",
-    "failed": "red",
-    "stopped": "dim",
+    "done": "green", "running": "bold", "queued": "cyan", "held": "yellow", "failed": "red", "stopped": "dim",
     "damaged": "red",
-}
+}  # fmt: skip
 GOES_ON = ("running", "queued")
+COLUMNS = ("run", "state", ">shards", "", "at work", ">left", "queue")
 
 
 def body(argv: Sequence[str]) -> int:
@@ -49,19 +49,15 @@ def body(argv: Sequence[str]) -> int:
     p.add_argument("run", nargs="?", help="a run's name, or its folder; without it, all runs are listed")
     p.add_argument("--watch", action="store_true", help="keep looking until nothing runs or waits any more")
     args = p.parse_intermixed_args(argv)
-    data = data_root(args)
+    data, looks = data_root(args), Looks()
     one = find_run(args.run, data) if args.run else None
-    looks, console = Looks(), Console()
+    if args.json and one:
+        return Answer(fields=facts_now(one) | {"cost": ledger.facts(ledger.ledger(one, live=True))})
     if args.json:
-        return Answer(
-            fields=facts_now(one) | {"cost": ledger.facts(ledger.ledger(one, live=True))}
-            if one
-            else _all(looks, data)
-        )
+        return Answer(fields={"runs": _all(looks, data)})
+    console = Console()
     live = args.watch and console.is_terminal
-    with (
-        Live(console=console, auto_refresh=False, screen=False) if live else contextlib.nullcontext() as board
-    ):
+    with Live(console=console, auto_refresh=False) if live else contextlib.nullcontext() as board:
         while True:
             states, faults = ([looks([one])[0]], {}) if one else _look(looks, data)
             page = _page(states[0], watched=args.watch) if one else _list(states, faults, data)
@@ -75,12 +71,10 @@ def body(argv: Sequence[str]) -> int:
             time.sleep(WATCH_SLURM_S if any(s.activity.queued for s in states) else WATCH_S)
 
 
-def _all(looks: Looks, data: Path) -> dict[str, object]:
+def _all(looks: Looks, data: Path) -> list[dict[str, object]]:
     states, faults = _look(looks, data)
-    return {
-        "runs": [facts(s, time.time()) for s in states]
-        + [damage(root.name, str(root), e) for root, e in faults.items()]
-    }
+    damaged = [damage(root.name, str(root), e) for root, e in faults.items()]
+    return [*(facts(s, time.time()) for s in states), *damaged]
 
 
 def _look(looks: Looks, data: Path) -> tuple[list[State], dict[Path, RunError]]:
@@ -99,18 +93,13 @@ def _look(looks: Looks, data: Path) -> tuple[list[State], dict[Path, RunError]]:
 
 def _page(state: State, *, watched: bool) -> list[RenderableType]:
     """One run: a line for each stage, the queue, what failed, and what to do next."""
-    lines: list[RenderableType] = [status_table(list(state.stages), time.time())]
     queued = state.activity.queued
-    if queued:
-        kinds = Counter(
-            f"{q.state.lower()} {q.where}" if q.state == "PENDING" else q.state.lower() for q in queued
-        )  # a reason may never end
-        nodes = sorted({q.where for q in queued if q.state == "RUNNING"})
-        lines.append(
-            Text(
-                f"in the queue: {', '.join(f'{n} {k}' for k, n in kinds.items())}; nodes {', '.join(nodes) or 'none'}"
-            )
-        )
+    lines: list[RenderableType] = [status_table(list(state.stages), time.time())]
+    if queued:  # a reason why something waits may never end
+        words = (f"pending {q.where}" if q.state == "PENDING" else q.state.lower() for q in queued)
+        kinds = ", ".join(f"{n} {word}" for word, n in Counter(words).items())
+        nodes = ", ".join(sorted({q.where for q in queued if q.state == "RUNNING"})) or "none"
+        lines.append(Text(f"in the queue: {kinds}; nodes {nodes}"))
     lines += [
         Text(f"job {q.id} will not start: {q.where}; jobs.resume replaces it") for q in queued if q.held
     ]
@@ -118,71 +107,47 @@ def _page(state: State, *, watched: bool) -> list[RenderableType]:
         lines.append(Text(f"the queue is unknown: {state.activity.silence}", style="red"))
     lines += status_lines(state.run)
     lines += [Text(line, style="red") for line in state.causes()]
-    costs = account(
-        state.run, live=bool(state.activity), slurm=None if watched else ask_sacct
-    )  # sacct asks a database: once, not in a loop
+    slurm = None if watched else ask_sacct  # it asks a database: once, not in a loop
+    costs = account(state.run, live=bool(state.activity), slurm=slurm)
     lines += [Text(costs.sentence())] if costs.total.attempts else []
     return [*lines, Text(_sentence(state))]
 
 
 def _sentence(state: State) -> str:
-    name = state.run.root.name
-    report = state.run.root / "report.html"
-    eta = span(state.eta_s(time.time()))
+    """What the state means for whoever reads it, and what to do."""
+    name, report = state.run.root.name, state.run.root / "report.html"
+    resume, eta = f"`python -m jobs.resume {name}`", span(state.eta_s(time.time()))
     match state.word:
+        case "done" if report.exists():
+            return f"{name} is done; report: {report}"
         case "done":
-            return f"{name} is done; " + (
-                f"report: {report}"
-                if report.exists()
-                else f"write its report: `python -m jobs.report {name}`"
-            )
+            return f"{name} is done; write its report: `python -m jobs.report {name}`"
         case "running":
             return f"{name} is running" + (f"; about {eta} left" if eta else "")
         case "queued":
             return f"{name} is queued"
         case "held":
-            return f"{name} is held" + (
-                ""
-                if state.halt
-                else f"; its jobs.logs say why, `python -m jobs.resume {name}` submits what is missing anew"
-            )
+            why = "" if state.halt else f"; its jobs.logs say why, {resume} submits what is missing anew"
+            return f"{name} is held{why}"
         case "failed":
-            return f"{name} has failed; see `python -m jobs.logs {name}`, mend the cause and `python -m jobs.resume {name}`"
+            return f"{name} has failed; see `python -m jobs.logs {name}`, mend the cause and {resume}"
         case "stopped":
-            return f"{name} is stopped; continue it with `python -m jobs.resume {name}`"
+            return f"{name} is stopped; continue it with {resume}"
 
 
 def _list(states: Sequence[State], faults: dict[Path, RunError], data: Path) -> list[RenderableType]:
     if not states and not faults:
         return [Text(f"no runs in {data / 'runs'}; start one with `python -m jobs.launch CONFIG`")]
-    table = Table(box=None, pad_edge=False)
-    for column, justify in (
-        ("run", "left"),
-        ("state", "left"),
-        ("shards", "right"),
-        ("", "left"),
-        ("at work", "left"),
-        ("left", "right"),
-        ("queue", "left"),
-    ):
-        table.add_column(column, justify=justify)
-    for s in states:
-        shards = f"{sum(g.shards_done for g in s.stages)}/{sum(g.num_shards for g in s.stages)}"
-        work = ", ".join(g.name for g in s.stages if g.going)
-        queue = ", ".join(f"{n} {k.lower()}" for k, n in Counter(q.state for q in s.activity.queued).items())
-        bar = f"{'#' * round(20 * s.fraction):<20}"
-        table.add_row(
-            Text(s.run.root.name),
-            Text(s.word, style=COLOURS[s.word]),
-            shards,
-            bar,
-            work,
-            span(s.eta_s(time.time())),
-            queue,
-        )
-    for root in faults:
-        table.add_row(Text(root.name), Text("damaged", style=COLOURS["damaged"]))
-    return [table, *(Text(str(e), style="red") for e in faults.values())]
+    rows = [_row(s) for s in states]
+    rows += [(root.name, Text("damaged", style=COLOURS["damaged"])) for root in faults]
+    return [table(COLUMNS, rows), *(Text(str(e), style="red") for e in faults.values())]
+
+
+def _row(s: State) -> tuple[str | Text, ...]:
+    work = ", ".join(g.name for g in s.stages if g.going)
+    queue = ", ".join(f"{n} {k.lower()}" for k, n in Counter(q.state for q in s.activity.queued).items())
+    word, shards = Text(s.word, style=COLOURS[s.word]), f"{s.shards_done}/{s.num_shards}"
+    return s.run.root.name, word, shards, bar(s.fraction, 20), work, span(s.eta_s(time.time())), queue
 
 
 if __name__ == "__main__":

@@ -27,7 +27,9 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One generated instruction, which prompt wrote it, and the name of the quality rule that rejected it, if one did."""
+    """One generated instruction, which prompt wrote it, and the name of the quality rule that rejected it, if
+    one did.
+    """
 
     prompt: int
     item: int
@@ -50,7 +52,9 @@ class Novelty:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """One sampled answer: the sampler's own token ids and log-probabilities (of the sampling distribution), never re-tokenised."""
+    """One sampled answer: the sampler's own token ids and log-probabilities (of the sampling distribution),
+    never re-tokenised.
+    """
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
@@ -62,8 +66,9 @@ class Completion:
 class Group:
     """One question, its N completions, the vote over their answers, and the reward of each.
 
-    `labels[i]` is the equivalence class of answer i (None: no answer, truncated, or undecided); `winner` the majority's class (None: tie or no
-    votes); `undecided` how many answers could not be compared in time; `agreement` the winner's share of all N. `role` is "train" or "anchor".
+    `labels[i]` is the equivalence class of answer i (None: no answer, truncated, or undecided); `winner` the
+    majority's class (None: tie or no votes); `undecided` how many answers could not be compared in time;
+    `agreement` the winner's share of all N. `role` is "train" or "anchor".
     """
 
     id: str
@@ -147,7 +152,9 @@ def _shallow(record: Group | Completion) -> dict[str, object]:
 
 
 def groups_from_parquet(data: bytes, *, completions: bool = True) -> list[Group]:
-    """The groups; without `completions`, votes and rewards alone, for readers that need no text and no tokens."""
+    """The groups; without `completions`, votes and rewards alone, for readers that need no text and no
+    tokens.
+    """
     heavy = ("completions", "prompt_ids")
     columns = None if completions else [name for name in GROUP_SCHEMA.names if name not in heavy]
     return [

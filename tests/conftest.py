@@ -9,7 +9,7 @@ from hypothesis import settings
 
 from serl.config.files import Source
 from serl.config.read import parse
-from serl.config.run import RunConfig
+from serl.config.run import Phase, RunConfig
 from serl.run.rundir import Run
 from serl.stages import kinds
 
@@ -43,7 +43,7 @@ def phased(tree: dict) -> dict:
     """A tree with its stages at the top, as tests like to change them, as one phase called self_play."""
     if "phases" in tree:
         return tree
-    inside = {"rounds", "stages", *kinds()}
+    inside = {*Phase.model_fields, *kinds()}
     phase = {k: v for k, v in tree.items() if k in inside}
     return {k: v for k, v in tree.items() if k not in inside} | {"phases": {"self_play": phase}}
 

@@ -1,4 +1,6 @@
-"""Batch scripts: the text of a stage's job, what every script of ours says around its command, and what a job must forget before it submits others."""
+"""Batch scripts: the text of a stage's job, what every script of ours says around its command, and what a job
+must forget before it submits others.
+"""
 
 import json
 import os
@@ -18,25 +20,28 @@ EXIT_REQUEUE = 75  # "this job has more to do"
 SPECIAL = {"%", "\\"}
 PREVIEW = "TOKEN"  # in a printed plan, stands for what a submission makes up
 
-# Signals are for python: the shell must outlive it. Slurm is asked as everybody asks it, not as this user likes it. The last element of an
-# array has the id of the whole array, so an element is asked for by its index. SERL_SHELL knows the environment of before the set-up lines.
+# Signals are for python: the shell must outlive it. Slurm is asked as everybody asks it, not as this user
+# likes it. The last element of an array has the id of the whole array, so an element is asked for by its
+# index. SERL_SHELL knows the environment of before the set-up lines.
 SETUP = (
     "trap : TERM USR2 CONT",
     "unset ${!SQUEUE_@} SLURM_TIME_FORMAT",
     "me=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}; me=${me:-$SLURM_JOB_ID}",
     "export SERL_SHELL=$$",
 )
-# After a site's lines, which may have said where squeue is, or that the shell is to give up at the first error: it must not, from here on.
-# Only newer versions of Slurm say by themselves when the time is over.
+# After a site's lines, which may have said where squeue is, or that the shell is to give up at the first
+# error: it must not, from here on. Only newer versions of Slurm say by themselves when the time is over.
 SETTLED = (
     "set +e",
-    "end=${SLURM_JOB_END_TIME:+@$SLURM_JOB_END_TIME}; end=${end:-$(squeue --noheader --jobs=$me --format=%e)}",
+    "end=${SLURM_JOB_END_TIME:+@$SLURM_JOB_END_TIME}; end=${end:-$(squeue --noheader --jobs=$me "
+    "--format=%e)}",
     'export SLURM_JOB_END_TIME=$(date --date="${end:-unknown}" +%s 2> /dev/null)',
 )
-# The step's exit code decides; srun reports a task killed by signal N as 128 + N. A job that is completing while this shell still runs was
-# cancelled or requeued already: to requeue it would raise it from the dead. One that is at work elsewhere has left this node behind, cut off
-# as it was. Any other state (RUNNING, SIGNALING ...) is ours to requeue. The controller may be away for a while.
-# What the next attempt waits for or does without Slurm takes only from a job that is pending: hence right after, while KillWait lets us live.
+# The step's exit code decides; srun reports a task killed by signal N as 128 + N. A job that is completing
+# while this shell still runs was cancelled or requeued already: to requeue it would raise it from the dead.
+# One that is at work elsewhere has left this node behind, cut off as it was. Any other state (RUNNING,
+# SIGNALING ...) is ours to requeue. The controller may be away for a while. What the next attempt waits for
+# or does without Slurm takes only from a job that is pending: hence right after, while KillWait lets us live.
 TEARDOWN = (
     "code=$? how=",
     f"if [ $code -eq {EXIT_REQUEUE} ] || [ $code -gt 128 ]; then how=requeue; fi",
@@ -86,8 +91,9 @@ def teardown(folder: Path, *, then: str = EXCLUDE) -> list[str]:
 
 @contextmanager
 def by_the_script() -> Iterator[None]:
-    """What is submitted here is as its script says, wherever this runs: SBATCH_PARTITION and the like would go over it, and from inside a job
-    it would inherit that job's settings and what its set-up lines exported."""
+    """What is submitted here is as its script says, wherever this runs: SBATCH_PARTITION and the like would
+    go over it, and from inside a job it would inherit that job's settings and what its set-up lines exported.
+    """
     inside = dict(os.environ)
     ours = without_job(_before_setup(inside)) if "SLURM_JOB_ID" in inside else inside
     _become({k: v for k, v in ours.items() if not k.startswith(GOES_OVER)})
@@ -102,7 +108,9 @@ def without_job(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _before_setup(inside: Mapping[str, str]) -> Mapping[str, str]:
-    """What Slurm gave to the batch script: the environment of whoever submitted it. Elsewhere than on the script's node nobody knows it."""
+    """What Slurm gave to the batch script: the environment of whoever submitted it. Elsewhere than on the
+    script's node nobody knows it.
+    """
     try:
         given = Path(f"/proc/{inside['SERL_SHELL']}/environ").read_bytes().decode(errors="surrogateescape")
     except (KeyError, OSError):
@@ -123,7 +131,8 @@ def sbatch_parameters(
     folder = log_folder(root, job, token)
     if special := sorted(SPECIAL & set(str(folder))):
         raise SlurmError(
-            f"{root}: Slurm reads {' and '.join(special)} in the name of a log as its own; choose a data root without"
+            f"{root}: Slurm reads {' and '.join(special)} in the name of a log as its own; choose a data "
+            "root without"
         )
     own = cluster.resources(job.of)
     given = {
@@ -167,7 +176,9 @@ def _spare_lines(root: Path, cluster: Slurm, job: Job) -> list[str]:
 
 
 def sbatch_text(root: Path, digest: str, cluster: Slurm, job: Job) -> str:
-    """The very script that submission would hand to sbatch, but for the job ids it will wait for and its token."""
+    """The very script that submission would hand to sbatch, but for the job ids it will wait for and its
+    token.
+    """
     folder = log_folder(root, job, PREVIEW)
     python = cluster.python or shlex.quote(sys.executable)
     return submitit.slurm.slurm._make_sbatch_string(
@@ -183,7 +194,9 @@ def log_folder(root: Path, job: Job, token: str) -> Path:
 
 
 def gpus(own: Resources) -> dict[str, int]:
-    """Unless a site's own way of asking for GPUs is among the extra parameters: Slurm refuses both at once where one names a type."""
+    """Unless a site's own way of asking for GPUs is among the extra parameters: Slurm refuses both at once
+    where one names a type.
+    """
     told = any(
         key.startswith("gpus") or (key == "gres" and "gpu" in str(value)) for key, value in own.extra.items()
     )

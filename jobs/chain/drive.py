@@ -1,6 +1,7 @@
 """Bring a run to its end, from launch or resume alike: here under a live table, or handed over to Slurm."""
 
 import signal
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.live import Live
@@ -8,11 +9,8 @@ from rich.live import Live
 from jobs.chain.local import GRACE_S, Halted, LocalChain, end_leftovers
 from jobs.chain.slurm import submit_missing
 from jobs.chain.window import RELAY
-from jobs.costs.forecast import freeze_forecast
 from jobs.plan.chain import plan
-from jobs.plan.cluster import Local, Slurm, this_machine
-from jobs.report import write_report
-from jobs.reporting.trackers import check, mirror
+from jobs.plan.cluster import Local, Slurm, Tracker, this_machine
 from jobs.runs.find import claim
 from jobs.runs.progress import Board
 from serl.run.rundir import Run
@@ -46,13 +44,15 @@ def _hand_over(run: Run, cluster: Slurm) -> int:
 
 def run_here(run: Run, cluster: Local, stop: Stop) -> int:
     """The chain on this machine, to its end or until `stop` is asked."""
-    check(cluster.trackers)
+    check_trackers(cluster.trackers)
     console = Console()
     claim(run.root)
     if left := end_leftovers(run, GRACE_S):
         console.print(f"ended {left} processes that an earlier launcher had left behind")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop.request)
+    from jobs.costs.forecast import freeze_forecast
+
     freeze_forecast(run, cluster, plan(run.config, run.done))
     chain = LocalChain(run, cluster, this_machine(cluster), stop)
     board = Board(run, console)
@@ -65,10 +65,26 @@ def run_here(run: Run, cluster: Local, stop: Stop) -> int:
         finally:
             board.look(force=True)
             live.refresh()
-    paths, summary = write_report(Run.open(run.root))
-    console.print(summary)
-    for line in [f"report: {paths.html}", *mirror(run, cluster.trackers)]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    _report(Run.open(run.root), cluster, console)
     if halted:
         raise halted
     return 0
+
+
+def check_trackers(names: Sequence[Tracker]) -> None:
+    """Raises ValueError where a tracker is asked for that is not installed."""
+    if names:
+        from jobs.reporting.trackers import check
+
+        check(names)
+
+
+def _report(run: Run, cluster: Local, console: Console) -> None:
+    """What came of the run, written and mirrored; loaded only here, at the end."""
+    from jobs.report import write_report
+    from jobs.reporting.trackers import mirror
+
+    paths, summary = write_report(run)
+    console.print(summary)
+    for line in [f"report: {paths.html}", *mirror(run, cluster.trackers)]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

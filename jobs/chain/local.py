@@ -1,6 +1,7 @@
 """The chain on this machine: submitit's local executor under a scheduler of slots, one per GPU or core.
 
-Whether a shard is done is decided by its manifest alone; a process that ended without one failed, was stopped, or was killed.
+Whether a shard is done is decided by its manifest alone; a process that ended without one failed, was
+stopped, or was killed.
 """
 
 import os
@@ -67,7 +68,9 @@ class LocalChain:
             self._environment |= {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
 
     def finish(self, tick: Callable[[], None]) -> None:
-        """Run until every shard has its manifest; raises Stopped, ShardFailed or Halted with no process left behind."""
+        """Run until every shard has its manifest; raises Stopped, ShardFailed or Halted with no process left
+        behind.
+        """
         jobs = plan(self.run.config, self.run.done)
         waiting = {job.name: list(job.missing) for job in jobs}
         try:
@@ -88,7 +91,9 @@ class LocalChain:
             raise Halted(message(self.run, checkup))
 
     def _unsafe(self, shard: Shard, jobs: list[Job], waiting: dict[str, list[Shard]]) -> bool:
-        """Whether safety forbids this training. What needs its policy is then given up, and the rest goes on to its end."""
+        """Whether safety forbids this training. What needs its policy is then given up, and the rest goes on
+        to its end.
+        """
         checkup = (
             halted(self.run)
             if self.run.config.stage(shard.round, shard.stage).kind.ranks and not self.run.done(shard)
@@ -149,7 +154,9 @@ class LocalChain:
         self.running.append(Running(shard=shard, job=submitted, slots=slots, folder=folder))
 
     def _new_folder(self, job: Job, shard: Shard) -> Path:
-        """The next attempt's own; a launcher killed before it recorded a submission has left a folder that the journal does not know."""
+        """The next attempt's own; a launcher killed before it recorded a submission has left a folder that
+        the journal does not know.
+        """
         while True:
             self._number += 1
             folder = self.run.root / "logs" / job.name / f"{shard.name}.a{self._number}"
@@ -183,12 +190,15 @@ class LocalChain:
                 else f"was killed {self._killed[ended.shard]} times without finishing"
             )
             raise ShardFailed(
-                f"{ended.shard} {how}; the end of its log:\n\n{log_tail(ended.folder)}\n\nwhole log: {ended.folder}"
+                f"{ended.shard} {how}; the end of its log:\n\n{log_tail(ended.folder)}\n\nwhole log: "
+                f"{ended.folder}"
             )
         waiting[job_name(ended.shard.round, ended.shard.stage)].insert(0, ended.shard)
 
     def _over(self, shard: Shard, waiting: dict[str, list[Shard]]) -> bool:
-        """Whether the run was ended before this shard's round: then nothing of later rounds is started any more."""
+        """Whether the run was ended before this shard's round: then nothing of later rounds is started any
+        more.
+        """
         if (early := ending(self.run.root)) is None:
             return False
         for shards in waiting.values():
@@ -197,7 +207,9 @@ class LocalChain:
 
 
 def how_it_ended(job: submitit.Job) -> Literal["raised", "stopped", "killed"]:
-    """Judged by submitit's result files, of every rank: one without a result was killed, and took its peers' collectives with it."""
+    """Judged by submitit's result files, of every rank: one without a result was killed, and took its peers'
+    collectives with it.
+    """
     paths = [rank.paths.result_pickle for rank in (job._sub_jobs or [job])]
     if not all(path.exists() for path in paths):
         return "killed"
@@ -216,7 +228,9 @@ def log_tail(folder: Path) -> str:
 
 
 def end_processes(leaders: list[int], grace_s: float) -> None:
-    """Ask process trees to stop at a safe point, wait, and kill what is left. The leaders pass SIGTERM on to their tasks."""
+    """Ask process trees to stop at a safe point, wait, and kill what is left. The leaders pass SIGTERM on to
+    their tasks.
+    """
     trees = [p for pid in leaders for p in _tree(pid)]
     for pid in leaders:
         try:

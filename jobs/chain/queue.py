@@ -1,6 +1,8 @@
-"""What Slurm has in its queue, and what a run remembers of its submissions; the two are matched by a token in each job's comment.
+"""What Slurm has in its queue, and what a run remembers of its submissions; the two are matched by a token in
+each job's comment.
 
-Job ids alone would not do: a launcher can die between sbatch and its record, and a controller that lost its state gives numbers out again.
+Job ids alone would not do: a launcher can die between sbatch and its record, and a controller that lost its
+state gives numbers out again.
 """
 
 import json
@@ -25,7 +27,8 @@ class SlurmError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """One sbatch: written down before it is made (`id` None) and after. `token` is in the job's comment, so that a lost one can be found.
+    """One sbatch: written down before it is made (`id` None) and after. `token` is in the job's comment, so
+    that a lost one can be found.
 
     `array`: it was submitted as one. `spare`: its shard has a job already, which is slow.
     """
@@ -41,7 +44,9 @@ class Submission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queued:
-    """A job in the queue: its id (with the array index), state, whether somebody has to release it, node list or reason, its submission's token."""
+    """A job in the queue: its id (with the array index), state, whether somebody has to release it, node list
+    or reason, its submission's token.
+    """
 
     id: str
     state: str
@@ -78,13 +83,17 @@ class Journal:
 
 
 def recorded(run: Run) -> list[Submission]:
-    """The submissions that concern a run: its own, and those of the stages that it shares, whichever run made them."""
+    """The submissions that concern a run: its own, and those of the stages that it shares, whichever run made
+    them.
+    """
     homes = dict.fromkeys([run.root, *(run.home(round, stage) for round, stage in steps(run.config))])
     return [s for home in homes for s in Journal(home).submissions()]
 
 
 def at_work(submissions: Iterable[Submission], queue: Iterable[Queued]) -> dict[tuple[str, int], Queued]:
-    """Which job in the queue does which (job name, shard index); a spare is told only where the first job has gone."""
+    """Which job in the queue does which (job name, shard index); a spare is told only where the first job has
+    gone.
+    """
     by_token = {s.token: s for s in submissions}
     known = [(s, q) for q in queue if (s := by_token.get(q.token)) and q.position < len(s.shards)]
     return {(s.job, s.shards[q.position]): q for s, q in sorted(known, key=lambda pair: not pair[0].spare)}
@@ -108,14 +117,18 @@ def running_s() -> dict[str, int]:
 
 
 def seconds(text: str) -> int:
-    """Of Slurm's [days-][[hours:]minutes:]seconds; what is no number counts as nothing, as in the INVALID of a clock that was put back."""
+    """Of Slurm's [days-][[hours:]minutes:]seconds; what is no number counts as nothing, as in the INVALID of
+    a clock that was put back.
+    """
     days, _, rest = text.rpartition("-")
     clock = [int(part) if part.isdigit() else 0 for part in rest.split(":")]
     return int(days or 0) * 86400 + sum(n * 60**i for i, n in enumerate(reversed(clock)))
 
 
 def _parse_queue(lines: Sequence[str]) -> Iterator[Queued]:
-    """Slurm has many words for "held", but always the priority 0. A comment of several lines is of no job of ours."""
+    """Slurm has many words for "held", but always the priority 0. A comment of several lines is of no job of
+    ours.
+    """
     for fields in (line.split("\t", 4) for line in lines):
         if len(fields) < 5:
             continue
@@ -151,12 +164,17 @@ def reach_slurm() -> None:
     try:
         ask_slurm(["scontrol", "show", "config"])
     except SlurmError as e:
-        remedy = 'run this on a login node of the cluster (for a lab first: eval "$(slurm/lab env)"), or use --cluster local'
+        remedy = (
+            'run this on a login node of the cluster (for a lab first: eval "$(slurm/lab env)"), '
+            "or use --cluster local"
+        )
         raise SlurmError(f"{' '.join(str(e).split())}; {remedy}") from e
 
 
 def ask_slurm(command: list[str]) -> str:
-    """The answer as the command alone asks for it: a user's own format of times, or SQUEUE_STATES=all, would be another question."""
+    """The answer as the command alone asks for it: a user's own format of times, or SQUEUE_STATES=all, would
+    be another question.
+    """
     plain = {k: v for k, v in os.environ.items() if not k.startswith(HABITS)}
     try:
         return subprocess.run(

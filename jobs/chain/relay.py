@@ -1,6 +1,8 @@
-"""On a node: submit what a run's launch had to leave because Slurm took no more (`jobs.chain.window`). Not for people, who have `jobs.resume`.
+"""On a node: submit what a run's launch had to leave because Slurm took no more (`jobs.chain.window`). Not
+for people, who have `jobs.resume`.
 
-`python -m jobs.chain.relay RUN NOTE`, in the run's relay job. Exits with EXIT_REQUEUE while something is left.
+`python -m jobs.chain.relay RUN NOTE`, in the run's relay job. Exits with EXIT_REQUEUE while something is
+left.
 """
 
 import sys

@@ -1,4 +1,6 @@
-"""One sbatch for some shards of a stage, written down before it is made and after: a launcher that dies in between loses and doubles nothing."""
+"""One sbatch for some shards of a stage, written down before it is made and after: a launcher that dies in
+between loses and doubles nothing.
+"""
 
 import contextlib
 import io
@@ -56,8 +58,11 @@ def submit_shards(
     own = cluster.resources(job.of)
     gate = Gate(stages=tuple(map(stage_of, job.after)))
     tasks = [
-        Task(root=str(run.root), shard=s, submission=0, device=own.device, cores=own.cpus_per_task, folder=folder, launcher=None, gate=gate,
-             max_attempts=cluster.max_attempts, hang_s=cluster.hang_s, gpus=own.nodes * own.gpus_per_node, hold=hold)
+        Task(
+            root=str(run.root), shard=s, submission=0, device=own.device, cores=own.cpus_per_task,
+            folder=folder, launcher=None, gate=gate, max_attempts=cluster.max_attempts,
+            hang_s=cluster.hang_s, gpus=own.nodes * own.gpus_per_node, hold=hold,
+        )
         for s in shards
     ]  # fmt: skip
     try:
@@ -68,12 +73,14 @@ def submit_shards(
         if full(str(e)):
             raise WindowFull(f"{job.name}: sbatch refused: {e}") from e
         without = (
-            f" (asked without {', '.join(hung)}, where it hung; remove {run.root / 'suspects'} to use them again)"
+            f" (asked without {', '.join(hung)}, where it hung; remove {run.root / 'suspects'} to use them "
+            "again)"
             if hung
             else ""
         )
         raise SlurmError(
-            f"{job.name}: sbatch refused: {e}{without}; what was submitted stays, `python -m jobs.resume {run.root.name}` submits the rest"
+            f"{job.name}: sbatch refused: {e}{without}; what was submitted stays, `python -m jobs.resume "
+            f"{run.root.name}` submits the rest"
         ) from e
     done = replace(intent, id=first.job_id.partition("_")[0])
     journal.add(done)

@@ -1,7 +1,9 @@
-"""The chain on Slurm: one array for each stage of each round, all submitted at once, and then nobody is needed.
+"""The chain on Slurm: one array for each stage of each round, all submitted at once, and then nobody is
+needed.
 
-A job waits for its predecessors with `afterany` and looks at their manifests when it starts: `afterok` would judge a predecessor that is
-preempted and requeued by its first end, and leave this one in the queue for ever. Whether a shard is done is never asked of Slurm.
+A job waits for its predecessors with `afterany` and looks at their manifests when it starts: `afterok` would
+judge a predecessor that is preempted and requeued by its first end, and leave this one in the queue for ever.
+Whether a shard is done is never asked of Slurm.
 """
 
 import json
@@ -10,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jobs.chain.failures import forget_failures, record_failure
 from jobs.chain.queue import (
     Journal,
     Queued,
@@ -22,7 +25,7 @@ from jobs.chain.queue import (
     recorded,
 )
 from jobs.chain.sbatch import journal_of, submit_shards
-from jobs.chain.task import BLOCKED, forget_failures, record_failure
+from jobs.chain.task import BLOCKED
 from jobs.chain.ticket import turn
 from jobs.chain.window import (
     RELAY,
@@ -37,7 +40,6 @@ from jobs.chain.window import (
     take_back,
     wait_for_place,
 )
-from jobs.costs.forecast import freeze_forecast
 from jobs.plan.chain import Job, plan
 from jobs.plan.cluster import Slurm
 from jobs.runs.shared import users
@@ -50,11 +52,13 @@ LAUNCHED = "launched.json"
 
 @dataclass(slots=True, kw_only=True)
 class Place:
-    """A run's place among runs that are submitted together, in lanes (`jobs.sweeps.lanes`), and what they have in common.
+    """A run's place among runs that are submitted together, in lanes (`jobs.sweeps.lanes`), and what they
+    have in common.
 
-    `behind` are ids of jobs that the run's first jobs wait for (`waited`: whether any does), `chain` names jobs that wait for one more than the
-    plan says, `renewed` shared stages that were missing when the pass began, `fresh` the tokens of what it has submitted for runs before this
-    one. The queue is looked at once for all; `holder` is their relay.
+    `behind` are ids of jobs that the run's first jobs wait for (`waited`: whether any does), `chain` names
+    jobs that wait for one more than the plan says, `renewed` shared stages that were missing when the pass
+    began, `fresh` the tokens of what it has submitted for runs before this one. The queue is looked at once
+    for all; `holder` is their relay.
     """
 
     behind: frozenset[str]
@@ -77,26 +81,30 @@ def submit_missing(
     relay: Relay | None = None,
     place: Place | None = None,
 ) -> list[Submission]:
-    """Submit what is neither done nor in the queue; returns the new submissions. Whatever of them Slurm has no room for is left to `relay`,
-    by default the run's own (`jobs.chain.relay`); then the relay's submission is the last one returned.
+    """Submit what is neither done nor in the queue; returns the new submissions. Whatever of them Slurm has
+    no room for is left to `relay`, by default the run's own (`jobs.chain.relay`); then the relay's submission
+    is the last one returned.
 
-    `note` is given by a relay only: where to write what to wait for if something is left again. A relay tries what was never tried; what was
-    and failed, or was cancelled or held, is for people to resume.
+    `note` is given by a relay only: where to write what to wait for if something is left again. A relay tries
+    what was never tried; what was and failed, or was cancelled or held, is for people to resume.
     """
     with turn(run.root) as renew:
         if note is None:
             freeze_cluster(run, cluster)
         launch = _Launch(
             run=run, cluster=cluster, relay=relay or _own_relay(run, cluster), note=note, renew=renew,
-            room=place.room if place else room_in_controller(), array_limit=place.array_limit if place else max_array_size(), place=place,
-            waiting=place.waiting if place else [],
+            room=place.room if place else room_in_controller(),
+            array_limit=place.array_limit if place else max_array_size(),
+            place=place, waiting=place.waiting if place else [],
         )  # fmt: skip
         return launch.submit()
 
 
 @dataclass(slots=True, kw_only=True)
 class _Launch:
-    """One pass over the plan. `waiting` are the jobs in the queue, in the plan's order; `holder` is the relay, once something is left to it."""
+    """One pass over the plan. `waiting` are the jobs in the queue, in the plan's order; `holder` is the
+    relay, once something is left to it.
+    """
 
     run: Run
     cluster: Slurm
@@ -118,6 +126,8 @@ class _Launch:
         jobs = plan(
             self.run.config, self.run.survey()
         )  # after the look at the queue: what left it by then has its manifest
+        from jobs.costs.forecast import freeze_forecast
+
         freeze_forecast(self.run, self.cluster, jobs)
         gone = (
             gone_for_good(jobs, since_launch(self.run, known), self.queue)
@@ -154,7 +164,9 @@ class _Launch:
         return self._leave(wanted - sum(len(s.shards) for s in self.new))
 
     def _after(self, job: Job, ids: Mapping[str, set[str]]) -> list[str]:
-        """What a job waits for: the jobs that bring what it reads; in a lane, if none of them is this run's own, also for the run before."""
+        """What a job waits for: the jobs that bring what it reads; in a lane, if none of them is this run's
+        own, also for the run before.
+        """
         after = {id for name in job.after for id in ids[name]}
         if self.place:
             after |= ids.get(self.place.chain.get(job.name, ""), set())
@@ -187,7 +199,9 @@ class _Launch:
         return ids
 
     def _take_place(self, refusal: WindowFull) -> None:
-        """The relay's, before the rest of the window is filled; where no place is left, that of the job that came last."""
+        """The relay's, before the rest of the window is filled; where no place is left, that of the job that
+        came last.
+        """
         if self.holder is not None:
             return
         if self.note is not None:
@@ -214,7 +228,10 @@ class _Launch:
             raise self._too_small(refusal) from None
 
     def _too_small(self, refusal: WindowFull) -> SlurmError:
-        remedy = f"what was submitted stays; when there is room for two jobs or more, `python -m jobs.resume {self.run.root.name}` goes on"
+        remedy = (
+            "what was submitted stays; when there is room for two jobs or more, `python -m jobs.resume "
+            f"{self.run.root.name}` goes on"
+        )
         return SlurmError(f"{refusal}; {remedy}")
 
     def _leave(self, left: int) -> list[Submission]:
@@ -241,7 +258,9 @@ class _Launch:
 def gone_for_good(
     jobs: Sequence[Job], tried: Sequence[Submission], queue: Sequence[Queued]
 ) -> set[tuple[str, int]]:
-    """What was submitted since the launch, is not done, and is not in the queue any more: it failed or was cancelled."""
+    """What was submitted since the launch, is not done, and is not in the queue any more: it failed or was
+    cancelled.
+    """
     submitted = {(s.job, index) for s in tried if s.id is not None for index in s.shards}
     return (submitted & {(job.name, s.index) for job in jobs for s in job.missing}) - at_work(
         tried, queue
@@ -299,11 +318,12 @@ def sort_queue(
     renewed: Collection[str] = (),
     fresh: Collection[str] = (),
 ) -> tuple[dict[str, dict[int, Queued]], list[str]]:
-    """What of the queue is kept, by job name and shard, and the ids of what is in the way of its own replacement.
+    """What of the queue is kept, by job name and shard, and the ids of what is in the way of its own
+    replacement.
 
-    That is: what is held, if it is to be replaced, and in any case if its shard is done; what a launcher submitted and did not live to record,
-    since it may have no pickle to run; and what waits for such a job, or for one that is not in the queue at all, since Slurm would start it
-    too early.
+    That is: what is held, if it is to be replaced, and in any case if its shard is done; what a launcher
+    submitted and did not live to record, since it may have no pickle to run; and what waits for such a job,
+    or for one that is not in the queue at all, since Slurm would start it too early.
     """
     kept: dict[str, dict[int, Queued]] = {}
     useless: list[str] = []
@@ -327,7 +347,9 @@ def sort_queue(
 
 
 def settled_queue(known: Sequence[Submission], renew: Callable[[], None]) -> list[Queued]:
-    """Our jobs once none is on its way out of the queue, or back into it: until then nobody can tell which. The turn is renewed meanwhile."""
+    """Our jobs once none is on its way out of the queue, or back into it: until then nobody can tell which.
+    The turn is renewed meanwhile.
+    """
     tokens = {s.token for s in known}
     deadline = time.monotonic() + SETTLE_S
     while True:
@@ -339,7 +361,9 @@ def settled_queue(known: Sequence[Submission], renew: Callable[[], None]) -> lis
 
 
 def live(run: Run) -> list[Queued]:
-    """The jobs of this run that are in the queue, recorded or not, with those of the stages that it shares: one squeue call."""
+    """The jobs of this run that are in the queue, recorded or not, with those of the stages that it shares:
+    one squeue call.
+    """
     tokens = {s.token for s in recorded(run)}
     return [q for q in look_at_queue() if q.token in tokens] if tokens else []
 
@@ -347,7 +371,8 @@ def live(run: Run) -> list[Queued]:
 def cancel(run: Run) -> int:
     """Cancel the jobs of this run, and no others; returns how many were in the queue.
 
-    A relay that is submitting just now is waited for, and until it has gone nobody else has the turn: what it submitted is cancelled, too.
+    A relay that is submitting just now is waited for, and until it has gone nobody else has the turn: what it
+    submitted is cancelled, too.
     """
     relays = {s.token for s in Journal(run.root).submissions() if s.job == RELAY and s.id is not None}
     if not relays:
@@ -362,7 +387,9 @@ def cancel(run: Run) -> int:
 
 
 def cancel_runs(runs: Sequence[Run], *, also: Collection[str] = ()) -> int:
-    """Cancel the jobs of these runs in the queue, and those with tokens in `also`. A shared stage's job stays while other runs wait for it."""
+    """Cancel the jobs of these runs in the queue, and those with tokens in `also`. A shared stage's job stays
+    while other runs wait for it.
+    """
     own = {s.token for run in runs for s in Journal(run.root).submissions()} | set(also)
     keys = {key for run in runs for key in run.shared.values()}
     if not own and not keys:

@@ -1,9 +1,10 @@
-"""On a node: start a shard a second time that is far beyond its siblings (`stragglers` in the cluster file). No daemon watches: a job that has
-done its shard looks after the others before it leaves.
+"""On a node: start a shard a second time that is far beyond its siblings (`stragglers` in the cluster file).
+No daemon watches: a job that has done its shard looks after the others before it leaves.
 
-`python -m jobs.chain.spares RUN JOB`. Shards that are late already get a spare at once; where only a few are left, nobody may come by
-again, so theirs is to begin when they would be late, and is taken back by a sibling that ends before. At most one for each shard. Both jobs
-work on the same parts; the first to publish wins, and the other ends at its next part's end (`serl.stages.parts`).
+`python -m jobs.chain.spares RUN JOB`. Shards that are late already get a spare at once; where only a few are
+left, nobody may come by again, so theirs is to begin when they would be late, and is taken back by a sibling
+that ends before. At most one for each shard. Both jobs work on the same parts; the first to publish wins, and
+the other ends at its next part's end (`serl.stages.parts`).
 """
 
 import json

@@ -1,7 +1,8 @@
-"""The first thing that a Slurm job's python does: hold the signals that ask it to leave, before anything that takes time is loaded.
+"""The first thing that a Slurm job's python does: hold the signals that ask it to leave, before anything that
+takes time is loaded.
 
-They are kept waiting, not lost, and come through when `serl.run.signals.Stop.listen` is ready for them. Importing the task alone takes half a
-second, in which python would die of them.
+They are kept waiting, not lost, and come through when `serl.run.signals.Stop.listen` is ready for them.
+Importing the task alone takes half a second, in which python would die of them.
 """
 
 import signal

@@ -1,8 +1,10 @@
-"""Whose turn it is to submit: of a launcher, a resume and a relay that come at once, one goes on while the others wait.
+"""Whose turn it is to submit: of a launcher, a resume and a relay that come at once, one goes on while the
+others wait.
 
-Claims are numbered, and the next number is taken by link-if-absent; there is no lock to be left behind. A claim is over when its holder says
-so, is known to be dead, or, elsewhere, has not renewed it for as long as we looked. Should a holder only have slept, two submit at once: then
-some jobs are in the queue twice, `jobs.chain.queue.at_work` sees one of each, and the first manifest wins.
+Claims are numbered, and the next number is taken by link-if-absent; there is no lock to be left behind. A
+claim is over when its holder says so, is known to be dead, or, elsewhere, has not renewed it for as long as
+we looked. Should a holder only have slept, two submit at once: then some jobs are in the queue twice,
+`jobs.chain.queue.at_work` sees one of each, and the first manifest wins.
 """
 
 import json
@@ -22,7 +24,9 @@ LOOK_S = 0.5
 
 @contextmanager
 def turn(folder: Path) -> Iterator[Callable[[], None]]:
-    """Hold the turn in `folder` (of a run, or a sweep); what it gives is to be called now and then, between two calls of sbatch."""
+    """Hold the turn in `folder` (of a run, or a sweep); what it gives is to be called now and then, between
+    two calls of sbatch.
+    """
     claims = folder / "turns"
     claims.mkdir(exist_ok=True)
     me = json.dumps(asdict(Process.of(os.getpid()))).encode()

@@ -1,8 +1,10 @@
-"""A user's window: Slurm has only so many jobs of one user in its queue (MaxSubmitJobs), or of all (MaxJobCount); arrays count by elements.
+"""A user's window: Slurm has only so many jobs of one user in its queue (MaxSubmitJobs), or of all
+(MaxJobCount); arrays count by elements.
 
-Nobody can be asked how much room is left, since limits of users, accounts, QOS and partitions add up. So what is refused for that reason is
-offered again as smaller arrays until nothing more fits, and the rest is left to a *relay*: a small job that has a place in the window, waits
-until half of what is in the queue has ended, runs the same submission code on its node, and requeues itself while something is left.
+Nobody can be asked how much room is left, since limits of users, accounts, QOS and partitions add up. So what
+is refused for that reason is offered again as smaller arrays until nothing more fits, and the rest is left to
+a *relay*: a small job that has a place in the window, waits until half of what is in the queue has ended,
+runs the same submission code on its node, and requeues itself while something is left.
 """
 
 import json
@@ -32,7 +34,9 @@ class WindowFull(SlurmError):
 
 
 def full(words: str) -> bool:
-    """Whether a refusal is about how many jobs there are already: AssocMaxSubmitJobLimit, QOSMaxSubmitJobPerUserLimit, AssocGrpSubmitJobsLimit ..."""
+    """Whether a refusal is about how many jobs there are already: AssocMaxSubmitJobLimit,
+    QOSMaxSubmitJobPerUserLimit, AssocGrpSubmitJobsLimit ...
+    """
     return re.search(r"SubmitJob|queue full|temporarily unable to accept", words) is not None
 
 
@@ -56,7 +60,9 @@ class Room:
 
 
 def room_in_controller() -> Room:
-    """Beyond MaxJobCount sbatch does not refuse but sleeps for minutes: keep away from it by counting. Other limits are not known here."""
+    """Beyond MaxJobCount sbatch does not refuse but sleeps for minutes: keep away from it by counting. Other
+    limits are not known here.
+    """
     config = dict(
         line.replace(" ", "").split("=", 1)
         for line in ask_slurm(["scontrol", "show", "config"]).splitlines()
@@ -77,11 +83,13 @@ def room_in_controller() -> Room:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relay:
-    """What goes on submitting for a run, or for a whole sweep: `arguments` of python, with `code` first on its path, and one more: a file.
+    """What goes on submitting for a run, or for a whole sweep: `arguments` of python, with `code` first on
+    its path, and one more: a file.
 
-    It is to pass that file on as the `note` of `jobs.chain.slurm.submit_missing`, and to exit with 0 when everything is submitted, but with
-    EXIT_REQUEUE when something is left, after `come_back` wrote the note (submit_missing does): then it runs again. `folder` takes its log and
-    the journal of its submissions (`slurm.jsonl`), `name` is told in its job's name. To be killed, or run twice at once, must do it no harm.
+    It is to pass that file on as the `note` of `jobs.chain.slurm.submit_missing`, and to exit with 0 when
+    everything is submitted, but with EXIT_REQUEUE when something is left, after `come_back` wrote the note
+    (submit_missing does): then it runs again. `folder` takes its log and the journal of its submissions
+    (`slurm.jsonl`), `name` is told in its job's name. To be killed, or run twice at once, must do it no harm.
     """
 
     folder: Path
@@ -93,10 +101,13 @@ class Relay:
     def text(self, token: str, after: str | None) -> str:
         own, log = self.cluster.errand(), self._log(token)
         options: dict[str, str | int | bool | None] = {
-            "job_name": f"serl-{self.name}-{RELAY}", "comment": json.dumps({"run": self.name, "stage": RELAY, "token": token}, separators=(",", ":")),
-            "output": str(log / "%j_0_log.out"), "open_mode": "append", "requeue": True, "chdir": str(self.code), "nodes": 1, "ntasks": 1,
-            "cpus_per_task": 1, "mem": f"{min(RELAY_GB, own.mem_gb)}GB", "time": min(RELAY_MIN, own.time_min), "partition": own.partition, "account": own.account,
-            "qos": own.qos, "constraint": own.constraint, **_when(after),
+            "job_name": f"serl-{self.name}-{RELAY}",
+            "comment": json.dumps({"run": self.name, "stage": RELAY, "token": token}, separators=(",", ":")),
+            "output": str(log / "%j_0_log.out"), "open_mode": "append",
+            "requeue": True, "chdir": str(self.code), "nodes": 1, "ntasks": 1, "cpus_per_task": 1,
+            "mem": f"{min(RELAY_GB, own.mem_gb)}GB", "time": min(RELAY_MIN, own.time_min),
+            "partition": own.partition, "account": own.account, "qos": own.qos,
+            "constraint": own.constraint, **_when(after),
         }  # fmt: skip
         flags = directives(options | own.extra)
         python = self.cluster.python or shlex.quote(sys.executable)
@@ -123,7 +134,9 @@ class Relay:
         return [q for q in queue if q.token in tokens]
 
     def keep_place(self, queue: Sequence[Queued], after: str | None) -> Submission:
-        """Have it in the queue, once; `after` is what it waits for. Raises WindowFull where there is no place for it either."""
+        """Have it in the queue, once; `after` is what it waits for. Raises WindowFull where there is no place
+        for it either.
+        """
         journal = Journal(self.folder)
         for q in self.queued(queue):
             if not q.held:
@@ -150,7 +163,9 @@ def _when(after: str | None) -> dict[str, str]:
 
 
 def aim(relay: Submission, after: str | None) -> None:
-    """Let a relay that waits in the queue wait for this one; one that runs, or started meanwhile, finds out itself."""
+    """Let a relay that waits in the queue wait for this one; one that runs, or started meanwhile, finds out
+    itself.
+    """
     try:
         ask_slurm(
             [
@@ -170,7 +185,9 @@ def come_back(note: Path, after: str | None, later_s: int = LATER_S) -> None:
 
 
 def one_turn(note: Path, submit: Callable[[], Sequence[Submission]]) -> int:
-    """What a relay does each time it runs: submit what fits; its exit code says whether it is needed again."""
+    """What a relay does each time it runs: submit what fits; its exit code says whether it is needed
+    again.
+    """
     note.unlink(missing_ok=True)
     try:
         new = submit()
@@ -189,7 +206,9 @@ def middle(waiting: Sequence[str]) -> str | None:
 
 
 def take_back(journal: Journal, submission: Submission) -> Submission:
-    """Cancel the last element of a submission, so that there is a place; what the journal says of it no longer has that shard."""
+    """Cancel the last element of a submission, so that there is a place; what the journal says of it no
+    longer has that shard.
+    """
     assert submission.shards, "a submission without shards has nothing to give back"
     less = replace(submission, shards=submission.shards[:-1])
     journal.add(less)

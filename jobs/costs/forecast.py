@@ -1,7 +1,8 @@
-"""When a plan would be done and what it would use: learned costs put into the simulator, with intervals; and a plan held against what came.
+"""When a plan would be done and what it would use: learned costs put into the simulator, with intervals.
 
-Where nothing was measured there is no forecast, only the bounds of `jobs.plan.chain`. The forecast of a run is frozen in its folder before its
-first job, so that planned and actual can be compared honestly afterwards.
+Where nothing was measured there is no forecast, only the bounds of `jobs.plan.chain`. The forecast of a run
+is frozen in its folder before its first job, so that planned and actual can be compared honestly afterwards
+(`ledger`).
 """
 
 import json
@@ -10,20 +11,25 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter
 
 from jobs.costs.calibration import MAX_RUNS, Calibration, learn, load_calibration, model_label
-from jobs.costs.loads import Planner, Site, site_of
-from jobs.costs.simulate import Study, study
+from jobs.costs.loads import Planner, site_of
+from jobs.costs.tasks import JobLoad
 from jobs.costs.weather import World
 from jobs.plan.chain import Job, plan
 from jobs.plan.cluster import Local, Slurm
-from jobs.plan.preflight import bounds
-from jobs.plan.preflight import world_of as outside_world
+from jobs.plan.preflight import bounds, world_of
 from serl.config.run import RunConfig
 from serl.run.files import write_if_absent
 from serl.run.rundir import Run, RunError
 
-LOW, HIGH = 0.05, 0.95
+if TYPE_CHECKING:
+    from jobs.costs.simulate import Study
+
+FROZEN = "forecast.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +40,14 @@ class Interval:
     median: float
     high: float
 
-    @classmethod
-    def of(cls, histories: Study, what: str) -> "Interval":
-        return cls(*(histories.quantile(q, what) for q in (LOW, 0.5, HIGH)))
-
     def __contains__(self, value: float) -> bool:
         return self.low <= value <= self.high
+
+    def __mul__(self, factor: float) -> "Interval":
+        return Interval(self.low * factor, self.median * factor, self.high * factor)
+
+
+QUANTILES = (0.05, 0.5, 0.95)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +66,9 @@ class JobForecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """A plan in numbers. `seconds` is the whole run's; `task_s` are seconds of slots. None of it where `unknown` stages have no measurements."""
+    """`seconds` are the whole run's, `task_s` those of slots; neither where `unknown` stages were not
+    measured.
+    """
 
     cluster: str
     model: str
@@ -71,17 +81,19 @@ class Forecast:
     taken: str = ""  # how often nodes are taken away, where that was seen
 
     def sentence(self) -> str:
-        if self.seconds is None or self.task_s is None or self.gpu_hours is None:
+        if self.seconds is None:
             missing = ", ".join(self.unknown)
             return (
-                f"no times: {missing} of {self.model} was never measured on {self.cluster}, so tokens, files and bytes are upper bounds; "
-                "the report of the first run measures it"
+                f"no times: {missing} of {self.model} was never measured on {self.cluster}, so tokens, files "
+                "and bytes are upper bounds; the report of the first run measures it"
             )
-        gpus = f", {_told(self.gpu_hours, 'GPU-hours')}" if self.gpu_hours.high else ""
-        return f"done in {span(self.seconds)}{gpus} (median [90 % interval], from {self.runs} run{'s' * (self.runs > 1)} of {self.model} on {self.cluster}{self.taken})"
+        told = span(self.seconds)
+        if self.gpu_hours and self.gpu_hours.high:
+            told += f", {_told(self.gpu_hours, 'GPU-hours')}"
+        runs = f"{self.runs} run{'s' * (self.runs > 1)} of {self.model} on {self.cluster}{self.taken}"
+        return f"done in {told} (median [90 % interval], from {runs})"
 
 
-# ------------------------------------------------------------------------------------------------ forecasts
 def forecast(
     config: RunConfig,
     jobs: Sequence[Job],
@@ -91,51 +103,40 @@ def forecast(
     world: World | None = None,
     known: Calibration | None = None,
 ) -> Forecast:
-    """Of the jobs of a plan that have something missing. `world` says what may happen to them; by default what was learned."""
+    """Of jobs with something missing. `world`: what may happen to them; by default what was learned."""
     site = site_of(cluster, config)
     known = known or load_calibration(data, site.label, model_label(config, data))
     todo = [job for job in jobs if job.missing]
     unknown = tuple(dict.fromkeys(job.stage for job in todo if not known.knows(job.stage, job.round)))
+    said = {"cluster": known.cluster, "model": known.model, "runs": len(known.runs), "unknown": unknown}
     if unknown:
-        return Forecast(cluster=known.cluster, model=known.model, runs=len(known.runs), unknown=unknown)
-    planner = Planner(config=config, known=known, site=site, rows=outside_world(config, data).rows)
+        return Forecast(**said)
+    from jobs.costs.simulate import study
+
+    planner = Planner(config=config, known=known, site=site, rows=world_of(config, data).rows)
     loads = [planner.load(job) for job in todo]
-    world = world or world_of(site, known)
+    world = world or site.world(known)
     histories = study(loads, world)
-    hours = {
-        job.name: sum(t.seconds for t in load.tasks) * site.gpus[job.stage] / 3600
-        for job, load in zip(todo, loads)
-    }
-    shown = tuple(
-        JobForecast(
-            name=job.name, tasks=len(job.missing), seconds=Interval(*(histories.span(load, q) for q in (LOW, 0.5, HIGH))), gpu_hours=hours[job.name],
-            tokens=planner.tokens(job), files=planner.files(job), bytes=planner.bytes(job),
-            hours=sum(t.seconds for t in load.tasks) * site.paid[job.stage] / 3600,
-        )
-        for job, load in zip(todo, loads)
-    )  # fmt: skip
-    used, total = Interval.of(histories, "used_s"), sum(hours.values())
-    plain = sum(t.seconds * load.width for load in loads for t in load.tasks) or 1.0
-    gpu_hours = Interval(*(total * x / plain for x in (used.low, used.median, used.high)))
+    shown = tuple(_job(planner, *pair, histories) for pair in zip(todo, loads))
+    used = Interval(*(histories.quantile(q, "used_s") for q in QUANTILES))
+    plain = sum(load.seconds * load.width for load in loads) or 1.0
     return Forecast(
-        cluster=known.cluster, model=known.model, runs=len(known.runs), unknown=(), jobs=shown, seconds=Interval.of(histories, "makespan_s"),
-        task_s=used, gpu_hours=gpu_hours, taken=f"; nodes taken away {rate}" if (rate := world.learned) and rate.taken else "",
+        **said, jobs=shown, seconds=Interval(*(histories.quantile(q) for q in QUANTILES)), task_s=used,
+        gpu_hours=used * (sum(job.gpu_hours for job in shown) / plain),
+        taken=f"; nodes taken away {rate}" if (rate := world.learned) and rate.taken else "",
     )  # fmt: skip
 
 
-def world_of(site: Site, known: Calibration) -> World:
-    """What may happen to jobs there: as much as happened to the runs before."""
-    rate = known.weather.rate
-    return World(
-        slots=site.slots, array_limit=site.array_limit, doubt=known.doubt, preempt_per_hour=rate.mean if rate else 0.0, learned=rate,
-        requeue_s=known.requeue_s,
+def _job(planner: Planner, job: Job, load: JobLoad, histories: "Study") -> JobForecast:
+    hours, site = load.seconds / 3600, planner.site
+    return JobForecast(
+        name=job.name, tasks=len(job.missing), tokens=planner.tokens(job), files=planner.files(job),
+        bytes=planner.bytes(job), gpu_hours=hours * site.gpus(job.stage), hours=hours * site.paid[job.stage],
+        seconds=Interval(*(histories.span(load, q) for q in QUANTILES)),
     )  # fmt: skip
 
 
-# ------------------------------------------------------------------------------------------------ the frozen plan
-FROZEN = "forecast.json"
-
-
+# ----------------------------------------------------------------------------------- the frozen plan
 def freeze_forecast(run: Run, cluster: Local | Slurm, jobs: Sequence[Job]) -> None:
     """Write down what is expected of a run, once: a later look, which knows more, changes nothing."""
     if (run.root / FROZEN).exists():
@@ -147,13 +148,10 @@ def freeze_forecast(run: Run, cluster: Local | Slurm, jobs: Sequence[Job]) -> No
 
 
 def frozen(run: Run) -> tuple[float, Forecast] | None:
-    """When the run's forecast was made, and the forecast; None for a run that has none, or one of another version."""
+    """When the run's forecast was made, and the forecast; None where there is none of this version."""
     try:
         content = json.loads((run.root / FROZEN).read_bytes())
-        f = content["forecast"]
-        intervals = {k: Interval(**f[k]) if f[k] else None for k in ("seconds", "task_s", "gpu_hours")}
-        jobs = tuple(JobForecast(**j | {"seconds": Interval(**j["seconds"])}) for j in f["jobs"])
-        return content["made"], Forecast(**f | intervals | {"jobs": jobs, "unknown": tuple(f["unknown"])})
+        return content["made"], TypeAdapter(Forecast).validate_python(content["forecast"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -165,17 +163,14 @@ def learn_from(run: Run) -> None:
 
 
 def learn_from_trials(roots: Iterable[Path]) -> None:
-    """The same of a sweep's trials: of as many that are done as are remembered, each once, since their own reports may be written too."""
+    """The same of as many trials that are done as are remembered, each once, since their own reports may do
+    it.
+    """
     for run in islice(filter(None, map(_whole, roots)), MAX_RUNS):
-        kept = frozen(run)
-        if (
-            kept
-            and run.root.name
-            not in load_calibration(
-                run.data_root, kept[1].cluster, model_label(run.config, run.data_root)
-            ).runs
-        ):
-            learn(run, kept[1].cluster)
+        if kept := frozen(run):
+            known = load_calibration(run.data_root, kept[1].cluster, model_label(run.config, run.data_root))
+            if run.root.name not in known.runs:
+                learn_from(run)
 
 
 def _whole(root: Path) -> Run | None:
@@ -187,10 +182,10 @@ def _whole(root: Path) -> Run | None:
 
 
 def span(seconds: Interval) -> str:
-    unit, size = (
-        ("s", 1.0) if seconds.high < 600 else ("min", 60.0) if seconds.high < 36000 else ("h", 3600.0)
-    )
-    return _told(Interval(*(x / size for x in (seconds.low, seconds.median, seconds.high))), unit)
+    for unit, size, most in (("s", 1.0, 600.0), ("min", 60.0, 36000.0), ("h", 3600.0, float("inf"))):
+        if seconds.high < most:
+            break
+    return _told(seconds * (1 / size), unit)
 
 
 def _told(x: Interval, unit: str) -> str:

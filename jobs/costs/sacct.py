@@ -1,4 +1,6 @@
-"""What Slurm's accounts say of jobs: one line for each run of a job, of which a requeue makes several; one question for a whole run."""
+"""What Slurm's accounts say of jobs: one line for each run of a job, of which a requeue makes several; one
+question for a whole run.
+"""
 
 import time
 from collections import defaultdict
@@ -12,7 +14,7 @@ SACCT_FIELDS = "JobID,State,Submit,Start,End"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One line of sacct: one run of a job, of which a requeue makes several. Times in seconds since the epoch; `end` None while it runs."""
+    """One line of sacct. Times in seconds since the epoch; `end` is None while it runs."""
 
     job: str
     state: str
@@ -50,7 +52,7 @@ def _seconds(text: str) -> float | None:
 
 
 def by_attempt(records: Sequence[Record], attempts: Sequence[str]) -> dict[tuple[str, int], Record]:
-    """Records by job and restart. Where fewer are kept than there were attempts nobody can tell which is which: those jobs go without."""
+    """By job and restart; without jobs of which fewer are kept than there were attempts."""
     runs: dict[str, list[Record]] = defaultdict(list)
     for r in records:
         runs[r.job].append(r)

@@ -1,48 +1,43 @@
-"""A chain of jobs played out by chance: slots, array limits, queues, preemption, stragglers. Pure: the same seed, the same outcome.
+"""A chain of jobs played out by chance: slots, array limits, queues, preemption, stragglers. Pure: the same
+seed, the same outcome.
 
-A task makes itself ready, works in equal units, keeps its work every few of them, and ends. A preemption comes as a Poisson process on each
-slot that the task holds; what is not kept by then is done again, by an attempt that has to make itself ready anew.
+A task makes itself ready, works in equal units, keeps its work every few of them, and ends. A preemption
+comes as a Poisson process on each slot that the task holds; what is not kept by then is done again, by an
+attempt that has to make itself ready anew.
 """
 
 import heapq
 import math
 import random
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from jobs.costs.tasks import JobLoad, TaskLoad, bearable_per_hour, num_saves
+from jobs.costs.tasks import JobLoad, TaskLoad, bearable_per_hour
 from jobs.costs.weather import HOUR_S, World
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Outcome:
-    """One history. Seconds of slots: `used` in all, of it `lost` work that was done again and start-ups that were `repeated`."""
+    """One history. Seconds of slots: of all `used`, work `lost` and done again, and start-ups `repeated`."""
 
-    makespan_s: float
-    used_s: float
-    lost_s: float
-    repeated_s: float
-    preemptions: int
-    began: Mapping[str, float]
-    ended: Mapping[str, float]
-
-
-@dataclass(slots=True)
-class _Running:
-    job: int
-    task: int
-    kept: float
+    makespan_s: float = 0.0
+    used_s: float = 0.0
+    lost_s: float = 0.0
+    repeated_s: float = 0.0
+    preemptions: int = 0
+    began: dict[str, float] = field(default_factory=dict)
+    ended: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Attempt:
-    """How one attempt goes: seconds it holds its slots, units kept in the end, and what of its time was for nothing."""
+    """How one attempt goes: seconds it holds its slots, units kept in the end, and what was for nothing."""
 
     seconds: float
     kept: float
-    done: bool
-    lost_s: float
+    done: bool = False
+    lost_s: float = 0.0
     repeated_s: float = 0.0
 
 
@@ -57,16 +52,14 @@ def check(jobs: Sequence[JobLoad], world: World) -> None:
     for job in jobs:
         if world.slots is not None and job.width > world.slots:
             raise ValueError(
-                f"{job.name}: one task needs {job.width} slots, and there are {world.slots}; give it more nodes, or fewer to the task"
+                f"{job.name}: one task needs {job.width} slots, and there are {world.slots}; give it more "
+                "nodes, or fewer to the task"
             )
-        if (
-            world.preempt_per_hour
-            and world.learned is None
-            and world.preempt_per_hour > (most := bearable_per_hour([job]))
-        ):
+        if world.learned is None and world.preempt_per_hour > (most := bearable_per_hour([job])):
             raise ValueError(
-                f"{job.name}: a node taken away {world.preempt_per_hour:g} times an hour would hardly ever be done with a stretch of its work; "
-                f"at most {most:.3g} times can be borne: keep work more often, by smaller parts or a smaller checkpoint interval"
+                f"{job.name}: a node taken away {world.preempt_per_hour:g} times an hour would hardly ever "
+                f"be done with a stretch of its work; at most {most:.3g} times can be borne: keep work more "
+                "often, by smaller parts or a smaller checkpoint interval"
             )
 
 
@@ -74,18 +67,15 @@ class _History:
     """One history while it is played: who waits for what, who is ready, who runs, and what will end when."""
 
     def __init__(self, jobs: Sequence[JobLoad], world: World, rng: random.Random):
-        self.jobs, self.rng = jobs, rng
-        self.world = (
-            world if world.learned is None else world.of_one_history(rng, most=bearable_per_hour(jobs))
-        )
+        self.jobs, self.rng, self.now, self.out = jobs, rng, 0.0, Outcome()
+        self.world = world.of_one_history(rng, most=bearable_per_hour(jobs)) if world.learned else world
         common = _factor(rng, world.doubt)
-        self.paces = [
-            (common * _factor(rng, job.spread), common * _factor(rng, job.start_spread)) for job in jobs
-        ]
+        self.paces = [(common * _factor(rng, j.spread), common * _factor(rng, j.start_spread)) for j in jobs]
         self.waits = [job.wait_s * _factor(rng, job.wait_spread) for job in jobs]
+        self.kept = [[0.0] * len(job.tasks) for job in jobs]  # units of each task
         self.left = [len(job.tasks) for job in jobs]
         self.running = [0] * len(jobs)
-        self.ready: list[deque[_Running]] = [deque() for _ in jobs]
+        self.ready: list[deque[int]] = [deque() for _ in jobs]
         self.free = math.inf if world.slots is None else world.slots
         here = {job.name for job in jobs}
         self.waits_for = [{name for name in job.after if name in here} for job in jobs]
@@ -93,48 +83,39 @@ class _History:
         for j, names in enumerate(self.waits_for):
             for name in names:
                 self.heirs.setdefault(name, []).append(j)
-        self.events: list[tuple[float, int, _Running, _Attempt | None]] = []
-        self.now = self.used_s = self.lost_s = self.repeated_s = 0.0
-        self.number = self.preemptions = 0
-        self.began: dict[str, float] = {}
-        self.ended: dict[str, float] = {}
+        self.events: list[tuple[float, int, int, int, _Attempt | None]] = []
+        self.number = 0
         self.disturbed: set[str] = set()
 
     def play(self) -> Outcome:
         for j in [j for j, names in enumerate(self.waits_for) if not names]:
             self._release(j)
         while self.events:
-            self.now, _, task, attempt = heapq.heappop(self.events)
+            self.now, _, j, task, attempt = heapq.heappop(self.events)
             if attempt is None:
-                self.ready[task.job].append(task)
+                self.ready[j].append(task)
             else:
-                self._end(task, attempt)
-            if (
-                not self.events or self.events[0][0] > self.now
-            ):  # everything of one moment first, then who may start
+                self._end(j, task, attempt)
+            if not self.events or self.events[0][0] > self.now:  # all of one moment first, then who may start
                 self._start()
-        return Outcome(
-            makespan_s=max(self.ended.values(), default=0.0), used_s=self.used_s, lost_s=self.lost_s, repeated_s=self.repeated_s,
-            preemptions=self.preemptions, began=self.began, ended=self.ended,
-        )  # fmt: skip
+        self.out.makespan_s = max(self.out.ended.values(), default=0.0)
+        return self.out
 
-    def _push(self, at: float, task: _Running, attempt: _Attempt | None = None) -> None:
+    def _push(self, in_s: float, j: int, task: int, attempt: _Attempt | None = None) -> None:
         self.number += 1
-        heapq.heappush(self.events, (at, self.number, task, attempt))
+        heapq.heappush(self.events, (self.now + in_s, self.number, j, task, attempt))
 
     def _release(self, j: int) -> None:
         """What the job waited for is done."""
         if not self.left[j]:
             self._finish(j)
         early = self.world.requeue_s if self.disturbed & set(self.jobs[j].after) else 0.0
-        for t in range(len(self.jobs[j].tasks)):
-            self._push(
-                self.now + self._wait(j) + self.rng.uniform(0.0, early), _Running(job=j, task=t, kept=0.0)
-            )
+        for task in range(len(self.jobs[j].tasks)):
+            self._push(self._wait(j) + self.rng.uniform(0.0, early), j, task)
 
     def _finish(self, j: int) -> None:
         name = self.jobs[j].name
-        self.ended[name] = self.now
+        self.out.ended[name] = self.now
         for heir in self.heirs.get(name, ()):
             self.waits_for[heir].discard(name)
             if not self.waits_for[heir]:
@@ -143,99 +124,77 @@ class _History:
     def _start(self) -> None:
         """Whatever fits, in the order of the jobs."""
         limit = math.inf if self.world.array_limit is None else self.world.array_limit
-        for j, waiting in enumerate(self.ready):
-            job = self.jobs[j]
+        for j, (job, waiting) in enumerate(zip(self.jobs, self.ready)):
             while waiting and job.width <= self.free and self.running[j] < limit:
                 task = waiting.popleft()
                 self.free -= job.width
                 self.running[j] += 1
-                self.began.setdefault(job.name, self.now)
+                self.out.began.setdefault(job.name, self.now)
                 own = _factor(self.rng, math.hypot(self.world.straggle, job.straggle))
-                pace, start_pace = self.paces[j]
-                attempt = attempt_of(
-                    job.tasks[task.task],
-                    task.kept,
-                    self.world,
-                    job.width,
-                    self.rng,
-                    pace=pace * own,
-                    start_pace=start_pace * own,
+                paces = tuple(own * pace for pace in self.paces[j])
+                attempt = _attempt(
+                    job.tasks[task], self.kept[j][task], self.world, job.width, paces, self.rng
                 )
-                self._push(self.now + attempt.seconds, task, attempt)
+                self._push(attempt.seconds, j, task, attempt)
 
-    def _end(self, task: _Running, attempt: _Attempt) -> None:
-        """Of all start-ups of a task the last one is its own; an attempt that does not finish has made its own for nothing."""
-        j, job = task.job, self.jobs[task.job]
+    def _end(self, j: int, task: int, attempt: _Attempt) -> None:
+        """Of a task's start-ups the last is its own; an attempt that does not finish made its own for
+        nothing.
+        """
+        job, out = self.jobs[j], self.out
         self.free += job.width
         self.running[j] -= 1
-        self.used_s += attempt.seconds * job.width
-        self.lost_s += attempt.lost_s * job.width
-        self.repeated_s += attempt.repeated_s * job.width
-        self.preemptions += not attempt.done
-        task.kept = attempt.kept
-        if not attempt.done:
+        out.used_s += attempt.seconds * job.width
+        out.lost_s += attempt.lost_s * job.width
+        out.repeated_s += attempt.repeated_s * job.width
+        self.kept[j][task] = attempt.kept
+        if attempt.done:
+            self.left[j] -= 1
+            if not self.left[j]:
+                self._finish(j)
+        else:
+            out.preemptions += 1
             self.disturbed.add(job.name)
-            self._push(self.now + self.world.requeue_s + self._wait(j), task)
-            return
-        self.left[j] -= 1
-        if not self.left[j]:
-            self._finish(j)
+            self._push(self.world.requeue_s + self._wait(j), j, task)
 
     def _wait(self, j: int) -> float:
-        return self.waits[j] + (
-            self.rng.expovariate(1 / self.world.queue_wait_s) if self.world.queue_wait_s else 0.0
-        )
+        mean = self.world.queue_wait_s
+        return self.waits[j] + (self.rng.expovariate(1 / mean) if mean else 0.0)
 
 
-def attempt_of(
-    load: TaskLoad,
-    kept: float,
-    world: World,
-    width: int,
-    rng: random.Random,
-    *,
-    pace: float = 1.0,
-    start_pace: float = 1.0,
+def _attempt(
+    load: TaskLoad, kept: float, world: World, width: int, paces: tuple[float, ...], rng: random.Random
 ) -> _Attempt:
     """One attempt that begins with `kept` units done; the paces stretch its units and its start-up."""
-    unit_s, start_s = max(1e-9, load.unit_s * pace), load.start_s * start_pace
-    chunk_s = load.keep_every * unit_s + load.save_s
+    unit_s, start_s = max(1e-9, load.unit_s * paces[0]), load.start_s * paces[1]
     left = max(0.0, load.units - kept)
-    whole_s = start_s + left * unit_s + num_saves(load, left) * load.save_s + load.end_s
+    whole_s = start_s + left * unit_s + load.saves(left) * load.save_s + load.end_s
     rate = world.preempt_per_hour / HOUR_S * width
     ends_s = rng.expovariate(rate) if rate else math.inf
     if ends_s >= whole_s:
-        return _Attempt(seconds=whole_s, kept=load.units, done=True, lost_s=0.0)
-    worked_s = ends_s - start_s
-    if worked_s <= 0.0:
-        return _Attempt(seconds=ends_s, kept=kept, done=False, lost_s=0.0, repeated_s=ends_s)
-    chunks = min(int(worked_s / chunk_s), num_saves(load, left))
+        return _Attempt(seconds=whole_s, kept=load.units, done=True)
+    if ends_s <= start_s:
+        return _Attempt(seconds=ends_s, kept=kept, repeated_s=ends_s)
+    chunk_s = load.keep_every * unit_s + load.save_s
+    chunks = min(int((ends_s - start_s) / chunk_s), load.saves(left))
     kept += chunks * load.keep_every
-    since_s = worked_s - chunks * chunk_s
+    since_s = ends_s - start_s - chunks * chunk_s
     units = min(math.ceil(since_s / unit_s), load.keep_every, load.units - kept)
-    last = kept + units >= load.units
-    needs_s = max(
-        0.0,
-        units * unit_s - since_s + load.end_s if last else max(0.0, units * unit_s - since_s) + load.save_s,
-    )
+    last, rest_s = kept + units >= load.units, units * unit_s - since_s
+    needs_s = max(0.0, rest_s + load.end_s) if last else max(0.0, rest_s) + load.save_s
     if (
         0.0 < needs_s <= world.grace_s
-    ):  # to the end of the unit that is at work, and a save; the last one is published
-        return _Attempt(
-            seconds=ends_s + needs_s,
-            kept=kept + units,
-            done=last,
-            lost_s=0.0,
-            repeated_s=0.0 if last else start_s,
-        )
-    return _Attempt(seconds=ends_s, kept=kept, done=False, lost_s=since_s, repeated_s=start_s)
+    ):  # to the end of the unit at work, and a save; the last one is published
+        repeated_s = 0.0 if last else start_s
+        return _Attempt(seconds=ends_s + needs_s, kept=kept + units, done=last, repeated_s=repeated_s)
+    return _Attempt(seconds=ends_s, kept=kept, lost_s=since_s, repeated_s=start_s)
 
 
 def _factor(rng: random.Random, sigma: float) -> float:
     return math.exp(rng.gauss(0.0, sigma)) if sigma else 1.0
 
 
-# ------------------------------------------------------------------------------------------------ many histories
+# ------------------------------------------------------------------------------------ many histories
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
     """Many histories of the same jobs in the same world."""
@@ -250,13 +209,8 @@ class Study:
 
     def span(self, job: JobLoad, share: float) -> float:
         """From the end of what a job waits for to its own end."""
-        return quantile(
-            [
-                o.ended[job.name] - max((o.ended[n] for n in job.after if n in o.ended), default=0.0)
-                for o in self.outcomes
-            ],
-            share,
-        )
+        ready = [max((o.ended[n] for n in job.after if n in o.ended), default=0.0) for o in self.outcomes]
+        return quantile([o.ended[job.name] - r for o, r in zip(self.outcomes, ready)], share)
 
 
 def study(
@@ -276,7 +230,6 @@ def _certain(jobs: Sequence[JobLoad], world: World) -> bool:
 def quantile(values: Sequence[float], share: float) -> float:
     """Between the two nearest values, in proportion."""
     ranked = sorted(values)
-    place = share * (len(ranked) - 1)
-    low = math.floor(place)
-    high = min(low + 1, len(ranked) - 1)
-    return ranked[low] + (place - low) * (ranked[high] - ranked[low])
+    low, part = divmod(share * (len(ranked) - 1), 1)
+    low, high = int(low), min(int(low) + 1, len(ranked) - 1)
+    return ranked[low] + part * (ranked[high] - ranked[low])

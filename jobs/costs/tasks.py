@@ -1,4 +1,6 @@
-"""Jobs as the simulator sees them, and what preemption costs a task on average, which theory tells without playing it. Pure."""
+"""Jobs as the simulator sees them, and what preemption costs a task on average, which theory tells without
+playing it. Pure.
+"""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +13,9 @@ MAX_TRIES = 1000.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskLoad:
-    """One task as it goes undisturbed. `units` may end in a fraction: a last part that is smaller. `save_s` is paid each time work is kept."""
+    """One task, undisturbed. A fraction of `units` is a smaller last part; `save_s` is paid when work is
+    kept.
+    """
 
     start_s: float
     unit_s: float
@@ -21,23 +25,31 @@ class TaskLoad:
     end_s: float = 0.0
 
     @property
+    def work_s(self) -> float:
+        return self.units * self.unit_s
+
+    @property
     def seconds(self) -> float:
         """From start to end without a disturbance."""
-        return (
-            self.start_s + self.units * self.unit_s + num_saves(self, self.units) * self.save_s + self.end_s
-        )
+        return self.start_s + self.work_s + self.saves(self.units) * self.save_s + self.end_s
 
     @property
     def stretch_s(self) -> float:
         """The longest work between two saves."""
         return min(self.units, self.keep_every) * self.unit_s + max(self.save_s, self.end_s)
 
+    def saves(self, units: float) -> int:
+        """Work is kept after every few units but the last, after which it is published."""
+        return max(0, math.ceil(units / self.keep_every - 1e-9) - 1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobLoad:
-    """The tasks of one stage and round, the jobs they wait for, how long each waits in the queue then, and the slots that each holds.
+    """The tasks of one stage and round, the jobs they wait for, how long each waits in the queue then, and
+    the slots that each holds.
 
-    Log-normal sigmas say how sure that is: of the pace of all tasks together (`spread`) and of each (`straggle`), of the start-ups and of the waits.
+    Log-normal sigmas say how sure that is: of the pace of all tasks together (`spread`) and of each
+    (`straggle`), of the start-ups and of the waits.
     """
 
     name: str
@@ -50,22 +62,23 @@ class JobLoad:
     start_spread: float = 0.0
     wait_spread: float = 0.0
 
-
-def num_saves(load: TaskLoad, units: float) -> int:
-    """Work is kept after every few units but the last, after which it is published."""
-    return max(0, math.ceil(units / load.keep_every - 1e-9) - 1)
+    @property
+    def seconds(self) -> float:
+        """Of all tasks together."""
+        return sum(t.seconds for t in self.tasks)
 
 
 def expected_s(load: TaskLoad, preempt_per_hour: float) -> float:
-    """Mean seconds that the attempts of one task take together, without grace: each stretch between saves is a race against a Poisson process.
+    """Mean seconds that the attempts of one task take together, without grace: each stretch between saves is
+    a race against a Poisson process.
 
-    A stretch c that follows a kept one takes e^(ls) (e^(lc) - 1) / l on average, where l is the rate and s the start-up that each failure costs
-    (Daly 2006); the first start-up takes (e^(ls) - 1) / l.
+    A stretch c that follows a kept one takes e^(ls) (e^(lc) - 1) / l on average, where l is the rate and s
+    the start-up that each failure costs (Daly 2006); the first start-up takes (e^(ls) - 1) / l.
     """
     rate = preempt_per_hour / HOUR_S
     if not rate:
         return load.seconds
-    saves = num_saves(load, load.units)
+    saves = load.saves(load.units)
     stretch_s = load.keep_every * load.unit_s + load.save_s
     last_s = (load.units - saves * load.keep_every) * load.unit_s + load.end_s
     restart = math.exp(min(700.0, rate * load.start_s))
@@ -74,12 +87,16 @@ def expected_s(load: TaskLoad, preempt_per_hour: float) -> float:
 
 
 def daly_interval_s(save_s: float, preempt_per_hour: float) -> float:
-    """Seconds of work between two saves that cost least, to first order (Young 1974): sqrt(2 x save x mean time between preemptions)."""
+    """Work between saves that costs least, to first order (Young 1974): sqrt(2 x save x mean time to
+    preemption).
+    """
     return math.sqrt(2 * save_s * HOUR_S / preempt_per_hour)
 
 
 def bearable_per_hour(jobs: Sequence[JobLoad]) -> float:
-    """The preemption rate of a node at which the longest stretch of work is begun `MAX_TRIES` times on average before it is kept."""
+    """The preemption rate at which the longest stretch is begun `MAX_TRIES` times on average before it is
+    kept.
+    """
     loads = {(load, job.width) for job in jobs for load in job.tasks}
     longest_s = max((width * (load.start_s + load.stretch_s) for load, width in loads), default=0.0)
     return math.log(MAX_TRIES) * HOUR_S / longest_s if longest_s else math.inf

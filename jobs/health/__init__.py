@@ -1,1 +1,1 @@
-"""What the doctor looks at: the site's Slurm, its file system, its nodes, and whether the cluster file fits them."""
+"""What the doctor looks at: a site's Slurm, files and nodes, and whether the cluster file fits them."""

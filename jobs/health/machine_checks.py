@@ -1,29 +1,20 @@
-"""Whether a machine, as jobs.health.canary measured it, can do its part of a run; pure but for `check_data`, which reads the data root."""
+"""Whether a machine, as jobs.health.canary measured it, can do its part of a run.
+
+Pure but for `check_data`, which reads the data root.
+"""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from evaluation.benchmark import benchmark_names, load_benchmark
 from jobs.health.canary import ENGINES, Facts, Files
-from jobs.health.checks import Check, ok, problem, warning
+from jobs.health.checks import Check, judged, problem, warning
 from jobs.plan.cluster import Resources
 from serl.engines.hf_folder import validate_model_folder
 from serl.text.problems import GENERATED_BENCHMARKS
 
-SHARED = (
-    "lustre",
-    "nfs",
-    "nfs4",
-    "gpfs",
-    "beegfs",
-    "ceph",
-    "wekafs",
-    "panfs",
-    "glusterfs",
-    "9p",
-    "cifs",
-    "virtiofs",
-)
+SHARED = "lustre nfs nfs4 gpfs beegfs ceph wekafs panfs glusterfs 9p cifs virtiofs".split()
 MIN_FREE_BYTES = 50 * 10**9
 MIN_FREE_INODES = 100_000
 MIN_CACHE_BYTES = 5 * 10**9
@@ -35,187 +26,130 @@ PYTHONS = ("3.11", "3.12")
 
 
 def check_machine(facts: Facts, asked: Resources | None, *, node: bool, several: bool) -> list[Check]:
-    """Findings about one machine. `node`: it is a compute node, of a job that asked for `asked`, where that is known.
+    """Findings about one machine.
 
-    `several`: its files must be seen by other machines.
+    `node`: it is a compute node, of a job that asked for `asked`, where that is known. `several`: its files
+    must be seen by other machines.
     """
-    checks = [*_files(facts.files, several), *_python(facts, node=node, several=several)]
+    checks = [*_files(facts.files, several), _python(facts, node=node, several=several)]
+    checks += _imports(facts, node=node)
     if node:
         checks += [*_node(facts, in_job=asked is not None), _gpus(facts, asked)]
-    return [
-        Check(level=c.level, subject=f"{facts.host}: {c.subject}", found=c.found, remedy=c.remedy)
-        for c in checks
-    ]
+    return [replace(c, subject=f"{facts.host}: {c.subject}") for c in checks]
 
 
 def _files(files: Files, several: bool) -> Iterator[Check]:
+    subject = f"publication in {files.path}"
     if files.fault:
-        yield problem(
-            f"publication in {files.path}",
-            files.fault,
-            "rename, link and fsync must work there: choose another file system for the data root",
-        )
-    elif files.publish_ms > SLOW_PUBLISH_MS:
-        yield warning(
-            f"publication in {files.path}",
-            f"rename, link, fsync work, in {files.publish_ms:.0f} ms",
-            "slow: prefer fewer and longer shards",
-        )
+        remedy = "rename, link and fsync must work there: choose another file system for the data root"
+        yield problem(subject, files.fault, remedy)
     else:
-        yield ok(f"publication in {files.path}", f"rename, link, fsync work, in {files.publish_ms:.0f} ms")
+        found = f"rename, link, fsync work, in {files.publish_ms:.0f} ms"
+        slow = files.publish_ms > SLOW_PUBLISH_MS
+        yield judged(subject, found, (slow, "warning", "slow: prefer fewer and longer shards"))
     if several and not is_shared(files.kind):
-        yield warning(
-            "file system",
-            f"{files.kind}, which is not known to be shared",
-            "the data root must be the same on all nodes; --job proves it",
-        )
+        remedy = "the data root must be the same on all nodes; --job proves it"
+        yield warning("file system", f"{files.kind}, which is not known to be shared", remedy)
     else:
-        yield ok("file system", f"{files.kind}; flock {_lock(files)}, which runs never use")
+        yield judged("file system", files.kind)
     yield _space(files)
     if files.stripe_count is not None:
-        yield _stripes(files)
+        yield _stripes(files, files.stripe_count)
     if abs(files.clock_ahead_s) > MAX_SKEW_S:
-        yield warning(
-            "clock",
-            f"{files.clock_ahead_s:+.0f} s against the file server",
-            "ask the site to mend its time service: deadlines and ages are off by as much",
-        )
+        remedy = "ask the site to mend its time service: deadlines and ages are off by as much"
+        yield warning("clock", f"{files.clock_ahead_s:+.0f} s against the file server", remedy)
 
 
 def is_shared(kind: str) -> bool:
     return kind in SHARED or kind.startswith("fuse.")
 
 
-def _lock(files: Files) -> str:
-    return (
-        "refused"
-        if files.lock == "refused"
-        else "of one machine only"
-        if "localflock" in files.options
-        else "works"
-    )
-
-
 def _space(files: Files) -> Check:
-    found = f"{files.free_bytes / 1e9:,.0f} GB" + (
-        "" if files.free_inodes is None else f", {files.free_inodes:,} inodes"
+    inodes = files.free_inodes
+    found = f"{files.free_bytes / 1e9:,.0f} GB" + ("" if inodes is None else f", {inodes:,} inodes")
+    large = (
+        "a 7B run keeps some 100 GB of checkpoints and policies; "
+        "`jobs.launch --dry-run` says how much yours writes"
     )
-    if files.free_bytes < MIN_FREE_BYTES:
-        return warning(
-            "free space",
-            found,
-            "a 7B run keeps some 100 GB of checkpoints and policies; `jobs.launch --dry-run` says how much yours writes",
-        )
-    if files.free_inodes is not None and files.free_inodes < MIN_FREE_INODES:
-        return warning("free space", found, "few inodes: a run has some files for each shard and each job")
-    return ok("free space", found)
+    few = "few inodes: a run has some files for each shard and each job"
+    return judged(
+        "free space", found,
+        (files.free_bytes < MIN_FREE_BYTES, "warning", large),
+        (inodes is not None and inodes < MIN_FREE_INODES, "warning", few),
+    )  # fmt: skip
 
 
-def _stripes(files: Files) -> Check:
-    count = files.stripe_count or 0
-    if count == -1 or count > MANY_STRIPES:
-        return warning(
-            "Lustre stripes",
-            "all OSTs" if count == -1 else str(count),
-            f"most files are small: lfs setstripe -E 1G -c 1 -E 100G -c 4 -E -1 -c 8 {files.path}/runs",
-        )
-    return ok("Lustre stripes", str(count))
+def _stripes(files: Files, count: int) -> Check:
+    remedy = f"most files are small: lfs setstripe -E 1G -c 1 -E 100G -c 4 -E -1 -c 8 {files.path}/runs"
+    found = "all OSTs" if count == -1 else str(count)
+    return judged("Lustre stripes", found, (count == -1 or count > MANY_STRIPES, "warning", remedy))
 
 
-def _python(facts: Facts, *, node: bool, several: bool) -> Iterator[Check]:
+def _python(facts: Facts, *, node: bool, several: bool) -> Check:
+    found = f"{facts.python} at {facts.executable}"
     if not facts.python.startswith(PYTHONS):
-        yield problem(
-            "Python",
-            f"{facts.python} at {facts.executable}",
-            f"make the environment with slurm/build_env.sbatch: it needs {' or '.join(PYTHONS)}",
-        )
-    elif several and not node and not is_shared(facts.executable_kind):
-        yield warning(
-            "Python",
-            f"{facts.executable} on {facts.executable_kind}",
-            "nodes may not see it: put the environment ($SERL_VENV) on a shared file system",
-        )
-    else:
-        yield ok("Python", f"{facts.python} at {facts.executable}")
+        remedy = f"make the environment with slurm/build_env.sbatch: it needs {' or '.join(PYTHONS)}"
+        return problem("Python", found, remedy)
+    if several and not node and not is_shared(facts.executable_kind):
+        remedy = "nodes may not see it: put the environment ($SERL_VENV) on a shared file system"
+        return warning("Python", f"{facts.executable} on {facts.executable_kind}", remedy)
+    return judged("Python", found)
+
+
+def _imports(facts: Facts, *, node: bool) -> Iterator[Check]:
     for found in facts.imports:
-        needed = node or found.name not in ENGINES
-        if found.fault and needed:
-            yield problem(
-                f"import {found.name}",
-                found.fault,
-                "make the environment anew with slurm/build_env.sbatch, and see `python` in the cluster file",
+        subject = f"import {found.name}"
+        if found.fault and (node or found.name not in ENGINES):
+            remedy = (
+                "make the environment anew with slurm/build_env.sbatch, and see `python` in the cluster file"
             )
+            yield problem(subject, found.fault, remedy)
         elif found.fault:
-            yield ok(f"import {found.name}", f"{found.fault}; login nodes do without")
-        elif found.seconds is not None and found.seconds > SLOW_IMPORT_S:
-            yield warning(
-                f"import {found.name}",
-                f"{found.seconds:.0f} s",
-                "every task pays this: put the environment in a squashfs image or on the node's own disk",
-            )
+            yield judged(subject, f"{found.fault}; login nodes do without")
         elif found.seconds is not None:
-            yield ok(f"import {found.name}", f"{found.seconds:.1f} s")
+            slow = "every task pays this: put the environment in a squashfs image or on the node's own disk"
+            yield judged(subject, f"{found.seconds:.1f} s", (found.seconds > SLOW_IMPORT_S, "warning", slow))
 
 
 def _node(facts: Facts, *, in_job: bool) -> Iterator[Check]:
     """`in_job`: what our scripts say before python was said here too."""
-    if facts.scontrol:
-        yield ok("scontrol", "there")
-    else:
-        yield problem(
-            "scontrol",
-            "not found on this node",
-            "jobs requeue themselves with it: add its folder to PATH in `setup`, or ask the site to install it",
+    remedy = (
+        "jobs requeue themselves with it: add its folder to PATH in `setup`, or ask the site to install it"
+    )
+    found = "there" if facts.scontrol else "not found on this node"
+    yield judged("scontrol", found, (not facts.scontrol, "problem", remedy))
+    if facts.end_time is not None:
+        yield judged("end of the job's time", f"in {facts.end_time - facts.time:.0f} s")
+    elif in_job:
+        remedy = (
+            "squeue must answer on nodes: add its folder to PATH in `setup`; "
+            "without it a job learns of its limit from the signal alone"
         )
-    if in_job and facts.end_time is None:
-        yield warning(
-            "end of the job's time",
-            "unknown",
-            "squeue must answer on nodes: add its folder to PATH in `setup`; without it a job learns of its limit from the signal alone",
-        )
-    elif facts.end_time is not None:
-        yield ok("end of the job's time", f"in {facts.end_time - facts.time:.0f} s")
-    if is_shared(facts.caches_kind):
-        yield warning(
-            "caches of compiled kernels",
-            f"{facts.caches} is on {facts.caches_kind}",
-            "keep them on the node: add `source slurm/env.sh` to `setup`",
-        )
-    elif facts.caches_free_bytes < MIN_CACHE_BYTES:
-        yield warning(
-            "caches of compiled kernels",
-            f"{facts.caches_free_bytes / 1e9:.1f} GB free at {facts.caches}",
-            "set SERL_LOCAL to a larger disk of the node",
-        )
-    else:
-        yield ok(
-            "caches of compiled kernels",
-            f"{facts.caches} on {facts.caches_kind}, {facts.caches_free_bytes / 1e9:,.0f} GB free",
-        )
+        yield warning("end of the job's time", "unknown", remedy)
+    found = f"{facts.caches} on {facts.caches_kind}, {facts.caches_free_bytes / 1e9:,.1f} GB free"
+    yield judged(
+        "caches of compiled kernels", found,
+        (is_shared(facts.caches_kind), "warning", "keep them on the node: `source slurm/env.sh` in `setup`"),
+        (facts.caches_free_bytes < MIN_CACHE_BYTES, "warning", "set SERL_LOCAL to a larger disk of the node"),
+    )  # fmt: skip
 
 
 def _gpus(facts: Facts, asked: Resources | None) -> Check:
-    wanted = asked.gpus_per_node if asked else len([g for g in (facts.visible_gpus or "").split(",") if g])
+    given = [g for g in (facts.visible_gpus or "").split(",") if g]
+    wanted = asked.gpus_per_node if asked else len(given)
     seen = ", ".join(f"{facts.gpus.count(name)} x {name}" for name in dict.fromkeys(facts.gpus)) or "none"
-    if wanted and len(facts.gpus) < wanted:
-        return problem(
-            "GPUs",
-            f"{seen}; asked for {wanted}",
-            "gpus_per_node and partition must be of GPU nodes; some sites want extra: {gres: 'gpu:h100:1'}",
-        )
-    return ok("GPUs", seen)
+    remedy = "gpus_per_node and partition must be of GPU nodes; some sites want extra: {gres: 'gpu:h100:1'}"
+    few = len(facts.gpus) < wanted
+    return judged("GPUs", f"{seen}; asked for {wanted}" if few else seen, (few, "problem", remedy))
 
 
 def check_clocks(node: Facts, submitted: float, seen: float) -> Check:
     """The node's clock must lie between submission and answer, both on the login node's clock."""
     ahead = max(0.0, node.time - seen) - max(0.0, submitted - node.time)
-    if abs(ahead) > MAX_SKEW_S:
-        return warning(
-            f"{node.host}: clock",
-            f"at least {ahead:+.0f} s against the login node",
-            "ask the site to mend its time service: deadlines are off by as much",
-        )
-    return ok(f"{node.host}: clock", "agrees with the login node's")
+    wrong = abs(ahead) > MAX_SKEW_S
+    found = f"at least {ahead:+.0f} s against the login node" if wrong else "agrees with the login node's"
+    remedy = "ask the site to mend its time service: deadlines are off by as much"
+    return judged(f"{node.host}: clock", found, (wrong, "warning", remedy))
 
 
 def check_data(data: Path) -> Iterator[Check]:
@@ -227,19 +161,15 @@ def check_data(data: Path) -> Iterator[Check]:
             validate_model_folder(folder)
         except ValueError as e:
             yield problem(f"model {folder.name}", str(e), stage)
-    if models:
-        yield ok("models", ", ".join(p.name for p in models))
-    else:
-        yield warning(
-            "models",
-            f"none in {data / 'models'}",
-            f"{stage}, unless runs make their own base (`base: {{kind: scratch}}`)",
-        )
+    found = ", ".join(p.name for p in models) or f"none in {data / 'models'}"
+    own = f"{stage}, unless runs make their own base (`base: {{kind: scratch}}`)"
+    yield judged("models", found, (not models, "warning", own))
     seeds = _entries(data / "seeds")
-    yield ok("seeds", ", ".join(p.name for p in seeds) or "none; needed where a run file names one")
+    yield judged("seeds", ", ".join(p.name for p in seeds) or "none; needed where a run file names one")
     wanted = [b for b in map(load_benchmark, benchmark_names()) if b.file not in GENERATED_BENCHMARKS]
     here = [b.name for b in wanted if (data / "benchmarks" / b.file).is_file()]
-    yield ok("benchmarks", f"{len(here)} of {len(wanted)}" + (f": {', '.join(here)}" if here else ""))
+    listed = f": {', '.join(here)}" if here else ""
+    yield judged("benchmarks", f"{len(here)} of {len(wanted)}{listed}")
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -1,33 +1,20 @@
-"""What a Slurm site says about itself: the outputs of its commands, parsed; nothing is judged here and nothing is run."""
+"""What a Slurm site says about itself: commands asked, outputs parsed; nothing is judged here."""
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from jobs.chain.queue import seconds
+from jobs.chain.queue import SlurmError, ask_slurm, seconds
 
 NO_LIMIT = ("UNLIMITED", "INFINITE", "NONE", "(null)", "N/A", "")
 
 SHOW_CONFIG = ("scontrol", "show", "config")
 SHOW_PARTITIONS = ("scontrol", "--oneliner", "show", "partition")
 LIST_NODES = ("sinfo", "--noheader", "--exact", "--format=%R|%D|%c|%m|%G|%f")
-LIST_ASSOCIATIONS = (
-    "sacctmgr",
-    "--noheader",
-    "--parsable2",
-    "show",
-    "association",
-    "format=Account,Partition,QOS,MaxSubmit",
-)
-LIST_QOS = (
-    "sacctmgr",
-    "--noheader",
-    "--parsable2",
-    "show",
-    "qos",
-    "format=Name,PreemptMode,GraceTime,MaxWall,MaxSubmitPU",
-)
+_SHOW = ("sacctmgr", "--noheader", "--parsable2", "show")
+LIST_ASSOCIATIONS = (*_SHOW, "association", "format=Account,Partition,QOS,MaxSubmit")
+LIST_QOS = (*_SHOW, "qos", "format=Name,PreemptMode,GraceTime,MaxWall,MaxSubmitPU")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +56,8 @@ class Association:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Qos:
-    name: str
     preempt_mode: str
     grace_s: int
-    max_minutes: int | None
     max_submit: int | None
 
 
@@ -97,6 +82,21 @@ class Site:
         return word in re.split(r"[,\s]+", self.settings.get(key, "").lower())
 
 
+def ask_site() -> Site:
+    settings = parse_settings(ask_slurm([*SHOW_CONFIG]))
+    partitions, default = parse_partitions(ask_slurm([*SHOW_PARTITIONS]))
+    try:
+        user = ask_slurm(["id", "--user", "--name"]).strip()
+        associations = parse_associations(ask_slurm([*LIST_ASSOCIATIONS, "where", f"user={user}"]))
+        qos = parse_qos(ask_slurm([*LIST_QOS]))
+    except SlurmError:  # no accounting, or it is down: a finding of its own
+        associations = qos = None
+    return Site(
+        settings=settings, partitions=partitions, default_partition=default,
+        nodes=parse_nodes(ask_slurm([*LIST_NODES])), associations=associations, qos=qos,
+    )  # fmt: skip
+
+
 def kind_of_preemption(site: Site) -> Literal["none", "partition", "qos"]:
     """What decides who gives way to whom."""
     kind = site.settings.get("PreemptType", "").rpartition("/")[2]
@@ -113,72 +113,60 @@ def parse_settings(text: str) -> dict[str, str]:
 
 def parse_partitions(text: str) -> tuple[dict[str, Partition], str | None]:
     """Partitions by name, and the default one."""
-    found: dict[str, Partition] = {}
-    default = None
-    for line in text.splitlines():
-        row = dict(pair.split("=", 1) for pair in line.split() if "=" in pair)
-        if "PartitionName" not in row:
-            continue
-        name = row["PartitionName"]
-        found[name] = Partition(
-            name=name,
-            up=row.get("State", "UP") == "UP",
-            max_minutes=minutes(row.get("MaxTime", "")),
-            max_nodes=_limit(row.get("MaxNodes", "")),
-            preempt_mode=row.get("PreemptMode", "OFF"),
-            grace_s=_limit(row.get("GraceTime", "")) or 0,
-            accounts=_names(row.get("AllowAccounts", "ALL")),
-            qos=_names(row.get("AllowQos", "ALL")),
-        )
-        if row.get("Default") == "YES":
-            default = name
-    return found, default
+    rows = [dict(pair.split("=", 1) for pair in line.split() if "=" in pair) for line in text.splitlines()]
+    rows = [row for row in rows if "PartitionName" in row]
+    default = next((row["PartitionName"] for row in rows if row.get("Default") == "YES"), None)
+    return {row["PartitionName"]: _partition(row) for row in rows}, default
+
+
+def _partition(row: Mapping[str, str]) -> Partition:
+    return Partition(
+        name=row["PartitionName"],
+        up=row.get("State", "UP") == "UP",
+        max_minutes=minutes(row.get("MaxTime", "")),
+        max_nodes=_limit(row.get("MaxNodes", "")),
+        preempt_mode=row.get("PreemptMode", "OFF"),
+        grace_s=_limit(row.get("GraceTime", "")) or 0,
+        accounts=_names(row.get("AllowAccounts", "ALL")),
+        qos=_names(row.get("AllowQos", "ALL")),
+    )
 
 
 def parse_nodes(text: str) -> tuple[Nodes, ...]:
-    return tuple(_nodes(text))
+    return tuple(_nodes(*row) for row in _rows(text, 6))
 
 
-def _nodes(text: str) -> Iterator[Nodes]:
-    for line in text.splitlines():
-        fields = line.split("|")
-        if len(fields) != 6:
-            continue
-        partition, count, cpus, memory, gres, features = fields
-        gpus = [
-            g.split("(")[0].split(":") for g in gres.split(",") if g.startswith("gpu:")
-        ]  # gpu:4, gpu:h100:4(S:0-1)
-        yield Nodes(
-            partition=partition,
-            count=int(count),
-            cpus=int(cpus.rstrip("+")),
-            memory_mb=int(memory.rstrip("+")),
-            gpus=sum(int(g[-1]) for g in gpus if g[-1].isdigit()),
-            gpu_types=tuple(g[1] for g in gpus if len(g) > 2),
-            features=frozenset(features.split(",")) - {"(null)"},
-        )
+def _nodes(partition: str, count: str, cpus: str, memory: str, gres: str, features: str) -> Nodes:
+    """`gres` is like gpu:4, or gpu:h100:4(S:0-1)."""
+    gpus = [g.split("(")[0].split(":") for g in gres.split(",") if g.startswith("gpu:")]
+    return Nodes(
+        partition=partition,
+        count=int(count),
+        cpus=int(cpus.rstrip("+")),
+        memory_mb=int(memory.rstrip("+")),
+        gpus=sum(int(g[-1]) for g in gpus if g[-1].isdigit()),
+        gpu_types=tuple(g[1] for g in gpus if len(g) > 2),
+        features=frozenset(features.split(",")) - {"(null)"},
+    )
 
 
 def parse_associations(text: str) -> tuple[Association, ...]:
-    rows = [line.split("|") for line in text.splitlines() if line.count("|") == 3]
     return tuple(
         Association(account=a, partition=p, qos=tuple(filter(None, q.split(","))), max_submit=_limit(n))
-        for a, p, q, n in rows
+        for a, p, q, n in _rows(text, 4)
     )
 
 
 def parse_qos(text: str) -> dict[str, Qos]:
-    rows = [line.split("|") for line in text.splitlines() if line.count("|") == 4]
     return {
-        name: Qos(
-            name=name,
-            preempt_mode=mode,
-            grace_s=seconds(grace),
-            max_minutes=minutes(wall),
-            max_submit=_limit(submit),
-        )
-        for name, mode, grace, wall, submit in rows
+        name: Qos(preempt_mode=mode, grace_s=seconds(grace), max_submit=_limit(submit))
+        for name, mode, grace, _, submit in _rows(text, 5)
     }
+
+
+def _rows(text: str, columns: int) -> Iterator[list[str]]:
+    """Lines of as many columns; others are not for us."""
+    return (row for line in text.splitlines() if len(row := line.split("|")) == columns)
 
 
 def minutes(text: str) -> int | None:

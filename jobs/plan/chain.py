@@ -34,13 +34,15 @@ class Job:
 
 
 def steps(config: RunConfig) -> Iterator[tuple[int, str]]:
-    """Every (round, stage) of the run, in the order a single worker would do them. Round 0 is the base model."""
+    """Every (round, stage) of the run, in the order a single worker would do them. Round 0 is the base
+    model.
+    """
     return ((s.round, s.name) for s in config.stages)
 
 
 def plan(config: RunConfig, done: Callable[[Shard], bool]) -> list[Job]:
-    """The jobs that finish the run. Stages that are done appear with nothing missing, so that a reader sees the whole
-    chain.
+    """The jobs that finish the run. Stages that are done appear with nothing missing, so that a reader sees
+    the whole chain.
     """
     jobs = []
     for stage in config.stages:
@@ -52,7 +54,9 @@ def plan(config: RunConfig, done: Callable[[Shard], bool]) -> list[Job]:
 
 
 def after_of(config: RunConfig, round: int, stage: str) -> tuple[str, ...]:
-    """The jobs whose manifests the stage reads first-hand, and the one that says whether its phase is over."""
+    """The jobs whose manifests the stage reads first-hand, and the one that says whether its phase is
+    over.
+    """
     own = config.stage(round, stage)
     found = [*own.kind.reads(own, config), *([teller] if (teller := config.ended_by(own)) else [])]
     return tuple(dict.fromkeys(s.job for s in found))

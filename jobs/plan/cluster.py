@@ -17,12 +17,14 @@ Device = Literal["cpu", "cuda"]
 Tracker = Literal["wandb", "mlflow"]
 HANG_S = Field(
     default=1800,
-    description="seconds that a step, part, load, save ... may last before it counts as hung; ten times the longest one so far if that is more",
+    description="seconds that a step, part, load, save ... may last before it counts as hung; ten times the "
+    "longest one so far if that is more",
 )
 
 TRACKERS = Field(
     default=(),
-    description="mirror the figures of finished rounds to these too (jobs/reporting/trackers.py); their packages are optional",
+    description="mirror the figures of finished rounds to these too (jobs/reporting/trackers.py); their "
+    "packages are optional",
 )
 
 
@@ -67,7 +69,9 @@ class StageResources(Section):
 
 
 class Slurm(Section):
-    """A Slurm cluster with a file system that all its nodes share. Every key but `kind` and `data` is a default for all stages."""
+    """A Slurm cluster with a file system that all its nodes share. Every key but `kind` and `data` is a
+    default for all stages.
+    """
 
     kind: Literal["slurm"] = "slurm"
     data: str = Field(description="the data root; $SERL_DATA and --data go before it")
@@ -87,7 +91,8 @@ class Slurm(Section):
     array_limit: Count = Field(default=64, description="running tasks of one array at once")
     signal_s: Count = Field(
         default=120,
-        description="seconds before the time limit at which USR2 asks a job to stop; a save and a step must fit",
+        description="seconds before the time limit at which USR2 asks a job to stop; a save and a step must "
+        "fit",
     )
     setup: tuple[str, ...] = Field(default=(), description="shell lines before python on the node")
     python: str | None = Field(
@@ -115,7 +120,9 @@ class Slurm(Section):
         return self._resources((kind.name,), kind)
 
     def errand(self) -> "Resources":
-        """What a small task of our own asks for: as the stages that need no engine, where the file has any."""
+        """What a small task of our own asks for: as the stages that need no engine, where the file has
+        any.
+        """
         bare = [kind for kind in kinds().values() if kind.bare]
         own = next((kind for kind in bare if kind.name in self.stages), bare[0])
         return self.resources_of(own)

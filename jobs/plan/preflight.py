@@ -29,7 +29,9 @@ def preflight(config: RunConfig, data: Path, jobs: Sequence[Job]) -> None:
 
 
 def distinct(config: RunConfig) -> list[Stage]:
-    """One of the stages that differ in nothing but their round: what is outside a run is the same for all rounds."""
+    """One of the stages that differ in nothing but their round: what is outside a run is the same for all
+    rounds.
+    """
     return list({(s.phase, s.name): s for s in reversed(config.stages)}.values())[::-1]
 
 
@@ -52,7 +54,8 @@ def check_engine(config: RunConfig, cluster: Local | Slurm) -> None:
     if isinstance(cluster, Slurm) and (unknown := cluster.unknown(config)):
         names = ", ".join(dict.fromkeys(s.name for s in config.stages))
         raise ValueError(
-            f"stages: {', '.join(unknown)} in the cluster file: no stage of this run, nor a kind of stage; its stages "
+            f"stages: {', '.join(unknown)} in the cluster file: no stage of this run, nor a kind of stage; "
+            "its stages "
             f"are {names}"
         )
     for stage in (s for s in distinct(config) if s.kind.array):
@@ -60,7 +63,8 @@ def check_engine(config: RunConfig, cluster: Local | Slurm) -> None:
         place, most = _room(cluster, stage)
         if wanted > most:
             raise ValueError(
-                f"engine.tensor_parallel {wanted}: more than {place}, {most}; lower the one or raise the other"
+                f"engine.tensor_parallel {wanted}: more than {place}, {most}; lower the one or raise the "
+                "other"
             )
 
 
@@ -88,7 +92,9 @@ def num_parameters(config: RunConfig, data: Path) -> int:
 
 
 def _elements(path: Path) -> int:
-    """Numbers in a safetensors file, by its header; by its size where that cannot be read, which other checks say."""
+    """Numbers in a safetensors file, by its header; by its size where that cannot be read, which other checks
+    say.
+    """
     try:
         with open(path, "rb") as f:
             header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
@@ -110,5 +116,7 @@ def check_space(data: Path, needed: int) -> None:
     free = shutil.disk_usage(data).free
     if free < needed + MARGIN_BYTES:
         raise ValueError(
-            f"{data}: {free / 1e9:.1f} GB free, but the run may write {needed / 1e9:.1f} GB, and {MARGIN_BYTES / 1e9:.1f} GB should stay free; free some space, choose another data root, or run fewer rounds"
+            f"{data}: {free / 1e9:.1f} GB free, but the run may write {needed / 1e9:.1f} GB, and "
+            f"{MARGIN_BYTES / 1e9:.1f} GB should stay free; free some space, choose another data root, or "
+            "run fewer rounds"
         )

@@ -1,4 +1,5 @@
-"""The plan, printed before anything runs: jobs, what they wait for, resources, what they sample and write, and how long that takes.
+"""The plan, printed before anything runs: jobs, what they wait for, resources, what they sample and write,
+and how long that takes.
 
 Where nothing was measured, tokens, files and bytes are upper bounds and there are no times.
 """

@@ -1,6 +1,6 @@
-"""What a round's questions became: how many were proposed, kept, answered and trained on, how the votes fell, and how often they were right.
+"""How a round's votes fell, and how often they were right.
 
-Pure: counts of manifests and groups without their completions in, frozen values out. Nothing here escapes text; renderers do.
+Pure: groups without their completions in, frozen values out. Nothing here escapes text; renderers do.
 """
 
 from collections import Counter
@@ -10,25 +10,18 @@ from dataclasses import dataclass
 from evaluation.scores import Score, score
 from serl.config.run import RunConfig
 from serl.records import Group
-from serl.rewards.spec import voted
 from serl.rewards.vote import Fate, fate
+from serl.stages.read import band
 
-PROPOSE_NOTES = {"items", "accepted", "dropped_shots", "prompts_too_long"}
 EXAMPLE_FATES: tuple[Fate, ...] = ("kept", "kept", "too_easy", "too_hard", "tie", "no_votes")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Passage:
-    """One narrowing of the funnel: how many questions came through, and why the others did not."""
-
-    name: str
-    count: int
-    lost: Mapping[str, int]
+Judged = Sequence[tuple[Group, Fate]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """One group as a reader sees it: `answers` are the classes with their sizes, largest first; None stands for answers that cast no vote."""
+    """One group as a reader sees it: `answers` are the classes with their sizes, largest first; None stands
+    for answers that cast no vote.
+    """
 
     id: str
     role: str
@@ -45,9 +38,10 @@ class Example:
 class Votes:
     """The votes of a round over its own questions, and over those with gold answers.
 
-    `first[k]` counts the questions whose largest class holds k of the N answers, `tied[k]` those of them where two classes do. `right` says how
-    often a majority that exists equals the gold answer: of the anchors, of the anchors that the difficulty filter would keep, and of the
-    questions trained on, where they have gold answers.
+    `first[k]` counts the questions whose largest class holds k of the N answers, `tied[k]` those of them
+    where two classes do. `right` says how often a majority that exists equals the gold answer: of the
+    anchors, of the anchors that the difficulty filter would keep, and of the questions trained on, where they
+    have gold answers.
     """
 
     num_samples: int
@@ -65,44 +59,10 @@ class Votes:
     examples: tuple[Example, ...]
 
 
-def proposed(counts: Mapping[str, float]) -> list[Passage]:
-    """From all that propose wrote to what passed its quality rules."""
-    lost = {name: int(n) for name, n in counts.items() if name not in PROPOSE_NOTES}
-    return [
-        Passage(name="proposed", count=int(counts.get("items", 0)), lost={}),
-        Passage(name="well-formed", count=int(counts.get("accepted", 0)), lost=lost),
-    ]
-
-
-def curated(counts: Mapping[str, float]) -> list[Passage]:
-    """From the well-formed to the novel, and to those that the round has room for."""
-    lost = {name: int(counts[name]) for name in ("near_duplicate", "exact_duplicate") if counts.get(name)}
-    surplus = {"surplus": int(counts["surplus"])} if counts.get("surplus") else {}
-    return [
-        Passage(name="novel", count=int(counts.get("novel", 0)), lost=lost),
-        Passage(name="kept", count=int(counts.get("kept", 0)), lost=surplus),
-    ]
-
-
-def answered(num_asked: int, votes: Votes) -> list[Passage]:
-    """From the questions asked to those whose vote is worth training on."""
-    unanswered = {"prompt_too_long": num_asked - votes.num_groups} if num_asked > votes.num_groups else {}
-    lost = {name: n for name, n in votes.fates.items() if name != "kept"}
-    return [
-        Passage(name="answered", count=votes.num_groups, lost=unanswered),
-        Passage(name="trainable", count=votes.fates.get("kept", 0), lost=lost),
-    ]
-
-
-def band(config: RunConfig, round: int) -> tuple[tuple[float, float], bool]:
-    """The shares of rewarded answers between which a round's groups are trained on, and whether the vote decides that."""
-    training, judged = config.training(round), config.judged(round) or config.giving(round, "groups")
-    agreement = training.section.agreement if training and config.judged(round) else (0.0, 1.0)
-    return agreement, judged is None or voted(judged.section.reward)
-
-
 def votes(config: RunConfig, round: int, groups: Sequence[Group]) -> Votes:
-    """The votes of a round that was answered; a run that does not train has no filter, and keeps everything that has a winner."""
+    """The votes of a round that was answered; a round that does not train has no filter, and keeps everything
+    that has a winner.
+    """
     (low, high), by_vote = band(config, round)
     fates = [fate(g, low, high, voted=by_vote) for g in groups]
     own = [(g, f) for g, f in zip(groups, fates) if g.own]
@@ -140,10 +100,10 @@ def _spectrum(groups: Sequence[Group], num_samples: int) -> tuple[int, ...]:
     return tuple(sizes[k] for k in range(num_samples + 1))
 
 
-def _examples(
-    own: Sequence[tuple[Group, Fate]], anchors: Sequence[tuple[Group, Fate]]
-) -> tuple[Example, ...]:
-    """A few groups, the first of each fate in the round's order, and the first anchor whose majority is wrong: chosen by rule, not by taste."""
+def _examples(own: Judged, anchors: Judged) -> tuple[Example, ...]:
+    """A few groups, the first of each fate in the round's order, and the first anchor whose majority is
+    wrong: chosen by rule, not by taste.
+    """
     chosen = []
     for wanted in dict.fromkeys(EXAMPLE_FATES):
         chosen += [(g, f) for g, f in own if f == wanted][: EXAMPLE_FATES.count(wanted)]
@@ -152,17 +112,14 @@ def _examples(
 
 
 def _example(group: Group, verdict: Fate) -> Example:
-    sizes = Counter(group.labels)
-    texts: dict[int | None, str] = {}
+    texts: dict[int, str] = {}
     for answer, label in zip(group.answers, group.labels):
-        if (
-            answer is not None
-            and label is not None
-            and (label not in texts or (len(answer), answer) < (len(texts[label]), texts[label]))
-        ):
-            texts[label] = answer
+        if answer is not None and label is not None:
+            texts[label] = min(texts.get(label, answer), answer, key=lambda text: (len(text), text))
+    sizes = Counter(group.labels)
     ranked = sorted(sizes.items(), key=lambda item: (item[0] is None, -item[1], item[0] or 0))
     return Example(
-        id=group.id, role=group.role, question=group.question, gold=group.gold, fate=verdict, majority=group.majority,
-        majority_correct=group.winner_correct, agreement=group.agreement, answers=tuple((texts.get(label), n) for label, n in ranked),
+        id=group.id, role=group.role, question=group.question, gold=group.gold, fate=verdict,
+        majority=group.majority, majority_correct=group.winner_correct, agreement=group.agreement,
+        answers=tuple((texts.get(label), n) for label, n in ranked),
     )  # fmt: skip

@@ -1,7 +1,9 @@
-"""Held-out hygiene of a run: what seeds, labelled problems and generated instructions share with the benchmarks that it is scored on.
+"""Held-out hygiene of a run: what seeds, labelled problems and generated instructions share with the
+benchmarks that it is scored on.
 
-Each benchmark's file is read once, and what was found is kept in the run's `overlap.json` under the digests of both sides, so that a report
-that is written again costs nothing. What cannot be read is a sentence, never the end of a report.
+Each benchmark's file is read once, and what was found is kept in the run's `overlap.json` under the digests
+of both sides, so that a report that is written again costs nothing. What cannot be read is a sentence, never
+the end of a report.
 """
 
 import hashlib
@@ -12,9 +14,10 @@ from pathlib import Path
 
 from evaluation.benchmark import load_benchmark, load_problems
 from evaluation.overlap import Shared, overlaps
+from jobs.reporting.policies import asked
 from serl.run.files import sha256, write_atomic
 from serl.run.rundir import Run
-from serl.stages.sources import GeneratedProblems, HubProblems, JsonlProblems
+from serl.stages.sources import GeneratedProblems, HubProblems, Problems
 from serl.text import problems
 
 CACHE = "overlap.json"
@@ -24,7 +27,9 @@ MAX_STORED = 2_000  # characters of an example
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overlap:
-    """A set of the run's questions beside a benchmark; `examples` are pairs of texts, ours and the benchmark's."""
+    """A set of the run's questions beside a benchmark; `examples` are pairs of texts, ours and the
+    benchmark's.
+    """
 
     name: str
     benchmark: str
@@ -41,14 +46,11 @@ class Hygiene:
 
 
 def measure(
-    run: Run,
-    corpus: Path,
-    sources: Mapping[str, JsonlProblems | HubProblems | GeneratedProblems],
-    sets: Mapping[str, Sequence[str]],
+    run: Run, corpus: Path, sources: Mapping[str, Problems], sets: Mapping[str, Sequence[str]]
 ) -> Hygiene:
     """Compare the problems of `sources` and the questions of `sets` with each benchmark that the run asks."""
-    scoring = [s for s in run.config.stages if s.kind.gives == "grades"]
-    benchmarks = tuple(dict.fromkeys(name for s in scoring for name in s.section.asked))
+    reported, chosen_by = asked(run)
+    benchmarks = reported + chosen_by
     unread: list[str] = []
     ours = {
         name: read
@@ -77,17 +79,12 @@ def measure(
     )
 
 
-def _questions(
-    run: Run,
-    corpus: Path,
-    name: str,
-    source: JsonlProblems | HubProblems | GeneratedProblems,
-    unread: list[str],
-) -> list[str]:
+def _questions(run: Run, corpus: Path, name: str, source: Problems, unread: list[str]) -> list[str]:
     """A report asks no hub: data that may have to be downloaded is compared by `evaluation.overlap`."""
     if isinstance(source, HubProblems):
         unread.append(
-            f"{name}: a Hugging Face dataset; save its questions as JSON lines and compare them with `python -m evaluation.overlap`"
+            f"{name}: a Hugging Face dataset; save its questions as JSON lines and compare them with "
+            "`python -m evaluation.overlap`"
         )
         return []
     if isinstance(source, GeneratedProblems) and not corpus.is_dir():
@@ -100,7 +97,7 @@ def _questions(
 
 
 def _file(run: Run, corpus: Path, benchmark: str) -> tuple[Path, str]:
-    """A benchmark's file where score would find it, and its digest."""
+    """A benchmark's file where an examination would find it, and its digest."""
     name = load_benchmark(benchmark).file
     folders = (corpus, run.data_root / "benchmarks")
     path = next((folder / name for folder in folders if (folder / name).is_file()), folders[-1] / name)
@@ -118,12 +115,8 @@ def _compare(benchmark: str, path: Path, ours: Mapping[str, Sequence[str]]) -> d
 
 def _overlap(name: str, benchmark: str, row: dict) -> Overlap:
     shared = Shared(**row["shared"] | {"examples": tuple((i, j) for i, j in row["shared"]["examples"])})
-    return Overlap(
-        name=name,
-        benchmark=benchmark,
-        shared=shared,
-        examples=tuple((ours, theirs) for ours, theirs in row["examples"]),
-    )
+    examples = tuple((ours, theirs) for ours, theirs in row["examples"])
+    return Overlap(name=name, benchmark=benchmark, shared=shared, examples=examples)
 
 
 def _cached(path: Path) -> dict[str, dict]:

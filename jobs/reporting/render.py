@@ -1,33 +1,36 @@
-"""Blocks of a page to HTML and Markdown. The only place where text becomes markup, so the only place where it is escaped, all of it.
+"""Pages as HTML and Markdown, and tables for terminals and CSV, too. The only place where text becomes
+markup, so the only place where it is escaped, all of it: whatever a template prints that is not markup
+already.
 
-Text may come from a model: what is not to be shown as it is goes through `visible` first.
+A page is a template of `templates/`, written once for both formats with the words of `words.html` and
+`words.md`. Text may come from a model: what is not to be shown as it is goes through `visible` first.
 """
 
 import base64
-import html
+import csv
+import io
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import assert_never
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from markupsafe import Markup, escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from jobs.reporting.figures import Picture
+from evaluation.scores import Score
 from jobs.reporting.visible import MAX_LONG, visible, visible_lines
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = Path(__file__).parent / "templates"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~$&!:@])")
+_FIGURE = re.compile(r"(p )?[-+±\d.,:%/<=\[\] e]*( of \d+)?")
 _WWW = re.compile(r"www\.", re.IGNORECASE)
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin-bottom: .3rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid #ccc; }
-p.lead { font-size: 1.1rem; font-weight: 600; } p.note { color: #555; margin-top: .2rem; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .87rem; margin: .6rem 0; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; overflow-wrap: break-word; max-width: 24rem; }
-th { border-bottom: 2px solid #888; overflow-wrap: normal; } td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-figure { margin: 1rem 0; } img { max-width: 100%; height: auto; } figcaption { color: #555; font-size: .9rem; }
-pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; font-size: .82rem; } bdi { unicode-bidi: isolate; }
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +40,33 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
+    """`tone` is "lead", "note" or nothing."""
+
     text: str
     tone: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Cells as text; columns whose cells are figures (`numeric`) are set to the right."""
+    """Cells as values. Columns of figures are set to the right: those of `numeric`, or those whose cells all
+    are.
+    """
 
     header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    numeric: frozenset[int] = frozenset()
+    rows: Sequence[Sequence[object]]
+    numeric: frozenset[int] | None = None
+
+    @property
+    def right(self) -> frozenset[int]:
+        if self.numeric is not None:
+            return self.numeric
+        columns = [[cell(value) for value in column] for column in zip(*self.rows)]
+        return frozenset(
+            i for i, texts in enumerate(columns) if any(texts) and all(map(_FIGURE.fullmatch, texts))
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,94 +74,123 @@ class Code:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A plot; what it shows, the page says."""
+
+    name: str
+    svg: bytes
+
+    @property
+    def source(self) -> str:
+        return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode("ascii")
+
+
 Block = Heading | Paragraph | Table | Code | Picture
 
 
-def to_html(title: str, blocks: Sequence[Block]) -> str:
-    """A page that needs nothing but itself and may run nothing: its policy forbids scripts and the network."""
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-    head = f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}"><meta name="viewport" content="width=device-width">'
-    body = "\n".join(_html(b) for b in blocks)
-    head += f"<title>{_h(title)}</title><style>{STYLE}</style>"
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body><h1>{_h(title)}</h1>\n{body}\n</body></html>\n'
+def table(header: str | Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """A table whose header may be written as one text with bars."""
+    return Table(header=header.split(" | ") if isinstance(header, str) else header, rows=list(rows))
 
 
-def _h(text: str) -> str:
-    return html.escape(visible(text, MAX_LONG))
-
-
-def _html(block: Block) -> str:
-    match block:
-        case Heading(text):
-            return f"<h2>{_h(text)}</h2>"
-        case Paragraph(text, tone):
-            return f'<p class="{_h(tone)}">{_h(text)}</p>'
-        case Table():
-            return _html_table(block)
-        case Code(text):
-            return f"<pre>{html.escape(visible_lines(text))}</pre>"
-        case Picture():
-            data = base64.b64encode(block.svg).decode("ascii")
-            image = f'<img alt="{_h(block.title)}" src="data:image/svg+xml;base64,{data}">'
-            return f"<figure>{image}<figcaption>{_h(block.caption)}</figcaption></figure>"
+def cell(value: object) -> str:
+    """A value as pages show it: means with their intervals, nothing for what is not there."""
+    match value:
+        case None:
+            return ""
+        case Score():
+            return interval(value)
+        case float():
+            return f"{value:.3f}"
         case _:
-            assert_never(block)
+            return str(value)
 
 
-def _html_table(table: Table) -> str:
-    def row(cells: Sequence[str], tag: str) -> str:
-        marked = (f'<{tag} class="number"' if i in table.numeric else f"<{tag}" for i in range(len(cells)))
-        return (
-            "<tr>"
-            + "".join(f"{start}><bdi>{_h(cell)}</bdi></{tag}>" for start, cell in zip(marked, cells))
-            + "</tr>"
-        )
-
-    return (
-        '<div class="scroll"><table>'
-        + row(table.header, "th")
-        + "\n".join(row(r, "td") for r in table.rows)
-        + "</table></div>"
-    )
+def interval(score: Score) -> str:
+    """A mean with its interval, where there is one."""
+    if not score.n:
+        return ""
+    ends = f" [{score.low:.3f}, {score.high:.3f}]" if math.isfinite(score.low) else ""
+    return f"{score.value:.3f}{ends}"
 
 
-def to_terminal(table: Table, caption: str) -> RichTable:
-    """A table for a terminal. Text objects throughout: nothing in a name or a figure is taken for markup."""
-    shown = RichTable(
-        box=None, pad_edge=False, caption=Text(visible(caption, MAX_LONG)), caption_justify="left"
-    )
-    for i, name in enumerate(table.header):
-        shown.add_column(Text(visible(name)), justify="right" if i in table.numeric else "left")
-    for cells in table.rows:
-        shown.add_row(*(Text(visible(c)) for c in cells))
-    return shown
+def p_value(p: float) -> str:
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
+
+
+# ----------------------------------------------------------------------------------- formats
+def to_html(title: str, blocks: Sequence[Block]) -> str:
+    """A page of blocks; see `html_page`."""
+    return html_page("blocks.md", {"title": title, "content": blocks})
 
 
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
+    return markdown_page("blocks.md", {"title": title, "content": blocks})
+
+
+def html_page(body: str, facts: Mapping[str, object]) -> str:
+    """A page that needs nothing but itself and may run nothing: it forbids scripts and the network."""
+    return _environment("html").get_template("page.html").render(facts, body=body)
+
+
+def markdown_page(body: str, facts: Mapping[str, object]) -> str:
     """The same page without its pictures."""
-    parts = [f"# {_m(title)}"] + [text for b in blocks if (text := _markdown(b))]
-    return "\n\n".join(parts) + "\n"
+    return _environment("md").get_template("page.md").render(facts, body=body)
 
 
-def _m(text: str) -> str:
-    return _WWW.sub(lambda m: m.group()[:3] + "\\.", _MARKDOWN.sub(r"\\\1", visible(text, MAX_LONG)))
+def to_terminal(shown: Table, caption: str) -> RichTable:
+    """A table for a terminal. Text objects throughout: nothing in a name or a figure is taken for markup."""
+    text = Text(visible(caption, MAX_LONG))
+    made = RichTable(box=None, pad_edge=False, caption=text, caption_justify="left")
+    for i, name in enumerate(shown.header):
+        made.add_column(Text(visible(name)), justify="right" if i in shown.right else "left")
+    for row in shown.rows:
+        made.add_row(*(Text(visible(cell(value))) for value in row))
+    return made
 
 
-def _markdown(block: Block) -> str:
-    match block:
-        case Heading(text):
-            return f"## {_m(text)}"
-        case Paragraph(text, tone):
-            return f"**{_m(text)}**" if tone == "lead" else _m(text)
-        case Table():
-            rule = ["---:" if i in block.numeric else "---" for i in range(len(block.header))]
-            lines = [[_m(c) for c in block.header], rule] + [[_m(c) for c in r] for r in block.rows]
-            return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-        case Code(text):
-            shown = visible_lines(text)
-            fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", shown)), default=0))
-            return f"{fence}\n{shown}\n{fence}"
-        case Picture():
-            return ""
-        case _:
-            assert_never(block)
+def to_csv(told: Table) -> bytes:
+    """Values in full; nothing where there is none."""
+    sink = io.StringIO(newline="")
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(told.header)
+    writer.writerows(told.rows)
+    return sink.getvalue().encode("utf-8")
+
+
+# ----------------------------------------------------------------------------------- escaping
+@cache
+def _environment(suffix: str) -> "Environment":
+    """Whatever a template prints is made visible and escaped for its format, unless it is markup already."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, finalize=_FINAL[suffix], keep_trailing_newline=True,
+    )  # fmt: skip
+    made.globals |= {"words": f"words.{suffix}", "cell": cell}
+    made.filters |= {"code": _CODE[suffix], "type": lambda block: type(block).__name__}
+    return made
+
+
+def _visible(value: object) -> str:
+    return value if isinstance(value, Markup) else visible(str(value), MAX_LONG)
+
+
+def _markdown(value: object) -> Markup:
+    if isinstance(value, Markup):
+        return value
+    escaped = _MARKDOWN.sub(r"\\\1", visible(str(value), MAX_LONG))
+    return Markup(_WWW.sub(lambda m: m.group()[:3] + "\\.", escaped))
+
+
+def _fenced(text: str) -> Markup:
+    """In a fence longer than any in it."""
+    shown = visible_lines(text)
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", shown)), default=0))
+    return Markup(f"{fence}\n{shown}\n{fence}")
+
+
+_FINAL = {"html": _visible, "md": _markdown}
+_CODE = {"html": lambda text: escape(visible_lines(text)), "md": _fenced}

@@ -1,23 +1,18 @@
-"""The figures of each round as rows: for `report.csv`, and for TensorBoard with the round as step.
+"""The figures of each round as rows: for `report.csv`, TensorBoard, the trackers, and the tables by round."""
 
-Both are derived: rewritten whole from the run each time, so that no round appears twice.
-"""
-
-import csv
 import dataclasses
-import io
 import math
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from evaluation.scores import Score
+from jobs.reporting import policies
 from jobs.reporting.findings import Findings, RoundFindings
+from jobs.reporting.render import Table, table
 from jobs.reporting.vitals import vital_facts
-from serl.run.files import write_atomic
-from serl.run.rundir import Run
 
 BEST = "best_on_validation"
+VITALS = ("conviction", "anchor_agreement", "entropy", "monotony", "length", "duplicates")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +20,7 @@ class Row:
     """One figure of one round; error bars and n only where it is a mean over problems or questions."""
 
     round: int
-    benchmark: str
+    benchmark: str = ""
     metric: str
     value: float
     stderr: float | None = None
@@ -37,6 +32,20 @@ class Row:
     def tag(self) -> str:
         return f"score/{self.benchmark}/{self.metric}" if self.benchmark else self.metric
 
+    def shown(self, how: str) -> str:
+        """As its value in a format, with its interval ("[]"), with its farther end ("±"), or only its number
+        ("n").
+        """
+        match how:
+            case "n":
+                return str(self.n)
+            case "[]":
+                return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] of {self.n}"
+            case "±":  # near 0 and 1 an interval is not symmetric
+                return f"{self.value:.3f}±{max(self.high - self.value, self.value - self.low):.3f}"
+            case _:
+                return f"{self.value:{how}}"
+
 
 def rows(findings: Findings) -> list[Row]:
     """Every figure of every round, in a fixed order; what is not known has no row."""
@@ -44,138 +53,112 @@ def rows(findings: Findings) -> list[Row]:
     return found + list(_safety(findings)) + list(_hygiene(findings))
 
 
-def to_csv(found: Sequence[Row]) -> bytes:
-    sink = io.StringIO(newline="")
-    writer = csv.writer(sink, lineterminator="\n")
-    names = [f.name for f in dataclasses.fields(Row)]
-    writer.writerow(names)
-    for row in found:
-        writer.writerow(["" if value is None else value for value in dataclasses.astuple(row)])
-    return sink.getvalue().encode("utf-8")
+def csv_table(found: Sequence[Row]) -> Table:
+    return table([f.name for f in dataclasses.fields(Row)], map(dataclasses.astuple, found))
 
 
-def write_tensorboard(run: Run, findings: Findings, found: Sequence[Row]) -> None:
-    """Replace `tensorboard/rounds/`. A viewer that has the old file open is told to forget its steps before it reads the new ones."""
-    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-    from tensorboard.compat.proto.summary_pb2 import Summary
-    from tensorboard.summary.writer.record_writer import RecordWriter
-
-    ended = {r.round: max((s.ended for s in r.stages), default=0.0) for r in findings.rounds}
-    started = min((t for t in ended.values() if t), default=0.0)
-    sink = io.BytesIO()
-    writer = RecordWriter(sink)
-    writer.write(Event(wall_time=started, file_version="brain.Event:2").SerializeToString())
-    writer.write(
-        Event(wall_time=started, step=0, session_log=SessionLog(status=SessionLog.START)).SerializeToString()
-    )
-    for row in found:
-        summary = Summary(value=[Summary.Value(tag=row.tag, simple_value=row.value)])
-        writer.write(Event(wall_time=ended[row.round], step=row.round, summary=summary).SerializeToString())
-    folder = run.root / "tensorboard" / "rounds"
-    folder.mkdir(parents=True, exist_ok=True)
-    current = folder / f"events.out.tfevents.{time.time():.6f}.rounds"
-    write_atomic(current, sink.getvalue())
-    for old in folder.iterdir():
-        if old.name.startswith("events.") and old.name < current.name:
-            old.unlink(missing_ok=True)  # a report written at the same time may have removed it
+def by_round(found: Sequence[Row], columns: Mapping[str, tuple[str, ...]], first: str = "round") -> Table:
+    """A line for each round that has any of the figures. A column is the tags of which the first that is
+    there is shown, and after them how.
+    """
+    known = {(row.round, row.tag): row for row in found}
+    tags = {tag for *tags, _ in columns.values() for tag in tags}
+    lines = []
+    for round in sorted({row.round for row in found if row.tag in tags}):
+        cells = (
+            next((known[round, tag].shown(how) for tag in tags if (round, tag) in known), None)
+            for *tags, how in columns.values()
+        )
+        lines.append((round, *cells))
+    return table((first, *columns), lines)
 
 
-def _score(r: RoundFindings, metric: str, score: Score, benchmark: str = "") -> Row:
-    s = score
-    return Row(
-        round=r.round,
-        benchmark=benchmark,
-        metric=metric,
-        value=s.value,
-        stderr=s.stderr,
-        low=s.low,
-        high=s.high,
-        n=s.n,
-    )
+def _means(round: int, scores: Mapping[str, Score], benchmark: str = "") -> Iterator[Row]:
+    for metric, s in scores.items():
+        if s.n:
+            ends = {"stderr": s.stderr, "low": s.low, "high": s.high}
+            yield Row(round=round, benchmark=benchmark, metric=metric, value=s.value, n=s.n, **ends)
+
+
+def _plain(
+    round: int, figures: Mapping[str, float], benchmark: str = "", n: int | None = None
+) -> Iterator[Row]:
+    for metric, value in figures.items():
+        yield Row(round=round, benchmark=benchmark, metric=metric, value=float(value), n=n)
 
 
 def _scores(r: RoundFindings) -> Iterator[Row]:
     for name, found in (*r.scores.items(), *r.validation.items()):
-        for metric, score in found.metrics.items():
-            yield _score(r, metric, score, name)
-        if found.silent is not None:
-            yield Row(round=r.round, benchmark=name, metric="unparsed_share", value=found.silent)
-    for c in r.comparisons:
-        yield Row(
-            round=r.round, benchmark=c.benchmark, metric="gain_over_base", value=c.value - c.base, n=c.n
-        )
-        yield Row(round=r.round, benchmark=c.benchmark, metric="p_value_against_base", value=c.p, n=c.n)
+        yield from _means(r.round, found.metrics, name)
+        if (silent := policies.silent(found)) is not None:
+            yield from _plain(r.round, {"unparsed_share": silent}, name)
+    for pair in r.comparisons:
+        figures = {"gain_over_base": pair.found.difference, "p_value_against_base": pair.p}
+        yield from _plain(r.round, figures, pair.benchmark, pair.found.num_problems)
 
 
-def _hygiene(findings: Findings) -> Iterator[Row]:
-    """The best round by validation, and overlaps: of seeds with round 0, of instructions with the last round that has any."""
-    if findings.chosen:
-        yield Row(round=findings.chosen.round, benchmark="", metric=BEST, value=1.0)
-    last = max((r.round for r in findings.rounds if r.counts("problems")), default=0)
-    for o in findings.overlap.overlaps:
-        for kind, n in (("exact", o.shared.exact_ours), ("13_words", o.shared.runs_ours)):
-            name = o.name.replace(" ", "_")
-            yield Row(
-                round=last if o.name == "instructions" else 0,
-                benchmark=o.benchmark,
-                metric=f"overlap/{name}/{kind}",
-                value=n,
-                n=o.shared.num_ours,
+def _votes(r: RoundFindings) -> Iterator[Row]:
+    if v := r.votes:
+        means = {
+            "agreement": v.agreement,
+            "margin": v.margin,
+            "reward_mean": v.reward,
+            "kept_reward_mean": v.kept_reward,
+            "kept_share": v.kept_share,
+            "anchor_agreement": v.anchor_agreement,
+        }
+        right = {"reward_accuracy/" + kind.replace(" ", "_"): s for kind, s in v.right.items()}
+        yield from _means(r.round, means | right)
+        yield from _plain(r.round, {f"groups/{verdict}": n for verdict, n in sorted(v.fates.items())})
+
+
+def _counts(r: RoundFindings) -> Iterator[Row]:
+    for passage in r.funnel:
+        yield from _plain(r.round, {f"funnel/{passage.name}": passage.count})
+        yield from _plain(r.round, {f"lost/{passage.name}/{why}": n for why, n in passage.lost.items()})
+    yield from _plain(r.round, r.figures)
+    for s in r.trainings:
+        for word, course in (("last_step", s.steps), ("last_turn", s.turns)):
+            last = course[max(course)] | {"number": max(course)} if course else {}
+            yield from _plain(
+                r.round, {f"{s.prefix}{word}/{k}": v for k, v in last.items() if math.isfinite(v)}
             )
+    yield from _plain(r.round, {"seconds": r.seconds} if r.started else {})
+    for s in r.stages:
+        if s.num_done:
+            yield from _plain(
+                r.round, {f"seconds/{s.name}": s.longest_s, f"shard_seconds/{s.name}": s.total_s}
+            )
+        yield from _plain(r.round, {f"seconds/{s.name}/{name}": x for name, x in s.seconds.items()})
+
+
+def turns(findings: Findings) -> Table:
+    """Every figure of every turn; `at` counts the turns of a stage through all rounds."""
+    found, before = [], dict[str, int]()
+    for r in findings.rounds:
+        for s in r.trainings:
+            first = before.get(s.name, 0)
+            for turn, figures in s.turns.items():
+                found += [(r.round, s.name, turn, first + turn, name, x) for name, x in figures.items()]
+            before[s.name] = first + max(s.turns, default=0)
+    return table("round | stage | turn | at | metric | value", found)
 
 
 def _safety(findings: Findings) -> Iterator[Row]:
     """The vitals that no other figure tells, and the alarms, of the rounds that safety has looked at."""
     for fact in vital_facts(findings.run):
-        for name in ("conviction", "anchor_agreement", "entropy", "monotony", "length", "duplicates"):
-            if fact[name] is not None:
-                yield Row(round=fact["round"], benchmark="", metric=f"safety/{name}", value=fact[name])
-        yield Row(round=fact["round"], benchmark="", metric="safety/alarms", value=float(len(fact["alarms"])))
+        known = {f"safety/{name}": fact[name] for name in VITALS if fact[name] is not None}
+        yield from _plain(fact["round"], known | {"safety/alarms": len(fact["alarms"])})
 
 
-def _votes(r: RoundFindings) -> Iterator[Row]:
-    if r.votes is None:
-        return
-    v = r.votes
-    means = {
-        "agreement": v.agreement,
-        "margin": v.margin,
-        "reward_mean": v.reward,
-        "kept_reward_mean": v.kept_reward,
-        "kept_share": v.kept_share,
-    }
-    means |= {"anchor_agreement": v.anchor_agreement}
-    means |= {"reward_accuracy/" + kind.replace(" ", "_"): score for kind, score in v.right.items()}
-    for metric, score in means.items():
-        if score.n:
-            yield _score(r, metric, score)
-    for verdict, n in sorted(v.fates.items()):
-        yield Row(round=r.round, benchmark="", metric=f"groups/{verdict}", value=float(n))
-
-
-def _counts(r: RoundFindings) -> Iterator[Row]:
-    def plain(metric: str, value: float) -> Row:
-        return Row(round=r.round, benchmark="", metric=metric, value=float(value))
-
-    for passage in r.funnel:
-        yield plain(f"funnel/{passage.name}", passage.count)
-        for reason, n in passage.lost.items():
-            yield plain(f"lost/{passage.name}/{reason}", n)
-    answers = r.counts("groups")
-    if answers.get("completions"):
-        for name in ("unparsed", "truncated", "undecided"):
-            yield plain(f"{name}_share", answers.get(name, 0) / answers["completions"])
-        yield plain("response_tokens", answers.get("tokens", 0) / answers["completions"])
-    for name, value in r.counts("weights").items():
-        if name.startswith("mismatch_") or name in ("steps", "samples"):
-            yield plain(name, value)
-    if r.steps:
-        for name, value in r.steps[-1].numbers.items():
-            if math.isfinite(value):
-                yield plain(f"last_step/{name}", value)
-    for stage in r.stages:
-        if stage.num_done:
-            yield plain(f"seconds/{stage.stage}", stage.longest_s)
-            yield plain(f"shard_seconds/{stage.stage}", stage.total_s)
-    for name, seconds in r.phases.items():
-        yield plain(f"seconds/train/{name}", seconds)
+def _hygiene(findings: Findings) -> Iterator[Row]:
+    """The best round by validation, and overlaps: of instructions with the last round that has any, else with
+    round 0.
+    """
+    if findings.chosen:
+        yield from _plain(findings.chosen.round, {BEST: 1.0})
+    last = max((r.round for r in findings.rounds if r.done("problems")), default=0)
+    for o in findings.overlap.overlaps:
+        name, s = o.name.replace(" ", "_"), o.shared
+        counts = {f"overlap/{name}/exact": s.exact_ours, f"overlap/{name}/13_words": s.runs_ours}
+        yield from _plain(last if o.name == "instructions" else 0, counts, o.benchmark, s.num_ours)

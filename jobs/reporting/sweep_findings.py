@@ -1,26 +1,23 @@
-"""What a sweep has found: its trials with their scores, states and costs, its settings over seeds, and which differences are shown.
+"""What a sweep has found: its trials with their scores, states and costs, its settings over seeds, and which
+differences are shown.
 
-Trials that differ in nothing but the replicate key are one setting. A trial's policy is that of its best round on validation where the runs
-score a validation set, else of its last scored round; settings are ranked by validation likewise, and reported on the headline benchmarks.
+Trials that differ in nothing but the replicate key are one setting. A trial's policy is that of its best
+round on validation where the runs score a validation set, else of its last scored round; settings are ranked
+by validation likewise, and reported on the headline benchmarks.
 """
 
-import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 
-import numpy as np
 from pydantic import JsonValue
 
 from evaluation.compare import ByProblem, by_problem
-from evaluation.scores import Score, score
-from evaluation.seeds import Difference, crossed, holm, over_seeds, verdict
-from jobs.costs.accounting import Cost, account
-from jobs.reporting.side_by_side import scored_rounds
+from jobs.costs.accounting import account
+from jobs.reporting import policies
+from jobs.reporting.policies import Contest, Setting, Tried, compared
 from jobs.runs.state import Looks
 from jobs.sweeps.trials import Sweep, Trial, sweep_dir
 from serl.run.files import write_atomic
@@ -31,103 +28,10 @@ MAX_ALL_PAIRS = 8  # with more settings, each is compared with the best alone
 CACHE = "solved.json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialFindings:
-    """One trial: `means` by round and benchmark, `chosen` its round, `solved` the problems that its policy solved."""
-
-    trial: Trial
-    run: Run | None
-    word: str
-    reason: str
-    means: Mapping[int, Mapping[str, float]]
-    chosen: int | None
-    solved: ByProblem
-    cost: Cost
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more will come of it: done, or ended early; its score then counts."""
-        return self.chosen is not None and self.word in ("done", "ended early")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """Trials that only repeat each other, by replicate; those that count are in `over`."""
-
-    label: str
-    overrides: Mapping[str, JsonValue]
-    trials: tuple[TrialFindings, ...]
-    over: Mapping[str, TrialFindings]
-
-    def seeds(self, benchmark: str, *, at: int | None = None) -> Score:
-        """Its score over seeds, of the chosen rounds or of one."""
-        found = [t.means.get(t.chosen if at is None else at, {}).get(benchmark) for t in self.over.values()]
-        return over_seeds([value for value in found if value is not None])
-
-    def problems(self, benchmark: str) -> Score:
-        """Its score over problems, the seeds of each averaged first: how well these very policies were measured."""
-        columns = [t.solved[benchmark] for t in self.over.values() if benchmark in t.solved]
-        shared = set.intersection(*(set(c) for c in columns)) if columns else set()
-        return score([fmean(column[id] for column in columns) for id in sorted(shared)])
-
-    def rank(self, benchmarks: Sequence[str]) -> float:
-        """The mean over benchmarks, to order settings by."""
-        found = [s.value for name in benchmarks if (s := self.seeds(name)).n]
-        return fmean(found) if found else float("-inf")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SettingPair:
-    """The second setting against the first on one benchmark."""
-
-    benchmark: str
-    first: str
-    second: str
-    found: Difference
-    p_holm: float
-
-    @property
-    def word(self) -> str:
-        return verdict(self.found.difference, self.p_holm)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepFindings:
-    """A sweep, as far as it is; settings best first, those of which fewer seeds are over after the others: few seeds make lucky winners."""
-
-    sweep: Sweep
-    settings: tuple[Setting, ...]
-    benchmarks: tuple[str, ...]
-    validation: tuple[str, ...]
-    pairs: tuple[SettingPair, ...]
-
-    @property
-    def trials(self) -> list[TrialFindings]:
-        return [t for s in self.settings for t in s.trials]
-
-    @property
-    def ranked_by(self) -> tuple[str, ...]:
-        return self.validation or self.benchmarks
-
-    @property
-    def names(self) -> dict[str, str]:
-        """Short names of the keys that settings override."""
-        return short_keys([key for s in self.settings for key in s.overrides])
-
-    @property
-    def axes(self) -> dict[str, list[JsonValue]]:
-        """The keys that settings differ in, with each setting's value in the settings' order; None where a trial leaves the base's."""
-        keys = dict.fromkeys(key for s in self.settings for key in s.overrides)
-        columns = {key: [s.overrides.get(key) for s in self.settings] for key in keys}
-        return {
-            key: values
-            for key, values in columns.items()
-            if len({json.dumps(v, sort_keys=True) for v in values}) > 1
-        }
-
-
-def gather_sweep(sweep: Sweep, data: Path) -> SweepFindings:
-    """Read every trial as far as it is."""
+def gather_sweep(sweep: Sweep, data: Path) -> Contest:
+    """Read every trial as far as it is; settings best first, those of which fewer seeds are over after the
+    others: few seeds make lucky winners.
+    """
     solved = _Solved(sweep_dir(data, sweep.name) / CACHE)
     looks = Looks()
     runs = {t.id: _opened(data / "runs" / t.run, looks) for t in sweep.trials}
@@ -135,32 +39,29 @@ def gather_sweep(sweep: Sweep, data: Path) -> SweepFindings:
     states = dict(zip(there, looks(list(there.values())), strict=True))
     trials = []
     for t in sweep.trials:
-        run = runs[t.id]
-        if isinstance(run, Run):
-            word, reason = states[t.id].word, "; ".join(states[t.id].causes())
-            trials.append(_trial(t, run, word, reason, solved))
+        known = Tried(name=t.run, id=t.id, overrides=t.overrides)
+        if isinstance(run := runs[t.id], Run):
+            word, causes = states[t.id].word, "; ".join(states[t.id].causes())
+            trials.append(_tried(replace(known, run=run, word=word, reason=causes), run, solved))
         else:
-            word = "damaged" if run else "not begun"
-            trials.append(
-                TrialFindings(
-                    trial=t, run=None, word=word, reason=run, means={}, chosen=None, solved={}, cost=Cost()
-                )
-            )
+            trials.append(replace(known, word="damaged" if run else "not begun", reason=run))
     solved.keep()
-    sections = [s.section for t in trials if t.run for s in t.run.config.stages if s.kind.gives == "grades"]
-    validation = tuple(dict.fromkeys(name for s in sections for name in s.validation))
-    benchmarks = tuple(
-        dict.fromkeys(name for s in sections for name in s.benchmarks if name not in validation)
-    )
-    settings = sorted(
-        _settings(sweep, trials), key=lambda s: (-len(s.over), -s.rank(validation or benchmarks), s.label)
-    )
-    return SweepFindings(
-        sweep=sweep,
-        settings=tuple(settings),
+    asked = [policies.asked(t.run) for t in trials if t.run]
+    validation = tuple(dict.fromkeys(name for _, apart in asked for name in apart))
+    named = dict.fromkeys(name for names, _ in asked for name in names if name not in validation)
+    benchmarks = tuple(named)
+
+    def order(s: Setting) -> tuple:
+        return -len(s.over), -s.rank(validation or benchmarks), s.label
+
+    settings = tuple(sorted(_settings(sweep, trials), key=order))
+    able = {s.label: s.solved for s in settings if s.over}
+    return Contest(
+        settings=settings,
         benchmarks=benchmarks,
         validation=validation,
-        pairs=tuple(_pairs(settings, benchmarks)),
+        pairs=tuple(compared(able, benchmarks, MAX_ALL_PAIRS)),
+        replicate=sweep.config.replicate,
     )
 
 
@@ -176,117 +77,74 @@ def _opened(root: Path, looks: Looks) -> Run | str:
     return run
 
 
-def _trial(trial: Trial, run: Run, word: str, reason: str, solved: "_Solved") -> TrialFindings:
+def _tried(known: Tried, run: Run, solved: "_Solved") -> Tried:
+    """With what its scores say."""
     by_round: dict[int, ByProblem] = {}
+    word, reason = known.word, known.reason
     try:
-        by_round = {round: solved(run, round) for round in scored_rounds(run)}
+        by_round = {round: solved(run, round) for round in policies.scored_rounds(run)}
     except RunError as e:
         word, reason = "damaged", str(e)
-    means = {
-        round: {name: fmean(shares.values()) for name, shares in found.items()}
-        for round, found in by_round.items()
-    }
     if (ended := ending(run.root)) and word == "done":
         word, reason = "ended early", f"after round {ended['round']}: {ended['reason']}"
-    scoring = run.config.giving(0, "grades")
-    chosen = _chosen(means, scoring.section.validation if scoring else ())
-    return TrialFindings(
-        trial=trial, run=run, word=word, reason=reason, means=means, chosen=chosen, solved=by_round.get(chosen, {}) if chosen is not None else {},
-        cost=account(run).total,
-    )  # fmt: skip
+    means = {round: policies.means(found) for round, found in by_round.items()}
+    best = policies.best_round(means, policies.asked(run)[1])
+    chosen = max(means, default=None) if best is None else best
+    own = {} if chosen is None else by_round[chosen]
+    cost = account(run).total
+    return replace(known, word=word, reason=reason, means=means, chosen=chosen, solved=own, cost=cost)
 
 
-def _chosen(means: Mapping[int, Mapping[str, float]], validation: Sequence[str]) -> int | None:
-    """The best round on validation, the earliest of equals; without validation the last."""
-    validated = {
-        round: fmean(found[name] for name in validation if name in found)
-        for round, found in means.items()
-        if set(validation) & set(found)
-    }
-    return (
-        max(validated, key=lambda round: (validated[round], -round))
-        if validated
-        else max(means, default=None)
-    )
-
-
-def _settings(sweep: Sweep, trials: Sequence[TrialFindings]) -> list[Setting]:
+def _settings(sweep: Sweep, trials: Sequence[Tried]) -> list[Setting]:
     key = sweep.config.replicate
-    groups: dict[str, list[TrialFindings]] = {}
-    for t in trials:
-        groups.setdefault(t.trial.setting(key), []).append(t)
-    short = short_keys([name for t in trials for name in t.trial.overrides])
+    groups: dict[str, list[Tried]] = {}
+    for t, found in zip(sweep.trials, trials, strict=True):
+        groups.setdefault(t.setting(key), []).append(found)
+    short = short_keys([name for t in trials for name in t.overrides])
     settings = []
     for members in groups.values():
-        overrides = {name: value for name, value in members[0].trial.overrides.items() if name != key}
-        label = str(
-            dataclasses.replace(
-                members[0].trial, overrides={short[name]: value for name, value in overrides.items()}
-            )
-        )
-        over = {replicate_of(t.trial, key): t for t in members if t.over}
+        overrides = {name: value for name, value in members[0].overrides.items() if name != key}
+        label = str(Trial(id="", run="", overrides={short[name]: value for name, value in overrides.items()}))
+        over = {replicate_of(t, key): t for t in members if t.over}
         settings.append(Setting(label=label, overrides=overrides, trials=tuple(members), over=over))
     return settings
 
 
 def short_keys(keys: Sequence[str]) -> dict[str, str]:
     """Each dotted key by as few of its last words as tell it from the others."""
+
+    def ends(key: str, end: str) -> bool:
+        return f".{key}".endswith(f".{end}")
+
     names = {}
     for key in dict.fromkeys(keys):
         words = key.split(".")
-        ends = (".".join(words[-n:]) for n in range(1, len(words) + 1))
-        names[key] = next(
-            (
-                end
-                for end in ends
-                if not any(f".{other}".endswith(f".{end}") for other in keys if other != key)
-            ),
-            key,
-        )
+        shorter = [".".join(words[-n:]) for n in range(1, len(words) + 1)]
+        own = (end for end in shorter if not any(ends(other, end) for other in keys if other != key))
+        names[key] = next(own, key)
     return names
 
 
-def replicate_of(trial: Trial, key: str) -> str:
+def replicate_of(trial: Tried, key: str) -> str:
     """What tells the trial from its repetitions; trials without the key are one of a kind."""
     return json.dumps(trial.overrides.get(key), sort_keys=True)
 
 
 def value_text(key: str, value: JsonValue) -> str:
     """A value as the sweep's own table shows it."""
-    return (
-        "base" if value is None else str(Trial(id="", overrides={key: value}, run="")).removeprefix(f"{key}=")
-    )
+    if value is None:
+        return "base"
+    return str(Trial(id="", overrides={key: value}, run="")).removeprefix(f"{key}=")
 
 
-def _pairs(settings: Sequence[Setting], benchmarks: Sequence[str]) -> list[SettingPair]:
-    """Paired over the seeds and problems that both have, on every headline benchmark; Holm's adjustment over all of them."""
-    able = [s for s in settings if s.over]
-    chosen = list(combinations(able, 2)) if len(able) <= MAX_ALL_PAIRS else [(able[0], s) for s in able[1:]]
-    tested = [
-        (name, a.label, b.label, found)
-        for name in benchmarks
-        for a, b in chosen
-        if (found := _compare(a, b, name)) is not None
-    ]
-    adjusted = holm([found.p for *_, found in tested])
-    return [
-        SettingPair(benchmark=name, first=first, second=second, found=found, p_holm=p)
-        for (name, first, second, found), p in zip(tested, adjusted, strict=True)
-    ]
-
-
-def _compare(first: Setting, second: Setting, benchmark: str) -> Difference | None:
-    seeds = [s for s in first.over if s in second.over]
-    columns = [t.over[s].solved.get(benchmark, {}) for t in (first, second) for s in seeds]
-    shared = sorted(set.intersection(*(set(c) for c in columns))) if columns else []
-    if not shared:
-        return None
-    answers = np.array([[column[id] for id in shared] for column in columns])
-    return crossed(answers[: len(seeds)], answers[len(seeds) :])
+def is_number(value: JsonValue) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class _Solved:
-    """Which problems a policy solved, kept under the digests of its score manifests: grades are many, and are read once."""
+    """Which problems a policy solved, kept under the digests of its score manifests: grades are many, and are
+    read once.
+    """
 
     def __init__(self, path: Path):
         self._path = path
@@ -297,8 +155,7 @@ class _Solved:
             self._known = {}
 
     def __call__(self, run: Run, round: int) -> ByProblem:
-        scoring = run.config.giving(round, "grades")
-        digests = [m.digest for m in left(run, scoring)] if scoring else []
+        digests = [m.digest for m in left(run, policies.scoring(run, round))]
         key = hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
         if key not in self._used:
             self._used[key] = self._known.get(key) or by_problem(round_grades(run, round))

@@ -1,6 +1,7 @@
 """Text of a model, a log or an exception, made harmless for whoever reads it, on a page or in a terminal.
 
-Control characters, bidirectional marks and the like are shown as escapes, and long text is cut. Doing it twice changes nothing.
+Control characters, bidirectional marks and the like are shown as escapes, and long text is cut. Doing it
+twice changes nothing.
 """
 
 import unicodedata
@@ -11,7 +12,9 @@ MAX_ACCENTS = 2
 
 
 def visible(text: str, limit: int = MAX_TEXT) -> str:
-    """One line of harmless characters: what would not show, or would move its surroundings, becomes an escape; long text is cut and says so."""
+    """One line of harmless characters: what would not show, or would move its surroundings, becomes an
+    escape; long text is cut and says so.
+    """
     shown = "".join(_character(c) for c in _few_accents(text[:limit]))
     return shown if len(text) <= limit else f"{shown} ... ({len(text) - limit:,} more characters)"
 

@@ -1,40 +1,42 @@
-"""Every attempt at a shard, from what it left behind: the logs of its ranks and its events, in one order of time.
+"""Every attempt at a shard, from what it left behind: the logs of its ranks and its events, in one order of
+time.
 
-Slurm appends the output of a requeued job to the same file, so a log is cut where submitit says that it starts anew. A line without a time of
-its own has that of the line before. Times in logs are taken to be of this machine's time zone. Text of logs is shown, never believed.
+Slurm appends the output of a requeued job to the same file, so a log is cut where submitit says that it
+starts anew. A line without a time of its own has that of the line before. Times in logs are taken to be of
+this machine's time zone. Text of logs is shown, never believed.
 """
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from jobs.chain.failures import failure
 from jobs.chain.queue import Submission, recorded
-from jobs.chain.task import EXIT_REQUEUE, failure
-from jobs.plan.chain import job_name
+from jobs.chain.task import EXIT_REQUEUE
+from jobs.runs.progress import event_files
 from serl.run.events import parsed
 from serl.run.rundir import Run, RunError, Shard
+from serl.stages.kind import job_name, stage_of
 
 _START = re.compile(
-    r"submitit INFO \((?P<time>[-0-9]+ [0-9:]+,\d+)\) - Starting with JobEnvironment\(job_id=(?P<job>\w+), hostname=(?P<host>[^,]+), .*global_rank=(?P<rank>\d+)\("
+    r"submitit INFO \((?P<time>[-0-9]+ [0-9:]+,\d+)\) - Starting with JobEnvironment\("
+    r"job_id=(?P<job>\w+), hostname=(?P<host>[^,]+), .*global_rank=(?P<rank>\d+)\("
 )
+_CLOCK = r"(?P<t>\d\d:\d\d:\d\d)"
 _TIMES = (
-    re.compile(r"\(?\[?(?P<y>20\d\d)-(?P<m>\d\d)-(?P<d>\d\d)[ T](?P<t>\d\d:\d\d:\d\d)(?:[,.](?P<f>\d{3}))?"),
-    re.compile(r"\b(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) (?P<m>\d\d)-(?P<d>\d\d) (?P<t>\d\d:\d\d:\d\d)"),
-    re.compile(r"^\[?[DIWEF](?P<m>\d\d)(?P<d>\d\d) (?P<t>\d\d:\d\d:\d\d)\.\d"),
+    re.compile(rf"\(?\[?(?P<y>20\d\d)-(?P<m>\d\d)-(?P<d>\d\d)[ T]{_CLOCK}(?:[,.](?P<f>\d{{3}}))?"),
+    re.compile(rf"\b(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) (?P<m>\d\d)-(?P<d>\d\d) {_CLOCK}"),
+    re.compile(rf"^\[?[DIWEF](?P<m>\d\d)(?P<d>\d\d) {_CLOCK}\.\d"),
 )
 SILENT = "no last word"
 ASKED = f"exit code {EXIT_REQUEUE}"
 _SLURM_ENDS = (
-    "DUE TO JOB REQUEUE",
-    "DUE TO PREEMPTION",
-    "DUE TO TIME LIMIT",
-    "DUE TO NODE",
-    "oom_kill",
-    "CANCELLED AT",
-)
+    "DUE TO JOB REQUEUE", "DUE TO PREEMPTION", "DUE TO TIME LIMIT", "DUE TO NODE", "oom_kill", "CANCELLED AT"
+)  # fmt: skip
+_ENDS = {"stopped": "stopped at a safe point", "halted": "halted by a rule"}
 _LOCAL = re.compile(r"shard_(\d{5})\.a(\d+)")
 WORDY = ("time", "kind", "stage", "round", "shard", "index", "attempt")
 
@@ -86,7 +88,7 @@ def attempts(run: Run, shards: Sequence[Shard]) -> dict[Shard, list[Attempt]]:
     """Every attempt at each shard, in order of time."""
     roots = _roots(run)
     submissions = {s.token: s for s in recorded(run)}
-    events = {root: _event_files(root) for root in roots}
+    events = {root: event_files(root) for root in roots}
     found = {}
     for shard in shards:
         tries: dict[str, Attempt] = {}
@@ -104,36 +106,22 @@ def attempts(run: Run, shards: Sequence[Shard]) -> dict[Shard, list[Attempt]]:
 
 def _roots(run: Run) -> list[Path]:
     """The folders of the run, and of others that worked on the stages that it shares with them."""
-    names = dict.fromkeys(s.run for s in recorded(run) if s.run)
-    for round, stage in _shared_stages(run):
-        names |= dict.fromkeys(m.run for s in run.shards(round, stage) if (m := run.manifest(s)) and m.run)
+    shared = (
+        shard for job in run.shared if run.config.has(*stage_of(job)) for shard in run.shards(*stage_of(job))
+    )
+    made = (m.run for shard in shared if (m := run.manifest(shard)))
+    names = dict.fromkeys(filter(None, [*(s.run for s in recorded(run)), *made]))
     return list(dict.fromkeys([run.root, *(run.root.parent / name for name in names)]))
 
 
-def _shared_stages(run: Run) -> list[tuple[int, str]]:
-    return [(int(name[1:4]), name.partition("-")[2]) for name in run.shared]
-
-
-def _event_files(root: Path) -> dict[tuple[int, str, int], list[tuple[Path, str, int]]]:
-    """(path, attempt, rank) of each event file, by (round, stage, shard); one listing of the folder."""
-    files: dict[tuple[int, str, int], list[tuple[Path, str, int]]] = defaultdict(list)
-    for path in sorted((root / "events").glob("*.jsonl")):
-        stage, round, index, *attempt = path.stem.split("-")
-        if attempt and attempt[-1].isdigit():
-            files[int(round[1:]), stage, int(index)].append((path, "-".join(attempt[:-1]), int(attempt[-1])))
-    return files
-
-
 def _add_events(attempt: Attempt, path: Path, rank: int) -> None:
-    for number, text in enumerate(
-        path.read_text(encoding="ascii", errors="replace").splitlines(keepends=True)
-    ):
+    lines = path.read_text(encoding="ascii", errors="replace").splitlines(keepends=True)
+    for number, text in enumerate(lines):
         if not (event := parsed(text)):
             continue
+        told = f"* {_told(event)}"
+        attempt.lines.append(Line(time=event["time"], rank=rank, source=path.name, number=number, text=told))
         attempt.ranks.add(rank)
-        attempt.lines.append(
-            Line(time=event["time"], rank=rank, source=path.name, number=number, text=f"* {_told(event)}")
-        )
         if "host" in event:
             attempt.hosts[event["host"]] = None
         if rank == 0:
@@ -147,20 +135,18 @@ def _told(event: dict) -> str:
     return event["kind"] + (f": {more}" if more else "")
 
 
-def _logs(root: Path, shard: Shard, submissions: dict[str, Submission]) -> Iterator[tuple[Path, str]]:
+def _logs(root: Path, shard: Shard, submissions: Mapping[str, Submission]) -> Iterator[tuple[Path, str]]:
     """The logs of a shard's attempts; with the attempt's name where the folder tells it."""
     folder = root / "logs" / job_name(shard.round, shard.stage)
     for attempt in sorted(folder.iterdir()) if folder.is_dir() else ():
         local, submission = _LOCAL.fullmatch(attempt.name), submissions.get(attempt.name)
         for path in sorted(attempt.glob("*_log.*")):
-            parts = path.name.split("_")
+            parts = path.name.split("_")  # job, element, rank, log.out; else job, rank, log.out
             if local and int(local[1]) == shard.index:
                 yield path, f"{parts[0]}-{local[2]}"
             elif submission and submission.job == folder.name:
-                position = (
-                    int(parts[1]) if len(parts) == 4 else 0
-                )  # job, element, rank, log.out; else job, rank, log.out
-                if position < len(submission.shards) and submission.shards[position] == shard.index:
+                position = int(parts[1]) if len(parts) == 4 else 0
+                if shard.index in submission.shards[position : position + 1]:
                     yield path, ""
 
 
@@ -173,51 +159,39 @@ def _segments(path: Path, local: str) -> Iterator[_Segment]:
         if start := _START.search(text):
             if current:
                 yield current
-            now = datetime.strptime(start["time"], "%Y-%m-%d %H:%M:%S,%f").timestamp()
-            year = int(start["time"][:4])
+            began = datetime.strptime(start["time"], "%Y-%m-%d %H:%M:%S,%f")
+            now, year, rank = began.timestamp(), began.year, int(start["rank"])
             current = _Segment(
-                job=local or start["job"],
-                host=start["host"],
-                rank=int(start["rank"]),
-                start=now,
-                lines=before,
+                job=local or start["job"], host=start["host"], rank=rank, start=now, lines=before
             )
             before = []
         else:
             now = max(now, _time(text, year) or now)
         if text.strip():
-            line = Line(
-                time=now, rank=current.rank if current else 0, source=path.name, number=number, text=text
-            )
+            rank = current.rank if current else 0
+            line = Line(time=now, rank=rank, source=path.name, number=number, text=text)
             (current.lines if current else before).append(line)
     if current:
         yield current
     elif before:
-        yield _Segment(
-            job=local or path.name.partition("_log")[0],
-            host="",
-            rank=0,
-            start=path.stat().st_mtime,
-            lines=before,
-        )
+        job = local or path.name.partition("_log")[0]
+        yield _Segment(job=job, host="", rank=0, start=path.stat().st_mtime, lines=before)
 
 
 def _time(text: str, year: int) -> float | None:
     """The time that a line says it was written at."""
     for pattern in _TIMES:
         if found := pattern.search(text[:120]):
-            parts = found.groupdict()
+            told = {"y": year, "f": "000"} | {k: v for k, v in found.groupdict().items() if v}
             try:
-                return datetime.fromisoformat(
-                    f"{parts.get('y') or year}-{parts['m']}-{parts['d']}T{parts['t']}.{parts.get('f') or '000'}"
-                ).timestamp()
+                return datetime.fromisoformat("{y}-{m}-{d}T{t}.{f}".format(**told)).timestamp()
             except ValueError:  # digits that are no date
                 continue
     return None
 
 
 def _add_segments(tries: dict[str, Attempt], shard: Shard, segments: Sequence[_Segment]) -> None:
-    """Each segment to the attempt that it is of: the one whose events begin in it, else its own, named after its job and its turn."""
+    """Each segment to the attempt whose events begin in it, else to its own, named after job and turn."""
     firsts: dict[str, list[_Segment]] = defaultdict(list)
     for s in sorted((s for s in segments if s.rank == 0), key=lambda s: s.start):
         firsts[s.job].append(s)
@@ -225,24 +199,15 @@ def _add_segments(tries: dict[str, Attempt], shard: Shard, segments: Sequence[_S
     for job, mine in firsts.items():
         for turn, s in enumerate(mine):
             until = mine[turn + 1].start if turn + 1 < len(mine) else float("inf")
-            ours = (
-                id
-                for id, a in tries.items()
-                if (id == job or id.rpartition("-")[0] == job)
-                and any(s.start <= line.time < until for line in a.lines)
-            )
+            of_job = (a for id, a in tries.items() if job in (id, id.rpartition("-")[0]))
+            ours = (a.id for a in of_job if any(s.start <= line.time < until for line in a.lines))
             named[id(s)] = next(ours, job if "-" in job else f"{job}, start {turn + 1}")
     for s in segments:
         leader = min(firsts.get(s.job, ()), key=lambda first: abs(first.start - s.start), default=s)
         name = named.get(id(leader), s.job)
         attempt = tries.setdefault(name, Attempt(shard=shard, id=name))
         attempt.ranks.add(s.rank)
-        attempt.lines += [
-            line
-            if line.time
-            else Line(time=s.start, rank=s.rank, source=line.source, number=line.number, text=line.text)
-            for line in s.lines
-        ]
+        attempt.lines += [line if line.time else replace(line, time=s.start, rank=s.rank) for line in s.lines]
         if s.host:
             attempt.hosts[s.host] = None
 
@@ -259,18 +224,20 @@ def _how(run: Run, attempt: Attempt) -> str:
     record = failure(run, attempt.shard)
     if record and record["attempt"] == attempt.id:
         return str(record["reason"])
-    if attempt.last_kind.startswith("failed") or attempt.last_kind in ("stopped", "halted"):
-        return {"stopped": "stopped at a safe point", "halted": "halted by a rule"}.get(
-            attempt.last_kind, attempt.last_kind
-        )
-    if any(ASKED in line.text for line in attempt.lines):
+    if attempt.last_kind.startswith("failed") or attempt.last_kind in _ENDS:
+        return _ENDS.get(attempt.last_kind, attempt.last_kind)
+    return _last_words(attempt.lines)
+
+
+def _last_words(lines: Sequence[Line]) -> str:
+    """What the log alone tells: a wish to be queued again, Slurm's own line, or the last exception."""
+    if any(ASKED in line.text for line in lines):
         return "asked to be queued again"
-    for line in reversed(attempt.lines):
+    for line in reversed(lines):
         if end := next((e for e in _SLURM_ENDS if e in line.text), None):
             return f"ended by Slurm: {end.lower()}"
-    traces = [i for i, line in enumerate(attempt.lines) if line.text.startswith("Traceback")]
-    if traces:
-        return next(
-            (line.text[:160] for line in attempt.lines[traces[-1] + 1 :] if line.text[:1].isalpha()), "raised"
-        )
-    return SILENT
+    traces = [i for i, line in enumerate(lines) if line.text.startswith("Traceback")]
+    if not traces:
+        return SILENT
+    raised = (line.text[:160] for line in lines[traces[-1] + 1 :] if line.text[:1].isalpha())
+    return next(raised, "raised")

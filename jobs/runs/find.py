@@ -36,46 +36,53 @@ def find_run(name: str, data: Path) -> Run:
     return Run.open(root.resolve())
 
 
+def check_goes_on(run: Run) -> None:
+    """Refuses to go on with a run of an earlier version: other code would make later rounds differ."""
+    if run.old:
+        where = (
+            f"cd {run.root / 'code'} && slurm/python -m jobs.resume {run.root.name} --data {run.data_root}"
+        )
+        here = f" --cluster {ROOT / 'configs' / 'clusters' / 'local.yaml'}"  # its copy of the code has none
+        local = not (run.root / "launched.json").exists()
+        raise RunError(
+            f"{run.root}: launched by an earlier version, so its own copy of the code must finish it: "
+            f"`{where}{here if local else ''}`"
+        )
+
+
 def list_runs(data: Path) -> list[Path]:
-    folder = data / "runs"
-    return (
-        sorted(p for p in folder.iterdir() if not p.name.startswith(".") and (p / "run.json").is_file())
-        if folder.is_dir()
-        else []
-    )
+    return sorted(p.parent for p in data.glob("runs/[!.]*/run.json") if p.is_file())
 
 
 def code_version() -> str:
     """The commit that is checked out, marked where the working tree differs; "unversioned" outside git."""
     try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        dirty = subprocess.run(
-            ["git", "status", "--porcelain", *PACKAGES], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        commit = _git("rev-parse", "--short=12", "HEAD")
+        return f"{commit}-dirty" if _git("status", "--porcelain", *PACKAGES) else commit
     except (OSError, subprocess.CalledProcessError):
         return "unversioned"
-    return f"{commit}-dirty" if dirty else commit
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(
+        ("git", *words), cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def code_files(root: Path) -> list[Path]:
+    """What `freeze_code` copies of our own code, or has copied."""
+    files = (p for package in PACKAGES for p in (root / package).rglob("*"))
+    return sorted(p for p in files if p.is_file() and "__pycache__" not in p.parts)
 
 
 def frozen_digest() -> str:
     """Of all that `freeze_code` copies: runs of one sweep share one copy of the same code."""
-    paths = sorted(
-        p
-        for package in PACKAGES
-        for p in (ROOT / package).rglob("*")
-        if p.is_file() and "__pycache__" not in p.parts
-    )
-    return hashlib.sha256(
-        "".join(f"{p.relative_to(ROOT)} {sha256(p)}\n" for p in paths).encode()
-    ).hexdigest()[:16]
+    told = "".join(f"{p.relative_to(ROOT)} {sha256(p)}\n" for p in code_files(ROOT))
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def freeze_code(target: Path, users: Sequence[Path] = ()) -> None:
-    """Copy the code that jobs import, so that edits and checkouts during a run change nothing in it; `users` are packages
-    of the user's own.
-    """
+    """Copy the code that jobs import, and packages of the user's own, so that no edit changes a run."""
     if target.exists():
         return
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
@@ -92,7 +99,7 @@ def freeze_code(target: Path, users: Sequence[Path] = ()) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """A process for good: `born` (clock ticks since boot) tells it from a later one of the same number, `host` from one elsewhere."""
+    """A process for good: `born` (clock ticks since boot) and `host` tell it from others of its number."""
 
     host: str
     pid: int
@@ -138,7 +145,8 @@ class Journal:
 def claim(root: Path, watch: str = "status {} --watch", stop: str = "cancel {}") -> None:
     """Become the launcher of a run, or of a sweep, at `root`; refuses while another one lives.
 
-    Claims are numbered and the next number is taken by link-if-absent, so of two launchers that find the last one dead only one goes on.
+    Claims are numbered and the next number is taken by link-if-absent, so of two launchers that find the last
+    one dead only one goes on.
     """
     folder = root / "launchers"
     folder.mkdir(exist_ok=True)
@@ -148,7 +156,8 @@ def claim(root: Path, watch: str = "status {} --watch", stop: str = "cancel {}")
         if last and last != me and last.alive():
             doubt = "" if last.here else f" (if that process is gone, remove {folder})"
             raise RunError(
-                f"{root}: process {last.pid} on {last.host} is running it{doubt}; watch it with `python -m jobs.{watch.format(root.name)}` "
+                f"{root}: process {last.pid} on {last.host} is running it{doubt}; "
+                f"watch it with `python -m jobs.{watch.format(root.name)}` "
                 f"or end it with `python -m jobs.{stop.format(root.name)}`"
             )
         if write_if_absent(folder / f"{number + 1:06d}.json", json.dumps(asdict(me)).encode()):
@@ -163,7 +172,7 @@ def release(root: Path) -> None:
 
 
 def end_launcher(root: Path, grace_s: float) -> bool:
-    """Ask the live launcher to stop at safe points, and wait for that; whether there was one. Refuses where it runs on another machine."""
+    """Ask the live launcher to stop at safe points, and wait; whether one was here. Not elsewhere."""
     launcher = launcher_of(root)
     if launcher is None:
         return False
@@ -203,7 +212,7 @@ def _last_claim(folder: Path) -> tuple[int, Process | None]:
 
 
 def born(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; None where there is no such process, or only its zombie."""
+    """When a process started, in clock ticks since boot; None where there is none, or its zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

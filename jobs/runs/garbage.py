@@ -1,35 +1,32 @@
-"""What of a data root nobody will read again, and how much it takes. Decides only; `jobs.gc` removes.
+"""What of a data root nobody will read again, how much it takes, and its removal.
 
-Never garbage: what a manifest names (data and every round's policy, which the report, a resume and later runs may read), logs, events,
-reports, the frozen code, anything of a run that somebody may be at work on, and shared results that a run refers to.
+Never garbage: what a manifest names (data and every round's policy, which the report, a resume and later runs
+may read), logs, events, reports, the frozen code, anything of a run that somebody may be at work on, and
+shared results that a run refers to.
 """
 
 import os
 import re
-import time
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jobs.chain.queue import Journal, Queued
-from jobs.plan.chain import job_name, steps
+from jobs.chain.queue import Journal
 from jobs.runs.find import born, list_runs
 from jobs.runs.shared import users
-from jobs.runs.state import Activity
+from jobs.runs.state import Activity, activities, queue_or_silence
 from serl.engines.checkpoint import superseded
 from serl.run.rundir import Manifest, Run, RunError, Shard
+from serl.stages.kind import Stage
 
+ORPHANS = "orphaned shared results"
 Kind = Literal[
-    "checkpoints",
-    "parts",
-    "stale attempts",
-    "temporaries",
-    "submission files",
-    "caches",
-    "drafts",
+    "checkpoints", "parts", "stale attempts", "temporaries", "submission files", "caches", "drafts",
     "orphaned shared results",
-]
+]  # fmt: skip
 _DRAFT = re.compile(r"\..+\.(\d+)")
 _SUBMISSION = re.compile(r".*_(submitted|result)\.pkl|(heartbeat|rendezvous|wish|exclude)-.*")
 _PROBES = (".doctor-", ".canary-")
@@ -49,65 +46,48 @@ class Item:
 
 def measure(owner: str, kind: Kind, path: Path) -> Item:
     """Counting what a link leads to neither here nor when it is removed."""
-    inodes = size = 0
-    changed = 0.0
-    for entry in _walk(path):
-        found = entry.lstat()
-        inodes, size, changed = inodes + 1, size + found.st_size, max(changed, found.st_mtime)
-    return Item(owner=owner, kind=kind, path=path, inodes=inodes, bytes=size, changed=changed)
-
-
-def _walk(path: Path) -> Iterator[Path]:
-    yield path
+    entries = [path]
     if path.is_dir() and not path.is_symlink():
-        for parent, folders, files in os.walk(path):
-            yield from (Path(parent) / name for name in (*folders, *files))
+        entries += [Path(at) / name for at, folders, files in os.walk(path) for name in (*folders, *files)]
+    found = [entry.lstat() for entry in entries]
+    size, changed = sum(f.st_size for f in found), max(f.st_mtime for f in found)
+    return Item(owner=owner, kind=kind, path=path, inodes=len(found), bytes=size, changed=changed)
 
 
+# ------------------------------------------------------------------------------------------------ of a run
 def of_run(run: Run, *, keep_checkpoints: int | None = None) -> Iterator[Item]:
-    """What a run that nobody is at work on may lose and still be resumed, reported, read, and resumed from."""
+    """What a run that nobody is at work on may lose and still be resumed, reported and read."""
+    for stage in run.config.stages:
+        if stage.job not in run.shared:
+            yield from _of_stage(run, stage, keep_checkpoints)
+    for path in _entries(run.root):
+        if _temporary(path) or path.name.startswith(".code."):
+            yield measure(run.root.name, "temporaries", path)
+    code = run.root / "code"
+    if code.is_dir() and not code.is_symlink():
+        yield from (measure(run.root.name, "caches", p) for p in sorted(code.rglob("__pycache__")))
+
+
+def _of_stage(run: Run, stage: Stage, keep_checkpoints: int | None) -> Iterator[Item]:
     name = run.root.name
-    for round, stage in steps(run.config):
-        if job_name(round, stage) in run.shared:
-            continue
-        shards = [(shard, run.manifest(shard)) for shard in run.shards(round, stage)]
-        for shard, manifest in shards:
-            yield from _of_shard(run, shard, manifest, keep_checkpoints)
-        yield from (
-            measure(name, "temporaries", p) for p in _entries(run.stage_dir(round, stage)) if _temporary(p)
-        )
-        if all(manifest for _, manifest in shards):
-            folder = run.root / "logs" / job_name(round, stage)
-            yield from (
-                measure(name, "submission files", p)
-                for f in _entries(folder)
-                for p in _entries(f)
-                if _SUBMISSION.fullmatch(p.name)
-            )
-    yield from (
-        measure(name, "temporaries", p)
-        for p in _entries(run.root)
-        if _temporary(p) or p.name.startswith(".code.")
-    )
-    if (run.root / "code").is_dir() and not (run.root / "code").is_symlink():
-        yield from (measure(name, "caches", p) for p in sorted((run.root / "code").rglob("__pycache__")))
+    shards = [(shard, run.manifest(shard)) for shard in run.shards(stage.round, stage.name)]
+    for shard, manifest in shards:
+        yield from _of_shard(run, shard, manifest, keep_checkpoints)
+    for path in _entries(run.stage_dir(stage.round, stage.name)):
+        if _temporary(path):
+            yield measure(name, "temporaries", path)
+    if all(manifest for _, manifest in shards):
+        files = (p for folder in _entries(run.root / "logs" / stage.job) for p in _entries(folder))
+        yield from (measure(name, "submission files", p) for p in files if _SUBMISSION.fullmatch(p.name))
 
 
 def _of_shard(
     run: Run, shard: Shard, manifest: Manifest | None, keep_checkpoints: int | None
 ) -> Iterator[Item]:
-    """Of a shard that is done, all that its manifest does not name; of another, only what no attempt to come would use."""
-    folder = run.stage_dir(shard.round, shard.stage) / shard.name
-    named = (
-        {
-            file.name.partition("/")[2].partition("/")[0]
-            for file in manifest.files
-            if file.name.startswith(f"{shard.name}/")
-        }
-        if manifest
-        else set()
-    )
-    for entry in _entries(folder):
+    """Of a shard that is done, what its manifest does not name; else what no attempt will use."""
+    files = [file.name.split("/") for file in manifest.files] if manifest else []
+    named = {name[1] for name in files if name[0] == shard.name and len(name) > 1}
+    for entry in _entries(run.stage_dir(shard.round, shard.stage) / shard.name):
         kind = _kind(entry)
         if entry.name not in named if manifest else _abandoned(entry):
             yield measure(run.root.name, kind, entry)
@@ -116,12 +96,9 @@ def _of_shard(
 
 
 def _abandoned(entry: Path) -> bool:
-    """What a dead attempt left that no other would take up: half a file, data without a manifest, a policy being built or moved out of the way."""
-    return (
-        _temporary(entry)
-        or entry.suffix in (".jsonl", ".parquet")
-        or entry.name.startswith(("policy.", "stale."))
-    )
+    """What no other attempt takes up: half a file, data without a manifest, a policy being built."""
+    data = entry.suffix in (".jsonl", ".parquet")
+    return _temporary(entry) or data or entry.name.startswith(("policy.", "stale."))
 
 
 def _kind(entry: Path) -> Kind:
@@ -140,8 +117,9 @@ def _entries(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
-def of_data(data: Path, queue: Sequence[Queued]) -> tuple[list[Item], list[str]]:
-    """What belongs to no run: drafts of launches and probes that died, and shared results without a user; and why something was not looked at."""
+# ------------------------------------------------------------------------------------------------ of no run
+def of_data(data: Path) -> tuple[list[Item], list[str]]:
+    """Drafts of launches and probes that died, shared results without a user; why others were spared."""
     found = [measure("", "drafts", p) for p in _entries(data / "runs") if _dead_draft(p)]
     found += [measure("", "drafts", p) for p in _entries(data) if p.name.startswith(_PROBES)]
     stores = [p for p in _entries(data / "shared") if p.is_dir()]
@@ -151,16 +129,11 @@ def of_data(data: Path, queue: Sequence[Queued]) -> tuple[list[Item], list[str]]
         used = users(data)
     except RunError as e:
         return found, [f"shared results: a damaged run may use any of them ({e})"]
-    tokens = {q.token for q in queue}
+    tokens = {q.token for q in queue_or_silence()[0]}
     for store in stores:
         if store.name not in used and not tokens & {s.token for s in Journal(store).submissions()}:
-            found.append(measure("", "orphaned shared results", store))
+            found.append(measure("", ORPHANS, store))
     return found, []
-
-
-def still_orphan(data: Path, store: Path) -> bool:
-    """Asked again before it goes: a run may have been launched since."""
-    return store.name not in users(data)
 
 
 def _dead_draft(path: Path) -> bool:
@@ -175,9 +148,8 @@ def busy(run: Run, activity: Activity) -> str:
         return f"process {activity.launcher.pid} on {activity.launcher.host} is running it"
     if activity.queued:
         return f"{len(activity.queued)} of its jobs are in the queue"
-    if activity.silence and any(
-        not run.done(shard) for round, stage in steps(run.config) for shard in run.shards(round, stage)
-    ):
+    shards = (shard for stage in run.config.stages for shard in run.shards(stage.round, stage.name))
+    if activity.silence and not all(map(run.done, shards)):
         return f"nobody knows whether its jobs are in the queue: {activity.silence.splitlines()[0]}"
     return ""
 
@@ -193,7 +165,40 @@ def openable(data: Path) -> tuple[list[Run], list[str]]:
     return runs, faults
 
 
-def settled(items: Iterable[Item], quiet_s: float) -> list[Item]:
-    """Those that nobody has changed lately: something that leaves no record, like jobs.shard, may be at work on the others."""
-    now = time.time()
-    return [item for item in items if now - item.changed > quiet_s]
+# ------------------------------------------------------------------------------------------------ removal
+def remove(found: Sequence[Item], runs: Mapping[str, Run], data: Path) -> tuple[list[Item], list[str]]:
+    """Remove, run by run, looking again at who is at work; returns what went, and why the rest did not."""
+    gone: list[Item] = []
+    left: list[str] = []
+    by_owner: dict[str, list[Item]] = defaultdict(list)
+    for item in found:
+        by_owner[item.owner].append(item)
+    for owner, items in by_owner.items():
+        if owner and (why := busy(runs[owner], activities([runs[owner]])[0])):
+            left.append(f"{owner}: {why}")
+            continue
+        faults: Counter[str] = Counter()
+        for item in items:
+            try:
+                _remove(item, data)
+                gone.append(item)
+            except OSError as e:
+                faults[e.strerror or str(e)] += 1
+            except RunError as e:
+                left.append(f"{item.path}: {e}")
+        whose = owner or "what belongs to no run"
+        left += [f"{whose}: {n} of {len(items)} could not be removed: {e}" for e, n in faults.items()]
+    return gone, left
+
+
+def _remove(item: Item, data: Path) -> None:
+    """A shared result first goes out of the way whole: a run launched meanwhile finds all or none."""
+    path = item.path
+    if item.kind == ORPHANS:
+        if path.name in users(data):  # asked again: a run may have been launched since
+            raise RunError("a run has begun to use it")
+        path = path.rename(path.with_name(f".gone-{path.name}"))
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

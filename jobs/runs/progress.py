@@ -1,6 +1,10 @@
-"""How far a run is: manifests say what is done, events how the rest is going. One look serves the live table and `jobs.status`."""
+"""How far a run is: manifests say what is done, events how the rest is going.
+
+One look serves the live table of a launcher and `jobs.status`.
+"""
 
 import time
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,15 +13,17 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from jobs.plan.chain import job_name, steps
+from jobs.shell.screen import say
 from serl.run.events import parsed
 from serl.run.rundir import Manifest, Run, Shard
+from serl.stages.kind import Stage, stage_of
 
 LOOK_S = 1.0
 TAIL_BYTES = 8192
 ENDS = ("done", "stopped", "failed", "halted")  # kinds of a last event
 COLUMNS = (("job", "left"), ("shards", "right"), ("", "left"), ("rate", "right"), ("took, left", "right"))
 BAR = 10
+EventFiles = Mapping[tuple[int, str, int], Sequence[tuple[Path, str, int]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,16 +55,14 @@ class StageState:
     @property
     def fraction(self) -> float:
         """Share of the work that is done, shards at work counted by what they say."""
-        return min(
-            1.0, (self.shards_done + sum(g.done / g.total for g in self.going if g.total)) / self.num_shards
-        )
+        under_way = sum(g.done / g.total for g in self.going if g.total)
+        return min(1.0, (self.shards_done + under_way) / self.num_shards)
 
     def eta_s(self, now: float) -> float | None:
         """Seconds until the last running shard ends, at its pace so far; None before it has one."""
-        paces = [
-            (g.total - g.done) * (g.last - g.started) / g.done - (now - g.last) for g in self.going if g.done
-        ]
-        return max(0.0, max(paces)) if paces else None
+        paced = [g for g in self.going if g.done]
+        left = ((g.total - g.done) * (g.last - g.started) / g.done - (now - g.last) for g in paced)
+        return max(0.0, *left) if paced else None
 
 
 @dataclass(slots=True)
@@ -70,80 +74,80 @@ class Look:
 
     def __call__(self, *, live: bool = True) -> list[StageState]:
         """`live`: somebody runs it; else a shard without an end is not at work but interrupted."""
-        files = self._event_files() if live else {}
-        states = []
-        for round, stage in steps(self.run.config):
-            shards = self.run.shards(round, stage)
-            done = [m for s in shards if (m := self._manifest(s))]
-            going = [
-                g
-                for s in shards
-                if s not in self._seen and (g := _going(files.get((round, stage, s.index), ())))
-            ]
-            counts: dict[str, float] = {}
-            for m in done:
-                counts |= {k: counts.get(k, 0) + v for k, v in m.counts.items()}
-            states.append(
-                StageState(
-                    name=job_name(round, stage), shards_done=len(done), num_shards=len(shards), going=tuple(going), counts=counts,
-                    seconds=max((m.seconds for m in done), default=0.0),
-                )
-            )  # fmt: skip
-        return states
+        files = event_files(self.run.root) if live else {}
+        return [self._stage(stage, files) for stage in self.run.config.stages]
+
+    def _stage(self, stage: Stage, files: EventFiles) -> StageState:
+        shards = self.run.shards(stage.round, stage.name)
+        done = [m for s in shards if (m := self._manifest(s))]
+        others = [s for s in shards if s not in self._seen]
+        going = (_going(files.get((s.round, s.stage, s.index), ())) for s in others)
+        return StageState(
+            name=stage.job,
+            shards_done=len(done),
+            num_shards=len(shards),
+            going=tuple(filter(None, going)),
+            seconds=max((m.seconds for m in done), default=0.0),
+            counts=summed(done),
+        )
 
     def _manifest(self, shard: Shard) -> Manifest | None:
         if shard not in self._seen and (manifest := self.run.manifest(shard)):
             self._seen[shard] = manifest
         return self._seen.get(shard)
 
-    def _event_files(self) -> dict[tuple[int, str, int], list[Path]]:
-        """The event files of rank 0 for each shard, one to an attempt."""
-        found: dict[tuple[int, str, int], list[Path]] = {}
-        for path in (self.run.root / "events").iterdir():
-            stage, round, index, *attempt = path.stem.split("-")
-            if attempt[-1] == "0":
-                found.setdefault((int(round[1:]), stage, int(index)), []).append(path)
-        return found
+
+def summed(manifests: Sequence[Manifest]) -> dict[str, float]:
+    """The counts of several shards together, in the order in which they first stand."""
+    total: dict[str, float] = {}
+    for manifest in manifests:
+        total |= {k: total.get(k, 0) + n for k, n in manifest.counts.items()}
+    return total
 
 
-def _going(files: Sequence[Path]) -> Going | None:
-    """What the newest attempt last said of its progress, unless it has ended."""
-    if not files:
+def event_files(root: Path) -> EventFiles:
+    """(path, attempt, rank) of each event file, by (round, stage, shard); one listing of the folder."""
+    found: dict[tuple[int, str, int], list[tuple[Path, str, int]]] = defaultdict(list)
+    for path in sorted((root / "events").glob("*.jsonl")):
+        stage, round, index, *attempt = path.stem.split("-")
+        if attempt and attempt[-1].isdigit():
+            told = path, "-".join(attempt[:-1]), int(attempt[-1])
+            found[int(round[1:]), stage, int(index)].append(told)
+    return found
+
+
+def _going(files: Sequence[tuple[Path, str, int]]) -> Going | None:
+    """What rank 0 of the newest attempt last said of its progress, unless it has ended."""
+    paths = [path for path, _, rank in files if rank == 0]
+    if not paths:
         return None
-    path = max(files, key=lambda p: p.stat().st_mtime)
+    path = max(paths, key=lambda p: p.stat().st_mtime)
     with open(path, "rb") as f:
         first = parsed(f.readline())
         f.seek(max(0, path.stat().st_size - TAIL_BYTES))
-        tail = [
-            event
-            for line in f.read().splitlines(keepends=True)
-            if line.endswith(b"\n") and (event := parsed(line))
-        ]
+        lines = f.read().splitlines(keepends=True)
+    tail = [event for line in lines if line.endswith(b"\n") and (event := parsed(line))]
     if not first or not tail or tail[-1]["kind"] in ENDS:
         return None
-    for event in reversed(tail):
-        if event["kind"] == "progress":
-            return Going(
-                done=event["done"],
-                total=event["total"],
-                unit=event["unit"],
-                started=first["time"],
-                last=event["time"],
-            )
-    return Going(done=0, total=0, unit="", started=first["time"], last=first["time"])
+    said = next((event for event in reversed(tail) if event["kind"] == "progress"), None)
+    told = {k: said[k] for k in ("done", "total", "unit")} if said else {"done": 0, "total": 0, "unit": ""}
+    return Going(**told, started=first["time"], last=(said or first)["time"])
 
 
 def run_eta_s(states: Sequence[StageState], now: float) -> float | None:
-    """Seconds until all is done, if each stage lasts as it did in the last round that did it, one after another; None where that is not known."""
+    """Seconds until all is done, if each stage lasts as it did in the last round that did it, one after
+    another.
+
+    None where that is not known.
+    """
     lasted: dict[str, float] = {}
     total = 0.0
     for state in states:
-        stage = state.name.partition("-")[2]
+        _, stage = stage_of(state.name)
+        whole = len(state.going) == state.num_shards - state.shards_done
         if state.done:
             lasted[stage] = state.seconds
-        elif (eta := state.eta_s(now)) is not None and len(
-            state.going
-        ) == state.num_shards - state.shards_done:
+        elif whole and (eta := state.eta_s(now)) is not None:
             total += eta
         elif stage in lasted:
             total += lasted[stage] * (1.0 - state.fraction)
@@ -166,15 +170,13 @@ class Board:
             return
         self._states = self._look()
         self._next = time.monotonic() + LOOK_S
-        if not self._console.is_terminal:
-            for state in self._states:
-                if state.done and state.name not in self._said:
-                    self._said.add(state.name)
-                    self._console.print(
-                        f"{state.name} done in {state.seconds:.0f} s: {told(state.counts)}",
-                        highlight=False,
-                        soft_wrap=True,
-                    )
+        if self._console.is_terminal:
+            return
+        for state in self._states:
+            if state.done and state.name not in self._said:
+                self._said.add(state.name)
+                line = f"{state.name} done in {state.seconds:.0f} s: {told(state.counts)}"
+                say(line, console=self._console)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if console.is_terminal:
@@ -182,7 +184,7 @@ class Board:
 
 
 def status_table(states: list[StageState], now: float) -> Table:
-    """One line for each stage. What is said of it at the end gets what the other columns leave, and is all that a narrow terminal cuts."""
+    """One line for each stage; a narrow terminal cuts nothing but what is said of it at the end."""
     table = Table(box=None, pad_edge=False, expand=True)
     for column, justify in COLUMNS:
         table.add_column(column, justify=justify, no_wrap=True)
@@ -190,11 +192,19 @@ def status_table(states: list[StageState], now: float) -> Table:
     for state in states:
         rate = sum(g.done / (g.last - g.started) for g in state.going if g.done and g.last > g.started)
         table.add_row(
-            state.name, f"{state.shards_done}/{state.num_shards}", f"{'#' * round(BAR * state.fraction):<{BAR}}", f"{rate:.1f}/s" if rate else "",
-            span(state.seconds if state.done else state.eta_s(now)), _one_line(told(state.counts) if state.done else _at_work(state.going)),
+            state.name,
+            f"{state.shards_done}/{state.num_shards}",
+            bar(state.fraction, BAR),
+            f"{rate:.1f}/s" if rate else "",
+            span(state.seconds if state.done else state.eta_s(now)),
+            _one_line(told(state.counts) if state.done else _at_work(state.going)),
             style="green" if state.done else "bold" if state.going else "dim",
-        )  # fmt: skip
+        )
     return table
+
+
+def bar(fraction: float, width: int) -> str:
+    return f"{'#' * round(width * fraction):<{width}}"
 
 
 def _one_line(text: str) -> Text:
@@ -203,13 +213,13 @@ def _one_line(text: str) -> Text:
 
 def _at_work(going: Sequence[Going]) -> str:
     """All shards at work together: a stage may have hundreds."""
-    shards: dict[str, list[Going]] = {}
+    shards, done, total = Counter(), Counter(), Counter()
     for g in going:
-        shards.setdefault(g.unit if g.total else "", []).append(g)
+        unit = g.unit if g.total else ""
+        shards[unit], done[unit], total[unit] = shards[unit] + 1, done[unit] + g.done, total[unit] + g.total
+    said = {unit: f"{done[unit]}/{total[unit]} {unit}" if unit else "starting" for unit in shards}
     return ", ".join(
-        (f"{sum(g.done for g in some)}/{sum(g.total for g in some)} {unit}" if unit else "starting")
-        + (f" in {len(some)} shards" if len(some) > 1 else "")
-        for unit, some in shards.items()
+        text + (f" in {n} shards" if (n := shards[unit]) > 1 else "") for unit, text in said.items()
     )
 
 
@@ -219,17 +229,14 @@ def span(seconds: float | None) -> str:
         return ""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return (
-        f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-    )
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def told(counts: Mapping[str, float], limit: int = 5) -> str:
     """The first few counts of a stage, as a phrase."""
+    shown = list(counts.items())[:limit]
     return ", ".join(
-        f"{name.replace('_', ' ')} {_figure(value)}" for name, value in list(counts.items())[:limit]
+        f"{name.replace('_', ' ')} {f'{n:,.0f}' if n % 1 == 0 else f'{n:.3g}'}" for name, n in shown
     )
-
-
-def _figure(value: float) -> str:
-    return f"{value:,.0f}" if value % 1 == 0 else f"{value:.3g}"

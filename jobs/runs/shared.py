@@ -1,21 +1,18 @@
 """What trials have in common: the keys of shared stages, and who uses them.
 
-A key is a digest of everything that a stage's result depends on: what the stage reads of the configuration, the keys of the stages before it,
-the content of inputs from outside (seeds, benchmarks, the base checkpoint), the code of serl/ and evaluation/, and the locked versions of the
-packages. Two trials with the same key would compute the same, so whichever comes first does, into `<data>/shared/<key>`. Shared are the stages
-up to the first RL training, which is where the trials of a sweep part. Where a stage runs is in no key, as it is in no run's digest: a trial
-that goes on elsewhere takes what is there, as a run that is resumed elsewhere does.
+A key is a digest of everything that a stage's result depends on: what the stage reads of the configuration,
+the keys of the stages before it, the content of inputs from outside (seeds, benchmarks, the base checkpoint),
+the code of serl/ and evaluation/, and the locked versions of the packages. Two trials with the same key would
+compute the same, so whichever comes first does, into `<data>/shared/<key>`. Shared are the stages up to the
+first RL training, which is where the trials of a sweep part. Where a stage runs is in no key, as it is in no
+run's digest: a trial that goes on elsewhere takes what is there, as a run that is resumed elsewhere does.
 """
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.costs.loads import site_of
-from jobs.plan.cluster import Local, Slurm
 from jobs.runs.find import ROOT, list_runs
 from serl.config.base import Checkpoint, Scratch
 from serl.config.run import RunConfig
@@ -23,7 +20,7 @@ from serl.config.schema import Section
 from serl.engines.hf_folder import model_folder
 from serl.run.files import sha256
 from serl.run.rundir import Run
-from serl.stages.kind import Stage, stage_of
+from serl.stages.kind import Stage
 
 CODE = {"serl": (".py",), "evaluation": (".py", ".yaml", ".json"), "slurm": (".lock",)}
 WEIGHTS = (".safetensors", ".bin")
@@ -40,7 +37,9 @@ class Outside:
     _seen: dict[Path, str] = field(default_factory=dict)
 
     def of(self, path: Path) -> str:
-        """Of a file, or of a folder's files. Large weights by their size and blocks spread over them: those that were trained differ everywhere."""
+        """Of a file, or a folder's files. Large weights by size and blocks: those that were trained differ
+        everywhere.
+        """
         if path not in self._seen:
             files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
             self._seen[path] = _digest([[str(p.relative_to(path)), _fingerprint(p)] for p in files])
@@ -48,9 +47,7 @@ class Outside:
 
 
 def shared_keys(config: RunConfig, outside: Outside) -> dict[str, str]:
-    """The key of every stage of the run that can be shared, by the stage's name: all that come before the first training
-    of a round.
-    """
+    """By job, of every stage that can be shared: all that come before the first training of a round."""
     keys: dict[str, str] = {}
     for stage in config.stages:
         if stage.round and stage.role:
@@ -105,75 +102,11 @@ def _fingerprint(path: Path) -> list[int | str]:
         return [0, "missing"]  # the checks before a launch say so
 
 
-# ------------------------------------------------------------------------------------------------ users
-def users_of(data: Path, key: str) -> list[str]:
-    """The runs under a data root that a shared result belongs to: while there is one, nobody may delete it."""
-    return users(data).get(key, [])
-
-
+# --------------------------------------------------------------------------------------------- users
 def users(data: Path) -> dict[str, list[str]]:
-    """Of every shared result the runs that use it, by one look at all runs. A run that is damaged might use any, so it is an error."""
+    """Of every shared result the runs that use it. A damaged run might use any, so it is an error."""
     found: dict[str, list[str]] = {}
     for root in list_runs(data):
         for key in Run.open(root).shared.values():
             found.setdefault(key, []).append(root.name)
     return found
-
-
-# ------------------------------------------------------------------------------------------------ savings
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Saving:
-    """A stage that several trials want: how many do, in how many different versions, and what its not being computed by each is worth.
-
-    `hours` are the cluster's (`Site.unit`); None where nobody knows: nothing was measured, and no time limit bounds it.
-    """
-
-    stage: str
-    wanted: int
-    computed: int
-    hours: float | None
-
-    @property
-    def spared(self) -> int:
-        return self.wanted - self.computed
-
-
-def savings(
-    configs: Sequence[RunConfig],
-    keys: Sequence[Mapping[str, str]],
-    cluster: Local | Slurm,
-    measured: Mapping[str, float] | None = None,
-) -> list[Saving]:
-    """By stage, with the hours that were measured of it once, or else those that it could take at most."""
-    wanted: Counter[str] = Counter(name for own in keys for name in own)
-    versions: dict[str, dict[str, RunConfig]] = {}
-    for config, own in zip(configs, keys, strict=True):
-        for name, key in own.items():
-            versions.setdefault(name, {}).setdefault(key, config)
-    hours = {
-        name: most_hours(next(iter(by_key.values())), name, cluster) for name, by_key in versions.items()
-    } | dict(measured or {})
-    return [
-        Saving(
-            stage=name,
-            wanted=n,
-            computed=len(versions[name]),
-            hours=None if hours[name] is None else (n - len(versions[name])) * hours[name],
-        )
-        for name, n in sorted(wanted.items(), key=lambda item: list(versions).index(item[0]))
-    ]
-
-
-def most_hours(config: RunConfig, name: str, cluster: Local | Slurm) -> float | None:
-    """Of a job of which every task uses its whole time limit."""
-    stage = config.stage(*stage_of(name))
-    match cluster:
-        case Local():
-            return None
-        case Slurm():
-            return (
-                cluster.resources(stage).time_min
-                / 60
-                * site_of(cluster, config).paid[stage.name]
-                * stage.num_shards
-            )

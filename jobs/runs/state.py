@@ -1,7 +1,7 @@
 """What state runs are in, and who is at work on them: for status and for every verb's JSON.
 
-Manifests say what is done, events what is at work, the queue what will be, failure records what went wrong. One look at the queue serves
-any number of runs, since squeue asks the controller.
+Manifests say what is done, events what is at work, the queue what will be, failure records what went wrong.
+One look at the queue serves any number of runs, since squeue asks the controller.
 """
 
 import time
@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from jobs.chain.failures import failures
 from jobs.chain.queue import Queued, SlurmError, look_at_queue, recorded
-from jobs.chain.task import BLOCKED, failures
+from jobs.chain.task import BLOCKED
 from jobs.reporting.visible import visible_lines
-from jobs.reporting.vitals import vital_facts
 from jobs.runs.find import Process, launcher_of
 from jobs.runs.progress import Look, StageState, run_eta_s
 from serl.run.rundir import Run, RunError
@@ -25,7 +25,10 @@ Word = Literal["done", "running", "queued", "held", "failed", "stopped"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
-    """Who is at work on a run: a launcher here, jobs in Slurm's queue, both, or nobody. `silence`: why the queue is unknown."""
+    """Who is at work on a run: a launcher here, jobs in Slurm's queue, both, or nobody.
+
+    `silence`: why the queue is unknown.
+    """
 
     launcher: Process | None
     queued: tuple[Queued, ...]
@@ -61,26 +64,33 @@ class State:
         return "failed" if self.failed else "stopped"
 
     @property
+    def shards_done(self) -> int:
+        return sum(s.shards_done for s in self.stages)
+
+    @property
+    def num_shards(self) -> int:
+        return sum(s.num_shards for s in self.stages)
+
+    @property
     def fraction(self) -> float:
         """Share of the shards' work that is done."""
-        return sum(s.fraction * s.num_shards for s in self.stages) / max(
-            1, sum(s.num_shards for s in self.stages)
-        )
+        return sum(s.fraction * s.num_shards for s in self.stages) / max(1, self.num_shards)
 
     def eta_s(self, now: float) -> float | None:
         return run_eta_s(self.stages, now) if self.word == "running" else None
 
     def causes(self) -> list[str]:
-        """What went wrong, without all that only waited for it, if anything did; fit for a terminal, since an exception may quote a model."""
+        """What went wrong, without all that only waited for it, if anything did.
+
+        Fit for a terminal, since an exception may quote a model.
+        """
         own = [f for f in self.failed if not str(f["reason"]).startswith(BLOCKED)] or list(self.failed)
-        blocked = (
-            [f"{len(self.failed) - len(own)} shards that need them gave up waiting"]
-            if len(own) < len(self.failed)
-            else []
-        )
-        said = [f"{f['shard']}: {f['reason']}" for f in own] + blocked
-        told = said if not self.halt or any(self.halt in line for line in said) else [*said, self.halt]
-        return [visible_lines(line) for line in told]
+        said = [f"{f['shard']}: {f['reason']}" for f in own]
+        if len(own) < len(self.failed):
+            said.append(f"{len(self.failed) - len(own)} shards that need them gave up waiting")
+        if self.halt and not any(self.halt in line for line in said):
+            said.append(self.halt)
+        return [visible_lines(line) for line in said]
 
 
 class Looks:
@@ -101,20 +111,14 @@ class Looks:
         look = self._looks.setdefault(str(run.root), Look(run))
         stages = tuple(look(live=bool(activity)))
         failed = () if all(s.done for s in stages) else tuple(failures(run))
-        waits_at = halted(run)
-        return State(
-            run=run,
-            stages=stages,
-            activity=activity,
-            failed=failed,
-            halt=message(run, waits_at) if waits_at else "",
-        )
+        halt = message(run, at) if (at := halted(run)) else ""
+        return State(run=run, stages=stages, activity=activity, failed=failed, halt=halt)
 
 
 def activities(runs: Sequence[Run]) -> list[Activity]:
     """Who is at work on each run. A controller that does not answer hides the queue, not the runs."""
     tokens = [{s.token for s in recorded(run)} for run in runs]
-    queue, silence = _queue() if any(tokens) else ([], "")
+    queue, silence = queue_or_silence() if any(tokens) else ([], "")
     return [
         Activity(
             launcher=launcher_of(run.root),
@@ -125,7 +129,8 @@ def activities(runs: Sequence[Run]) -> list[Activity]:
     ]
 
 
-def _queue() -> tuple[list[Queued], str]:
+def queue_or_silence() -> tuple[list[Queued], str]:
+    """This user's queue, and why it is not known where it is not."""
     try:
         return look_at_queue(), ""
     except SlurmError as e:
@@ -134,17 +139,29 @@ def _queue() -> tuple[list[Queued], str]:
 
 def facts(state: State, now: float) -> dict[str, object]:
     """A run as JSON; `jobs.status` documents the fields."""
-    stages = [
-        {"name": s.name, "shards_done": s.shards_done, "num_shards": s.num_shards, "fraction": round(s.fraction, 4), "seconds": s.seconds,
-         "eta_s": _rounded(s.eta_s(now)), "counts": dict(s.counts)}
-        for s in state.stages
-    ]  # fmt: skip
+    from jobs.reporting.vitals import vital_facts
+
+    queued = state.activity.queued
     return {
-        "run": state.run.root.name, "folder": str(state.run.root), "digest": state.run.digest, "state": state.word, "fraction": round(state.fraction, 4),
-        "eta_s": _rounded(state.eta_s(now)), "stages": stages, "queue": dict(Counter(q.state for q in state.activity.queued)),
-        "held": [q.id for q in state.activity.queued if q.held], "failures": [f"{f['shard']}: {f['reason']}" for f in state.failed],
-        "halted": state.halt or None, "queue_unknown": state.activity.silence or None, "safety": vital_facts(state.run),
-    }  # fmt: skip
+        "run": state.run.root.name,
+        "folder": str(state.run.root),
+        "digest": state.run.digest,
+        "state": state.word,
+        "fraction": round(state.fraction, 4),
+        "eta_s": _rounded(state.eta_s(now)),
+        "stages": [_stage_facts(s, now) for s in state.stages],
+        "queue": dict(Counter(q.state for q in queued)),
+        "held": [q.id for q in queued if q.held],
+        "failures": [f"{f['shard']}: {f['reason']}" for f in state.failed],
+        "halted": state.halt or None,
+        "queue_unknown": state.activity.silence or None,
+        "safety": vital_facts(state.run),
+    }
+
+
+def _stage_facts(s: StageState, now: float) -> dict[str, object]:
+    own = {k: getattr(s, k) for k in ("name", "shards_done", "num_shards", "seconds")}
+    return own | {"fraction": round(s.fraction, 4), "eta_s": _rounded(s.eta_s(now)), "counts": dict(s.counts)}
 
 
 def facts_now(run: Run) -> dict[str, object]:

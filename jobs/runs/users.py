@@ -9,7 +9,7 @@ from serl.config.schema import Section
 
 
 def packages_of(config: RunConfig) -> list[Path]:
-    """The folders and files to copy into a run: top-level packages that are not installed in this environment."""
+    """What to copy into a run: the top-level packages that are not installed in this environment."""
     modules = [*config.plugins, *(m for s in config.stages for m in _modules(s.section))]
     found = [_place(name.partition(".")[0]) for name in dict.fromkeys(modules)]
     return list(dict.fromkeys(path for path in found if path and Path(sys.prefix) not in path.parents))

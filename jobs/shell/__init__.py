@@ -1,1 +1,1 @@
-"""What the verbs share: arguments, mistakes, exit codes, JSON."""
+"""What the verbs share: arguments, mistakes, exit codes, JSON, tables, completion."""

@@ -1,14 +1,16 @@
-"""What the verbs share: their arguments, how a user's mistake is told, exit codes, and the JSON form of every verb's answer.
+"""What the verbs share: their arguments, how a user's mistake is told, exit codes, their answers as JSON.
 
-A verb is a module with `body(argv) -> int`, an `Answer` where it has fields, run by `main(body)`. Exit codes, of all verbs:
+A verb is a module with `body(argv) -> int`, an `Answer` where it has fields, run by `main(body)`. Exit codes,
+of all verbs:
 
     0    done; what was asked for is there
-    1    something failed: a stage (the end of its log is shown), a check of the doctor, a file that cannot be read or written
-    2    the request is wrong: an argument, a configuration, a run that does not exist; the message says what to change
+    1    something failed: a stage (the end of its log is shown), a check of the doctor, reading or writing
+    2    the request is wrong: an argument, a configuration, a run that is not there; the message says how
     130  stopped by Ctrl-C or jobs.cancel, at safe points; nothing that was committed is lost
 
-With --json a verb prints one JSON object to stdout, whatever happens, and all that is meant for people to stderr: `verb`, `exit` (the exit
-code), `error` (the message, where there is one), and the fields that the verb's own docstring lists. A figure that is no number is null.
+With --json a verb prints one JSON object to stdout, whatever happens, and all that is meant for people to
+stderr: `verb`, `exit` (the exit code), `error` (the message, where there is one), and the fields that the
+verb's own docstring lists. A figure that is no number is null.
 """
 
 import argparse
@@ -27,6 +29,7 @@ from rich.console import Console
 from jobs.chain.local import ShardFailed, Stopped
 from jobs.plan.cluster import KINDS, load_cluster
 from jobs.reporting.visible import visible_lines
+from jobs.shell.screen import say
 from serl.config.files import ConfigError, read
 from serl.config.read import load_run as load_run_file
 from serl.config.run import RunConfig
@@ -34,7 +37,10 @@ from serl.run.rundir import RunError
 from serl.safety.checkup import Unsafe
 
 EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
-EXIT_CODES = f"exit codes: 0 done, {EXIT_FAILED} something failed, {EXIT_USAGE} the request is wrong, {EXIT_STOPPED} stopped at a safe point"
+EXIT_CODES = (
+    f"exit codes: 0 done, {EXIT_FAILED} something failed, {EXIT_USAGE} the request is wrong, "
+    f"{EXIT_STOPPED} stopped at a safe point"
+)
 
 
 class Answer(int):
@@ -53,43 +59,27 @@ def parser(verb: str, description: str, *, cluster: str | None = "local") -> arg
     p = argparse.ArgumentParser(
         prog=f"python -m jobs.{verb}", description=description, epilog=EXIT_CODES, allow_abbrev=False
     )
-    p.add_argument(
-        "--cluster",
-        default=cluster,
-        help=f"a file of configs/clusters, by name or path (default: {cluster or 'where it was launched'})",
-    )
+    where = f"a file of configs/clusters, by name or path (default: {cluster or 'where it was launched'})"
+    p.add_argument("--cluster", default=cluster, help=where)
     p.add_argument("--data", type=Path, help="data root (default: $SERL_DATA, then the cluster file's)")
-    p.add_argument(
-        "--json", action="store_true", help="one JSON object on stdout; what is for people goes to stderr"
-    )
+    p.add_argument("--json", action="store_true", help="one JSON object on stdout; the rest goes to stderr")
     return p
 
 
 def data_root(args: argparse.Namespace) -> Path:
-    return (
-        (
-            args.data
-            or Path(
-                os.environ.get("SERL_DATA")
-                or load_cluster("local" if args.cluster is None else args.cluster).data
-            )
-        )
-        .expanduser()
-        .resolve()
-    )
+    given = args.data or os.environ.get("SERL_DATA")
+    root = Path(given or load_cluster("local" if args.cluster is None else args.cluster).data)
+    return root.expanduser().resolve()
 
 
 def load_run(path: Path, overrides: Sequence[str]) -> RunConfig:
     """The run that a file and overrides describe; a file of another kind is told by its own name."""
     source = read(path)
+    instead = "name a run file, like configs/quickstart.yaml"
     if "space" in source.tree:
-        raise ConfigError(
-            f"{path}: this is a sweep file; give it to `python -m jobs.sweep`, or name a run file, like configs/quickstart.yaml"
-        )
+        raise ConfigError(f"{path}: this is a sweep file; give it to `python -m jobs.sweep`, or {instead}")
     if source.tree.get("kind") in KINDS:
-        raise ConfigError(
-            f"{path}: this is a cluster file; give it to --cluster, and name a run file, like configs/quickstart.yaml"
-        )
+        raise ConfigError(f"{path}: this is a cluster file; give it to --cluster, and {instead}")
     return load_run_file(path, overrides)
 
 
@@ -104,7 +94,7 @@ def main(body: Callable[[Sequence[str]], int]) -> None:
     with contextlib.redirect_stdout(sys.stderr):
         try:
             answer = _attempt(body, argv)
-        except Exception as e:  # noqa: BLE001  (a defect of ours: its traceback is for people, but a program gets its object all the same)
+        except Exception as e:  # noqa: BLE001  (ours: people get its traceback, and a program its object)
             traceback.print_exc()
             answer = Answer(code=EXIT_FAILED, fields={"error": f"{type(e).__name__}: {e}"})
     told = json.dumps(_strict({"verb": Path(sys.argv[0]).stem, "exit": int(answer), **answer.fields}))
@@ -133,7 +123,7 @@ def _attempt(body: Callable[[Sequence[str]], int], argv: Sequence[str]) -> Answe
         code = e.code if isinstance(e.code, int) else EXIT_FAILED
         return Answer(code=code, fields={"error": "see --help for the arguments"} if code else {})
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w", encoding="ascii")  # noqa: SIM115 (the reader of our output has gone: there is nobody to tell)
+        sys.stdout = open(os.devnull, "w", encoding="ascii")  # noqa: SIM115  (there is nobody to tell)
         return Answer(code=EXIT_FAILED, fields={})
     except (ValueError, RunError) as e:
         return _complain(str(e), EXIT_USAGE)
@@ -142,13 +132,10 @@ def _attempt(body: Callable[[Sequence[str]], int], argv: Sequence[str]) -> Answe
     except (ShardFailed, Unsafe) as e:
         return _complain(str(e), EXIT_FAILED)
     except (Stopped, KeyboardInterrupt):
-        return _complain(
-            "stopped; nothing is lost: `python -m jobs.resume RUN` goes on from here", EXIT_STOPPED
-        )
+        goes_on = "stopped; nothing is lost: `python -m jobs.resume RUN` goes on from here"
+        return _complain(goes_on, EXIT_STOPPED)
 
 
 def _complain(message: str, code: int) -> Answer:
-    Console(stderr=True, soft_wrap=True).print(
-        visible_lines(message), style="red", markup=False, highlight=False
-    )
+    say(visible_lines(message), style="red", console=Console(stderr=True))
     return Answer(code=code, fields={"error": message})

@@ -1,13 +1,14 @@
 """Early stop of a sweep's trials, by a paired comparison; off unless the sweep file asks for it.
 
-Once a trial has scored the round that the sweep names, every job of its later rounds first looks at the trials of the same replicate that have
-scored that round too. If this trial is significantly worse than the best of them it is ended there, with the reason in `ended.json`: after the
-last round that is whole, for a rival may come to that round when this trial is far beyond it. Nobody watches from outside. The verdict depends on which trials have come that far, so early stop trades repeatability of *which* trials go on for
+Once a trial has graded the round that the sweep names, every job of its later rounds first looks at the
+trials of the same replicate that have graded that round too. If this trial is significantly worse than the
+best of them it is ended there, with the reason in `ended.json`: after the last round that is whole, for a
+rival may come to that round when this trial is far beyond it. Nobody watches from outside. The verdict
+depends on which trials have come that far, so early stop trades repeatability of *which* trials go on for
 their cost; no trial's data depends on it.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -36,65 +37,61 @@ def ends_here(run: Run, shard: Shard) -> bool:
 
 
 def _may_end(run: Run, shard: Shard) -> bool:
-    """A training's ranks must not each decide for themselves, and what was trained is scored."""
+    """A training's ranks must not each decide for themselves, and what was trained is graded."""
     stage = run.config.stage(shard.round, shard.stage)
     return not stage.kind.ranks and stage.kind.gives != "grades"
 
 
 def verdict(trial: str, scored: Mapping[str, Answers], alpha: float) -> str:
-    """Why `trial` is to be ended, or nothing: every other trial against the best one, paired over problems, with Holm's correction."""
+    """Why `trial` is to be ended, or nothing: all against the best, paired over problems, with Holm's
+    correction.
+    """
     common = sorted(set.intersection(*(set(found) for found in scored.values())))
     if len(scored) < 2 or not common:
         return ""
     vectors = {name: [found[id] for id in common] for name, found in scored.items()}
     means = {name: float(np.mean(values)) for name, values in vectors.items()}
     best = min(means, key=lambda name: (-means[name], name))
-    if trial == best:
+    if means[trial] >= means[best]:
         return ""
     p = {name: _p(vectors[best], vectors[name]) for name in vectors if name != best}
     adjusted = dict(zip(p, holm(list(p.values()))))[trial]
-    if adjusted >= alpha or means[trial] >= means[best]:
+    if adjusted >= alpha:
         return ""
     return (
-        f"significantly worse than {best}: {means[trial]:.3f} to {means[best]:.3f} on {len(common)} problems, "
-        f"p {adjusted:.2g} after Holm's correction over {len(p)} trials"
+        f"significantly worse than {best}: {means[trial]:.3f} to {means[best]:.3f} on {len(common)} "
+        f"problems, p {adjusted:.2g} after Holm's correction over {len(p)} trials"
     )
 
 
 def _p(best: Sequence[float], other: Sequence[float]) -> float:
-    """McNemar's exact test where every answer is right or wrong: where few problems differ, the bootstrap is too quick to see a difference."""
+    """McNemar's exact test of rights and wrongs: where few problems differ, the bootstrap is too quick to
+    decide.
+    """
     found = paired(best, other)
     return found.p_mcnemar if {*best, *other} <= {0.0, 1.0} else found.p
 
 
 def answers(run: Run, round: int) -> Answers | None:
-    """What a trial got right of the problems that choices are made by: the validation benchmarks, or all where there are none."""
-    scoring = run.config.giving(round, "grades")
-    if scoring is None or not all(run.done(s) for s in run.shards(round, scoring.name)):
+    """What it got right of the validation benchmarks, else of all; None before it is graded."""
+    grading = run.config.giving(round, "grades") if round <= run.config.rounds else None
+    if grading is None or not all(run.done(s) for s in run.shards(round, grading.name)):
         return None
-    chosen = set(scoring.section.validation or scoring.section.benchmarks)
+    chosen = set(grading.section.validation or grading.section.benchmarks)
     found = by_problem([row for row in round_grades(run, round) if row.benchmark in chosen])
     return {f"{name}/{id}": share for name, problems in found.items() for id, share in problems.items()}
 
 
 def _rivals(sweep: Sweep, run: Run, round: int) -> dict[str, Answers]:
-    """The other trials of this one's replicate that have scored the round."""
-    key = sweep.config.replicate
-    by_run = {t.run: t for t in sweep.trials}
-    mine = by_run[run.root.name].overrides.get(key)
+    """Other trials of its replicate that have graded the round; one that cannot be read has no say."""
+    replicates = {t.run: t.overrides.get(sweep.config.replicate) for t in sweep.trials}
+    mine = replicates.pop(run.root.name)
     found = {}
-    for name, trial in by_run.items():
-        if name == run.root.name or trial.overrides.get(key) != mine:
-            continue
-        if (theirs := _answers_of(run.data_root / "runs" / name, round)) is not None:
-            found[name] = theirs
+    for name, replicate in replicates.items():
+        if replicate == mine:
+            try:
+                theirs = answers(Run.open(run.data_root / "runs" / name), round)
+            except RunError:
+                continue
+            found |= {} if theirs is None else {name: theirs}
     return found
-
-
-def _answers_of(root: Path, round: int) -> Answers | None:
-    """A trial that was not created yet, or that cannot be read, has no say."""
-    try:
-        run = Run.open(root)
-        return answers(run, round) if run.config.rounds >= round else None
-    except RunError:
-        return None

@@ -1,11 +1,11 @@
-"""From a sweep file to its runs: everything is checked before anything is made, and making it twice makes it once.
+"""From a sweep file to its runs: all is checked before anything is made, and making it twice makes it once.
 
 The trials' code is frozen once for all of them, in the sweep's folder, and each run's `code` is a link to it.
 """
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from jobs.plan.preflight import check_space, distinct, preflight, world_of
 from jobs.runs.find import code_version, freeze_code, frozen_digest
 from jobs.runs.shared import Outside, shared_keys
 from jobs.runs.users import packages_of
+from jobs.shell.screen import say
 from jobs.sweeps.schema import SweepConfig, load_sweep_file
 from jobs.sweeps.trials import Sweep, Trial, configs_of, load_sweep, save_sweep, sweep_dir, trials_of
 from serl.config.run import RunConfig
@@ -29,13 +30,13 @@ from serl.stages.kind import World
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A sweep file, resolved: its trials, each with its configuration and the keys of what it shares. Nothing of it exists yet, or all may."""
+    """A sweep file, resolved. Nothing of it exists yet, or all may."""
 
     data: Path
     config: SweepConfig
     trials: tuple[Trial, ...]
-    configs: tuple[RunConfig, ...]
-    keys: tuple[Mapping[str, str], ...]
+    configs: tuple[RunConfig, ...]  # of each trial
+    keys: tuple[Mapping[str, str], ...]  # of what each trial shares, by the job's name
 
     def root(self, trial: Trial) -> Path:
         return self.data / "runs" / trial.run
@@ -49,36 +50,33 @@ def draft_sweep(path: Path, data: Path) -> Draft:
     outside = Outside(data)
     keys = [shared_keys(c, outside) if config.share else {} for c in configs]
     draft = Draft(data=data, config=config, trials=tuple(trials), configs=tuple(configs), keys=tuple(keys))
-    if problem := _incoherence(draft):
+    for problem in _incoherences(draft):
         raise ValueError(f"{path}: {problem}")
     return draft
 
 
-def _incoherence(draft: Draft) -> str:
+def _incoherences(draft: Draft) -> Iterator[str]:
     rule = draft.config.early_stop
     seen: dict[str, Trial] = {}
     for trial, config in zip(draft.trials, draft.configs, strict=True):
-        if (
-            twin := seen.setdefault(json.dumps(config.model_dump(mode="json", exclude={"name"})), trial)
-        ) is not trial:
-            return (
-                f"trial {trial} is the same run as trial {twin}: their configurations are equal; take one out"
-            )
+        twin = seen.setdefault(json.dumps(config.model_dump(mode="json", exclude={"name"})), trial)
+        if twin is not trial:
+            same = "their configurations are equal; take one out"
+            yield f"trial {trial} is the same run as trial {twin}: {same}"
         if rule and not any(s.kind.gives == "grades" for s in config.stages):
-            return f"early_stop: trial {trial} has no score section to compare by"
+            yield f"early_stop: trial {trial} has no score section to compare by"
         if rule and rule.after_round >= config.rounds:
-            return f"early_stop.after_round {rule.after_round}: trial {trial} has {config.rounds} rounds; stop after an earlier one"
-    return ""
+            many = f"trial {trial} has {config.rounds} rounds; stop after an earlier one"
+            yield f"early_stop.after_round {rule.after_round}: {many}"
 
 
 def prepare(draft: Draft, *, at_once: int = 1) -> list[Run]:
-    """Check inputs and space, write the sweep's record, and create the runs that are not there; in an order that a crash cannot spoil.
-
-    `at_once` is how many trials will be at work at a time.
+    """Check, write the sweep's record, create missing runs, in an order that a crash cannot spoil. `at_once`
+    trials work.
     """
     for trial, config in zip(draft.trials, draft.configs, strict=True):
-        if (draft.root(trial) / "run.json").is_file():
-            _check_same(draft, trial, config)
+        if run := trial.opened(draft.data):
+            _check_same(run, trial, config)
     _preflight(draft, at_once)
     _record(draft)
     code = code_of(draft)
@@ -94,27 +92,25 @@ def code_of(draft: Draft) -> Path:
 
 
 def _preflight(draft: Draft, at_once: int) -> None:
-    """Each different set of inputs once, and the space for all that is not done: what trials share once, what goes again for those at work."""
-    seen: set[str] = set()
+    """Each set of inputs once, and the space for all that is not done: shared once, temporary for those at
+    work.
+    """
     done: set[str] = set()
     sizes: dict[str, World] = {}
-    lasting: list[int] = []
-    passing: list[int] = []
+    lasting, passing = 0, []
     for trial, config, keys in zip(draft.trials, draft.configs, draft.keys, strict=True):
-        root = draft.root(trial)
-        run = Run.open(root) if (root / "run.json").is_file() else None
+        run = trial.opened(draft.data)
         chain = plan(run.config, run.survey()) if run else plan(config, lambda shard: False)
         jobs = [job for job in chain if job.missing and keys.get(job.name) not in done]
         own = _inputs(config)
-        if jobs and own not in seen:
-            seen.add(own)
+        if jobs and own not in sizes:
             preflight(config, draft.data, ())
             sizes[own] = world_of(config, draft.data)
-        estimates = [bounds_of(config, job, sizes[own]) for job in jobs]
-        lasting.append(sum(e.bytes for e in estimates))
-        passing.append(max((e.temporary_bytes for e in estimates), default=0))
+        bounds = [bounds_of(config, job, sizes[own]) for job in jobs]
+        lasting += sum(b.bytes for b in bounds)
+        passing.append(max((b.temporary_bytes for b in bounds), default=0))
         done |= set(keys.values())
-    check_space(draft.data, sum(lasting) + sum(sorted(passing)[-at_once:]))
+    check_space(draft.data, lasting + sum(sorted(passing)[-at_once:]))
 
 
 def _inputs(config: RunConfig) -> str:
@@ -123,71 +119,67 @@ def _inputs(config: RunConfig) -> str:
     return json.dumps([config.model_dump(mode="json", include={"base", "seeds"}), stages], sort_keys=True)
 
 
-def _check_same(draft: Draft, trial: Trial, config: RunConfig) -> None:
+def _check_same(run: Run, trial: Trial, config: RunConfig) -> None:
     """A trial that was launched keeps its configuration: results of two must not stand under one id."""
-    run = Run.open(draft.root(trial))
-    launched = run.config
-    if ending(run.root):
-        config = config.cut(launched.rounds)
-    if launched != config:
-        old, new = launched.model_dump(mode="json"), config.model_dump(mode="json")
-        keys = ", ".join(k for k in new if old.get(k) != new[k])
+    wanted = config.cut(run.config.rounds) if ending(run.root) else config
+    if run.config != wanted:
+        keys = ", ".join(_parted(run.config.model_dump(mode="json"), wanted.model_dump(mode="json")))
         raise RunError(
-            f"{run.root}: trial {trial} was launched with another configuration (it differs in {keys}): the base file has changed since; "
-            f"restore it, or give the sweep another name"
+            f"{run.root}: trial {trial} was launched with another configuration (it differs in {keys}): the "
+            "base file has changed since; restore it, or give the sweep another name"
         )
+
+
+def _parted(old: object, new: object, key: str = "") -> Iterator[str]:
+    """The keys at which two configurations part."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in dict.fromkeys((*old, *new)):
+            yield from _parted(old.get(name), new.get(name), f"{key}.{name}".lstrip("."))
+    elif old != new:
+        yield key
 
 
 def _record(draft: Draft) -> None:
     """Trials that the file no longer names stay in the record, whole, and are left as they are."""
-    trials = {t.id: t for t in draft.trials}
+    name, trials = draft.config.name, {t.id: t for t in draft.trials}
     try:
-        earlier = load_sweep(draft.data, draft.config.name)
+        earlier = load_sweep(draft.data, name)
+        kept = [trials.pop(t.id, None) or t.whole(earlier.config.overrides) for t in earlier.trials]
     except RunError:
-        earlier = None  # the first launch, or a record of another version, which is written anew
-    kept = (
-        [trials.pop(t.id, None) or t.whole(earlier.config.overrides) for t in earlier.trials]
-        if earlier
-        else []
-    )
-    save_sweep(
-        draft.data, Sweep(name=draft.config.name, config=draft.config, trials=(*kept, *trials.values()))
-    )
+        kept = []  # the first launch, or a record of another version, which is written anew
+    save_sweep(draft.data, Sweep(name=name, config=draft.config, trials=(*kept, *trials.values())))
 
 
 def _run(draft: Draft, number: int, code: Path, version: str) -> Run:
-    """The trial's run, created if need be. One whose creation was cut off before its code was linked gets it now, if it still is its code."""
-    trial, config, keys = draft.trials[number], draft.configs[number], draft.keys[number]
-    root = draft.root(trial)
+    """Created if need be. One that was cut off before its code was linked gets it now, if it still is its
+    code.
+    """
+    root, keys = draft.root(draft.trials[number]), draft.keys[number]
     if not root.exists():
-        Run.create(root, config, version, shared=keys, sweep=draft.config.name)
+        Run.create(root, draft.configs[number], version, shared=keys, sweep=draft.config.name)
     run = Run.open(root)
     if not (root / "code").exists():
         if dict(run.shared) != dict(keys):
             raise RunError(
-                f"{root}: its launch died before its code was frozen, and the code or its inputs changed since; remove the folder and launch again"
+                f"{root}: its launch died before its code was frozen, and the code or its inputs changed "
+                "since; remove the folder and launch again"
             )
         os.symlink(os.path.relpath(code, root), root / "code")
     return run
 
 
 def run_here(draft: Draft, runs: Sequence[Run], cluster: Local, console: Console) -> int:
-    """One trial after another on this machine; returns how many failed. A failed one does not keep the others from running."""
+    """One trial after another here; returns how many failed, which does not keep the others from running."""
     stop, failed = Stop(), 0
     for number, (trial, run) in enumerate(zip(draft.trials, runs, strict=True), 1):
         if not any(job.missing for job in plan(run.config, run.done)):
             continue
-        console.print(
-            f"\ntrial {number} of {len(runs)}, {run.root.name}: {trial}",
-            style="bold",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        head = f"\ntrial {number} of {len(runs)}, {run.root.name}: {trial}"
+        say(head, style="bold", console=console)
         try:
             run_one_here(run, cluster, stop)
         except (ShardFailed, RunError) as e:  # also: damaged, or being run by somebody else
-            console.print(str(e), style="red", markup=False, highlight=False, soft_wrap=True)
+            say(str(e), style="red", console=console)
             failed += 1
         if stop.requested:
             raise Stopped

@@ -1,6 +1,8 @@
-"""On a node: submit what a sweep's launch had to leave, because Slurm took no more or the launcher died. Not for people, who launch again.
+"""On a node: submit what a sweep's launch had to leave, because Slurm took no more or the launcher died. Not
+for people, who launch again.
 
-`python -m jobs.sweeps.relay SWEEP_FOLDER NOTE`, in the sweep's relay job. Exits with EXIT_REQUEUE while something is left.
+`python -m jobs.sweeps.relay SWEEP_FOLDER NOTE`, in the sweep's relay job. Exits with EXIT_REQUEUE while
+something is left.
 """
 
 import json
@@ -22,24 +24,15 @@ def hand_over(
     folder: Path, runs: Sequence[Run], num_lanes: int, cluster: Slurm, code: Path
 ) -> list[Submission]:
     """Submit a sweep's runs, and leave what is needed to go on with that."""
-    known = {
-        "runs": [run.root.name for run in runs],
-        "lanes": num_lanes,
-        "cluster": cluster.model_dump(mode="json"),
-        "code": code.name,
-    }
+    known = {"runs": [run.root.name for run in runs], "lanes": num_lanes, "code": code.name}
+    known |= {"cluster": cluster.model_dump(mode="json")}
     write_atomic(folder / LAUNCHED, json.dumps(known).encode())
     return lanes.submit(runs, num_lanes, cluster, _relay(folder, cluster, code))
 
 
 def _relay(folder: Path, cluster: Slurm, code: Path) -> Relay:
-    return Relay(
-        folder=folder,
-        name=folder.name,
-        cluster=cluster,
-        code=code,
-        arguments=("-m", "jobs.sweeps.relay", str(folder)),
-    )
+    arguments = ("-m", "jobs.sweeps.relay", str(folder))
+    return Relay(folder=folder, name=folder.name, cluster=cluster, code=code, arguments=arguments)
 
 
 def main(folder: Path, note: Path) -> int:

@@ -1,9 +1,11 @@
-"""The schema of a sweep file: a base run, what varies over it, and how much of the cluster it may use at once.
+"""The schema of a sweep file: a base run, what varies over it, and how much of the cluster it may use at
+once.
 
 Nothing here knows of clusters or runs; `trials` makes trials of it, and `lanes` places them.
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -30,20 +32,12 @@ class Listed(Section):
     trials: tuple[dict[str, JsonValue], ...] = Field(min_length=1)
 
 
-class Uniform(Section):
-    """Any number between `low` and `high`, to six digits."""
+class Range(Section):
+    """Any number between `low` and `high`, to six digits; log_uniform: equally likely in every decade."""
 
-    kind: Literal["uniform"] = "uniform"
+    kind: Literal["uniform", "log_uniform"]
     low: float
     high: float
-
-
-class LogUniform(Section):
-    """Any number between `low` and `high`, equally likely in every decade, to six digits."""
-
-    kind: Literal["log_uniform"] = "log_uniform"
-    low: float = Field(gt=0.0)
-    high: float = Field(gt=0.0)
 
 
 class Whole(Section):
@@ -61,11 +55,11 @@ class Choice(Section):
     values: list[JsonValue] = Field(min_length=1)
 
 
-Draw = Annotated[Uniform | LogUniform | Whole | Choice, Field(discriminator="kind")]
+Draw = Annotated[Range | Whole | Choice, Field(discriminator="kind")]
 
 
 class Random(Section):
-    """Seeded draws. The first N trials of a seed stay the same when `trials` is raised, and when a key is added elsewhere."""
+    """Seeded draws. The first N of a seed stay the same when `trials` is raised, and when a key is added."""
 
     kind: Literal["random"] = "random"
     trials: Count
@@ -84,7 +78,7 @@ class Lanes(Section):
 
 
 class Tasks(Section):
-    """At most this many jobs running at once, an array's elements counted one by one, over the whole sweep."""
+    """At most this many jobs running at once, an array's elements each counted, over the whole sweep."""
 
     kind: Literal["tasks"] = "tasks"
     tasks: Count
@@ -101,14 +95,14 @@ Cap = Annotated[Lanes | Tasks | Gpus, Field(discriminator="kind")]
 
 
 class EarlyStop(Section):
-    """End a trial that is significantly worse than the best trial of its replicate: paired over problems, Holm over trials."""
+    """End a trial significantly worse than the best of its replicate: paired, Holm over trials."""
 
     after_round: Count
     alpha: Fraction = 0.05
 
 
 class SweepConfig(Section):
-    """A sweep, whole. Keys of `overrides` and of the space are dotted, and a value may be a section, like {kind: grpo, kl: 0.01}."""
+    """Keys of `overrides` and space are dotted; a value may be a section, like {kind: grpo}."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")
     base: str = Field(description="a run file; relative to the sweep file, like `extends`")
@@ -135,20 +129,17 @@ class SweepConfig(Section):
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
-        match self.space:
-            case Listed(trials=trials):
-                for trial in trials:
-                    _check_keys(trial)
-                varied = {key for trial in trials for key in trial}
-            case Grid(over=over):
-                _check_keys(over)
-                if empty := [key for key, values in over.items() if not values]:
-                    raise ValueError(f"space.over.{empty[0]}: no values; give at least one")
-                varied = set(over)
-            case Random(over=over):
-                _check_keys(over)
-                _check_bounds(over)
-                varied = set(over)
+        space = self.space
+        trials = space.trials if isinstance(space, Listed) else [space.over]
+        varied = [key for trial in trials for key in trial]
+        _check_keys(varied)
+        for key, values in {} if isinstance(space, Listed) else space.over.items():
+            if not values:
+                raise ValueError(f"space.over.{key}: no values; give at least one")
+            if isinstance(values, Range | Whole) and values.low > values.high:
+                raise ValueError(f"space.over.{key}: low {values.low} is above high {values.high}")
+            if isinstance(values, Range) and values.kind == "log_uniform" and values.low <= 0.0:
+                raise ValueError(f"space.over.{key}: low {values.low} has no logarithm; give more than 0")
         if self.replicates and self.replicate in varied:
             raise ValueError(
                 f"replicates: {self.replicate} is varied by the space too; give its values in one place"
@@ -156,7 +147,7 @@ class SweepConfig(Section):
         return self
 
 
-def _check_keys(keys: dict) -> None:
+def _check_keys(keys: Iterable[str]) -> None:
     for key in keys:
         if not KEY.fullmatch(key):
             raise ValueError(f"key {key!r}: write a dotted key, like train.optimizer.lr")
@@ -164,18 +155,13 @@ def _check_keys(keys: dict) -> None:
             raise ValueError("key 'name': a trial's run is named after the sweep and the trial; take it out")
 
 
-def _check_bounds(over: dict[str, Draw]) -> None:
-    for key, draw in over.items():
-        if not isinstance(draw, Choice) and draw.low > draw.high:
-            raise ValueError(f"space.over.{key}: low {draw.low} is above high {draw.high}")
-
-
 def load_sweep_file(path: Path) -> SweepConfig:
     """The sweep that a file describes; ConfigError names file, key, value and remedy."""
     source = read(path)
     if "engine" in source.tree:
         raise ConfigError(
-            f"{path}: this is a run file; start it with `python -m jobs.launch`, or name a sweep file, like configs/sweeps/algorithms.yaml"
+            f"{path}: this is a run file; start it with `python -m jobs.launch`, or name a sweep file, like "
+            "configs/sweeps/algorithms.yaml"
         )
     sweep = validate(SweepConfig, source, nulls_mean=NULLS_MEAN)
     if not (base := base_path(path, sweep)).is_file():

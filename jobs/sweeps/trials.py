@@ -1,7 +1,7 @@
 """From a sweep file to its trials, and the record of a sweep: `<data>/sweeps/<name>/sweep.json`.
 
-A trial is a run like any other, named `<sweep>-<id>`; its id is the digest of its overrides, so that a sweep file that is edited and launched
-again means the same trial by the same overrides, wherever they stand in it.
+A trial is a run like any other, named `<sweep>-<id>`; its id is the digest of its overrides, so that a sweep
+file that is edited and launched again means the same trial by the same overrides, wherever they stand in it.
 """
 
 import hashlib
@@ -15,23 +15,13 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from jobs.sweeps.schema import (
-    Choice,
-    Draw,
-    Grid,
-    Listed,
-    LogUniform,
-    Random,
-    SweepConfig,
-    Uniform,
-    Whole,
-    base_path,
-)
+from jobs.sweeps import schema
+from jobs.sweeps.schema import Choice, Draw, Grid, Listed, Random, Range, SweepConfig, Whole
 from serl.config.files import ConfigError, Source, read
 from serl.config.read import full_key, parse
 from serl.config.run import RunConfig
 from serl.run.files import write_atomic
-from serl.run.rundir import RunError
+from serl.run.rundir import Run, RunError
 
 DRAWS_FOR_ONE = 1000  # of a space that is nearly used up, before it counts as used up
 
@@ -44,33 +34,30 @@ class Trial:
     overrides: Mapping[str, JsonValue]
     run: str
 
+    def opened(self, data: Path) -> Run | None:
+        """Its run; None where that was not created yet."""
+        root = data / "runs" / self.run
+        return Run.open(root) if (root / "run.json").is_file() else None
+
     def setting(self, replicate: str) -> str:
         """What trials have in common that only repeat each other."""
         return json.dumps({k: v for k, v in self.overrides.items() if k != replicate}, sort_keys=True)
 
     def whole(self, overrides: Mapping[str, JsonValue]) -> "Trial":
-        """With all that its id is the digest of, so that it is told from others when its sweep's own `overrides` have changed."""
-        return (
-            self
-            if _digest(self.overrides) == self.id
-            else replace(self, overrides={**overrides, **self.overrides})
-        )
+        """With all that its id is the digest of: the sweep's own `overrides` may have changed since."""
+        mine = self.overrides
+        return self if _digest(mine) == self.id else replace(self, overrides={**overrides, **mine})
 
     def __str__(self) -> str:
-        return (
-            ", ".join(f"{key}={_told(value)}" for key, value in self.overrides.items()) or "the base as it is"
-        )
+        return ", ".join(f"{k}={_told(v)}" for k, v in self.overrides.items()) or "the base as it is"
 
 
 def _told(value: JsonValue) -> str:
     """A value as short as it can be and still be told from others."""
-    if isinstance(value, dict):
-        return (
-            value["kind"]
-            if list(value) == ["kind"]
-            else "{" + ", ".join(f"{k}: {_told(v)}" for k, v in value.items()) + "}"
-        )
-    return value if isinstance(value, str) else json.dumps(value)
+    if not isinstance(value, dict):
+        return value if isinstance(value, str) else json.dumps(value)
+    whole = "{" + ", ".join(f"{k}: {_told(v)}" for k, v in value.items()) + "}"
+    return value["kind"] if list(value) == ["kind"] else whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,33 +80,24 @@ def load_sweep(data: Path, name: str) -> Sweep:
         config = SweepConfig.model_validate_json(json.dumps(stored["config"]))
         return Sweep(name=stored["name"], config=config, trials=tuple(Trial(**t) for t in stored["trials"]))
     except FileNotFoundError:
-        known = sorted(p.parent.name for p in (data / "sweeps").glob("*/sweep.json"))
-        hint = (
-            f"sweeps there: {', '.join(known)}"
-            if known
-            else "there are none; set --data or $SERL_DATA to the data root you launched with"
-        )
-        raise RunError(f"{path}: no such sweep; {hint}") from None
+        known = ", ".join(sorted(p.parent.name for p in (data / "sweeps").glob("*/sweep.json")))
+        none = "there are none; set --data or $SERL_DATA to the data root you launched with"
+        raise RunError(f"{path}: no such sweep; {f'sweeps there: {known}' if known else none}") from None
     except (ValueError, KeyError, TypeError) as e:
-        raise RunError(
-            f"{path}: damaged, or of another version ({e}); launch the sweep file again to write it anew"
-        ) from e
+        remedy = "launch the sweep file again to write it anew"
+        raise RunError(f"{path}: damaged, or of another version ({e}); {remedy}") from e
 
 
 def save_sweep(data: Path, sweep: Sweep) -> None:
-    folder = sweep_dir(data, sweep.name)
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {
-        "name": sweep.name,
-        "config": sweep.config.model_dump(mode="json"),
-        "trials": [asdict(t) for t in sweep.trials],
-    }
-    text = json.dumps(content, indent=1).encode()
-    if not (folder / "sweep.json").exists() or (folder / "sweep.json").read_bytes() != text:
-        write_atomic(folder / "sweep.json", text)
+    path = sweep_dir(data, sweep.name) / "sweep.json"
+    content = {"name": sweep.name, "config": sweep.config.model_dump(mode="json")}
+    text = json.dumps(content | {"trials": [asdict(t) for t in sweep.trials]}, indent=1).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_bytes() != text:
+        write_atomic(path, text)
 
 
-# ------------------------------------------------------------------------------------------------ trials
+# -------------------------------------------------------------------------------------------- trials
 def trials_of(config: SweepConfig) -> list[Trial]:
     """The sweep's trials, in an order that growing the space at its end does not change."""
     points = _points(config)
@@ -141,8 +119,7 @@ def _digest(overrides: Mapping[str, JsonValue]) -> str:
 def _points(config: SweepConfig) -> Iterator[dict[str, JsonValue]]:
     match config.space:
         case Grid(over=over):
-            for values in itertools.product(*over.values()):
-                yield dict(zip(over, values, strict=True))
+            yield from (dict(zip(over, values)) for values in itertools.product(*over.values()))
         case Listed(trials=trials):
             yield from map(dict, trials)
         case Random() as space:
@@ -150,18 +127,18 @@ def _points(config: SweepConfig) -> Iterator[dict[str, JsonValue]]:
 
 
 def _drawn(name: str, space: Random) -> Iterator[dict[str, JsonValue]]:
-    """Draw number n of a key is a function of (seed, key, n); a point that was drawn before is passed over."""
+    """Draw number n of a key is a function of (seed, key, n); a point drawn before is passed over."""
     seen: set[str] = set()
-    for number in itertools.count():
+    for n in itertools.count():
         if len(seen) == space.trials:
             return
-        if number > space.trials * DRAWS_FOR_ONE:
+        if n > space.trials * DRAWS_FOR_ONE:
             raise ConfigError(
-                f"sweep {name}: space.trials {space.trials}: only {len(seen)} different ones were found; ask for fewer, or widen the space"
+                f"sweep {name}: space.trials {space.trials}: only {len(seen)} different ones were found; ask "
+                "for fewer, or widen the space"
             )
         point = {
-            key: _draw(draw, random.Random(f"{space.seed}/{key}/{number}"))
-            for key, draw in space.over.items()
+            key: _draw(draw, random.Random(f"{space.seed}/{key}/{n}")) for key, draw in space.over.items()
         }
         if (id := _digest(point)) not in seen:
             seen.add(id)
@@ -170,20 +147,20 @@ def _drawn(name: str, space: Random) -> Iterator[dict[str, JsonValue]]:
 
 def _draw(draw: Draw, rng: random.Random) -> JsonValue:
     match draw:
-        case Uniform():
-            return float(f"{rng.uniform(draw.low, draw.high):.6g}")
-        case LogUniform():
-            return float(f"{math.exp(rng.uniform(math.log(draw.low), math.log(draw.high))):.6g}")
-        case Whole():
-            return rng.randint(draw.low, draw.high)
         case Choice():
             return rng.choice(draw.values)
+        case Whole():
+            return rng.randint(draw.low, draw.high)
+        case Range(kind="uniform"):
+            return float(f"{rng.uniform(draw.low, draw.high):.6g}")
+        case Range(kind="log_uniform"):
+            return float(f"{math.exp(rng.uniform(math.log(draw.low), math.log(draw.high))):.6g}")
 
 
-# ------------------------------------------------------------------------------------------------ configurations
+# ------------------------------------------------------------------------------------ configurations
 def configs_of(path: Path, sweep: SweepConfig, trials: Sequence[Trial]) -> list[RunConfig]:
-    """Every trial's configuration, whole and checked; the base is read once. ConfigError names the trial's override that is wrong."""
-    base = read(base_path(path, sweep))
+    """Each trial's, checked; the base is read once. ConfigError names the override that is wrong."""
+    base = read(schema.base_path(path, sweep))
     for key, value in sweep.overrides.items():
         base = base.over(full_key(base.tree, key), value, f"{path}: overrides: {key}")
     return [_config(path, base, trial) for trial in trials]
@@ -193,8 +170,5 @@ def _config(path: Path, base: Source, trial: Trial) -> RunConfig:
     source = base
     for key, value in trial.overrides.items():
         source = source.over(full_key(source.tree, key), value, f"{path}: trial {key}={_told(value)}")
-    return parse(
-        Source(
-            source.path, source.tree | {"name": trial.run}, {**source.origins, (): f"{path}: trial {trial}"}
-        )
-    )
+    origins = {**source.origins, (): f"{path}: trial {trial}"}
+    return parse(Source(source.path, source.tree | {"name": trial.run}, origins))

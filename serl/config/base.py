@@ -32,7 +32,9 @@ class Architecture(Section):
 
 
 class Corpus(Section):
-    """Generated documents of the arithmetic domain, its seeds, labelled problems and held-out benchmarks (see `serl.world.arithmetic`)."""
+    """Generated documents of the arithmetic domain, its seeds, labelled problems and held-out benchmarks (see
+    `serl.world.arithmetic`).
+    """
 
     documents: Count
     list_share: Fraction = 0.08

@@ -1,4 +1,6 @@
-"""What of a configuration does not fit together, though each key is right by itself: sentences with the key in front."""
+"""What of a configuration does not fit together, though each key is right by itself: sentences with the key
+in front.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ def incoherences(c: RunConfig) -> Iterator[str]:
         for stage in here:
             if (example := stage.kind.wants_reader) and c.reader(stage) is None:
                 yield (
-                    f"phases.{name}.{stage.name}: no stage after it reads its {stage.kind.gives}; list one that does, "
+                    f"phases.{name}.{stage.name}: no stage after it reads its {stage.kind.gives}; list one "
+                    "that does, "
                     f"{example}"
                 )
         first += phase.rounds
@@ -40,7 +43,10 @@ def incoherences(c: RunConfig) -> Iterator[str]:
     if isinstance(c.base, Scratch):
         yield from _scratch_incoherences(c, c.base)
     if isinstance(c.seeds, GeneratedProblems) and not isinstance(c.base, Scratch):
-        yield f"seeds of kind {c.seeds.kind} exist only where base.kind is scratch; give a jsonl or dataset source"
+        yield (
+            f"seeds of kind {c.seeds.kind} exist only where base.kind is scratch; give a jsonl or "
+            "dataset source"
+        )
 
 
 def _role_problems(stage: Stage, c: RunConfig) -> Iterator[str]:
@@ -54,14 +60,18 @@ def _phase_problems(phase: Phase, here: list[Stage]) -> Iterator[str]:
     roles = [s.role for s in here if s.role]
     if twice := sorted({r for r in roles if roles.count(r) > 1}):
         both = " and ".join(s.name for s in here if s.role == twice[0])
-        yield f"{both} both train the role {twice[0]} in one round; give one of them another role, or a phase of its own"
+        yield (
+            f"{both} both train the role {twice[0]} in one round; give one of them another role, or a "
+            "phase of its own"
+        )
     signals = sorted({name for s in here for name in s.kind.signals})
     if phase.until is not None and phase.until not in signals:
         told = f"its stages publish {', '.join(signals)}" if signals else "its stages publish none that could"
         yield f"until {phase.until}: no count of its stages; {told}"
     if phase.rounds and not roles and not any(s.kind.gives == "records" for s in here):
         yield (
-            f"rounds {phase.rounds}: nothing is trained, so that there is only round 0, the base model; set rounds: 0"
+            f"rounds {phase.rounds}: nothing is trained, so that there is only round 0, the base model; "
+            "set rounds: 0"
         )
 
 
@@ -78,12 +88,14 @@ def _engine_incoherences(c: RunConfig) -> Iterator[str]:
             for key, longest in limits.items():
                 if longest >= room:
                     yield (
-                        f"phases.{name}.{stage}.{key} {longest}: engine.max_model_len {room} leaves no room for a "
+                        f"phases.{name}.{stage}.{key} {longest}: engine.max_model_len {room} leaves no "
+                        "room for a "
                         "prompt; raise it or ask for fewer tokens"
                     )
     if isinstance(c.base, Scratch) and room > (most := c.base.architecture.max_positions):
         yield (
-            f"engine.max_model_len {room}: the base model has {most} positions (base.architecture.max_positions)"
+            f"engine.max_model_len {room}: the base model has {most} positions "
+            "(base.architecture.max_positions)"
         )
 
 
@@ -108,6 +120,7 @@ def _scratch_incoherences(c: RunConfig, base: Scratch) -> Iterator[str]:
                 wanted = _dig(stage.section, key)
                 if isinstance(wanted, int) and wanted > made:
                     yield (
-                        f"phases.{stage.phase}.{stage.name}.{key} {wanted}: the corpus has {made} seed problems; "
+                        f"phases.{stage.phase}.{stage.name}.{key} {wanted}: the corpus has {made} seed "
+                        "problems; "
                         "ask for fewer, or give more"
                     )

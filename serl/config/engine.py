@@ -16,7 +16,8 @@ class Engine(Section):
     kv_cache_gib: float | None = Field(
         default=None,
         gt=0.0,
-        description="fixed KV cache; set it on CPUs, where tasks share the memory. null: a share of the memory",
+        description="fixed KV cache; set it on CPUs, where tasks share the memory. null: a share of the "
+        "memory",
     )
     gpu_memory_utilization: Fraction = 0.9
     tensor_parallel: Count = 1
@@ -44,8 +45,8 @@ class Sampling(Section):
 
 
 class Prompts(Section):
-    """What the model is asked, for tokenizers with a chat template and without (`plain`); `{question}` is replaced
-    literally.
+    """What the model is asked, for tokenizers with a chat template and without (`plain`); `{question}` is
+    replaced literally.
     """
 
     propose_system: str

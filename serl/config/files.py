@@ -1,4 +1,6 @@
-"""YAML files to validated sections: `extends`, dotted overrides, and errors that name file, key, value and remedy."""
+"""YAML files to validated sections: `extends`, dotted overrides, and errors that name file, key, value and
+remedy.
+"""
 
 import difflib
 import json
@@ -34,7 +36,8 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(
-        r"^[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][-+]?\d+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
+        r"^[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][-+]?\d+)?$"
+        r"|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
     ),
     list("-+0123456789."),
 )
@@ -74,7 +77,9 @@ def parse_yaml(text: str, source: str) -> object:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What files and overrides say, not yet checked against a schema: the tree, and where each of its keys was written."""
+    """What files and overrides say, not yet checked against a schema: the tree, and where each of its keys
+    was written.
+    """
 
     path: Path
     tree: Tree
@@ -89,7 +94,9 @@ class Source:
         return next((self.origins[place] for place in places if place in self.origins), str(self.path))
 
     def over(self, key: str, value: object, text: str) -> "Source":
-        """With `value` at the dotted `key`, merged as a file that extends this one would merge it; `text` is what to call it in errors."""
+        """With `value` at the dotted `key`, merged as a file that extends this one would merge it; `text` is
+        what to call it in errors.
+        """
         parts = tuple(key.split("."))
         tree = _merge(self.tree, _nested(self.tree, parts, value, text))
         kept = {k: v for k, v in self.origins.items() if k[: len(parts)] != parts}
@@ -97,7 +104,9 @@ class Source:
 
 
 def load(model: type[M], path: Path, overrides: Sequence[str] = ()) -> M:
-    """The section that `path` (with what it extends) and `overrides` like `train.optimizer.lr=1e-6` describe."""
+    """The section that `path` (with what it extends) and `overrides` like `train.optimizer.lr=1e-6`
+    describe.
+    """
     source = read(path)
     for text in overrides:
         source = source.over(*override(text), f"override {text!r}")
@@ -112,7 +121,9 @@ def read(path: Path) -> Source:
 
 
 def validate(model: type[M], source: Source, *, nulls_mean: Sequence[str] = ()) -> M:
-    """The section that a source describes. `key: null` takes an inherited key away, but for the top-level keys of `nulls_mean`, where it is a value."""
+    """The section that a source describes. `key: null` takes an inherited key away, but for the top-level
+    keys of `nulls_mean`, where it is a value.
+    """
     tree = _without_nulls({k: v for k, v in source.tree.items() if k not in nulls_mean}) | {
         k: source.tree[k] for k in nulls_mean if k in source.tree
     }

@@ -26,9 +26,18 @@ def load_run(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def full_key(tree: Tree, key: str) -> str:
-    """A key as the file would have it: `phases.` may be left out, and the phase where one alone has what follows."""
+    """A key as the file would have it: `phases.` may be left out, and the phase where one alone has what
+    follows.
+    """
     first, _, rest = key.partition(".")
     phases = tree.get("phases")
+    if (
+        first == "phases"
+        and isinstance(phases, dict)
+        and rest
+        and (name := rest.partition(".")[0]) not in phases
+    ):
+        raise ConfigError(f"{key}: there is no phase {name!r}; the phases are {', '.join(phases)}")
     if first in RunConfig.model_fields or not isinstance(phases, dict):
         return key
     if first in phases:
@@ -56,7 +65,9 @@ def _in_a_phase(key: str, phases: object) -> str:
 
 
 def with_files(source: Source) -> Source:
-    """With the content of every Python file that a reward names, which is then part of the run and of its digest."""
+    """With the content of every Python file that a reward names, which is then part of the run and of its
+    digest.
+    """
 
     def filled(value: object, key: Key) -> object:
         if isinstance(value, list):
@@ -91,14 +102,17 @@ def parse(source: Source) -> RunConfig:
     for key in tree:
         if key not in RunConfig.model_fields and (meant := _in_a_phase(key, phases)):
             raise ConfigError(
-                f"{source.where((key,))}: unknown key; stages and rounds stand in a phase: did you mean {meant}?"
+                f"{source.where((key,))}: unknown key; stages and rounds stand in a phase: did you mean "
+                f"{meant}?"
             )
     shape = _shape(phases, source, _plugins(tree)) if isinstance(phases, dict) else ()
     return validate(schema_of(shape), source)
 
 
 def revive(tree: dict) -> RunConfig:
-    """A configuration that was frozen as JSON; raises ValueError where it is of no version that this one knows."""
+    """A configuration that was frozen as JSON; raises ValueError where it is of no version that this one
+    knows.
+    """
     phases = tree["phases"]
     plugins = tuple(tree.get("plugins", ()))
     shape = tuple(
@@ -122,7 +136,9 @@ Shape = tuple[tuple[str, tuple[tuple[str, str, tuple[str, ...]], ...]], ...]
 
 
 def _shape(phases: Tree, source: Source, plugins: tuple[str, ...]) -> Shape:
-    """The phases' names, each with its stages' names and kinds; raises ConfigError where that cannot be told."""
+    """The phases' names, each with its stages' names and kinds; raises ConfigError where that cannot be
+    told.
+    """
     return tuple(
         (name, _stages_of(name, phase, source, plugins))
         for name, phase in phases.items()
@@ -147,7 +163,8 @@ def _stages_of(
             )
         if section is None:
             raise ConfigError(
-                f"{where}: {stage} is listed in stages but has no section: a section exists if and only if its stage "
+                f"{where}: {stage} is listed in stages but has no section: a section exists if and only if "
+                "its stage "
                 "is listed"
             )
         kind = section.get("kind") if isinstance(section, dict) else None
@@ -163,7 +180,8 @@ def _stages_of(
             continue
         if rooms.kind(key, plugins):
             raise ConfigError(
-                f"{source.where(('phases', name, key))}: {key} is not listed in stages but has a section: a section "
+                f"{source.where(('phases', name, key))}: {key} is not listed in stages but has a section: "
+                "a section "
                 "exists if and only if its stage is listed"
             )
     return tuple(found)

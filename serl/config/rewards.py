@@ -8,7 +8,9 @@ from serl.config.schema import Fraction, Section
 
 
 class ClassShare(Section):
-    """EMPO (arXiv 2504.05812), SRT's soft reward (arXiv 2505.21444): the share of answers that say the same."""
+    """EMPO (arXiv 2504.05812), SRT's soft reward (arXiv 2505.21444): the share of answers that say the
+    same.
+    """
 
     kind: Literal["class_share"] = "class_share"
 
@@ -46,7 +48,9 @@ class Learnability(Proposal):
 
 
 class Difficulty(Proposal):
-    """1 - p, as hard as can be solved (Absolute Zero, arXiv 2505.03335); `unsolved` where no answer is right."""
+    """1 - p, as hard as can be solved (Absolute Zero, arXiv 2505.03335); `unsolved` where no answer is
+    right.
+    """
 
     kind: Literal["difficulty"] = "difficulty"
     unsolved: float = Field(default=0.0, description="0 in the paper, -0.5 in its code")

@@ -1,5 +1,5 @@
-"""What self-play is watched for, as configuration: each rule compares a round with the run's own first one, says how far is too far, and what
-happens then.
+"""What self-play is watched for, as configuration: each rule compares a round with the run's own first one,
+says how far is too far, and what happens then.
 """
 
 from typing import Annotated, Literal
@@ -12,8 +12,8 @@ Action = Literal["stop", "hold", "warn", "ignore"]
 
 
 class Rule(Section):
-    """`stop` ends the run before it trains on, `hold` also keeps the job of a Slurm run in the queue, held, `warn` only says so, and `ignore`
-    switches the rule off.
+    """`stop` ends the run before it trains on, `hold` also keeps the job of a Slurm run in the queue, held,
+    `warn` only says so, and `ignore` switches the rule off.
     """
 
     action: Action = "stop"
@@ -24,19 +24,23 @@ class Accuracy(Rule):
 
     p: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(
         default=0.01,
-        description="fires below this p-value: exact, one-sided, paired by anchor, corrected for the number of earlier rounds",
+        description="fires below this p-value: exact, one-sided, paired by anchor, corrected for the number "
+        "of earlier rounds",
     )
 
 
 class Conviction(Rule):
-    """The votes on the anchors have grown surer since the first round, and not more often right for it; or the right answers lead by less.
+    """The votes on the anchors have grown surer since the first round, and not more often right for it; or
+    the right answers lead by less.
 
-    Where the vote is wrong more often than right, agreement climbs on wrong answers. That shows here before accuracy has fallen by much.
+    Where the vote is wrong more often than right, agreement climbs on wrong answers. That shows here before
+    accuracy has fallen by much.
     """
 
     p: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(
         default=0.01,
-        description="fires if either change has a p-value below this: a one-sided z-test of the mean change, paired by anchor (20 at least)",
+        description="fires if either change has a p-value below this: a one-sided z-test of the mean change, "
+        "paired by anchor (20 at least)",
     )
 
 
@@ -53,7 +57,8 @@ class Monotony(Rule):
 
     rise: Fraction = Field(
         default=0.25,
-        description="fires if the share of questions with the commonest answer is above the first round's by more",
+        description="fires if the share of questions with the commonest answer is above the first round's by "
+        "more",
     )
 
 
@@ -86,8 +91,8 @@ class Duplicates(Rule):
 
 
 class Mismatch(Rule):
-    """The sampling engine gives its own tokens other probabilities than the trainer does: weights did not arrive, or one
-    of the two computes another model.
+    """The sampling engine gives its own tokens other probabilities than the trainer does: weights did not
+    arrive, or one of the two computes another model.
     """
 
     limit: Positive = Field(
@@ -105,7 +110,9 @@ class Drift(Rule):
 
 
 class Clipped(Rule):
-    """Most of what a step would do is cut off by the clip, turn after turn: training stands still while it looks busy."""
+    """Most of what a step would do is cut off by the clip, turn after turn: training stands still while it
+    looks busy.
+    """
 
     action: Action = "warn"
     share: Fraction = Field(default=0.5, description="fires if more than this share of tokens was clipped")
@@ -113,9 +120,9 @@ class Clipped(Rule):
 
 
 class Safety(Section):
-    """Looked at before each round's training, from the answers of the policy that it starts from. Round 1, the base
-    model's, is what others are measured by; it raises no alarm itself. A training that samples for itself is looked at
-    after each turn, too, its first turns being what later ones are measured by.
+    """Looked at before each round's training, from the answers of the policy that it starts from. Round 1,
+    the base model's, is what others are measured by; it raises no alarm itself. A training that samples for
+    itself is looked at after each turn, too, its first turns being what later ones are measured by.
     """
 
     accuracy: Accuracy = Accuracy()

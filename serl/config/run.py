@@ -1,8 +1,8 @@
 """What a run is: phases of rounds of stages, and what all of them share.
 
-Nothing here reads a file (see `files`), imports torch, or knows where jobs run: a cluster file says *where*, a run file
-says *what*. What a stage may be told is its kind's business (`serl.stages`). The schema of a run therefore depends on
-its phases: `schema_of` makes it, `parse` uses it.
+Nothing here reads a file (see `files`), imports torch, or knows where jobs run: a cluster file says *where*,
+a run file says *what*. What a stage may be told is its kind's business (`serl.stages`). The schema of a run
+therefore depends on its phases: `schema_of` makes it, `parse` uses it.
 """
 
 import hashlib
@@ -35,7 +35,8 @@ class Phase(Section):
     )
     carry: Literal["phase", "round"] = Field(
         default="round",
-        description="phase: a role's optimizer, schedule and step count go on through the rounds; round: they begin anew",
+        description="phase: a role's optimizer, schedule and step count go on through the rounds; round: "
+        "they begin anew",
     )
 
     def section(self, stage: str) -> StageSection:
@@ -111,7 +112,9 @@ class RunConfig(Section):
         return reversed(self.stages[: self._by_name[stage.round, stage.name]])
 
     def source(self, stage: Stage, gives: str, name: str | None = None) -> Stage | None:
-        """The nearest stage before it in its round that gives such records; if `name` is given, the one called so."""
+        """The nearest stage before it in its round that gives such records; if `name` is given, the one
+        called so.
+        """
         for other in self.before(stage):
             if other.round == stage.round and other.kind.gives == gives and name in (None, other.name):
                 return other
@@ -158,12 +161,16 @@ class RunConfig(Section):
 
 
 def digest(config: dict) -> str:
-    """What every manifest records of a configuration as JSON: two runs with equal digests do the same work."""
+    """What every manifest records of a configuration as JSON: two runs with equal digests do the same
+    work.
+    """
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _stages(config: RunConfig) -> Iterator[Stage]:
-    """Round 0 makes the base model where it is made on the spot, and does what the first phase does that can."""
+    """Round 0 makes the base model where it is made on the spot, and does what the first phase does that
+    can.
+    """
     own = rooms.kinds(config.plugins)
     phases = list(config.phases.items())
     for name, kind in own.items():

@@ -1,4 +1,6 @@
-"""How weights are updated, as configuration: the optimizer and the two kinds of training (objectives: see `objectives`)."""
+"""How weights are updated, as configuration: the optimizer and the two kinds of training (objectives: see
+`objectives`).
+"""
 
 from typing import Annotated, Literal
 
@@ -11,7 +13,9 @@ Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class Optimizer(Section):
-    """AdamW and its learning-rate schedule; `warmup` and `decay` are shares of the horizon, past which the rate stays at its floor."""
+    """AdamW and its learning-rate schedule; `warmup` and `decay` are shares of the horizon, past which the
+    rate stays at its floor.
+    """
 
     lr: Positive
     betas: tuple[Beta, Beta] = (0.9, 0.95)
@@ -43,21 +47,28 @@ class Training(Section):
     gradient_checkpointing: bool = False
     compile: bool = Field(
         default=True,
-        description="on GPUs, fuse the small kernels of each layer (torch.compile): a minute at the start, faster steps; not at ZeRO stage 3",
+        description="on GPUs, fuse each layer's small kernels (torch.compile): half a minute at the start, a "
+        "step takes a quarter less; not at ZeRO stage 3",
     )
     reduce_dtype: Literal["float32", "bfloat16"] = Field(
         default="float32",
-        description="what gradients are added up in across ranks; bfloat16 sends half as much and rounds every sum",
+        description="what gradients are added up in across ranks; bfloat16 sends half as much and rounds "
+        "every sum",
     )
     export_dtype: Literal["float32", "bfloat16"] = Field(
         default="float32",
-        description="what policies are published in; at learning rates near 1e-6 bfloat16 forgets much of a round",
+        description="what policies are published in; at learning rates near 1e-6 bfloat16 forgets much of a "
+        "round",
     )
     checkpoint_behind: bool = Field(
         default=True,
-        description="write checkpoints while training goes on, from a copy in host memory: 12 bytes a weight over all ranks",
+        description="write checkpoints while training goes on, from a copy in host memory: 12 bytes a weight "
+        "over all ranks",
     )
-    checkpoint_every: Count = Field(default=50, description="optimizer steps between checkpoints")
+    checkpoint_every: Count = Field(
+        default=50,
+        description="optimizer steps between checkpoints; in a training that samples for itself, turns",
+    )
     keep_checkpoints: Count = 2
 
 

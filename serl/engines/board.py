@@ -1,7 +1,9 @@
-"""A notice board for the processes that train together: what one posts, any other can read without a collective.
+"""A notice board for the processes that train together: what one posts, any other can read without a
+collective.
 
-A collective needs every rank; what must be said while some rank cannot answer is said here: that one has failed, and that one has written
-its part of a checkpoint. Every process has its own connection to rank 0, so that looking here never waits for anybody.
+A collective needs every rank; what must be said while some rank cannot answer is said here: that one has
+failed, and that one has written its part of a checkpoint. Every process has its own connection to rank 0, so
+that looking here never waits for anybody.
 """
 
 import os
@@ -18,7 +20,9 @@ FAILED = "failed"
 
 
 class Board:
-    """The board at `address`:`port`, as rank `rank` of machine `host` sees it; listens for failures from now on."""
+    """The board at `address`:`port`, as rank `rank` of machine `host` sees it; listens for failures from now
+    on.
+    """
 
     def __init__(self, address: str, port: int, *, rank: int, host: str, timeout_s: float):
         self._me = f"rank {rank} on {host}"

@@ -1,7 +1,8 @@
 """Training state on disk: `step_000125/`, a folder that exists only whole, and a manifest that can prove it.
 
-A checkpoint is written under a hidden name, hashed and made durable by the ranks that write it, given its manifest, then its real name by
-rename. A reader trusts only what the manifest proves, and falls back to an older checkpoint, saying why. Knows files, not tensors.
+A checkpoint is written under a hidden name, hashed and made durable by the ranks that write it, given its
+manifest, then its real name by rename. A reader trusts only what the manifest proves, and falls back to an
+older checkpoint, saying why. Knows files, not tensors.
 """
 
 import json
@@ -20,7 +21,9 @@ _PARTIAL = re.compile(r"\.step_(\d{6,})\..+\.(?:partial|old)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a checkpoint holds: its step, who wrote it, the caller's own `extra` values, and size and hash of every file."""
+    """What a checkpoint holds: its step, who wrote it, the caller's own `extra` values, and size and hash of
+    every file.
+    """
 
     step: int
     world_size: int
@@ -49,7 +52,9 @@ def partial_folder(root: Path, step: int, attempt: str) -> Path:
 
 
 def publish(partial: Path, manifest: Manifest) -> Path:
-    """Give a finished checkpoint its manifest and its name; a valid one that already has the name stays, a broken one is replaced."""
+    """Give a finished checkpoint its manifest and its name; a valid one that already has the name stays, a
+    broken one is replaced.
+    """
     final = step_folder(partial.parent, manifest.step)
     write_atomic(partial / MANIFEST, to_json(manifest))
     if not rename_if_absent(partial, final):
@@ -64,7 +69,9 @@ def publish(partial: Path, manifest: Manifest) -> Path:
 
 
 def faults(folder: Path, hashes: bool = True) -> str:
-    """Why the checkpoint cannot be trusted; empty if it can. Without `hashes` only names and sizes are compared."""
+    """Why the checkpoint cannot be trusted; empty if it can. Without `hashes` only names and sizes are
+    compared.
+    """
     try:
         manifest = read_manifest(folder)
     except (OSError, ValueError, KeyError, TypeError) as e:
@@ -107,7 +114,9 @@ def newest_valid(root: Path) -> Found:
 
 
 def superseded(root: Path, keep: int) -> list[Path]:
-    """All but the newest `keep` complete checkpoints, and what dead attempts left behind them; never the last complete one."""
+    """All but the newest `keep` complete checkpoints, and what dead attempts left behind them; never the last
+    complete one.
+    """
     assert keep >= 1, "the last valid checkpoint is never deleted"
     folders = newest_first(root)
     complete = [f for f in folders if not faults(f, hashes=False)]

@@ -1,8 +1,10 @@
-"""A trained model as a Hugging Face folder, written by all ranks: which weights are in which file depends on their sizes alone."""
+"""A trained model as a Hugging Face folder, written by all ranks: which weights are in which file depends on
+their sizes alone.
+"""
 
 import json
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -20,9 +22,11 @@ ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 def export_model(
     lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, plan: Plan, dtype: torch.dtype, folder: Path
 ) -> dict[str, Sealed]:
-    """Write the folder; all ranks call it, for each weight is put together from all. The sizes and hashes of the weights' files.
+    """Write the folder; all ranks call it, for each weight is put together from all. The sizes and hashes of
+    the weights' files.
 
-    A model that is stored otherwise than it is in memory is transformers' to write, by rank 0; it has no hashes yet.
+    A model that is stored otherwise than it is in memory is transformers' to write, by rank 0; it has no
+    hashes yet.
     """
     if plan.ranks.first:
         folder.mkdir(parents=True, exist_ok=True)
@@ -35,9 +39,13 @@ def export_model(
     sizes = {name: p.ds_numel if plan.stage == 3 else p.numel() for name, p in lm.named_parameters()}
     files = layout({name: n * dtype.itemsize for name, n in sizes.items()}, MAX_FILE_BYTES)
     with ThreadPoolExecutor(1) as pool:  # a file is written while the next one's weights are gathered
-        writing = _gather(lm, plan, dtype, files, pool, folder, extra)
-        mine = {file: future.result() for file, future in writing.items()}
-    sealed = {name: seal for part in plan.ranks.gather(mine) for name, seal in part.items()}
+        mine = {
+            file: pool.submit(write_slices, folder / file, weights | (extra if number == 0 else {}))
+            for number, (file, weights) in enumerate(_gathered(lm, plan, dtype, files))
+            if number % plan.ranks.size == plan.ranks.rank
+        }
+    written = {file: future.result() for file, future in mine.items()}
+    sealed = {name: seal for part in plan.ranks.gather(written) for name, seal in part.items()}
     if plan.ranks.first and len(files) > 1:
         _write_index(folder / INDEX, files, extra, sum(size for size, _ in sealed.values()))
     plan.ranks.barrier()
@@ -59,27 +67,21 @@ def layout(sizes: Mapping[str, int], max_bytes: int) -> dict[str, list[str]]:
     return {f"model-{i + 1:05d}-of-{len(groups):05d}.safetensors": names for i, names in enumerate(groups)}
 
 
-def _gather(
-    lm: PreTrainedModel,
-    plan: Plan,
-    dtype: torch.dtype,
-    files: Mapping[str, Sequence[str]],
-    pool: ThreadPoolExecutor,
-    folder: Path,
-    extra: Mapping[str, Tensor],
-) -> dict[str, Future[Sealed]]:
-    """Put every weight together; of the files, this rank keeps and writes each one whose turn is its own. `extra` goes into the first."""
-    parameters, writing = dict(lm.named_parameters()), {}
+def _gathered(
+    lm: PreTrainedModel, plan: Plan, dtype: torch.dtype, files: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Each file with its weights, put together from all ranks; only the rank whose turn the file is keeps
+    them.
+    """
+    parameters = dict(lm.named_parameters())
     for number, (file, names) in enumerate(files.items()):
         mine = number % plan.ranks.size == plan.ranks.rank
-        weights = dict(extra) if number == 0 else {}
+        weights = {}
         for name in names:
             full = whole(parameters[name], plan.stage)
             if mine:
                 weights[name] = full.to("cpu", dtype)
-        if mine:
-            writing[file] = pool.submit(write_slices, folder / file, weights)
-    return writing
+        yield file, weights
 
 
 def _write_index(

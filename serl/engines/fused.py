@@ -1,7 +1,8 @@
-"""What makes a training step faster and computes the same: few passes over logits, and layers whose small kernels are fused.
+"""What makes a training step faster and computes the same: few passes over logits, small kernels fused.
 
-An exact gradient of log-probabilities from the logits themselves, and torch.compile where there is a GPU. Shapes as in `model`: C tokens,
-D hidden, V vocabulary; a block is as many tokens as have BLOCK_BYTES of float32 logits.
+An exact gradient of log-probabilities from the logits themselves, and torch.compile where there is a GPU.
+Shapes as in `model`: C tokens, D hidden, V vocabulary; a block is as many tokens as have BLOCK_BYTES of logits
+in float32.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ def log_probability(logit_CV: Tensor, target_C: Tensor, temperature: float) -> t
 
 
 def fall_(logit_CV: Tensor, total_C: Tensor, grad_C: Tensor, temperature: float) -> None:
-    """In place, from logits to how fast `grad_C` times the log-probabilities of other tokens than theirs falls with them."""
+    """In place, from logits to the gradient in them of log-probabilities of other tokens, times `grad_C`."""
     p_CV = (_scaled(logit_CV, temperature) - total_C[:, None]).exp()
     logit_CV.copy_(p_CV * (-grad_C / temperature)[:, None])
 
@@ -44,10 +45,13 @@ class Pieces:
 
 
 class TargetLogProbs(torch.autograd.Function):
-    """The log-probabilities of targets under an output layer. Logits are kept, and the backward pass needs no room beside them."""
+    """The log-probabilities of targets under an output layer.
+
+    Logits are kept in their type, and the backward pass needs no room beside them.
+    """
 
     @staticmethod
-    def forward(ctx, hidden_CD, weight, bias, target_C, temperature, pieces):  # noqa: D102  (torch's signature)
+    def forward(ctx, hidden_CD, weight, bias, target_C, temperature, pieces):
         logit_CV = nn.functional.linear(hidden_CD, weight, bias)
         found = [
             pieces.log_probability(logit_CV[rows], target_C[rows], temperature) for rows in _blocks(logit_CV)
@@ -61,7 +65,7 @@ class TargetLogProbs(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_C):  # noqa: D102
+    def backward(ctx, grad_C):
         hidden_CD, weight, logit_CV, target_C, logp_C, total_C = ctx.saved_tensors
         for rows in _blocks(logit_CV):
             ctx.pieces.fall_(logit_CV[rows], total_C[rows], grad_C[rows], ctx.temperature)
@@ -85,7 +89,7 @@ def _blocks(logit_CV: Tensor) -> Iterator[slice]:
 
 
 def compile_layers(lm: nn.Module, backend: str) -> None:
-    """Have every layer compiled when it first runs, for lengths of any kind: once for training, once for passes without gradients."""
+    """Have every layer compiled when it first runs, for any lengths: once with gradients, once without."""
     for module in lm.modules():
         if isinstance(module, GradientCheckpointingLayer):
             module.compile(dynamic=True, backend=backend)

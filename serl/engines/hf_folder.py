@@ -1,4 +1,6 @@
-"""Whether a folder is a Hugging Face causal language model with its tokenizer; decided from file names and JSON alone, no torch."""
+"""Whether a folder is a Hugging Face causal language model with its tokenizer; decided from file names and
+JSON alone, no torch.
+"""
 
 import difflib
 import json
@@ -35,17 +37,18 @@ def validate_model_folder(folder: Path) -> None:
         raise ValueError(f"{folder}: no such model folder; {hint}")
     config = _read_json(folder / "config.json")
     if not isinstance(config.get("model_type"), str):
-        raise ValueError(
-            f"{folder / 'config.json'}: no key model_type; this is not a Hugging Face model configuration"
-        )  # noqa: TRY004 (the user's data is wrong, not a caller's type)
+        wrong = "no key model_type; this is not a Hugging Face model configuration"
+        raise ValueError(f"{folder / 'config.json'}: {wrong}")  # noqa: TRY004 (the user's data is wrong)
     names = config.get("architectures") or []
     if names and all(OTHER_HEAD.search(str(name)) for name in names):
         raise ValueError(
-            f"{folder / 'config.json'}: architectures {', '.join(map(str, names))}: not a causal language model; choose one that is"
+            f"{folder / 'config.json'}: architectures {', '.join(map(str, names))}: not a causal language "
+            "model; choose one that is"
         )
     if not any(_filled(folder / name) for name in TOKENIZER_FILES):
         raise ValueError(
-            f"{folder}: no tokenizer; add one of {', '.join(TOKENIZER_FILES)} (copy it from the original model)"
+            f"{folder}: no tokenizer; add one of {', '.join(TOKENIZER_FILES)} (copy it from the original "
+            "model)"
         )
     if (folder / "tokenizer.json").is_file():
         _read_json(folder / "tokenizer.json")
@@ -53,7 +56,9 @@ def validate_model_folder(folder: Path) -> None:
 
 
 def validate_context(folder: Path, max_model_len: int) -> None:
-    """Raise ValueError where the model has fewer positions than it is asked for. Scaled ones (YaRN and its like) are left to the engine to judge."""
+    """Raise ValueError where the model has fewer positions than it is asked for. Scaled ones (YaRN and its
+    like) are left to the engine to judge.
+    """
     config = _read_json(folder / "config.json")
     scaled = any("factor" in (config.get(key) or {}) for key in ("rope_scaling", "rope_parameters"))
     positions = min(
@@ -61,7 +66,8 @@ def validate_context(folder: Path, max_model_len: int) -> None:
     )
     if not scaled and positions < max_model_len:
         raise ValueError(
-            f"engine.max_model_len {max_model_len}: {folder / 'config.json'} has {positions} positions; ask for at most that"
+            f"engine.max_model_len {max_model_len}: {folder / 'config.json'} has {positions} positions; "
+            "ask for at most that"
         )
 
 
@@ -77,7 +83,8 @@ def _validate_weights(folder: Path) -> None:
             missing = [name for name in shards if not _filled(folder / name)]
             if missing or not shards:
                 raise ValueError(
-                    f"{folder / index}: lists weights that are missing or empty: {', '.join(missing) or 'none at all'}"
+                    f"{folder / index}: lists weights that are missing or empty: "
+                    f"{', '.join(missing) or 'none at all'}"
                 )
             break
     else:
@@ -91,7 +98,9 @@ def _validate_weights(folder: Path) -> None:
 
 
 def _validate_file(path: Path) -> None:
-    """That the weights are there whole: a copy that was cut off would be found out only when a GPU loads it."""
+    """That the weights are there whole: a copy that was cut off would be found out only when a GPU loads
+    it.
+    """
     with path.open("rb") as file:
         start = file.read(len(POINTER))
         if start == POINTER:

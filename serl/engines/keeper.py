@@ -1,8 +1,10 @@
-"""Training state to disk and back, for all ranks together: checkpoints, and what one training hands to the next.
+"""Training state to disk and back, for all ranks together: checkpoints, and what one training hands to the
+next.
 
-Every rank writes what it holds. A checkpoint that is written behind is a copy in host memory first; then a thread of each rank writes its
-part while training goes on, and rank 0 gives the whole its name when all have said on the board that theirs is done. Until then there is
-the checkpoint before. One is written at a time: whoever wants the next, or to leave, waits at `fence`.
+Every rank writes what it holds. A checkpoint that is written behind is a copy in host memory first; then a
+thread of each rank writes its part while training goes on, and rank 0 gives the whole its name when all have
+said on the board that theirs is done. Until then there is the checkpoint before. One is written at a time:
+whoever wants the next, or to leave, waits at `fence`.
 """
 
 import json
@@ -55,7 +57,9 @@ class Keeper:
         return checkpoint.step_folder(root, step)
 
     def fence(self) -> None:
-        """Wait until the checkpoint that is being written is there, on all ranks; raises what went wrong with it on this one."""
+        """Wait until the checkpoint that is being written is there, on all ranks; raises what went wrong with
+        it on this one.
+        """
         if self._behind.settle():
             self._ranks.barrier()
 
@@ -116,7 +120,9 @@ class Keeper:
         pieces.use_masters(self._engine, self._plan.stage)
 
     def export(self, folder: Path, step: int, *, masters: bool) -> dict[str, tuple[int, str]]:
-        """Write what a later training goes on with: Adam's moments and step, and the masters if the policy is published in less than those."""
+        """Write what a later training goes on with: Adam's moments and step, and the masters if the policy is
+        published in less than those.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         held = [p for p in self._held(own=True) if masters or p.kind != pieces.MASTER]
         files = _merged(self._ranks.gather(self._sealed(folder, held)))
@@ -139,7 +145,9 @@ class Keeper:
         return manifest.step
 
     def _held(self, *, own: bool) -> Iterator[Piece]:
-        """The training state on this rank; at stage 0, where all ranks have all of it, only its share if `own`."""
+        """The training state on this rank; at stage 0, where all ranks have all of it, only its share if
+        `own`.
+        """
         stage = self._plan.stage
         for piece in chain(
             pieces.masters(self._engine, self._lm, stage), pieces.moments(self._engine, self._lm, stage)

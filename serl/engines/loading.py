@@ -1,7 +1,9 @@
-"""From a model folder to weights where they are needed, and nowhere else: no rank holds the whole of a model that others share with it.
+"""From a model folder to weights where they are needed, and nowhere else: no rank holds the whole of a model
+that others share with it.
 
-A model is first made without weights; then each rank makes room for its share, on its device, and reads that alone from the files. What
-a folder stores under other names than the model's own is left to transformers, which reads it whole on every rank.
+A model is first made without weights; then each rank makes room for its share, on its device, and reads that
+alone from the files. What a folder stores under other names than the model's own is left to transformers,
+which reads it whole on every rank.
 """
 
 from collections.abc import Callable
@@ -13,14 +15,18 @@ from transformers import PreTrainedModel
 
 from serl.engines.model import hollow_model, load_model
 from serl.engines.slices import STRETCH, Slices
-from serl.engines.zero import SHARD_BYTES, Plan, materialise, shares
+from serl.engines.zero import BUCKET, SHARD_BYTES, Plan, materialise, shares
 
 Fill = Callable[[str, int, Tensor], None]  # (name, first element, the tensor to fill from there on)
-MASTER_BYTES, STATE_BYTES = 4, 12  # of a weight: its float32 master; that and Adam's two moments
+MASTER_BYTES, GRADIENT_BYTES = 4, 4  # of a weight, in float32
+STATE_BYTES = 12  # of a weight: its master and Adam's two moments
+PROCESS_BYTES = 2**27  # that allocators and threads take beside what is asked for
 
 
 def prepare(model: PreTrainedModel | Path, plan: Plan) -> tuple[PreTrainedModel, Fill]:
-    """A model to train, with room for its weights, and what fills any stretch of them; one that is in memory brings its own."""
+    """A model to train, with room for its weights, and what fills any stretch of them; one that is in memory
+    brings its own.
+    """
     if isinstance(model, Path):
         lm, slices = _open(model, plan)
         if lm is not None:
@@ -45,7 +51,9 @@ def load_frozen(folder: Path, plan: Plan) -> PreTrainedModel:
 
 
 def _open(folder: Path, plan: Plan) -> tuple[PreTrainedModel | None, Slices]:
-    """The model with zeros for weights and what the files have; no model where those are not simply its weights."""
+    """The model with zeros for weights and what the files have; no model where those are not simply its
+    weights.
+    """
     lm = hollow_model(folder, torch.float32, plan.dtype, plan.ranks.device)
     slices = Slices(folder)
     if lm is None or _strangers(lm, slices):
@@ -63,20 +71,27 @@ def _strangers(lm: PreTrainedModel, slices: Slices) -> list[str]:
 
 
 def load_bytes(num_weights: int, plan: Plan, *, ranks_per_node: int) -> int:
-    """Host memory that the ranks of a node take together, at most, while they load a model to train: without what a process takes anyway.
+    """Host memory that the ranks of a node take, at most, to load a model; what a process takes anyway is
+    left out.
 
-    On GPUs that is a stretch of a file for each, and the optimizer's state where it is offloaded. On CPUs the weights are in host memory, too:
-    whole where the stage says so, and beside each rank's masters its share of the gradients.
+    On GPUs that is a stretch of a file for each, and the optimizer's state and gradients where they are
+    offloaded (the moments from the first step on). On CPUs the weights are in host memory, too, and what
+    DeepSpeed makes of them at once: masters and gradients, and at stage 3 a bucket, below it copies of the
+    whole.
     """
-    reading = 2 * MASTER_BYTES * STRETCH
-    split = plan.ranks.size if plan.stage else 1
-    kept = 0.0
-    if plan.settings.optimizer.offload or plan.ranks.device.type == "cpu":
-        kept += 2 * MASTER_BYTES * num_weights / split if plan.stage else 0
-    if plan.ranks.device.type == "cpu":
-        whole = num_weights * plan.dtype.itemsize
-        kept += whole / plan.ranks.size + SHARD_BYTES if plan.stage == 3 else whole
-    return round(ranks_per_node * (reading + kept))
+    whole, size = num_weights * plan.dtype.itemsize, plan.ranks.size
+    kept = float(2 * MASTER_BYTES * STRETCH)
+    match plan.ranks.device.type, plan.stage:
+        case "cpu", 0:
+            kept += whole
+        case "cpu", 3:
+            bucket = min(num_weights, BUCKET) * plan.dtype.itemsize
+            kept += (whole + (MASTER_BYTES + GRADIENT_BYTES) * num_weights) / size + bucket + SHARD_BYTES
+        case "cpu", _:
+            kept += MASTER_BYTES * num_weights / size + GRADIENT_BYTES * num_weights + 3 * whole
+        case _ if plan.settings.optimizer.offload:
+            kept += (STATE_BYTES + GRADIENT_BYTES) * num_weights / size
+    return round(ranks_per_node * (kept + PROCESS_BYTES))
 
 
 def snapshot_bytes(num_weights: int, plan: Plan, *, ranks_per_node: int) -> int:

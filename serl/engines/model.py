@@ -1,7 +1,8 @@
 """The language model: loading it, making a small one, and the log-probabilities of given tokens.
 
-The only import of transformers beside the tokenizer's. A model can be had with its weights or hollow, for others to fill. Knows nothing of ranks, optimizers or rounds.
-Shapes: B rows of L tokens, T response tokens of all rows end to end, C of them at a time, D hidden, V vocabulary.
+The only import of transformers beside the tokenizer's. A model can be had with its weights or hollow, for
+others to fill. Knows nothing of ranks, optimizers or rounds. Shapes: B rows of L tokens, T response tokens of
+all rows end to end, C of them at a time, D hidden, V vocabulary.
 """
 
 from collections.abc import Iterator
@@ -45,7 +46,9 @@ def attention(dtype: torch.dtype, device: torch.device) -> str:
 def load_model(
     folder: Path, dtype: torch.dtype, compute_dtype: torch.dtype, device: torch.device = CPU
 ) -> PreTrainedModel:
-    """The causal language model of a local folder, its weights in `dtype` on the CPU, with the attention that suits `compute_dtype` on `device`."""
+    """The causal language model of a local folder, its weights in `dtype` on the CPU, with the attention that
+    suits `compute_dtype` on `device`.
+    """
     validate_model_folder(folder)
     disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(
@@ -58,7 +61,9 @@ def load_model(
 def hollow_model(
     folder: Path, dtype: torch.dtype, compute_dtype: torch.dtype, device: torch.device
 ) -> PreTrainedModel | None:
-    """The same model with weights of a shape and no memory; None where its files are not simply its weights under their names."""
+    """The same model with weights of a shape and no memory; None where its files are not simply its weights
+    under their names.
+    """
     validate_model_folder(folder)
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     if "quantization_config" in config.to_dict() or config.get_text_config() is not config:
@@ -84,7 +89,9 @@ def _weightless() -> Iterator[None]:
     register = nn.Module.register_parameter
 
     def on_meta(module: nn.Module, name: str, p: nn.Parameter | None) -> None:
-        register(module, name, None if p is None else nn.Parameter(p.to("meta"), p.requires_grad))
+        if p is not None and p.device.type != "meta":  # one that is tied stays the one it is
+            p = nn.Parameter(p.to("meta"), p.requires_grad)
+        register(module, name, p)
 
     nn.Module.register_parameter = on_meta
     try:
@@ -98,7 +105,8 @@ def _validate_logits(folder: Path, model: PreTrainedModel) -> None:
     for key in LOGITS_NOT_PLAIN:
         if settings.get(key) not in (None, 1.0):
             raise ValueError(
-                f"{folder / 'config.json'}: {key} = {settings[key]}: models that rescale their logits are not supported"
+                f"{folder / 'config.json'}: {key} = {settings[key]}: "
+                "models that rescale their logits are not supported"
             )
 
 
@@ -107,7 +115,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def scratch_llama(shape: Architecture, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
-    """A Llama of random weights, a function of its shape, vocabulary and seed; embeddings tied. The caller's random state is left alone."""
+    """A Llama of random weights, a function of its shape, vocabulary and seed; embeddings tied. The caller's
+    random state is left alone.
+    """
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=shape.hidden,
@@ -135,7 +145,9 @@ def save_model(
     dtype: torch.dtype,
     folder: Path,
 ) -> None:
-    """Write a Hugging Face folder of the model with these weights in `dtype`, its tokenizer beside it; names and shapes as transformers stores them."""
+    """Write a Hugging Face folder of the model with these weights in `dtype`, its tokenizer beside it; names
+    and shapes as transformers stores them.
+    """
     disable_progress_bar()
     save_settings(lm, tokenizer, dtype, folder)
     lm.save_pretrained(folder, state_dict=weights | persistent_buffers(lm))
@@ -165,7 +177,9 @@ def persistent_buffers(lm: PreTrainedModel) -> dict[str, Tensor]:
 
 
 def _storable(defaults: GenerationConfig) -> GenerationConfig:
-    """Generation defaults that transformers agrees to write: of published ones that it reads but would refuse to write, the token ids alone."""
+    """Generation defaults that transformers agrees to write: of published ones that it reads but would refuse
+    to write, the token ids alone.
+    """
     try:
         defaults.validate(strict=True)
     except ValueError:
@@ -178,7 +192,9 @@ def _storable(defaults: GenerationConfig) -> GenerationConfig:
 
 
 class TokenLogProbs(nn.Module):
-    """A causal language model as a function from rows to the log-probabilities of their response tokens, at one temperature."""
+    """A causal language model as a function from rows to the log-probabilities of their response tokens, at
+    one temperature.
+    """
 
     def __init__(self, lm: PreTrainedModel, temperature: float = 1.0):
         super().__init__()
@@ -201,9 +217,10 @@ class TokenLogProbs(nn.Module):
 class Head(nn.Module):
     """The model's output layer: from hidden states to the log-probabilities of their targets.
 
-    Logits of up to KEPT_LOGIT_BYTES stay for the backward pass, which turns them into their gradient in place; of more tokens, at most
-    MAX_LOGIT_BYTES exist at once and are computed again. The layer's weights are registered here, so that ZeRO-3 gathers them once for all
-    chunks: of those ranks have different numbers, and a collective for each would meet none of its peers.
+    Logits of up to KEPT_LOGIT_BYTES stay for the backward pass, which makes them their gradient in place; of
+    more tokens, at most MAX_LOGIT_BYTES exist at once and are computed again. The layer's weights are
+    registered here, so that ZeRO-3 gathers them once for all chunks: of those ranks have different numbers,
+    and a collective for each would meet none of its peers.
     """
 
     def __init__(self, layer: nn.Linear, temperature: float):

@@ -1,4 +1,6 @@
-"""Passes without gradients: the log-probabilities of many samples, each computed by one rank and known to all."""
+"""Passes without gradients: the log-probabilities of many samples, each computed by one rank and known to
+all.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +23,8 @@ def frozen_logprobs(
 ) -> Callable[[Sequence[Sample]], list[Tensor]]:
     """The model at `folder` as a function from samples to their log-probabilities.
 
-    It lies on every rank whole, or, where training is at stage 3 because the model is large, split over the ranks like the one in training.
+    It lies on every rank whole, or, where training is at stage 3 because the model is large, split over the
+    ranks like the one in training.
     """
     split = settings.zero == 3 and ranks.size > 1
     dtype = compute_dtype(settings, ranks.device)

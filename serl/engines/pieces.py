@@ -1,8 +1,9 @@
 """Training state as pieces that any number of ranks can write and any other number can read.
 
-A piece is a stretch of one flattened parameter, or of one of Adam's moments of it. Every rank writes the pieces it holds and reads the
-ones it needs, each straight from the file that has it: no rank ever gathers the whole, and nothing on disk depends on the rank count, on
-the ZeRO stage or on the compute type. This module knows where ZeRO keeps what; it copies bits and computes nothing.
+A piece is a stretch of one flattened parameter, or of one of Adam's moments of it. Every rank writes the
+pieces it holds and reads the ones it needs, each straight from the file that has it: no rank ever gathers the
+whole, and nothing on disk depends on the rank count, on the ZeRO stage or on the compute type. This module
+knows where ZeRO keeps what; it copies bits and computes nothing.
 """
 
 from collections import defaultdict
@@ -23,7 +24,9 @@ MAX_FILE_BYTES = 2**30  # also what a rank on a GPU needs in host memory while i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """`value_N` is elements `start` to `start + N` of a parameter's `kind`: a view of the training state, in float32, for reading or filling."""
+    """`value_N` is elements `start` to `start + N` of a parameter's `kind`: a view of the training state, in
+    float32, for reading or filling.
+    """
 
     kind: str
     name: str
@@ -62,7 +65,9 @@ def moments(engine, lm: nn.Module, stage: int) -> Iterator[Piece]:
 
 
 def _held(engine, lm: nn.Module, stage: int) -> Iterator[tuple[str, Tensor, int, int, int]]:
-    """(parameter, the optimizer's tensor, offset in it, first element, number of elements) for whatever part of it this rank keeps."""
+    """(parameter, the optimizer's tensor, offset in it, first element, number of elements) for whatever part
+    of it this rank keeps.
+    """
     zero = engine.optimizer
     for name, p in lm.named_parameters():
         if stage == 0:
@@ -122,7 +127,7 @@ def snapshot(pieces: Iterable[Piece]) -> list[Piece]:
 def write(
     folder: Path, prefix: str, pieces: Iterable[Piece], max_bytes: int = MAX_FILE_BYTES
 ) -> dict[Path, Sealed]:
-    """Write pieces into as many durable safetensors files as their size demands; the size and hash of each."""
+    """Write pieces into as many durable files as their size demands; the size and hash of each."""
     sealed: dict[Path, Sealed] = {}
     batch: dict[str, Tensor] = {}
     size = 0
@@ -148,7 +153,9 @@ def write(
 
 
 def fill(pieces: Sequence[Piece], paths: Iterable[Path]) -> None:
-    """Copy into each piece what the files have of it, whoever wrote them; refuses when an element is not there."""
+    """Copy into each piece what the files have of it, whoever wrote them; refuses when an element is not
+    there.
+    """
     wanted: dict[tuple[str, str], list[Piece]] = defaultdict(list)
     for piece in pieces:
         wanted[piece.kind, piece.name].append(piece)
@@ -161,12 +168,13 @@ def fill(pieces: Sequence[Piece], paths: Iterable[Path]) -> None:
                     found += _copy_overlap(piece, int(start), file.get_slice(key))
     if found != (needed := sum(len(p.value_N) for p in pieces)):
         raise ValueError(
-            f"{path.parent}: has {found} of the {needed} numbers needed; it is of another model, or of another version of this code"
+            f"{path.parent}: has {found} of the {needed} numbers needed; it is of another model, "
+            "or of another version of this code"
         )
 
 
 def _copy_overlap(piece: Piece, start: int, stored) -> int:
-    """Copy the elements that `stored`, which begins at element `start`, has of the piece; returns how many."""
+    """Copy what `stored`, which begins at element `start`, has of the piece; returns how many elements."""
     begin, end = max(piece.start, start), min(piece.start + len(piece.value_N), start + stored.get_shape()[0])
     if begin >= end:
         return 0

@@ -1,7 +1,8 @@
 """The processes that train together: who we are among them, and what all of them must agree on.
 
-Rank and address come from the environment that torch.distributed defines (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT);
-without it there is one process. Gloo on CPUs, NCCL on GPUs; which of the two is promised by the caller, never guessed.
+Rank and address come from the environment that torch.distributed defines (RANK, WORLD_SIZE, LOCAL_RANK,
+MASTER_ADDR, MASTER_PORT); without it there is one process. Gloo on CPUs, NCCL on GPUs; which of the two is
+promised by the caller, never guessed.
 """
 
 import atexit
@@ -74,7 +75,9 @@ class Ranks:
 
     @contextmanager
     def together(self, *alike: type[BaseException]) -> Iterator[None]:
-        """Leave together at the end, also by an exception that is `alike` on all ranks; any other is one rank's own, and ends the job."""
+        """Leave together at the end, also by an exception that is `alike` on all ranks; any other is one
+        rank's own, and ends the job.
+        """
         try:
             yield
         except alike:
@@ -86,7 +89,9 @@ class Ranks:
         self.leave()
 
     def leave(self) -> None:
-        """End the process group, so that the process can exit without a warning. All ranks call it: NCCL waits for those that do not."""
+        """End the process group, so that the process can exit without a warning. All ranks call it: NCCL
+        waits for those that do not.
+        """
         if self.board is not None:
             self.board.close()
             self.barrier()  # rank 0 keeps the board; it may go when nobody looks there any more
@@ -113,7 +118,8 @@ class Ranks:
 def join_ranks(promised: Literal["cpu", "cuda"], timeout_s: float = COLLECTIVE_S) -> Ranks:
     """Meet the other ranks on the device that was promised; blocks until all are there.
 
-    `timeout_s` is for collectives, too, and a last resort: a rank that fails says so on the board, and one that hangs has a watchdog.
+    `timeout_s` is for collectives, too, and a last resort: a rank that fails says so on the board, and one
+    that hangs has a watchdog.
     """
     _complete_environment()
     rank, size, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
@@ -137,11 +143,14 @@ def join_ranks(promised: Literal["cpu", "cuda"], timeout_s: float = COLLECTIVE_S
 
 
 def gpu_index(local_rank: int, visible: int) -> int:
-    """Which of the visible GPUs a task takes: the one of its number among the node's tasks, or the only one, where the site gave it that alone."""
+    """Which of the visible GPUs a task takes: the one of its number among the node's tasks, or the only one,
+    where the site gave it that alone.
+    """
     if visible == 1 or local_rank < visible:
         return min(local_rank, visible - 1)
     raise ValueError(
-        f"task {local_rank} of this node sees {visible} GPUs: give the job as many GPUs a node as it has tasks there"
+        f"task {local_rank} of this node sees {visible} GPUs: give the job as many GPUs a node as it has "
+        "tasks"
     )
 
 
@@ -150,7 +159,9 @@ def _device(promised: Literal["cpu", "cuda"], local_rank: int) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise RuntimeError(
-            f"this job was promised a GPU, and torch {torch.__version__} finds none on {socket.gethostname()} ({_why_not()}): "
+            f"this job was promised a GPU, and torch {torch.__version__} finds none on "
+            f"{socket.gethostname()} "
+            f"({_why_not()}): "
             "look at `nvidia-smi` there, and at the driver, which must be as new as the environment's CUDA"
         )
     index = gpu_index(local_rank, torch.cuda.device_count())
@@ -183,7 +194,8 @@ def _complete_environment() -> None:
         os.environ.update(dict(zip(VARIABLES, alone, strict=True)))
     elif missing:
         raise ValueError(
-            f"WORLD_SIZE is set but {', '.join(missing)} are not: a launcher must set all of {', '.join(VARIABLES)}"
+            f"WORLD_SIZE is set but {', '.join(missing)} are not: "
+            f"a launcher must set all of {', '.join(VARIABLES)}"
         )
 
 

@@ -103,7 +103,8 @@ class Resident(Generator):
 def check_groups(hosts: Sequence[str], tensor_parallel: int, *, cuda: bool) -> None:
     """Raise ValueError unless consecutive ranks, `tensor_parallel` at a time, share one of the `hosts`."""
     if tensor_parallel > 1 and not cuda:
-        # vLLM 0.32 gives the memory that such ranks share one name a machine, and a killed job leaves it there
+        # vLLM 0.32 gives the memory that such ranks share one name a machine, and a killed job leaves it
+        # there
         raise ValueError(f"engine.tensor_parallel {tensor_parallel}: a training that samples has 1 on CPUs")
     if len(hosts) % tensor_parallel:
         raise ValueError(

@@ -1,7 +1,8 @@
-"""Weights on disk a stretch at a time: reading any part of a tensor from safetensors files, and writing such files with their hash.
+"""Weights on disk a stretch at a time: reading any part of a tensor from safetensors files, and writing such
+files with their hash.
 
-A file is read where the stretch lies and nowhere else, never mapped: what a rank has in memory is what it asked for. A file is hashed while
-it is written, by another thread, and durable when it has its hash.
+A file is read where the stretch lies and nowhere else, never mapped: what a rank has in memory is what it
+asked for. A file is hashed while it is written, by another thread, and durable when it has its hash.
 """
 
 import hashlib
@@ -33,7 +34,9 @@ class Stored:
 
 
 class Slices:
-    """The tensors of a folder's safetensors files, by name; those of other types than floating point are left out."""
+    """The tensors of a folder's safetensors files, by name; those of other types than floating point are left
+    out.
+    """
 
     def __init__(self, folder: Path):
         self._stored: dict[str, Stored] = {}

@@ -1,7 +1,9 @@
-"""A small tokenizer made from a corpus, saved as a Hugging Face folder that `AutoTokenizer.from_pretrained` and vLLM load like any other.
+"""A small tokenizer made from a corpus, saved as a Hugging Face folder that `AutoTokenizer.from_pretrained`
+and vLLM load like any other.
 
-Byte-level BPE, so every text round-trips exactly; every digit is a token of its own, so numbers are read and written digit by digit; `\\boxed{` is one piece.
-There is no chat template. Like Llama's, encoding puts the begin-of-text token first; whoever builds a training document appends `eos_token_id`.
+Byte-level BPE, so every text round-trips exactly; every digit is a token of its own, so numbers are read and
+written digit by digit; `\\boxed{` is one piece. There is no chat template. Like Llama's, encoding puts the
+begin-of-text token first; whoever builds a training document appends `eos_token_id`.
 """
 
 from collections.abc import Iterable
@@ -13,7 +15,9 @@ MIN_VOCAB = 256 + 3
 
 
 def build_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> None:
-    """Learn at most `vocab_size` tokens (3 special, 256 bytes, then merges) from the texts and write the tokenizer files to `folder`."""
+    """Learn at most `vocab_size` tokens (3 special, 256 bytes, then merges) from the texts and write the
+    tokenizer files to `folder`.
+    """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,8 +1,10 @@
-"""Weights that move: DeepSpeed's engine around the model, one optimizer step or one pass of log-probabilities at a time.
+"""Weights that move: DeepSpeed's engine around the model, one optimizer step or one pass of log-probabilities
+at a time.
 
 Every rank holds all samples of a batch, works on its share, and returns the same numbers. What is minimised
-is sum(weight * loss) / sum(divisor) over the whole optimizer batch (see `objective`): micro-batches, ranks and ZeRO stages change rounding
-only. Randomness inside a step (dropout) is a function of (seed, step, rank), so a checkpoint needs no random state.
+is sum(weight * loss) / sum(divisor) over the whole optimizer batch (see `objective`): micro-batches, ranks
+and ZeRO stages change rounding only. Randomness inside a step (dropout) is a function of (seed, step, rank),
+so a checkpoint needs no random state.
 """
 
 import math
@@ -33,7 +35,9 @@ from serl.randomness import seed_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepStats:
-    """One optimizer step in numbers that are the same on every rank; `means` are means over response tokens, named by the loss."""
+    """One optimizer step in numbers that are the same on every rank; `means` are means over response tokens,
+    named by the loss.
+    """
 
     step: int
     lr: float
@@ -47,8 +51,8 @@ class StepStats:
 class Trainer:
     """A model, its optimizer and its place in the schedule.
 
-    `model` is a folder, of which every rank reads its share, or a model in float32, equal on every rank, which belongs to the trainer from
-    then on. `horizon` is the number of steps of the schedule.
+    `model` is a folder, of which every rank reads its share, or a model in float32, equal on every rank,
+    which belongs to the trainer from then on. `horizon` is the number of steps of the schedule.
     """
 
     def __init__(
@@ -80,7 +84,9 @@ class Trainer:
         self._keeper = Keeper(self._engine, self._lm, self._plan)
 
     def step(self, batch: Sequence[Sample], loss: Loss) -> StepStats:
-        """One optimizer step on the whole batch; raises FloatingPointError before a number that is not finite can reach a checkpoint."""
+        """One optimizer step on the whole batch; raises FloatingPointError before a number that is not finite
+        can reach a checkpoint.
+        """
         self._engine.train()  # a loaded model is in eval mode, in which no layer is checkpointed
         lr = learning_rate(self.step_index, self.horizon, self.settings.optimizer)
         for group in self._engine.optimizer.param_groups:
@@ -92,7 +98,8 @@ class Trainer:
         total = dict(zip(names, self.ranks.sum(sums).tolist()))
         if not math.isfinite(total["loss"]):
             raise FloatingPointError(
-                f"loss is {total['loss']} at step {self.step_index}: lower the learning rate, or look at this batch"
+                f"loss is {total['loss']} at step {self.step_index}: "
+                "lower the learning rate, or look at this batch"
             )
         grad_norm = self._update()
         self.step_index += 1
@@ -110,7 +117,9 @@ class Trainer:
         )
 
     def _backward(self, batch: Sequence[Sample], loss: Loss, scale: float) -> tuple[list[str], Tensor]:
-        """Gradients of this rank's share; the loss and statistics, summed over it. DeepSpeed averages over ranks, `scale` undoes that."""
+        """Gradients of this rank's share; the loss and statistics, summed over it. DeepSpeed averages over
+        ranks, `scale` undoes that.
+        """
         nothing = {name: value_T[:0] for name, value_T in batch[0].column.items()}
         plan = self._share(batch)
         names, totals = [], torch.zeros(0)
@@ -135,13 +144,14 @@ class Trainer:
             norm = self._engine.get_global_grad_norm()
         if not math.isfinite(norm):
             raise FloatingPointError(
-                f"the gradient's norm is {float(norm)} at step {self.step_index}: go back to the last checkpoint"
+                f"the gradient's norm is {float(norm)} at step {self.step_index}: "
+                "go back to the last checkpoint"
             )
         return float(norm)
 
     def logprobs(self, samples: Sequence[Sample], *, temperature: float | None = None) -> list[Tensor]:
-        """Log-probabilities of every sample's response tokens under the present weights, all of them on every rank, on
-        the CPU; at the trainer's temperature, or at another.
+        """Log-probabilities of every sample's response tokens under the present weights, all of them on every
+        rank, on the CPU; at the trainer's temperature, or at another.
         """
         head = self._engine.module.head
         head.temperature = self.temperature if temperature is None else temperature
@@ -151,7 +161,9 @@ class Trainer:
         return flat
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Every parameter, whole, in the type of the forward pass; all ranks walk to the end. See `whole_parameters`."""
+        """Every parameter, whole, in the type of the forward pass; all ranks walk to the end. See
+        `whole_parameters`.
+        """
         return whole_parameters(self._lm)
 
     def _share(self, samples: Sequence[Sample]) -> list[tuple[int, ...]]:
@@ -160,7 +172,8 @@ class Trainer:
     def save(self, root: Path, extra: Extra, *, behind: bool = False) -> Path:
         """Write a checkpoint of this step and delete the ones beyond `keep_checkpoints`; all ranks call it.
 
-        With `behind` it is written while training goes on, and is there at the latest when the next `save` or `fence` returns.
+        With `behind` it is written while training goes on, and is there at the latest when the next `save` or
+        `fence` returns.
         """
         return self._keeper.save(root, self.step_index, extra, behind=behind)
 
@@ -171,7 +184,8 @@ class Trainer:
     def load(self, root: Path) -> Resumed | None:
         """Go on from the newest valid checkpoint; None if there is none. All ranks call it.
 
-        Any number of ranks and any ZeRO stage may go on from it: bit by bit where they are those that saved, to rounding elsewhere.
+        Any number of ranks and any ZeRO stage may go on from it: bit by bit where they are those that saved,
+        to rounding elsewhere.
         """
         resumed = self._keeper.load(root)
         if resumed is not None:
@@ -179,17 +193,21 @@ class Trainer:
         return resumed
 
     def export_state(self, folder: Path) -> dict[str, Sealed]:
-        """Write what the next training needs, beside the exported policy, to go on as if it were this one: all ranks call it.
+        """Write what the next training needs, beside the exported policy, to go on as if it were this one:
+        all ranks call it.
 
-        That is Adam's moments and step, and the float32 masters where the policy is published in less. The files' sizes and hashes.
+        That is Adam's moments and step, and the float32 masters where the policy is published in less. The
+        files' sizes and hashes.
         """
         masters = self.settings.export_dtype != "float32"
         return self._keeper.export(folder, self.step_index, masters=masters)
 
     def adopt(self, folder: Path) -> int:
-        """Go on from another training's `export_state`, its policy being this one's model; returns the step that it had come to.
+        """Go on from another training's `export_state`, its policy being this one's model; returns the step
+        that it had come to.
 
-        The schedule goes on, too: `horizon` counts from the first training's first step. All ranks call it, any number at any stage.
+        The schedule goes on, too: `horizon` counts from the first training's first step. All ranks call it,
+        any number at any stage.
         """
         self.step_index = self._keeper.adopt(folder)
         return self.step_index
@@ -197,7 +215,8 @@ class Trainer:
     def export(
         self, folder: Path, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype | None = None
     ) -> dict[str, Sealed]:
-        """Write the whole model and tokenizer as a Hugging Face folder, from any ZeRO stage; all ranks call it, and each writes its files.
+        """Write the whole model and tokenizer as a Hugging Face folder, from any ZeRO stage; all ranks call
+        it, and each writes its files.
 
         In `export_dtype` where no other is given. The sizes and hashes of the weights' files.
         """

@@ -66,7 +66,8 @@ def check(engine: Resident, trainer: Trainer, samples: Sequence[Sample]) -> Gap:
         raise TransferError(
             f"after step {trainer.step_index} the engine of rank {gap.rank} on {gap.host} and the trainer "
             f"differ by {gap.mean:.2g} a token (at most {gap.largest:.2g}, over {gap.tokens} tokens; bound "
-            f"{bound:g} for {' and '.join(dtypes)}): a weight did not arrive, most likely the output layer of "
+            f"{bound:g} for {' and '.join(dtypes)}): a weight did not arrive, most likely the output layer "
+            "of "
             "a model with tied embeddings, or vLLM computes this model differently; what it samples is not "
             "the policy's"
         )

@@ -1,7 +1,8 @@
-"""DeepSpeed's engine around a module, and weights that exist only as the shares of the ranks. The only import of deepspeed.
+"""DeepSpeed's engine around a module, and weights that exist only as the shares of the ranks. The only import
+of deepspeed.
 
-The settings that are not the configuration's are here: buckets, what is persistent, the fused AdamW of torch, for which no compiler is
-called. Nothing here knows what is trained.
+The settings that are not the configuration's are here: buckets, what is persistent, the fused AdamW of torch,
+for which no compiler is called. Nothing here knows what is trained.
 """
 
 import logging
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from serl.config.training import Training
 from serl.engines.ranks import Ranks
 
+BUCKET = 2**26  # weights whose gradients are added up at once
 SHARD_BYTES = 2**28  # of weights that exist whole at once while they are split
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 NAMES = {"float32": "fp32", "bfloat16": "bf16"}
@@ -44,14 +46,18 @@ def compute_dtype(settings: Training, device: torch.device) -> torch.dtype:
 
 
 def plan_of(settings: Training, ranks: Ranks) -> Plan:
-    """As configured. Stage 0 in bfloat16 becomes 1: DeepSpeed's corrects Adam's bias wrongly, its first step is three quarters of the right one."""
+    """As configured. Stage 0 in bfloat16 becomes 1: DeepSpeed's corrects Adam's bias wrongly, its first step
+    is three quarters of the right one.
+    """
     dtype = compute_dtype(settings, ranks.device)
     stage = settings.zero if dtype == torch.float32 else max(settings.zero, 1)
     return Plan(stage=stage, dtype=dtype, settings=settings, ranks=ranks)
 
 
 def materialise(lm: nn.Module, plan: Plan) -> None:
-    """Give a model without weights room for them, on its device: whole, or at stage 3 this rank's share; zeros in either case."""
+    """Give a model without weights room for them, on its device: whole, or at stage 3 this rank's share;
+    zeros in either case.
+    """
     device = plan.ranks.device
     made: dict[int, nn.Parameter] = {}  # one for those that are tied, however often they occur
     waiting: list[nn.Parameter] = []
@@ -80,7 +86,9 @@ def _shard(parameters: Sequence[nn.Parameter], plan: Plan) -> None:
 
 
 def shares(lm: nn.Module, plan: Plan) -> Iterator[tuple[str, int, Tensor]]:
-    """(name, first element, elements) of what this rank keeps of each weight that the forward pass reads, padding left out."""
+    """(name, first element, elements) of what this rank keeps of each weight that the forward pass reads,
+    padding left out.
+    """
     for name, p in lm.named_parameters():
         if plan.stage == 3:
             start = plan.ranks.rank * p.ds_tensor.numel()
@@ -106,7 +114,7 @@ def training_engine(module: nn.Module, plan: Plan):
 
 
 def _add_in_one_pass(zero) -> None:
-    """Have each bfloat16 gradient added to its float32 sum as it is; DeepSpeed makes a float32 copy first, for the same sum."""
+    """Have each bfloat16 gradient added to its float32 sum as it is; DeepSpeed copies it to float32 first."""
 
     def add(p: nn.Parameter, group: int, index: int, clear_lp_grads: bool) -> None:
         if p.grad is not None:
@@ -118,7 +126,9 @@ def _add_in_one_pass(zero) -> None:
 
 
 def frozen_engine(module: nn.Module, plan: Plan):
-    """DeepSpeed's engine that only runs a module whose weights are split; each layer is gathered when its turn comes."""
+    """DeepSpeed's engine that only runs a module whose weights are split; each layer is gathered when its
+    turn comes.
+    """
     config = _config(_numel(module), plan)
     config["zero_optimization"] |= {"stage3_param_persistence_threshold": 0}
     config["zero_optimization"].pop("offload_optimizer", None)
@@ -142,10 +152,10 @@ def _config(num_weights: int, plan: Plan) -> dict:
     settings, on_gpu = plan.settings, plan.ranks.device.type == "cuda"
     zero = {
         "stage": plan.stage,
-        "reduce_bucket_size": min(num_weights, 2**26),
+        "reduce_bucket_size": min(num_weights, BUCKET),
         "allgather_bucket_size": min(num_weights, 2**28),
         "overlap_comm": on_gpu,
-        "stage3_prefetch_bucket_size": min(num_weights, 2**26),
+        "stage3_prefetch_bucket_size": min(num_weights, BUCKET),
         "stage3_param_persistence_threshold": min(num_weights // 100, 100_000),
     }
     if settings.optimizer.offload:

@@ -1,8 +1,9 @@
 """Which samples meet in which optimizer step, on which rank and in which forward pass; and their tensors.
 
-The order of samples is a function of (seed, round, epoch) only; the split over ranks and micro-batches one of the lengths only, so every
-rank knows every rank's part without asking. Neither changes what is minimised (see `objective`).
-Shapes: B rows of L tokens (a row is one padded sample, or several packed), T response tokens of the micro-batch end to end.
+The order of samples is a function of (seed, round, epoch) only; the split over ranks and micro-batches one of
+the lengths only, so every rank knows every rank's part without asking. Neither changes what is minimised (see
+`objective`). Shapes: B rows of L tokens (a row is one padded sample, or several packed), T response tokens of
+the micro-batch end to end.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,8 @@ from serl.randomness import rng_of
 class Sample:
     """One token sequence; the tokens after the first `num_prompt` are the response, the ones with a loss.
 
-    Every column (advantage, weight, ...) has one number per response token. Imitation uses `num_prompt=1`: all that can be predicted.
+    Every column (advantage, weight, ...) has one number per response token. Imitation uses `num_prompt=1`:
+    all that can be predicted.
     """
 
     token_L: Tensor
@@ -33,9 +35,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """One forward pass. The log-probability of `target_T` is read at the flat positions `where_T` of the B*L outputs.
+    """One forward pass. The log-probability of `target_T` is read at the flat positions `where_T` of the B*L
+    outputs.
 
-    Rows are padded on the right and attention is causal, so padding needs no mask; `position_BL` restarts at each packed sample.
+    Rows are padded on the right and attention is causal, so padding needs no mask; `position_BL` restarts at
+    each packed sample.
     """
 
     token_BL: Tensor
@@ -76,14 +80,18 @@ def sample_order(num_samples: int, seed: int, round_index: int, stage: str, epoc
 
 
 def split_evenly(order: Sequence[int], batch_samples: int) -> list[list[int]]:
-    """The fewest optimizer batches of at most `batch_samples`, their sizes differing by at most one: no small batch takes a full-size step."""
+    """The fewest optimizer batches of at most `batch_samples`, their sizes differing by at most one: no small
+    batch takes a full-size step.
+    """
     num_batches = -(-len(order) // batch_samples)
     cuts = [len(order) * i // num_batches for i in range(num_batches + 1)] if num_batches else [0]
     return [list(order[a:b]) for a, b in pairwise(cuts)]
 
 
 def split_by_tokens(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Optimizer batches that close as soon as they hold `batch_tokens`; a last one with less than half of that joins the one before."""
+    """Optimizer batches that close as soon as they hold `batch_tokens`; a last one with less than half of
+    that joins the one before.
+    """
     batches: list[list[int]] = []
     tokens = batch_tokens
     for i in order:
@@ -99,10 +107,12 @@ def split_by_tokens(order: Sequence[int], lengths: Sequence[int], batch_tokens: 
 
 
 def plan_micro_batches(lengths: Sequence[int], num_ranks: int, max_tokens: int, packed: bool = False) -> Plan:
-    """For each rank its micro-batches, as tuples of sample positions; all ranks get the same number of them (ZeRO-3 runs in lockstep).
+    """For each rank its micro-batches, as tuples of sample positions; all ranks get the same number of them
+    (ZeRO-3 runs in lockstep).
 
-    Samples are dealt to ranks back and forth by falling length, then gathered into micro-batches of at most `max_tokens`, padding included
-    (a longer sample goes alone). Ranks with fewer split their largest; an empty tuple is a pass without samples.
+    Samples are dealt to ranks back and forth by falling length, then gathered into micro-batches of at most
+    `max_tokens`, padding included (a longer sample goes alone). Ranks with fewer split their largest; an
+    empty tuple is a pass without samples.
     """
     by_length = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     dealt: list[list[int]] = [[] for _ in range(num_ranks)]
@@ -115,7 +125,9 @@ def plan_micro_batches(lengths: Sequence[int], num_ranks: int, max_tokens: int, 
 
 
 def plan_pairs(lengths: Sequence[int], num_ranks: int, max_tokens: int, packed: bool = False) -> Plan:
-    """`plan_micro_batches` for samples of which 2p and 2p+1 are a pair: they stay side by side, in this order."""
+    """`plan_micro_batches` for samples of which 2p and 2p+1 are a pair: they stay side by side, in this
+    order.
+    """
     sides = list(zip(lengths[0::2], lengths[1::2], strict=True))
     costs = [a + b if packed else 2 * max(a, b) for a, b in sides]
     plan = plan_micro_batches(costs, num_ranks, max_tokens, packed)
@@ -167,7 +179,9 @@ def _fill(
 
 
 def _stretch(micro_batches: list[tuple[int, ...]], count: int) -> list[tuple[int, ...]]:
-    """The same samples in `count` micro-batches: the fullest are halved while they can be, then empty ones are added."""
+    """The same samples in `count` micro-batches: the fullest are halved while they can be, then empty ones
+    are added.
+    """
     stretched = list(micro_batches)
     while len(stretched) < count:
         at = max(range(len(stretched)), key=lambda i: len(stretched[i]), default=0)

@@ -1,7 +1,9 @@
-"""Sampled answers as flat tensors, straight from the files that hold them: no Python object for a token, or for an answer not in use.
+"""Sampled answers as flat tensors, straight from the files that hold them: no Python object for a token, or
+for an answer not in use.
 
-Of a round's groups only those that are trained on are kept, and of these only what training reads: token ids and log-probabilities.
-Shapes: G groups of N answers, S = G*N answers, P prompt tokens and T response tokens end to end.
+Of a round's groups only those that are trained on are kept, and of these only what training reads: token ids
+and log-probabilities. Shapes: G groups of N answers, S = G*N answers, P prompt tokens and T response tokens
+end to end.
 """
 
 import io
@@ -24,7 +26,9 @@ READ = ["prompt_ids", f"{ANSWER}.token_ids", f"{ANSWER}.logprobs"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """`prompt_P` of `prompt_G` tokens a group; `token_T`, and the sampler's `behaviour_T`, of `length_S` an answer; `group_S` says whose."""
+    """`prompt_P` of `prompt_G` tokens a group; `token_T`, and the sampler's `behaviour_T`, of `length_S` an
+    answer; `group_S` says whose.
+    """
 
     prompt_P: Tensor
     prompt_G: Tensor
@@ -35,7 +39,9 @@ class Answers:
 
 
 class Samples(Sequence[Sample]):
-    """Answers as samples that are made when they are asked for, with their parts of columns that run over all response tokens."""
+    """Answers as samples that are made when they are asked for, with their parts of columns that run over all
+    response tokens.
+    """
 
     def __init__(self, answers: Answers, column: Mapping[str, Tensor] | None = None):
         self.answers, self._column = answers, dict(column or {})

@@ -7,7 +7,9 @@ from serl.config.training import Optimizer
 
 
 def learning_rate(step: int, horizon: int, settings: Optimizer) -> float:
-    """The rate of optimizer step `step` (from 0) of `horizon`: linear warm-up whose first step is not zero, then the schedule's shape."""
+    """The rate of optimizer step `step` (from 0) of `horizon`: linear warm-up whose first step is not zero,
+    then the schedule's shape.
+    """
     warmup = math.ceil(settings.warmup * horizon)
     if step < warmup:
         return settings.lr * (step + 1) / warmup

@@ -11,7 +11,8 @@ from serl.rewards.spec import Majority, PythonReward, RandomReward, Reward, SumR
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One question and its N answers. `answers[i]` is what was read of text i (None: nothing), `labels[i]` its class.
+    """One question and its N answers. `answers[i]` is what was read of text i (None: nothing), `labels[i]`
+    its class.
 
     `correct[i]` says whether answer i equals the gold answer (None: no gold, no answer, or undecided).
     """

@@ -1,8 +1,10 @@
-"""A user's reward function, in a process of its own: it may raise, hang or return anything, and the shard says so.
+"""A user's reward function, in a process of its own: it may raise, hang or return anything, and the shard
+says so.
 
 The function gets `(question, answers, texts, gold)` and returns one number for each answer:
 
-    def reward(question: str, answers: list[str | None], texts: list[str], gold: str | None) -> list[float]: ...
+    def reward(question: str, answers: list[str | None], texts: list[str], gold: str | None) -> list[float]:
+    ...
 """
 
 import math

@@ -28,7 +28,9 @@ class RandomReward(Section):
 
 
 class PythonReward(Section):
-    """A user's function: `(question, answers, texts, gold) -> one number an answer`, called in a process of its own."""
+    """A user's function: `(question, answers, texts, gold) -> one number an answer`, called in a process of
+    its own.
+    """
 
     kind: Literal["python"] = "python"
     path: str = Field(description="package.module:function, or file.py:function beside the run file")

@@ -12,7 +12,8 @@ Fate = Literal["kept", "no_votes", "tie", "too_hard", "too_easy"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vote:
-    """`agreement` is the winner's share of all N answers, `margin` the lead over the runner-up as a share of N; both 0 without votes.
+    """`agreement` is the winner's share of all N answers, `margin` the lead over the runner-up as a share of
+    N; both 0 without votes.
 
     A tie for the first place has no winner: to name one would reward whichever answer came first.
     """
@@ -40,7 +41,8 @@ def vote(labels: Sequence[int | None]) -> Vote:
 
 
 def fate(group: Group, low: float, high: float, *, voted: bool) -> Fate:
-    """Why a group is or is not trained on: kept iff its rewards are informative, neither nearly unanimous nor noise.
+    """Why a group is or is not trained on: kept iff its rewards are informative, neither nearly unanimous nor
+    noise.
 
     `voted`: the reward came from the vote, so a group without a winner has no reward at all.
     """

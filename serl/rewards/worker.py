@@ -1,4 +1,6 @@
-"""The process that calls a user's reward function: `python -m serl.rewards.worker HANDLE PARENT`, see `outside`."""
+"""The process that calls a user's reward function: `python -m serl.rewards.worker HANDLE PARENT`, see
+`outside`.
+"""
 
 import ctypes
 import importlib
@@ -34,7 +36,7 @@ def serve(pipe: Connection) -> None:
     try:
         function = load(path, text)
         pipe.send(("ready", None))
-    except Exception as e:  # noqa: BLE001 (whatever a user's module does when it is loaded is told, and ends this)
+    except Exception as e:  # noqa: BLE001 (whatever a user's module does when loaded is told, and ends this)
         pipe.send(("raised", f"{type(e).__name__}: {e}"))
         return
     while True:

@@ -1,7 +1,7 @@
 """One attempt at a shard: it commits parts, and publishes.
 
-Data is written under a name of the attempt, made durable, and only then named by the shard's manifest, which is linked into place: of live
-attempts exactly one wins, and what the others wrote is removed.
+Data is written under a name of the attempt, made durable, and only then named by the shard's manifest, which
+is linked into place: of live attempts exactly one wins, and what the others wrote is removed.
 """
 
 import dataclasses
@@ -42,8 +42,8 @@ def _contents(folder: Path, sealed: Mapping[str, tuple[int, str]] = NOTHING) -> 
 class Attempt:
     """One try at a shard: commits parts, then publishes.
 
-    Parts are for the next attempt of the same shard from the same inputs: work done is not done again. Their names carry a digest of the
-    inputs, so that parts of other inputs are never taken for ours.
+    Parts are for the next attempt of the same shard from the same inputs: work done is not done again. Their
+    names carry a digest of the inputs, so that parts of other inputs are never taken for ours.
     """
 
     def __init__(self, run: Run, shard: Shard, *, id: str, inputs: Mapping[str, str]):
@@ -102,10 +102,12 @@ class Attempt:
         sealed: Mapping[str, tuple[int, str]] = NOTHING,
         beside: Mapping[str, bytes] = MappingProxyType({}),
     ) -> Manifest:
-        """Publish a shard that is a folder, `built`, under a fixed name that people can find; `beside` it files, by suffix.
+        """Publish a shard that is a folder, `built`, under a fixed name that people can find; `beside` it
+        files, by suffix.
 
-        `sealed` says of files that were hashed while they were written their size and digest: they are not read again. A folder that stands there without a manifest is adopted if it is whole and of our inputs: a rival put it there, or we did and were
-        killed. Any other is moved out of the way.
+        `sealed` says of files that were hashed while they were written their size and digest: they are not
+        read again. A folder that stands there without a manifest is adopted if it is whole and of our inputs:
+        a rival put it there, or we did and were killed. Any other is moved out of the way.
         """
         if self.overtaken():
             return self._settle()
@@ -149,8 +151,9 @@ class Attempt:
         """Name durable files in the manifest, unless another attempt has."""
         now = time.time()
         manifest = Manifest(
-            shard=self.shard, files=tuple(files), inputs=self.inputs, config=self.stamp, code=self.run.code, attempt=self.id,
-            seconds=round(now - self._start, 3), created=round(now, 3), counts=dict(counts), run=self.run.root.name,
+            shard=self.shard, files=tuple(files), inputs=self.inputs, config=self.stamp,
+            code=self.run.code, attempt=self.id, seconds=round(now - self._start, 3),
+            created=round(now, 3), counts=dict(counts), run=self.run.root.name,
         )  # fmt: skip
         text = json.dumps(dataclasses.asdict(manifest), indent=1)
         write_if_absent(self.stage_dir / f"{self.shard.name}.json", text.encode(), scratch=self.folder)

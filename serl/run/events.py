@@ -15,7 +15,8 @@ class Events:
     def __init__(self, folder: Path, writer: str, **always: str | int):
         self._always = always
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = open(folder / f"{writer}.jsonl", "a", buffering=1, encoding="ascii")  # noqa: SIM115 (open as long as the attempt lives)
+        file = folder / f"{writer}.jsonl"
+        self._file = open(file, "a", buffering=1, encoding="ascii")  # noqa: SIM115 (as long as the attempt)
 
     def add(self, kind: str, **fields: str | float | bool | None) -> None:
         self._file.write(
@@ -24,11 +25,15 @@ class Events:
 
 
 def read_events(folder: Path) -> Iterator[dict]:
-    """Every event of a run, file by file; a last line torn by a crash is left out."""
+    """Every event of a run, file by file."""
     for path in sorted(folder.glob("*.jsonl")):
-        for line in path.read_text(encoding="ascii", errors="replace").splitlines(keepends=True):
-            if line.endswith("\n") and (event := parsed(line)):
-                yield event
+        yield from read_file(path)
+
+
+def read_file(path: Path) -> list[dict]:
+    """The events of one writer; a last line torn by a crash is left out."""
+    lines = path.read_text(encoding="ascii", errors="replace").splitlines(keepends=True)
+    return [event for line in lines if line.endswith("\n") and (event := parsed(line))]
 
 
 def parsed(line: str | bytes) -> dict | None:

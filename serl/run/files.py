@@ -1,6 +1,7 @@
 """Bytes that survive a crash: write beside, fsync, then rename or link; never a lock.
 
-On a shared file system the rename and the link are the atomic acts, and fsync is what makes the content precede the name.
+On a shared file system the rename and the link are the atomic acts, and fsync is what makes the content
+precede the name.
 """
 
 import hashlib
@@ -40,7 +41,9 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def write_if_absent(path: Path, data: bytes, scratch: Path | None = None) -> bool:
-    """Like `write_atomic`, but the first writer wins; says whether it was us. A crash may leave a temporary file in `scratch`."""
+    """Like `write_atomic`, but the first writer wins; says whether it was us. A crash may leave a temporary
+    file in `scratch`.
+    """
     temporary = _write_temporary(scratch or path.parent, path.name, data)
     try:
         os.link(temporary, path)

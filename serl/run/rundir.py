@@ -1,10 +1,12 @@
 """The run directory: the only state that jobs share, and what makes a shard done.
 
-A shard exists if and only if its manifest does; how it comes to have one is `attempt`. Nothing here locks, polls or globs.
+A shard exists if and only if its manifest does; how it comes to have one is `attempt`. Nothing here locks,
+polls or globs.
 
-Trials of a sweep share the stages that they have in common. A shared stage lies in `<data>/shared/<key>` instead of the run directory; the key
-is a digest of all that the stage's result depends on (`jobs.runs.shared`), and stands in its manifests where a run's digest stands in its own.
-Any of the runs may compute it. This module alone knows the difference.
+Trials of a sweep share the stages that they have in common. A shared stage lies in `<data>/shared/<key>`
+instead of the run directory; the key is a digest of all that the stage's result depends on
+(`jobs.runs.shared`), and stands in its manifests where a run's digest stands in its own. Any of the runs may
+compute it. This module alone knows the difference.
 """
 
 import dataclasses
@@ -18,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from serl.config.old import modern
+from serl.config.old import is_old, modern
 from serl.config.read import revive
 from serl.config.run import RunConfig, digest
 from serl.run.files import rename_if_absent, write_atomic, write_if_absent
@@ -88,8 +90,9 @@ class Manifest:
 class Run:
     """An existing run: where it is and what it is.
 
-    `shared` maps stages, like r000-score, to the keys of their shared results; `sweep` names the sweep that the run is a trial of.
-    A run that was ended early has the rounds that it was ended after, in `config`, but the digest of what was launched.
+    `shared` maps stages, like r000-score, to the keys of their shared results; `sweep` names the sweep that
+    the run is a trial of. A run that was ended early has the rounds that it was ended after, in `config`, but
+    the digest of what was launched.
     """
 
     root: Path
@@ -98,6 +101,7 @@ class Run:
     code: str
     shared: Mapping[str, str] = dataclasses.field(default_factory=dict)
     sweep: str = ""
+    old: bool = False  # launched by a version whose runs had no phases: it can be read, but not gone on with
 
     @classmethod
     def create(
@@ -109,7 +113,9 @@ class Run:
         shared: Mapping[str, str] | None = None,
         sweep: str = "",
     ) -> "Run":
-        """Freeze the configuration in a new directory, which appears whole or not at all; refuses one that exists."""
+        """Freeze the configuration in a new directory, which appears whole or not at all; refuses one that
+        exists.
+        """
         draft = root.with_name(f".{root.name}.{os.getpid()}")
         try:
             shutil.rmtree(draft, ignore_errors=True)
@@ -122,12 +128,14 @@ class Run:
             created = rename_if_absent(draft, root)
         except OSError as e:
             raise RunError(
-                f"{root}: cannot be created ({e.strerror}); choose a writable data root with --data or $SERL_DATA"
+                f"{root}: cannot be created ({e.strerror}); choose a writable data root with --data or "
+                "$SERL_DATA"
             ) from e
         if not created:
             shutil.rmtree(draft)
             raise RunError(
-                f"{root}: this run exists; continue it with `python -m jobs.resume {root.name}` or choose another name=..."
+                f"{root}: this run exists; continue it with `python -m jobs.resume {root.name}` or choose "
+                "another name=..."
             )
         return cls(root, config, config.digest(), code, dict(shared or {}), sweep)
 
@@ -139,7 +147,8 @@ class Run:
                 sys.path.append(
                     str(root / "code")
                 )  # last: what of ours is there must not go before what runs
-            # The digest is of the text that was frozen: a later version of the schema must not change what a run is.
+            # The digest is of the text that was frozen: a later version of the schema must not change what a
+            # run is.
             config = revive(modern(frozen["config"]))
             if ended := ending(root):
                 config = config.cut(ended["round"])
@@ -150,13 +159,17 @@ class Run:
                 frozen["code"],
                 frozen.get("shared", {}),
                 frozen.get("sweep", ""),
+                is_old(frozen["config"]),
             )
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(
                 f"{root}: not a run (it has no run.json); `python -m jobs.status` lists the runs"
             ) from None
         except (ValueError, KeyError, TypeError) as e:
-            remedy = "restore it from a backup, use the code that the run was launched with, or launch it anew under another name"
+            remedy = (
+                "restore it from a backup, use the code that the run was launched with, or launch it "
+                "anew under another name"
+            )
             raise RunError(f"{root / 'run.json'}: damaged, or of another version ({e}); {remedy}") from e
 
     @property
@@ -169,12 +182,16 @@ class Run:
         return shared_dir(self.data_root, key) if key else self.root / f"round_{round:03d}" / stage
 
     def home(self, round: int, stage: str) -> Path:
-        """Where is written down who is at work on a stage, and why it failed: all runs that share the stage look there."""
+        """Where is written down who is at work on a stage, and why it failed: all runs that share the stage
+        look there.
+        """
         key = self.shared.get(job_name(round, stage))
         return shared_dir(self.data_root, key) if key else self.root
 
     def stamp(self, round: int, stage: str) -> str:
-        """What a stage's manifests say of the configuration: the digest of the run's, or the key under which the stage is shared."""
+        """What a stage's manifests say of the configuration: the digest of the run's, or the key under which
+        the stage is shared.
+        """
         return self.shared.get(job_name(round, stage), self.digest)
 
     def shards(self, round: int, stage: str) -> list[Shard]:
@@ -193,8 +210,10 @@ class Run:
         stamp = self.stamp(shard.round, shard.stage)
         if manifest.config != stamp or manifest.shard != shard:
             raise RunError(
-                f"{path}: written for {manifest.shard} under configuration {manifest.config}, but this run wants {shard} under "
-                f"{stamp}; run.json was changed after launch: restore it, or launch the new configuration under another name"
+                f"{path}: written for {manifest.shard} under configuration {manifest.config}, but this run "
+                f"wants {shard} under "
+                f"{stamp}; run.json was changed after launch: restore it, or launch the new configuration "
+                "under another name"
             )
         return manifest
 
@@ -202,7 +221,9 @@ class Run:
         return self.manifest(shard) is not None
 
     def survey(self) -> Callable[[Shard], bool]:
-        """`done` for asking of many shards: each stage's folder is listed once, and only manifests that are there are opened."""
+        """`done` for asking of many shards: each stage's folder is listed once, and only manifests that are
+        there are opened.
+        """
         names: dict[Path, frozenset[str]] = {}
 
         def done(shard: Shard) -> bool:
@@ -218,13 +239,18 @@ class Run:
         found = [self.manifest(s) for s in self.shards(round, stage)]
         if missing := [i for i, m in enumerate(found) if m is None]:
             raise RunError(
-                f"{self.stage_dir(round, stage)}: shards {missing} are not done; `python -m jobs.resume {self.root.name}` runs them"
+                f"{self.stage_dir(round, stage)}: shards {missing} are not done; `python -m jobs.resume "
+                f"{self.root.name}` runs them"
             )
         inputs = {json.dumps(m.inputs, sort_keys=True) for m in found}
         if len(inputs) > 1:
-            remedy = "restore the input that was changed, or remove the manifests (shard_*.json) that name the wrong ones and resume"
+            remedy = (
+                "restore the input that was changed, or remove the manifests (shard_*.json) that name "
+                "the wrong ones and resume"
+            )
             raise RunError(
-                f"{self.stage_dir(round, stage)}: shards were computed from different inputs: {sorted(inputs)}; {remedy}"
+                f"{self.stage_dir(round, stage)}: shards were computed from different inputs: "
+                f"{sorted(inputs)}; {remedy}"
             )
         return found
 
@@ -235,7 +261,8 @@ class Run:
         """The content of a shard's file, its first where none is named, checked against its digest."""
         file = file or manifest.files[0]
         path = self.path(manifest, file)
-        remedy = f"remove {self.stage_dir(manifest.shard.round, manifest.shard.stage) / manifest.shard.name}.json and resume to redo the shard"
+        proof = self.stage_dir(manifest.shard.round, manifest.shard.stage) / f"{manifest.shard.name}.json"
+        remedy = f"remove {proof} and resume to redo the shard"
         try:
             data = path.read_bytes()
         except FileNotFoundError:
@@ -250,7 +277,9 @@ def shared_dir(data_root: Path, key: str) -> Path:
 
 
 def ending(root: Path) -> dict | None:
-    """Why a run was ended before its last round, and after which: {"round", "reason", "time"}; None where it was not."""
+    """Why a run was ended before its last round, and after which: {"round", "reason", "time"}; None where it
+    was not.
+    """
     try:
         return json.loads((root / "ended.json").read_bytes())
     except FileNotFoundError:
@@ -258,7 +287,9 @@ def ending(root: Path) -> dict | None:
 
 
 def end_after(root: Path, round: int, reason: str) -> None:
-    """The run is over after `round`; the first reason stays. What is at work on later rounds is not stopped, but starts no more."""
+    """The run is over after `round`; the first reason stays. What is at work on later rounds is not stopped,
+    but starts no more.
+    """
     write_if_absent(
         root / "ended.json", json.dumps({"round": round, "reason": reason, "time": time.time()}).encode()
     )

@@ -12,14 +12,18 @@ class Preempted(Exception):
 
 
 class Stop:
-    """Whether this process was asked to leave, or has to because its time is over: `end` in seconds since the epoch, where there is one."""
+    """Whether this process was asked to leave, or has to because its time is over: `end` in seconds since the
+    epoch, where there is one.
+    """
 
     def __init__(self, end: float | None = None) -> None:
         self.requested = False
         self.end = end
 
     def listen(self) -> "Stop":
-        """Take over SIGTERM and SIGUSR2 (Slurm's early warning), those that came before and were blocked too; SIGINT belongs to the launcher."""
+        """Take over SIGTERM and SIGUSR2 (Slurm's early warning), those that came before and were blocked too;
+        SIGINT belongs to the launcher.
+        """
         for number in (signal.SIGTERM, signal.SIGUSR2):
             signal.signal(number, self.request)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGUSR2))
@@ -35,7 +39,9 @@ class Stop:
             signal.signal(number, signal.SIG_IGN)
 
     def due(self, next_s: float = 0.0) -> bool:
-        """Whether to leave now, since asked to or since the next `next_s` seconds of work would not be saved in time."""
+        """Whether to leave now, since asked to or since the next `next_s` seconds of work would not be saved
+        in time.
+        """
         return self.requested or (self.end is not None and time.time() + next_s + MARGIN_S > self.end)
 
     def safe_point(self, next_s: float = 0.0) -> None:

@@ -1,8 +1,10 @@
-"""Weights on the node's own disk: of the tasks on a node, the first reads a policy from the shared file system, the others wait for its copy.
+"""Weights on the node's own disk: of the tasks on a node, the first reads a policy from the shared file
+system, the others wait for its copy.
 
-A copy is an optimisation and never the truth: it is named by what it was made of, and where there is no room the original serves.
-Who copies holds a claim, a folder that shows that it lives; one that shows nothing for a while is taken over, so that a task which was
-killed holds nobody up. There is no lock: if two copy after all, each does so under a name of its own, and one of them is first.
+A copy is an optimisation and never the truth: it is named by what it was made of, and where there is no room
+the original serves. Who copies holds a claim, a folder that shows that it lives; one that shows nothing for a
+while is taken over, so that a task which was killed holds nobody up. There is no lock: if two copy after all,
+each does so under a name of its own, and one of them is first.
 """
 
 import hashlib
@@ -24,7 +26,9 @@ CHUNK_BYTES = 2**26  # copied between two signs of life
 
 
 def node_local(folder: Path, copies: Path | None) -> Path:
-    """The copy of `folder` below `copies`, made if it is not there; `folder` itself where `copies` is None or has no room for it."""
+    """The copy of `folder` below `copies`, made if it is not there; `folder` itself where `copies` is None or
+    has no room for it.
+    """
     if copies is None:
         return folder
     copies.mkdir(parents=True, exist_ok=True)
@@ -46,7 +50,9 @@ def node_local(folder: Path, copies: Path | None) -> Path:
 
 
 def _claimed(claim: Path) -> bool:
-    """Whether it is ours to copy; a claim whose holder is silent is removed, and whoever comes first has the next."""
+    """Whether it is ours to copy; a claim whose holder is silent is removed, and whoever comes first has the
+    next.
+    """
     try:
         claim.mkdir()
         return True
@@ -63,7 +69,9 @@ def _claimed(claim: Path) -> bool:
 
 
 def _make(folder: Path, names: Sequence[str], copy: Path, claim: Path, refused: Path) -> None:
-    """Copy, under a name of our own until all is there, and give the claim back; where there is no room, tell the others."""
+    """Copy, under a name of our own until all is there, and give the claim back; where there is no room, tell
+    the others.
+    """
     draft = copy.with_name(f".{copy.name}.{uuid.uuid4().hex[:12]}")
     try:
         if not copy.exists():  # whoever had the claim before us may have finished

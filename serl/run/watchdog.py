@@ -1,8 +1,10 @@
-"""A process that stands still is ended, its stacks in its log, so that its job can be tried again, on other nodes if one is to blame.
+"""A process that stands still is ended, its stacks in its log, so that its job can be tried again, on other
+nodes if one is to blame.
 
-Work names the phase it is in, which costs a clock reading. A thread writes that down now and then (one small file per rank, rewritten in
-place) and ends the process when a phase outlasts its limit. Peers that fell silent, say because the kernel stopped them, cannot end
-themselves: the others name them and, on the same machine, kill them. Heartbeats decide nothing else; no stage reads one.
+Work names the phase it is in, which costs a clock reading. A thread writes that down now and then (one small
+file per rank, rewritten in place) and ends the process when a phase outlasts its limit. Peers that fell
+silent, say because the kernel stopped them, cannot end themselves: the others name them and, on the same
+machine, kill them. Heartbeats decide nothing else; no stage reads one.
 """
 
 import faulthandler
@@ -31,7 +33,9 @@ RECORD_BYTES = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beat:
-    """A rank's last sign of life. `number` counts up while its watchdog lives; `born` tells its process from a later one of the same pid."""
+    """A rank's last sign of life. `number` counts up while its watchdog lives; `born` tells its process from
+    a later one of the same pid.
+    """
 
     attempt: str
     rank: int
@@ -48,7 +52,8 @@ class Beat:
 class Post:
     """Where a rank is watched: `folder` takes the heartbeats of its job, `suspects` the hangs of the run.
 
-    `host` is what the scheduler calls this machine, which may be less than it calls itself: no other name can be excluded.
+    `host` is what the scheduler calls this machine, which may be less than it calls itself: no other name can
+    be excluded.
     """
 
     folder: Path
@@ -79,7 +84,9 @@ class Watchdog:
         self._longest_s: Counter[str] = Counter()
 
     def phase(self, name: str) -> None:
-        """Say what comes now. Phases are of one kind if their names share the first word, as "step 3" and "step 4" do."""
+        """Say what comes now. Phases are of one kind if their names share the first word, as "step 3" and
+        "step 4" do.
+        """
         now = time.monotonic()
         self._longest_s[_kind(self._phase)] = max(self._longest_s[_kind(self._phase)], now - self._since)
         self._phase, self._since = name, now
@@ -95,18 +102,21 @@ class Watchdog:
     def _watch(self, post: Post) -> None:
         me = psutil.Process()
         beat = Beat(
-            attempt=post.attempt, rank=post.rank, host=post.host, pid=me.pid, born=me.create_time(), number=0, phase="", phase_s=0.0, hung=False,
+            attempt=post.attempt, rank=post.rank, host=post.host, pid=me.pid, born=me.create_time(),
+            number=0, phase="", phase_s=0.0, hung=False,
         )  # fmt: skip
         seen, lasted_s = self._since, 0.0
         file = os.open(post.heartbeat(post.rank), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         while True:
-            # Time is counted by beats: a job that its cluster suspends for an hour has not stood still for one.
+            # Time is counted by beats: a job that its cluster suspends for an hour has not stood still for
+            # one.
             seen, lasted_s = self._since, lasted_s + post.beat_s if seen == self._since else 0.0
             beat = _write(file, replace(beat, phase=self._phase, phase_s=round(lasted_s, 1)))
             limit_s = self.limit_s(post.hang_s)
             if lasted_s > limit_s:
                 _end(post, file, replace(beat, hung=True), limit_s)
-            # From C, for a thread that holds the interpreter's lock and so stops this one too: its stacks at least get into the log.
+            # From C, for a thread that holds the interpreter's lock and so stops this one too: its stacks at
+            # least get into the log.
             faulthandler.dump_traceback_later(limit_s + LAST_WORDS_S)
             time.sleep(post.beat_s)
 
@@ -150,13 +160,16 @@ def silent(before: Mapping[int, Beat], after: Mapping[int, Beat]) -> list[Beat]:
 
 
 def _end(post: Post, file: int, beat: Beat, limit_s: float) -> None:
-    """Say what is known, wait for what the peers have to say, and leave. A file system that hangs, too, must not keep us."""
+    """Say what is known, wait for what the peers have to say, and leave. A file system that hangs, too, must
+    not keep us.
+    """
     last = threading.Timer(LAST_WORDS_S + 4 * post.beat_s, os._exit, (EXIT_HUNG,))
     last.daemon = True
     last.start()
     remedy = "if this was work and no hang, raise hang_s in the cluster file"
     print(
-        f"\n{beat.host}: {beat.phase!r} has lasted {beat.phase_s:.0f} s, its limit is {limit_s:.0f} s; {remedy}. All stacks:",
+        f"\n{beat.host}: {beat.phase!r} has lasted {beat.phase_s:.0f} s, its limit is {limit_s:.0f} s; "
+        f"{remedy}. All stacks:",
         file=sys.stderr,
         flush=True,
     )
@@ -196,22 +209,28 @@ def _kill(peers: Sequence[Beat]) -> None:
 
 
 def record_hang(post: Post, hosts: Sequence[str], beat: Beat) -> None:
-    """One record for each attempt that hung, by whichever rank is first: it names the hosts that may be to blame."""
+    """One record for each attempt that hung, by whichever rank is first: it names the hosts that may be to
+    blame.
+    """
+    strike(post, hosts, beat.phase, beat.phase_s)
+
+
+def strike(post: Post, hosts: Sequence[str], phase: str, seconds: float = 0.0) -> None:
+    """Note against hosts that an attempt came to grief there; the next attempt does without those that have
+    enough.
+    """
     post.suspects.mkdir(exist_ok=True)
-    note = {
-        "hosts": list(hosts),
-        "attempt": post.attempt,
-        "phase": beat.phase,
-        "seconds": beat.phase_s,
-        "time": round(time.time(), 3),
-    }
+    note = {"hosts": list(hosts), "attempt": post.attempt, "phase": phase, "seconds": seconds}
+    note |= {"time": round(time.time(), 3)}
     write_if_absent(post.suspects / f"{post.attempt}.json", json.dumps(note).encode())
     if names := excluded(post.suspects):
         write_atomic(post.exclusion, ",".join(names).encode())
 
 
 def excluded(suspects: Path) -> list[str]:
-    """The hosts that further attempts should do without. Each hang is one strike, shared by all hosts that may be to blame."""
+    """The hosts that further attempts should do without. Each hang is one strike, shared by all hosts that
+    may be to blame.
+    """
     strikes: Counter[str] = Counter()
     for path in sorted(suspects.glob("*.json")):
         hosts = json.loads(path.read_bytes())["hosts"]

@@ -1,7 +1,8 @@
-"""The record of a round's checkup in the run directory: its vitals, the alarms they raised, and whether a person accepted them.
+"""The record of a round's checkup in the run directory: its vitals, the alarms they raised, and whether a
+person accepted them.
 
-Beside the policy that the round was to train. It is a function of the data that it names; where it is of other data it counts for nothing, and is
-made again. The acceptance is a person's and is never made again.
+Beside the policy that the round was to train. It is a function of the data that it names; where it is of
+other data it counts for nothing, and is made again. The acceptance is a person's and is never made again.
 """
 
 import json
@@ -19,7 +20,9 @@ from serl.safety.vitals import Alarm, Vitals
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkup:
-    """`inputs` are the digests of the round's groups (and instructions); `verdict` is what the alarms ask for before anybody accepts them."""
+    """`inputs` are the digests of the round's groups (and instructions); `verdict` is what the alarms ask for
+    before anybody accepts them.
+    """
 
     vitals: Vitals
     alarms: tuple[Alarm, ...]
@@ -75,7 +78,9 @@ def accepted(run: Run, round: int) -> bool:
 
 
 def accept(run: Run, round: int) -> Checkup:
-    """Let the run go on in spite of the round's alarms; later rounds are then measured by this one. Accepting twice is accepting once."""
+    """Let the run go on in spite of the round's alarms; later rounds are then measured by this one. Accepting
+    twice is accepting once.
+    """
     checkup = read_checkup(run, round) if round in checked_rounds(run.config) else None
     if checkup is None or checkup.verdict == "go":
         waiting = [
@@ -112,7 +117,9 @@ def halted(run: Run, found: Sequence[Checkup] | None = None) -> Checkup | None:
 
 
 def last_good(run: Run, checkup: Checkup) -> str:
-    """The policy from before the alarm, in words: a round's checkup is of the policy of the round before, so the good one is one further back."""
+    """The policy from before the alarm, in words: a round's checkup is of the policy of the round before, so
+    the good one is one further back.
+    """
     number = checkup.vitals.round - 2
     return "the base model (round 0)" if number == 0 else f"round {number}'s, {_home(run, number) / 'policy'}"
 
@@ -128,7 +135,8 @@ def message(run: Run, checkup: Checkup) -> str:
     """Why the run is halted and what can be done."""
     at, how = checkup.vitals.round, "stopped" if checkup.verdict == "stop" else "held"
     return (
-        f"{how} by safety before round {at} trains, because of policy {at - 1}: {checkup.reason}. The last good policy is {last_good(run, checkup)}; "
+        f"{how} by safety before round {at} trains, because of policy {at - 1}: {checkup.reason}. The last "
+        f"good policy is {last_good(run, checkup)}; "
         f"to go on all the same: `python -m jobs.resume {run.root.name} --accept {at}`"
     )
 

@@ -1,4 +1,6 @@
-"""How well a training that samples for itself is, judged turn by turn: its figures, and the alarms that they raise. Pure."""
+"""How well a training that samples for itself is, judged turn by turn: its figures, and the alarms that they
+raise. Pure.
+"""
 
 import math
 from collections import Counter
@@ -17,9 +19,9 @@ WINDOW = 3  # turns that are averaged: a turn has few questions
 class TurnFigures:
     """A turn in figures: of its answers, and of the optimizer steps on them.
 
-    `refill` is questions asked for each of the `prompts` wanted; `kl` between the turn's first weights and those of its
-    steps, `kl_ref` between the policy and the reference; `silent` the share of answers that cast no vote, `monotony` that
-    of questions with the commonest majority.
+    `refill` is questions asked for each of the `prompts` wanted; `kl` between the turn's first weights and
+    those of its steps, `kl_ref` between the policy and the reference; `silent` the share of answers that cast
+    no vote, `monotony` that of questions with the commonest majority.
     """
 
     turn: int
@@ -35,6 +37,7 @@ class TurnFigures:
     kl_ref: float = 0.0
     clip_fraction: float = 0.0
     mismatch_kl: float = 0.0
+    mismatch_max: float = 0.0
 
     @classmethod
     def of(cls, turn: int, groups: Sequence[Group], kept: int, asked: int, prompts: int) -> "TurnFigures":
@@ -59,7 +62,9 @@ class TurnFigures:
 
 
 def examine_turn(turns: Sequence[TurnFigures], rules: Safety) -> tuple[Alarm, ...]:
-    """The alarms of the newest turn, given those before; the first ones are what later ones are measured by."""
+    """The alarms of the newest turn, given those before; the first ones are what later ones are measured
+    by.
+    """
     now = turns[-1]
     fired = [_mismatch(now, rules), _drift(now, rules), _clipped(turns, rules)]
     if len(turns) >= 2 * WINDOW:
@@ -74,7 +79,8 @@ def _mismatch(now: TurnFigures, rules: Safety) -> Alarm | None:
     if now.mismatch_kl <= rule.limit:
         return None
     sentence = (
-        f"in turn {now.turn} the sampling engine and the trainer disagree: mismatch_kl {now.mismatch_kl:.3g}, more than "
+        f"in turn {now.turn} the sampling engine and the trainer disagree: mismatch_kl "
+        f"{now.mismatch_kl:.3g}, more than "
         f"{rule.limit:g}"
     )
     return Alarm(rule="mismatch", action=rule.action, sentence=sentence, figures={"now": now.mismatch_kl})
@@ -84,7 +90,10 @@ def _drift(now: TurnFigures, rules: Safety) -> Alarm | None:
     rule = rules.drift
     if now.kl_ref <= rule.limit:
         return None
-    sentence = f"in turn {now.turn} the policy is {now.kl_ref:.3g} nats a token from the reference, more than {rule.limit:g}"
+    sentence = (
+        f"in turn {now.turn} the policy is {now.kl_ref:.3g} nats a token from the reference, more than "
+        f"{rule.limit:g}"
+    )
     return Alarm(rule="drift", action=rule.action, sentence=sentence, figures={"now": now.kl_ref})
 
 
@@ -94,7 +103,8 @@ def _clipped(turns: Sequence[TurnFigures], rules: Safety) -> Alarm | None:
     if len(last) < rule.turns or min(t.clip_fraction for t in last) <= rule.share:
         return None
     sentence = (
-        f"for {rule.turns} turns more than {rule.share:.0%} of the tokens were clipped ({last[-1].clip_fraction:.1%} in turn "
+        f"for {rule.turns} turns more than {rule.share:.0%} of the tokens were clipped "
+        f"({last[-1].clip_fraction:.1%} in turn "
         f"{last[-1].turn}): the steps are too large, or too many for one batch of answers"
     )
     figures = {"now": last[-1].clip_fraction}
@@ -112,7 +122,8 @@ def _monotony(first: dict[str, float], last: dict[str, float], rules: Safety) ->
     if last["monotony"] <= first["monotony"] + rules.monotony.rise:
         return None
     sentence = (
-        f"{last['monotony']:.1%} of the questions have one and the same majority answer, {first['monotony']:.1%} in the "
+        f"{last['monotony']:.1%} of the questions have one and the same majority answer, "
+        f"{first['monotony']:.1%} in the "
         "first turns"
     )
     return _alarm("monotony", rules.monotony.action, sentence, first["monotony"], last["monotony"])
@@ -122,7 +133,8 @@ def _entropy(first: dict[str, float], last: dict[str, float], rules: Safety) -> 
     if last["entropy"] >= first["entropy"] * rules.entropy.factor:
         return None
     sentence = (
-        f"the votes on a question have {last['entropy']:.2f} nats of entropy, {first['entropy']:.2f} in the first turns: "
+        f"the votes on a question have {last['entropy']:.2f} nats of entropy, {first['entropy']:.2f} in "
+        "the first turns: "
         "hardly an answer differs"
     )
     return _alarm("entropy", rules.entropy.action, sentence, first["entropy"], last["entropy"])

@@ -1,7 +1,8 @@
-"""How well self-play is, judged from a round's own data: its vitals, and the alarms that they raise. Pure: the same data, the same verdict.
+"""How well self-play is, judged from a round's own data: its vitals, and the alarms that they raise. Pure:
+the same data, the same verdict.
 
-A vote can be wrong and sure. What betrays it is the anchors: seed problems with known answers that are voted on in every round and never
-trained on. The other signs need no answers, and are weaker.
+A vote can be wrong and sure. What betrays it is the anchors: seed problems with known answers that are voted
+on in every round and never trained on. The other signs need no answers, and are weaker.
 """
 
 import math
@@ -42,11 +43,13 @@ FALLEN = 0.02  # agreement on the anchors that moves by less than this has neith
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vitals:
-    """A round in figures, means over its own questions unless said otherwise; they describe the policy that the round starts from.
+    """A round in figures, means over its own questions unless said otherwise; they describe the policy that
+    the round starts from.
 
-    `leads` says of every anchor whose majority could be judged how far it leads, as a share of the answers: below 0 where it is wrong, 0 where
-    there is no winner. `entropy` is that of the votes on a question, in nats; `monotony` the share of questions whose majority is the commonest
-    one; `duplicates` the share of candidates that were known, None where nothing is proposed.
+    `leads` says of every anchor whose majority could be judged how far it leads, as a share of the answers:
+    below 0 where it is wrong, 0 where there is no winner. `entropy` is that of the votes on a question, in
+    nats; `monotony` the share of questions whose majority is the commonest one; `duplicates` the share of
+    candidates that were known, None where nothing is proposed.
     """
 
     round: int
@@ -96,7 +99,9 @@ def take_vitals(
     answers: Mapping[str, float],
     curated: Mapping[str, float] | None,
 ) -> Vitals:
-    """`kept` of the round's own groups are trained on; `answers` and `curated` are the counts of respond and curate, summed over shards."""
+    """`kept` of the round's own groups are trained on; `answers` and `curated` are the counts of respond and
+    curate, summed over shards.
+    """
     own = [g for g in groups if g.own]
     anchors = [g for g in groups if not g.own]
     completions = max(1.0, answers.get("completions", 0.0))
@@ -132,9 +137,11 @@ def label_entropy(labels: Sequence[int | None]) -> float:
 
 
 def fewer_right(before: Mapping[str, float], after: Mapping[str, float]) -> tuple[int, int, float]:
-    """(lost, won, p): anchors that were right and are wrong, the reverse, and the probability of so many losses if both were as likely.
+    """(lost, won, p): anchors that were right and are wrong, the reverse, and the probability of so many
+    losses if both were as likely.
 
-    The exact one-sided sign test: of two samples of one policy, each anchor that differs is as likely to differ one way as the other.
+    The exact one-sided sign test: of two samples of one policy, each anchor that differs is as likely to
+    differ one way as the other.
     """
     shared = before.keys() & after.keys()
     lost = sum(before[i] > 0 >= after[i] for i in shared)
@@ -144,7 +151,9 @@ def fewer_right(before: Mapping[str, float], after: Mapping[str, float]) -> tupl
 
 
 def mean_change(before: Mapping[str, float], after: Mapping[str, float]) -> tuple[float, float]:
-    """(change, z) over the anchors that both have: the mean change, and in how many of its standard errors it is."""
+    """(change, z) over the anchors that both have: the mean change, and in how many of its standard errors it
+    is.
+    """
     changes = [after[i] - before[i] for i in sorted(before.keys() & after.keys())]
     if len(changes) < 2:
         return 0.0, 0.0
@@ -153,7 +162,9 @@ def mean_change(before: Mapping[str, float], after: Mapping[str, float]) -> tupl
 
 
 def examine(now: Vitals, earlier: Sequence[Vitals], rules: Safety) -> tuple[Alarm, ...]:
-    """The alarms of a round, given those before it; `earlier[0]` is what it is measured by, and without one nothing can be said."""
+    """The alarms of a round, given those before it; `earlier[0]` is what it is measured by, and without one
+    nothing can be said.
+    """
     if not earlier:
         return ()
     first = earlier[0]
@@ -170,7 +181,9 @@ def examine(now: Vitals, earlier: Sequence[Vitals], rules: Safety) -> tuple[Alar
 
 
 def _accuracy(now: Vitals, earlier: Sequence[Vitals], rule: Accuracy) -> Alarm | None:
-    """Fires whatever agreement does, since an accuracy that falls is never good; the sentence tells the two ways apart."""
+    """Fires whatever agreement does, since an accuracy that falls is never good; the sentence tells the two
+    ways apart.
+    """
     p, before, lost, won = min(
         (
             (min(1.0, len(earlier) * p), v, lost, won)
@@ -182,7 +195,8 @@ def _accuracy(now: Vitals, earlier: Sequence[Vitals], rule: Accuracy) -> Alarm |
     if p >= rule.p or before.accuracy is None or now.accuracy is None:
         return None
     sentence = (
-        f"the votes on {len(now.leads)} anchors are right in {now.accuracy:.1%}, {before.accuracy:.1%} in round {before.round} "
+        f"the votes on {len(now.leads)} anchors are right in {now.accuracy:.1%}, {before.accuracy:.1%} in "
+        f"round {before.round} "
         f"({lost} lost, {won} won, p = {p:.2g}), while {_agreement(now, before)}"
     )
     figures = {
@@ -197,7 +211,9 @@ def _accuracy(now: Vitals, earlier: Sequence[Vitals], rule: Accuracy) -> Alarm |
 
 
 def _conviction(now: Vitals, first: Vitals, rule: Conviction) -> Alarm | None:
-    """A late round's wrong votes may grow surer where all right ones are unanimous already: so this is measured by the first round alone."""
+    """A late round's wrong votes may grow surer where all right ones are unanimous already: so this is
+    measured by the first round alone.
+    """
     if len(first.leads.keys() & now.leads.keys()) < FEWEST:
         return None
     lead, lead_z = mean_change(first.leads, now.leads)
@@ -211,9 +227,11 @@ def _conviction(now: Vitals, first: Vitals, rule: Conviction) -> Alarm | None:
         return None
     moved = f"{first.conviction:+.3f} in round {first.round} to {now.conviction:+.3f}"
     sentence = (
-        f"the right answers' lead in the votes on {len(now.leads)} anchors fell from {moved} (p = {fell_p:.2g}), while {_agreement(now, first)}"
+        f"the right answers' lead in the votes on {len(now.leads)} anchors fell from {moved} (p = "
+        f"{fell_p:.2g}), while {_agreement(now, first)}"
         if fell_p < rule.p
-        else f"the votes on {len(now.leads)} anchors lead by {margin:.3f} more than in round {first.round} (p = {surer_p:.2g}), but the right "
+        else f"the votes on {len(now.leads)} anchors lead by {margin:.3f} more than in round "
+        f"{first.round} (p = {surer_p:.2g}), but the right "
         f"answers' lead did not rise with that ({moved}): the votes grow surer of what is wrong"
     )
     figures = {
@@ -233,7 +251,10 @@ def _agreement(now: Vitals, before: Vitals) -> str:
     how = f"from {before.anchor_agreement:.2f} to {now.anchor_agreement:.2f}"
     if change < -FALLEN:
         return f"agreement on them fell {how}: training is undoing the policy"
-    return f"agreement on them {'rose' if change > FALLEN else 'went'} {how}: the votes are no less sure of what is wrong"
+    return (
+        f"agreement on them {'rose' if change > FALLEN else 'went'} {how}: the votes are no less sure of "
+        "what is wrong"
+    )
 
 
 def _silence(now: Vitals, first: Vitals, rule: Silence) -> Alarm | None:
@@ -254,7 +275,10 @@ def _silence(now: Vitals, first: Vitals, rule: Silence) -> Alarm | None:
 def _monotony(now: Vitals, first: Vitals, rule: Monotony) -> Alarm | None:
     if now.monotony <= first.monotony + rule.rise:
         return None
-    sentence = f"{now.monotony:.1%} of the questions have one and the same majority answer, {first.monotony:.1%} in round {first.round}"
+    sentence = (
+        f"{now.monotony:.1%} of the questions have one and the same majority answer, "
+        f"{first.monotony:.1%} in round {first.round}"
+    )
     return Alarm(
         rule="monotony",
         action=rule.action,
@@ -266,7 +290,10 @@ def _monotony(now: Vitals, first: Vitals, rule: Monotony) -> Alarm | None:
 def _entropy(now: Vitals, first: Vitals, rule: Entropy) -> Alarm | None:
     if now.entropy >= first.entropy * rule.factor:
         return None
-    sentence = f"the votes on a question have {now.entropy:.2f} nats of entropy, {first.entropy:.2f} in round {first.round}: hardly an answer differs"
+    sentence = (
+        f"the votes on a question have {now.entropy:.2f} nats of entropy, {first.entropy:.2f} in round "
+        f"{first.round}: hardly an answer differs"
+    )
     return Alarm(
         rule="entropy",
         action=rule.action,

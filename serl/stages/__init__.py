@@ -41,6 +41,7 @@ def _load(name: str, package: str) -> Kind:
             "put its folder into PYTHONPATH"
         ) from e
     if not isinstance(found, Kind):
-        raise ValueError(f"plugins: {package}.spec.KIND is no serl.stages.kind.Kind")
+        wrong = f"plugins: {package}.spec.KIND is no serl.stages.kind.Kind"
+        raise ValueError(wrong)  # noqa: TRY004 (the user's configuration is wrong)
     found.name, found.package = name, package
     return found

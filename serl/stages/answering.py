@@ -1,4 +1,6 @@
-"""The one way to answer questions: sampled, voted on, and rewarded. For arrays of shards and for turns alike."""
+"""The one way to answer questions: sampled, voted on, and rewarded. For arrays of shards and for turns
+alike.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +21,9 @@ Answered = tuple[str, Problem, list[int], tuple[Completion, ...]]  # role, probl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asking:
-    """How questions are asked and what answers earn; `seed`, `round` and `stage` are what all chance is a function of."""
+    """How questions are asked and what answers earn; `seed`, `round` and `stage` are what all chance is a
+    function of.
+    """
 
     seed: int
     round: int
@@ -59,7 +63,8 @@ def judge(
 ) -> list[Group]:
     """Extract, vote and reward. A truncated completion gives no answer: it has not finished speaking.
 
-    Where `labels` has the id of a problem, an answer earns 1 if it equals that text, whatever the vote and the reward say.
+    Where `labels` has the id of a problem, an answer earns 1 if it equals that text, whatever the vote and
+    the reward say.
     """
     answers = [
         [extract(c.text) if c.finish_reason == "stop" else None for c in out] for _, _, _, out in answered
@@ -92,15 +97,17 @@ def judge(
 def _verdicts(
     verifier: Verifier, answers: Sequence[Sequence[str | None]], truths: Mapping[int, str | None]
 ) -> dict[int, list[bool | None]]:
-    """Of each question with a known answer, whether each given one equals it; None where that could not be told."""
+    """Of each question with a known answer, whether each given one equals it; None where that could not be
+    told.
+    """
     known = {i: truth for i, truth in truths.items() if truth is not None}
     found = iter(verifier.judge([(truth, a) for i, truth in known.items() for a in answers[i]]))
     return {i: [_truth(next(found)) for _ in answers[i]] for i in known}
 
 
 def draw(source: list[Problem], per_round: int, seed: int, round: int) -> list[Problem]:
-    """The round's stretch of an endless sequence of seeded shuffles: every problem is used once before any is used
-    twice.
+    """The round's stretch of an endless sequence of seeded shuffles: every problem is used once before any is
+    used twice.
     """
     start = (round - 1) * per_round
     chosen = []

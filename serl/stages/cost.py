@@ -35,7 +35,9 @@ class Known(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
-    """A training: optimizer steps, tokens in each, tokens in all once, and how unsure (relative) these are."""
+    """A training: optimizer steps, tokens in each, tokens in all once, and how unsure (relative) these
+    are.
+    """
 
     steps: int
     step_tokens: float
@@ -74,6 +76,16 @@ class Cost:
         """Of a kind whose ranks take optimizer steps."""
         raise NotImplementedError(f"{stage.kind.name}: a kind with ranks says in cost.py what it learns")
 
+    def even(self, section: Section) -> bool:
+        """Of a kind with ranks, whether its steps follow each other without other work than saving in
+        between.
+        """
+        return True
+
+    def keeps_every(self, section: Section) -> int:
+        """Of a kind with ranks, steps from one checkpoint to the next."""
+        return section.checkpoint_every
+
     def size(self, counts: Mapping[str, float]) -> float:
         """Of the one piece of work of a kind without engine, from its manifest."""
         return 1.0
@@ -81,7 +93,9 @@ class Cost:
     def yields(
         self, stage: Stage, counts: Mapping[str, float], items: float, tokens: float
     ) -> dict[str, float]:
-        """What a published shard of `items` sampled as `tokens` came to: counts whose ratios the next plan needs."""
+        """What a published shard of `items` sampled as `tokens` came to: counts whose ratios the next plan
+        needs.
+        """
         return {"items": 1.0}
 
 

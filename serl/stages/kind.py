@@ -1,11 +1,12 @@
-"""What every kind of stage says of itself. Plan, executors, costs, sharing, status and reports ask it, and name none.
+"""What every kind of stage says of itself. Plan, executors, costs, sharing, status and reports ask it, and
+name none.
 
 A kind is a folder of `serl/stages`, or of a package that the run file names under `plugins`:
 
     spec.py   `KIND`, a `Kind`; its section of the configuration. Imports no torch.
     run.py    `run(work) -> Manifest`: the only place of the kind that opens an engine
     cost.py   `COST` (optional), a `jobs`-free estimate of what a stage takes: see `Cost`
-    show.py   (optional) what reports and the browser draw of it
+    show.py   `SHOW` (optional), what reports and the browser draw of it: see `Show`
 """
 
 import importlib
@@ -72,8 +73,8 @@ def stage_of(name: str) -> tuple[int, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """What a whole stage writes at most: all samples at full length, nothing filtered. `temporary_bytes` go when it is
-    done.
+    """What a whole stage writes at most: all samples at full length, nothing filtered. `temporary_bytes` go
+    when it is done.
     """
 
     tokens: int = 0
@@ -84,7 +85,9 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """What bounds need beside the configuration: weights of the base model, and rows of benchmark files, by name."""
+    """What bounds need beside the configuration: weights of the base model, and rows of benchmark files, by
+    name.
+    """
 
     num_parameters: int = 0
     rows: Mapping[str, int] = field(default_factory=dict)
@@ -144,7 +147,8 @@ class Kind:
         """How vLLM holds the weights that it uses."""
         return config.engine
 
-    # ------------------------------------------------------------------------------------------ place in a method
+    # ------------------------------------------------------------------------------------------ place in a
+    # method
     def reads(self, stage: Stage, config: "RunConfig") -> tuple[Stage, ...]:
         """The stages whose manifests it reads first-hand."""
         return ()
@@ -158,25 +162,31 @@ class Kind:
         return config.judged(stage.round) is not None
 
     def check(self, stage: Stage, config: "RunConfig", data: Path) -> None:
-        """Raises ValueError for what a user has to mend outside the configuration before the stage can run."""
+        """Raises ValueError for what a user has to mend outside the configuration before the stage can
+        run.
+        """
 
     def rows(self, stage: Stage, config: "RunConfig", data: Path) -> Mapping[str, int]:
         """Rows of files beyond the run that its bounds need, by name."""
         return {}
 
-    # ------------------------------------------------------------------------------------------ bounds and sharing
+    # ------------------------------------------------------------------------------------------ bounds and
+    # sharing
     def bounds(self, stage: Stage, config: "RunConfig", world: World) -> Bounds:
         return Bounds(files=self.files * stage.num_shards)
 
     def depends(self, stage: Stage, config: "RunConfig") -> Mapping[str, object]:
-        """The part of the configuration that its result depends on, as JSON or sections; `seed` among it if it draws."""
+        """The part of the configuration that its result depends on, as JSON or sections; `seed` among it if
+        it draws.
+        """
         return {"seed": config.seed, "base": config.base, "section": stage.section, "prompts": config.prompts}
 
     def outside(self, stage: Stage, config: "RunConfig", data: Path) -> Mapping[str, Path]:
         """Files and folders beyond the run that it reads, apart from the base model."""
         return {}
 
-    # ------------------------------------------------------------------------------------------ its other modules
+    # ------------------------------------------------------------------------------------------ its other
+    # modules
     def module(self, name: str) -> ModuleType | None:
         """Its `run`, `cost` or `show`; None where it has none of that name."""
         try:

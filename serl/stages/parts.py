@@ -1,4 +1,6 @@
-"""The loop of every stage that generates: commit part by part, so that a shard that is preempted loses a part, not the shard."""
+"""The loop of every stage that generates: commit part by part, so that a shard that is preempted loses a
+part, not the shard.
+"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -21,9 +23,11 @@ def in_parts(
     unit: str,
     compute: Callable[[generator.Generator, Sequence[T]], bytes],
 ) -> list[bytes]:
-    """`compute` on `items`, `size` at a time, in order; parts that an earlier attempt committed are read instead.
+    """`compute` on `items`, `size` at a time, in order; parts that an earlier attempt committed are read
+    instead.
 
-    The policy is loaded when the first part needs it. Leaves at a part's end when asked to, or when the next part would not be done in time.
+    The policy is loaded when the first part needs it. Leaves at a part's end when asked to, or when the next
+    part would not be done in time.
     """
     engine: generator.Generator | None = None
     parts: list[bytes] = []

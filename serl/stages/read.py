@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.stored import Grade
+from serl.config.run import RunConfig
 from serl.records import Candidate, Group, Problem, from_jsonl, groups_from_parquet, to_jsonl
 from serl.rewards.spec import voted
 from serl.rewards.vote import fate
@@ -15,6 +16,8 @@ from serl.run.rundir import Manifest, Run
 from serl.stages.kind import Stage
 
 KEPT = "kept.jsonl"  # inside a published policy
+TURNS = ".turns.parquet"  # beside it: the groups that a training has sampled for itself
+EVERYTHING = (0.0, 1.0)
 
 
 def left(run: Run, stage: Stage) -> list[Manifest]:
@@ -39,6 +42,13 @@ def groups(run: Run, stage: Stage, *, completions: bool) -> list[Group]:
     return [g for m in found for g in groups_from_parquet(run.read(m), completions=completions)]
 
 
+def turn_files(run: Run, round: int) -> list[tuple[Stage, Path]]:
+    """The groups that trainings of a round have sampled for themselves, a file each."""
+    stages = [s for s in run.config.at(round) if s.role]
+    done = [(s, m) for s in stages for shard in run.shards(round, s.name) if (m := run.manifest(shard))]
+    return [(s, run.path(m, f)) for s, m in done for f in m.files if f.name.endswith(TURNS)]
+
+
 def round_groups(run: Run, round: int, *, completions: bool) -> list[Group]:
     """The groups that a round's policy is trained on, or else the first that the round has."""
     stage = run.config.judged(round) or run.config.giving(round, "groups")
@@ -50,6 +60,19 @@ def round_grades(run: Run, round: int) -> list[Grade]:
     stage = run.config.giving(round, "grades")
     found = left(run, stage) if stage else []
     return [Grade(**row) for m in found for row in from_jsonl(run.read(m))]
+
+
+def band(config: RunConfig, round: int) -> tuple[tuple[float, float], bool]:
+    """The shares of rewarded answers between which a round's groups are trained on, and whether the vote
+    decides that.
+
+    All shares where the round trains on no groups, or by a kind without a band.
+    """
+    judged, training = config.judged(round), config.training(round)
+    shares = getattr(training.section, "agreement", EVERYTHING) if training and judged else EVERYTHING
+    source = judged or config.giving(round, "groups")
+    reward = getattr(source.section, "reward", None) if source else None
+    return shares, reward is None or voted(reward)
 
 
 def trainable(training: Stage, source: Stage, found: Sequence[Group]) -> tuple[list[Group], Counter[str]]:
@@ -67,14 +90,16 @@ def in_band(
 
 
 def write_kept(policy: Path, kept: Sequence[Group]) -> None:
-    """Put the round's instructions that passed the difficulty filter beside its policy: later rounds propose from them,
-    in many shards each.
+    """Put the round's instructions that passed the difficulty filter beside its policy: later rounds propose
+    from them, in many shards each.
     """
     (policy / KEPT).write_bytes(to_jsonl(Problem(id=g.id, question=g.question) for g in kept))
 
 
 def kept_questions(run: Run, *, before: int) -> tuple[list[str], dict[str, str]]:
-    """Instructions of earlier rounds that passed the difficulty filter, and the digests of the files that say so."""
+    """Instructions of earlier rounds that passed the difficulty filter, and the digests of the files that say
+    so.
+    """
     questions: dict[str, None] = {}
     inputs: dict[str, str] = {}
     for round in range(1, before):

@@ -1,4 +1,6 @@
-"""One attempt at one shard: what a stage function is told, and what it may ask about the weights of others."""
+"""One attempt at one shard: what a stage function is told, and what it may ask about the weights of
+others.
+"""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -53,8 +55,8 @@ class Work:
 
 
 def execute(work: Work) -> Manifest:
-    """Run the shard's stage unless it is done already; every rank of a training job returns the manifest that rank 0
-    published.
+    """Run the shard's stage unless it is done already; every rank of a training job returns the manifest that
+    rank 0 published.
     """
     kind, done = work.stage.kind, work.run.manifest(work.shard)
     if done is not None and not kind.ranks:  # ranks look together, lest one leaves the others waiting
@@ -93,7 +95,8 @@ def over(run: Run, stage: Stage) -> bool:
 
 
 def corpus_dir(run: Run) -> Path:
-    """Where the base model's world is published: tokenizer, documents, seeds, labelled problems and benchmarks.
+    """Where the base model's world is published: tokenizer, documents, seeds, labelled problems and
+    benchmarks.
 
     Of a base model that was not made here, a folder that nobody makes.
     """

@@ -1,4 +1,6 @@
-"""Reading a user's problems: every fault is a sentence with file, line, field and remedy, before any model is loaded."""
+"""Reading a user's problems: every fault is a sentence with file, line, field and remedy, before any model is
+loaded.
+"""
 
 import difflib
 import gzip
@@ -9,10 +11,13 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from serl.config.base import Corpus
-from serl.records import Problem, to_jsonl
 from serl.stages.sources import GeneratedProblems, HubProblems, JsonlProblems, Problems
+
+if TYPE_CHECKING:
+    from serl.records import Problem  # needs pyarrow, which completion and plans do without
 
 GENERATED_BENCHMARKS = ("arithmetic.jsonl", "arithmetic_choice.jsonl", "arithmetic_validation.jsonl")
 CORPUS_FILES = {"seeds": "seeds.jsonl", "problems": "problems.jsonl"}
@@ -31,7 +36,7 @@ def generated_rows(corpus: Corpus) -> dict[str, int]:
 
 def load_problems(
     source: JsonlProblems | HubProblems | GeneratedProblems, *, data_root: Path, corpus: Path
-) -> list[Problem]:
+) -> "list[Problem]":
     """The problems of `source`; `corpus` is where round 0's corpus stage publishes."""
     match source:
         case JsonlProblems():
@@ -45,19 +50,24 @@ def load_problems(
 
 
 def check_source(source: Problems | None, data_root: Path, wanted: Mapping[str, int]) -> None:
-    """Raises ValueError where problems from outside the run cannot be read, or are fewer than a key (`wanted`) asks for."""
+    """Raises ValueError where problems from outside the run cannot be read, or are fewer than a key
+    (`wanted`) asks for.
+    """
     if source is None or isinstance(source, GeneratedProblems):
         return
     there = len(load_problems(source, data_root=data_root, corpus=data_root))
     for key, number in wanted.items():
         if number > there:
             raise ValueError(
-                f"{key} {number}: the configured source has {there} seed problems; ask for fewer, or give more"
+                f"{key} {number}: the configured source has {there} seed problems; ask for fewer, or give "
+                "more"
             )
 
 
 def source_files(source: Problems | None, data_root: Path) -> dict[str, Path]:
-    """The files and folders that a source is read from; of the hub, or of the run's own world, there are none."""
+    """The files and folders that a source is read from; of the hub, or of the run's own world, there are
+    none.
+    """
     match source:
         case JsonlProblems():
             path = Path(source.path)
@@ -69,7 +79,11 @@ def source_files(source: Problems | None, data_root: Path) -> dict[str, Path]:
 
 
 def fingerprint(problems: Iterable[object]) -> str:
-    """Tells whether two stages saw the same problems: a source outside the run may be edited while the run goes on."""
+    """Tells whether two stages saw the same problems: a source outside the run may be edited while the run
+    goes on.
+    """
+    from serl.records import to_jsonl
+
     return hashlib.sha256(to_jsonl(problems)).hexdigest()[:16]
 
 
@@ -111,7 +125,8 @@ def _dataset(source: HubProblems) -> Iterator[tuple[str, object]]:
         rows = load_dataset(source.name, split=source.split)
     except (OSError, ValueError, RuntimeError) as e:
         raise ValueError(
-            f"dataset {source.name!r}, split {source.split!r}: cannot be loaded ({e}); give a local folder, or a jsonl file"
+            f"dataset {source.name!r}, split {source.split!r}: cannot be loaded ({e}); give a local "
+            "folder, or a jsonl file"
         ) from e
     for number, row in enumerate(rows, 1):
         yield f"dataset {source.name} row {number}", row
@@ -119,11 +134,16 @@ def _dataset(source: HubProblems) -> Iterator[tuple[str, object]]:
 
 def _problems(
     rows: Iterable[tuple[str, object]], question: str, gold: str | None, source: str
-) -> list[Problem]:
+) -> "list[Problem]":
+    from serl.records import Problem
+
     problems = []
     for place, row in rows:
         if not isinstance(row, dict):
-            raise ValueError(f"{place}: {type(row).__name__}, not a JSON object; write one object per line")  # noqa: TRY004 (the user's data is wrong, not a caller's type)
+            # The user's data is wrong, not a caller's type.
+            raise ValueError(  # noqa: TRY004
+                f"{place}: {type(row).__name__}, not a JSON object; write one object per line"
+            )
         problems.append(
             Problem(
                 id=f"{len(problems):06d}",
@@ -139,7 +159,8 @@ def _problems(
 def _field(row: dict, name: str, place: str) -> str:
     if name not in row:
         raise ValueError(
-            f"{place}: no field {name!r}; it has {', '.join(map(repr, row)) or 'none'}: name the right one in the configuration"
+            f"{place}: no field {name!r}; it has {', '.join(map(repr, row)) or 'none'}: name the right one "
+            "in the configuration"
         )
     value = row[name]
     text = (
@@ -155,6 +176,7 @@ def _field(row: dict, name: str, place: str) -> str:
         isinstance(value, float) and not math.isfinite(value)
     ):
         raise ValueError(
-            f"{place}: field {name!r} is {value!r}, which no text file can hold or no answer can be; mend the row"
+            f"{place}: field {name!r} is {value!r}, which no text file can hold or no answer can be; mend "
+            "the row"
         )
     return text

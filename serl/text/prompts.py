@@ -27,9 +27,11 @@ class Tokenizer(Protocol):
 
 
 def encode(tokenizer: Tokenizer, *, system: str | None, user: str, plain: str) -> list[int]:
-    """Token ids of the chat turns where the tokenizer has a chat template, else of the plain text (with the tokenizer's own BOS).
+    """Token ids of the chat turns where the tokenizer has a chat template, else of the plain text (with the
+    tokenizer's own BOS).
 
-    Llama's templates tell the model what day it is; here that is always the same day, or a prompt would depend on when it was asked.
+    Llama's templates tell the model what day it is; here that is always the same day, or a prompt would
+    depend on when it was asked.
     """
     if tokenizer.chat_template is None:
         return list(tokenizer(plain)["input_ids"])
@@ -55,7 +57,8 @@ def propose_prompt(
 ) -> tuple[list[int], int]:
     """A numbered list of shots that stops where the next item begins; also how many shots fitted.
 
-    Where the prompt would exceed `max_tokens`, shots are dropped from the end: cutting the text would lose the number that asks for more.
+    Where the prompt would exceed `max_tokens`, shots are dropped from the end: cutting the text would lose
+    the number that asks for more.
     """
     for used in range(len(shots), 0, -1):
         items = [f"{i}. {one_line(shot)}" for i, shot in enumerate(shots[:used], 1)]

@@ -38,8 +38,8 @@ def choose_shots(
 def parse_list(text: str, *, continues: bool, truncated: bool) -> list[str]:
     """The items of a numbered list.
 
-    `continues`: the text goes on after a number that stood in the prompt, so what precedes the first marker is an item too.
-    `truncated`: the last item was cut by the token limit and is left out.
+    `continues`: the text goes on after a number that stood in the prompt, so what precedes the first marker
+    is an item too. `truncated`: the last item was cut by the token limit and is left out.
     """
     markers = list(_MARKER.finditer(text))
     head = text[: markers[0].start()] if markers else text
@@ -97,7 +97,9 @@ def _character(n: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Twin:
-    """Why a text is not new: `like` is the first text found that it repeats or comes too near to, `rouge_l` their F1."""
+    """Why a text is not new: `like` is the first text found that it repeats or comes too near to, `rouge_l`
+    their F1.
+    """
 
     reason: Literal["exact_duplicate", "near_duplicate"]
     like: str
@@ -112,8 +114,9 @@ def novel(texts: Sequence[str], pool: Sequence[str], max_rouge_l: float) -> list
 def twins(texts: Sequence[str], pool: Sequence[str], max_rouge_l: float) -> list[Twin | None]:
     """What makes each text not new, or None where it is, given `pool` and the new texts before it.
 
-    Near: ROUGE-L F1 above `max_rouge_l` with any of them. F1 = 2*LCS/(m+n) is the normalised Indel similarity of the token sequences; the
-    comparison itself is exact, in integers. Memory is bounded: one block of texts against all others at a time.
+    Near: ROUGE-L F1 above `max_rouge_l` with any of them. F1 = 2*LCS/(m+n) is the normalised Indel similarity
+    of the token sequences; the comparison itself is exact, in integers. Memory is bounded: one block of texts
+    against all others at a time.
     """
     encode = Encoder()
     known = list(dict.fromkeys(map(one_line, pool)))
@@ -158,7 +161,8 @@ def twins(texts: Sequence[str], pool: Sequence[str], max_rouge_l: float) -> list
 def _nearer(codes: Sequence[str], others: Sequence[str], limit: Fraction) -> NDArray[np.bool_]:
     """Whether 2*LCS/(m+n) > limit, for each of `codes` with each of `others`.
 
-    2*LCS = similarity * (m+n) is an integer, so the comparison is exact. Two empty texts have no tokens in common.
+    2*LCS = similarity * (m+n) is an integer, so the comparison is exact. Two empty texts have no tokens in
+    common.
     """
     cutoff = max(0.0, float(limit) - 1e-6)
     similarity = cdist(

@@ -1,8 +1,11 @@
-"""The quickstart's toy domain: small-number arithmetic, written out as expressions and as stories of one to four steps.
+"""The quickstart's toy domain: small-number arithmetic, written out as expressions and as stories of one to
+four steps.
 
-A language model trained on `corpus` knows two ways to answer: `direct`, which states the value and is mostly wrong for a small model, and `steps`, which works
-it out and is mostly right. It does not know which to trust; that is what self-play has to find out. A tenth of the numeric chains (start and operations, see
-`held_out`) occurs in no document, seed or labelled training problem, so the test problems ask for arithmetic that was never shown.
+A language model trained on `corpus` knows two ways to answer: `direct`, which states the value and is mostly
+wrong for a small model, and `steps`, which works it out and is mostly right. It does not know which to trust;
+that is what self-play has to find out. A tenth of the numeric chains (start and operations, see `held_out`)
+occurs in no document, seed or labelled training problem, so the test problems ask for arithmetic that was
+never shown.
 
 Everything is a function of its seed. `serl.world.solver` reads questions back.
 """
@@ -139,7 +142,9 @@ class Document:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mix:
-    """What the corpus is made of. `direct_*` is the share of answers in the style that mostly fails: it sets how good the base is before any learning."""
+    """What the corpus is made of. `direct_*` is the share of answers in the style that mostly fails: it sets
+    how good the base is before any learning.
+    """
 
     lists: float = 0.08
     choices: float = 0.04
@@ -174,7 +179,9 @@ def held_out(problem: Problem) -> bool:
 
 
 def make_problem(rng: random.Random) -> Problem:
-    """A random problem whose values all lie between 1 and 99. Stories multiply at most once, as stories do."""
+    """A random problem whose values all lie between 1 and 99. Stories multiply at most once, as stories
+    do.
+    """
     expression = rng.random() < EXPRESSION_SHARE
     num_steps = rng.choices((1, 2, 3, 4), STEP_WEIGHTS)[0]
     while True:
@@ -262,7 +269,9 @@ def answer_prompt(question: str) -> str:
 
 
 def choice_prompt(choice: Choice) -> str:
-    """The multiple-choice prompt of the MMLU-Pro protocol, without examples: exactly what the benchmark asks."""
+    """The multiple-choice prompt of the MMLU-Pro protocol, without examples: exactly what the benchmark
+    asks.
+    """
     problem = benchmark.Problem(
         benchmark="",
         id="",
@@ -276,7 +285,9 @@ def choice_prompt(choice: Choice) -> str:
 
 
 def numbered(questions: list[str]) -> str:
-    """`1. first\\n2. second\\n...`: how question lists are written in the corpus and read back from the model."""
+    """`1. first\\n2. second\\n...`: how question lists are written in the corpus and read back from the
+    model.
+    """
     return "".join(f"{i}. {question}\n" for i, question in enumerate(questions, start=1))
 
 
@@ -343,7 +354,9 @@ test_problems.__test__ = False  # the name is right, and pytest must not collect
 
 
 def validation_problems(count: int, *, apart: Collection[str]) -> list[Problem]:
-    """Held-out problems to choose rounds and settings by, none of them among the questions `apart`, which are those that are reported."""
+    """Held-out problems to choose rounds and settings by, none of them among the questions `apart`, which are
+    those that are reported.
+    """
     return _distinct(
         random.Random("validation"),
         count,

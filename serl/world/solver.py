@@ -1,4 +1,5 @@
-"""What a question of the toy domain asks, read back from its text: how diagnostics judge the questions a model made up.
+"""What a question of the toy domain asks, read back from its text: how diagnostics judge the questions a
+model made up.
 
 Model text is only ever parsed, never evaluated; its size is bounded before it is looked at.
 """
@@ -25,7 +26,9 @@ _EXPRESSION = re.compile(r"(?:What is|Compute|Evaluate|Find the value of) ([\d (
 
 
 def solve(question: str) -> int | None:
-    """The answer to any well-formed question of the domain, of whatever numbers; None for other text and for negative values. For diagnostics only."""
+    """The answer to any well-formed question of the domain, of whatever numbers; None for other text and for
+    negative values. For diagnostics only.
+    """
     if len(question) > MAX_CHARS:
         return None
     expression = _EXPRESSION.fullmatch(question)
@@ -52,7 +55,9 @@ def _solve_story(question: str) -> int | None:
 
 
 def _solve_expression(text: str) -> int | None:
-    """Infix value by precedence climbing; None unless the text is one well-formed expression with an operator in it."""
+    """Infix value by precedence climbing; None unless the text is one well-formed expression with an operator
+    in it.
+    """
     tokens = re.findall(r"\d+|[()+*-]", text)
     if (
         "".join(tokens) != text.replace(" ", "")

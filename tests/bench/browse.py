@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from jobs.browse import Server, Site
+from jobs.browser.server import Server
+from jobs.browser.site import Site
 from serl.records import GROUP_SCHEMA, ROW_GROUP
 from serl.run.attempt import Attempt
 from serl.run.rundir import Run

@@ -22,7 +22,7 @@ from lab import STAND_IN, Trial, new_trial, preempt, slurm, start_lab, wait_unti
 
 from jobs.costs.accounting import account
 from jobs.costs.calibration import Calibration, cluster_label, learn
-from jobs.costs.forecast import Interval, forecast, world_of
+from jobs.costs.forecast import Interval, forecast
 from jobs.costs.ledger import ledger
 from jobs.costs.loads import site_of
 from jobs.costs.sacct import ask_sacct
@@ -104,7 +104,7 @@ def taking_nodes(setting: Setting, rng: random.Random) -> Callable[[threading.Ev
 
 def predict(t: Trial, known: Calibration, setting: Setting) -> Interval:
     cluster = load_cluster(str(t.cluster_file))
-    base = world_of(site_of(cluster, t.run.config), known)
+    base = site_of(cluster, t.run.config).world(known)
     world = World(
         slots=setting.nodes,
         array_limit=setting.array_limit,

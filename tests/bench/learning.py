@@ -19,16 +19,19 @@ from serl.text.problems import GENERATED_BENCHMARKS
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 LABELLED = [
-    "stages=[respond, train, score]", "propose=null", "curate=null",
-    "respond.problems={source: {kind: jsonl, path: problems.jsonl, gold: answer}, per_round: 400}",
+    "stages=[train, score]", "propose=null", "curate=null", "respond=null",
+    "train.rollout.problems={source: {kind: jsonl, path: problems.jsonl, gold: answer}, per_round: 128}",
 ]  # fmt: skip
+FROZEN = ["train.rollout=null", "train.batch_samples=128", "train.optimizer.lr=1.0e-4", "train.loss_mean=token"]
 ARMS: dict[str, list[str]] = {
     "REINFORCE++, own instructions, vote (SeRL)": [],
-    "ground-truth reward, labelled problems": [*LABELLED, "respond.reward.kind=verified"],
-    "random reward, own instructions": ["respond.reward.kind=random"],
+    "ground-truth reward, labelled problems": [*LABELLED, "train.rollout.reward.kind=verified"],
+    "random reward, own instructions": ["train.rollout.reward.kind=random"],
     "GRPO, own instructions, vote": ["train.objective={kind: grpo, kl: 1.0e-3}"],
     "RLOO, own instructions, vote": ["train.objective={kind: rloo, kl: 1.0e-3}"],
     "no difficulty filter": ["train.agreement=[0.0, 1.0]"],
+    "labels from the array's votes": ["train.rollout.vote=array"],
+    "one frozen batch of answers a round": FROZEN,
 }
 
 
@@ -76,7 +79,6 @@ def _run(data: Path, name: str, base: Run, seed: int, changes: list[str]) -> Run
     own = [c.replace("path: problems.jsonl", f"path: {seed}-problems.jsonl") for c in changes]
     if "propose=null" in own:
         shared[-1] = "seeds=null"
-        own.append("respond.anchors=0")
     return _launch(data, name, shared + own)
 
 

@@ -1,7 +1,9 @@
-"""How long a training takes to have its samples in memory, and how much of it: 4,100 groups of 16 answers, on each of two ranks.
+"""How long a training takes to have its samples in memory, and how much of it: 4,100 groups of 16 answers, on
+each of two ranks.
 
-Run: `python -m tests.bench.start [groups]`. Both ways read the same files at the same time as another rank does: as records, one Python
-object a token, which is how readers of a few groups still do it; and as columns. Peak memory is that of the process beyond its imports.
+Run: `python -m tests.bench.start [groups]`. Both ways read the same files at the same time as another rank
+does: as records, one Python object a token, which is how readers of a few groups still do it; and as columns.
+Peak memory is that of the process beyond its imports.
 """
 
 import argparse
@@ -34,7 +36,12 @@ def write_shard(path: Path, groups: int, rng: np.random.Generator) -> None:
         [
             _lists(rng.integers(0, 128_000, lengths.sum()).astype(np.int32), lengths),
             _lists(-rng.random(lengths.sum(), dtype=np.float32), lengths),
-            pa.array([text[int(i) : int(i) + 4 * int(n)] for i, n in zip(rng.integers(0, 9 * 10**5, many), lengths)]),
+            pa.array(
+                [
+                    text[int(i) : int(i) + 4 * int(n)]
+                    for i, n in zip(rng.integers(0, 9 * 10**5, many), lengths)
+                ]
+            ),
             pa.array(["stop"] * many),
         ],
         fields=list(GROUP_SCHEMA.field("completions").type.value_type),
@@ -60,14 +67,18 @@ def _lists(values: np.ndarray | pa.Array, lengths: np.ndarray) -> pa.ListArray:
 
 
 def as_records(paths: list[Path]) -> int:
-    """As trainings used to read: every token an integer and every log-probability a float, before they are tensors."""
+    """As trainings used to read: every token an integer and every log-probability a float, before they are
+    tensors.
+    """
     groups = [g for path in paths for g in groups_from_parquet(path.read_bytes())]
     samples = [
         Sample(token_L=torch.tensor(g.prompt_ids + c.token_ids), num_prompt=len(g.prompt_ids), column={})
         for g in groups
         for c in g.completions
     ]
-    behaviour_T = torch.tensor([x for g in groups for c in g.completions for x in c.logprobs], dtype=torch.float32)
+    behaviour_T = torch.tensor(
+        [x for g in groups for c in g.completions for x in c.logprobs], dtype=torch.float32
+    )
     assert len(behaviour_T) == sum(s.num_response for s in samples)
     return len(samples)
 

@@ -122,7 +122,7 @@ def report(data: Path, seconds: float) -> None:
     for run in done:
         greedy = summarise(round_grades(run, run.config.rounds))["arithmetic"].metrics["pass_at_1"]
         print(
-            f"  {run.root.name} {run.config.train.objective.kind} seed {run.config.seed}: arithmetic {greedy.value:.3f} +- {greedy.stderr:.3f}"
+            f"  {run.root.name} {run.config.training(1).section.objective.kind} seed {run.config.seed}: arithmetic {greedy.value:.3f} +- {greedy.stderr:.3f}"
         )
 
 

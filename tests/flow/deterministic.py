@@ -30,12 +30,11 @@ from serl.records import Completion, to_jsonl
 from serl.run.events import Events, read_events
 from serl.run.rundir import Manifest, Run, Shard
 from serl.run.signals import Stop
+from serl.stages import read
 from serl.stages.curate import run as curate  # noqa: F401  (loaded once, before the forks)
 from serl.stages.propose import run as propose  # noqa: F401
-from serl.stages import read
 from serl.stages.respond import run as respond  # noqa: F401
 from serl.stages.work import Work, execute, policy_dir
-from tests.conftest import run_config
 
 OPENING = "More questions:"
 KILLS_IN_A_ROW = (1, 1, 2, 3)
@@ -73,12 +72,14 @@ CONFIG = {
 }
 TURNS = CONFIG | {
     "name": "turns",
+    "carry": "phase",
     "safety": {
         rule: {"action": "ignore"} for rule in ("mismatch", "accuracy", "conviction", "silence", "monotony")
     },
     "train": CONFIG["train"]
     | {
         "objective": {"kind": "reinforce_pp", "kl": 0.0},
+        "optimizer": {"lr": 1e-4, "schedule": "constant"},
         "agreement": [0.0, 1.0],
         "batch_samples": 6,
         "checkpoint_every": 2,
@@ -261,6 +262,8 @@ class Injector:
 
 def finish(root: Path, attempt: int) -> None:
     """Everything that is missing, in the order of the plan, in this process; what launch and resume do without processes around the stages."""
+    from tests.conftest import run_config  # not there in a run's own copy of the code, which never comes here
+
     config = run_config(TRIED)
     run = Run.open(root) if (root / "run.json").is_file() else Run.create(root, config, "test")
     for job in plan(run.config, run.done):

@@ -72,7 +72,9 @@ class DigestTrainer:
         (folder / "state").write_text(f"{self.step_index} {self.digest}")
 
     def adopt(self, folder: Path) -> int:
-        self.step_index = int((folder / "state").read_text().split()[0])
+        step, digest = (folder / "state").read_text().split()
+        assert digest == self.digest, "the optimizer is that of the policy which is trained on"
+        self.step_index = int(step)
         return self.step_index
 
 

@@ -1,4 +1,5 @@
-"""One of two ranks of which the second raises while the first sits in a collective; started by `test_ranks.py`.
+"""One of two ranks of which the second raises while the first sits in a collective; started by
+`test_ranks.py`.
 
 NCCL's way of ending a group is put in gloo's place: it waits for peers, for ever where they never come.
 """

@@ -1,4 +1,5 @@
-"""One rank of the test of training state: models read from folders, checkpoints written behind, optimizers handed on, references split.
+"""One rank of the test of training state: models read from folders, checkpoints written behind, optimizers
+handed on, references split.
 
 Started by `test_state.py` through `test_trainer.run_ranks`; trains what `train_ranks` trains.
 """
@@ -12,7 +13,7 @@ from pathlib import Path
 import torch
 import train_ranks as job
 
-from serl.engines import checkpoint, export, keeper, model, pieces
+from serl.engines import checkpoint, export, keeper, loading, model, pieces
 from serl.engines.model import load_tokenizer
 from serl.engines.passes import frozen_logprobs
 from serl.engines.ranks import Ranks, join_ranks
@@ -43,7 +44,9 @@ def asked(trainer: Trainer) -> list[float]:
 
 
 def hand_on(base: Path, out: Path, ranks: Ranks, zero: int, changes: dict) -> dict:
-    """Six steps at once, and three by one trainer and three by another that gets its policy and its optimizer."""
+    """Six steps at once, and three by one trainer and three by another that gets its policy and its
+    optimizer.
+    """
     whole = make(job.make_model(base), ranks, zero, changes)
     seen = {"start": asked(whole), "steps": steps(whole, job.NUM_STEPS), "after": asked(whole)}
     first = make(job.make_model(base), ranks, zero, changes)
@@ -59,7 +62,9 @@ def hand_on(base: Path, out: Path, ranks: Ranks, zero: int, changes: dict) -> di
 
 
 def read_folder(base: Path, out: Path, ranks: Ranks, zero: int, changes: dict) -> dict:
-    """A model read share by share, and how often its first layer runs in a step that no pass of log-probabilities came before."""
+    """A model read share by share, and how often its first layer runs in a step that no pass of
+    log-probabilities came before.
+    """
     lm = job.make_model(base)
     if ranks.first:
         model.save_model(lm, load_tokenizer(base), dict(lm.named_parameters()), torch.float32, out / "start")
@@ -77,7 +82,9 @@ def read_folder(base: Path, out: Path, ranks: Ranks, zero: int, changes: dict) -
 
 
 def behind(base: Path, out: Path, ranks: Ranks) -> dict:
-    """What stands on disk while a checkpoint is being written, and after; and what comes of one that cannot be written."""
+    """What stands on disk while a checkpoint is being written, and after; and what comes of one that cannot
+    be written.
+    """
     trainer, root = make(job.make_model(base), ranks, 1, {}), out / "behind"
     steps(trainer, 1)
     trainer.save(root, {})
@@ -123,6 +130,7 @@ def adopt_what_others_left(base: Path, saved: Path, ranks: Ranks) -> dict:
 def main(base: Path, out: Path, saved: Path | None = None) -> None:
     torch.set_num_threads(1)
     export.MAX_FILE_BYTES = 30_000
+    loading.load_model = None  # no model is read whole
     ranks = join_ranks("cpu", timeout_s=120)
     if saved:
         seen = {"adopted": adopt_what_others_left(base, saved, ranks)}

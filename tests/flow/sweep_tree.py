@@ -13,6 +13,7 @@ from deterministic import CONFIG, new_root
 from jobs.plan.chain import plan
 from jobs.runs.find import PACKAGES
 from serl.run.rundir import Run
+from tests.conftest import phased
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
@@ -73,7 +74,7 @@ class Tree:
             {"id": str(i), "question": f"How many are {i} and {i}?", "answer": str(2 * i)} for i in range(12)
         ]
         (self.data / "benchmarks/quick.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-        self.write("base.yaml", CONFIG | FEW)
+        self.write("base.yaml", phased(CONFIG | FEW))
         self.sweep = self.write("sweep.yaml", SWEEP | changes)
 
     def write(self, name: str, content: dict) -> Path:

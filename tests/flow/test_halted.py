@@ -10,8 +10,8 @@ from lab import CLUSTER, running_lab, wait_until
 
 from jobs import resume
 from jobs.chain import slurm as submission
+from jobs.chain.failures import failures
 from jobs.chain.queue import Journal, at_work
-from jobs.chain.task import failures
 from jobs.plan.cluster import load_cluster
 from jobs.runs.find import freeze_code
 from serl.run.rundir import Run, RunError

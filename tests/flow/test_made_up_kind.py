@@ -72,6 +72,23 @@ def test_here_with_kills(site):
     check(site)
 
 
+def test_the_example_of_the_readme_runs(site):
+    """A kind in the fewest words, as serl/stages/README.md shows it, in a package that has nothing else."""
+    package = site / "strangers/my_stages/ponder"
+    package.mkdir(parents=True)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "serl/stages/README.md").read_text(), re.DOTALL)
+    for name, block in zip(("spec.py", "run.py"), blocks, strict=True):
+        (package / name).write_text(block)
+    tree = yaml.safe_load((site / "run.yaml").read_text())
+    tree |= {"plugins": ["my_stages.ponder"], "phases": {"think": {"stages": ["ponder"]}}}
+    tree["phases"]["think"]["ponder"] = {"shards": 2, "parts": 3}
+    (site / "example.yaml").write_text(yaml.safe_dump(tree | {"name": "example"}))
+    code, said = run_verb("launch", str(site / "example.yaml"), data=site)
+    assert code == 0, said
+    run = open_run(site, "example")
+    assert run.read(manifests(run)["1/ponder/1"]) == b"1/0\n1/1\n1/2\n"
+
+
 def test_on_slurm_with_a_preemption(site):
     with running_lab(site / "lab"):
         os.environ["PYTHONPATH"] = f"{ROOT}:{site / 'strangers'}"

@@ -40,7 +40,9 @@ def run_two(kind: str, tmp_path: Path) -> tuple[list[int], list[str], float]:
 
 
 def test_an_exception_of_one_rank_ends_all_with_its_traceback(tmp_path):
-    """It used to wait for its peer, which sat in a collective, until a watchdog ended both after half an hour, and was never printed."""
+    """It used to wait for its peer, which sat in a collective, until a watchdog ended both after half an
+    hour, and was never printed.
+    """
     codes, said, seconds = run_two("raises", tmp_path)
     assert codes[0] != 0 and codes[1] == 1 and seconds < 40
     assert "Traceback" in said[1] and "MemoryError: this rank has no room" in said[1]

@@ -37,7 +37,9 @@ def test_a_model_read_share_by_share_is_the_model(two, kind):
 
 @pytest.mark.parametrize("kind", job.CASES)
 def test_a_resumed_training_checkpoints_its_layers(two, kind):
-    """Without a pass of log-probabilities before it, a step used to run in the mode that models are loaded in: eval, nothing checkpointed."""
+    """Without a pass of log-probabilities before it, a step used to run in the mode that models are loaded
+    in: eval, nothing checkpointed.
+    """
     assert two[kind]["layer_runs"] == 2 * two[kind]["passes"] > 0
 
 

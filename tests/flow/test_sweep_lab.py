@@ -20,6 +20,7 @@ from jobs.sweeps.early import ends_here
 from jobs.sweeps.schema import SweepConfig
 from jobs.sweeps.trials import Sweep, save_sweep, trials_of
 from serl.config.run import RunConfig
+from serl.config.schema import Section
 from serl.engines import generator
 from serl.run.events import Events, read_events
 from serl.run.rundir import Run
@@ -55,7 +56,8 @@ def test_three_algorithms_and_three_seeds_in_lanes_with_the_launcher_killed_in_t
     """Nine results, nothing computed twice, shared stages once; what the killed launcher left to do, the next one or the relay does."""
     tree = Tree(tmp_path)
     base = yaml.safe_load((tree.folder / "base.yaml").read_text())
-    base |= {"rounds": 1, "score": base["score"] | {"shards": 1}, "respond": base["respond"] | {"shards": 1}}
+    phase = base["phases"]["self_play"]
+    phase |= {"rounds": 1} | {name: phase[name] | {"shards": 1} for name in ("score", "respond")}
     tree.write("base.yaml", base)
     setup = [f"export SERL_TEST_CALLS={tree.calls} PYTHONDONTWRITEBYTECODE= {QUICK}"]
     cluster = str(
@@ -210,30 +212,49 @@ def test_a_trial_that_shares_ends_with_the_data_of_one_that_does_not(engines, da
 
 
 class Watched:
-    """A configuration that notes which of its sections are looked at."""
+    """A configuration that notes which of its fields are looked at."""
 
     def __init__(self, config: RunConfig):
         self.config, self.seen = config, set()
 
     def __getattr__(self, name: str):
-        self.seen.add(name)
+        self.seen |= {name} & set(type(self.config).model_fields)
         return getattr(self.config, name)
+
+
+def noting(section: Section, seen: set[str]) -> Section:
+    """The same section; which of its keys are looked at stands in `seen`."""
+    kind = type(section)
+
+    class Noted(kind):
+        def __getattribute__(self, name: str):
+            if name in kind.model_fields:
+                seen.add(name)
+            return super().__getattribute__(name)
+
+    return Noted.model_construct(**dict(section))
+
+
+def of_train(config: RunConfig, train: Section) -> RunConfig:
+    """The same run with another training."""
+    phase = config.phases.self_play.model_copy(update={"train": train})
+    fields = {name: getattr(config, name) for name in type(config).model_fields}
+    phases = config.phases.model_copy(update={"self_play": phase})
+    return type(config).model_construct(**fields | {"phases": phases})
 
 
 @pytest.mark.parametrize("stage", ["propose", "curate", "respond"])
 def test_a_shared_stage_reads_no_section_that_its_key_leaves_out(engines, data, stage):
     """Else two trials that differ in it would share a wrong result."""
     run = new_run(data, "watched", share=True)
-    keyed = set()
-    for name in type(run.config).model_fields:
-        other = run.config.model_copy(
-            update={name: 12345 if name == "seed" else None if name == "train" else getattr(run.config, name)}
-        )
-        keyed |= {name} if name not in ("name", "rounds", "stages", "train", "score") else set()
-        assert name != "train" or shared_keys(other, Outside(data)) == dict(run.shared)
+    train = run.config.phases.self_play.train
+    other = of_train(run.config, train.model_copy(update={"agreement": (0.3, 0.4)}))
+    assert shared_keys(other, Outside(data)) == dict(run.shared)
+    keyed = set(type(run.config).model_fields) - {"name", "phases"}
     for job in plan(run.config, run.done):
         for shard in job.missing if job.round == 1 and job.stage in ("propose", "curate", "respond") else ():
-            watched = Watched(run.config)
+            of_training: set[str] = set()
+            watched = Watched(of_train(run.config, noting(train, of_training)))
             seen_by = Run(run.root, watched, run.digest, run.code, run.shared, run.sweep)
             execute(
                 Work(
@@ -248,6 +269,7 @@ def test_a_shared_stage_reads_no_section_that_its_key_leaves_out(engines, data, 
             )
             if job.stage == stage:
                 assert watched.seen <= keyed, f"{stage} reads {watched.seen - keyed}"
+                assert of_training <= {"kind", "role"}, f"{stage} reads {of_training} of the training"
 
 
 @pytest.mark.parametrize("at", [2, 3])

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import transformers
 import transfer_ranks as job
+import transformers
 
 from serl.engines.model import load_tokenizer, save_model
 from serl.engines.tokenizer import build_tokenizer

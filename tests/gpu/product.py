@@ -1,4 +1,4 @@
-"""Does a run go through, from a model made on the spot to its report, with the processes that a user's has?"""
+"""Does a run go through, from a model made on the spot to its report, as a user's does?"""
 
 import subprocess
 import sys

@@ -36,7 +36,7 @@ from serl.records import Completion
 def pair(
     place: Place, shape: str, engine: Engine, settings: Training | None = None
 ) -> tuple[Resident, Trainer]:
-    """An engine that has no weights yet and sleeps, and a trainer of random ones, in the order of a training."""
+    """An engine that has no weights yet and sleeps, and a trainer of random ones, as a training makes them."""
     ranks = join_ranks(place.device, timeout_s=300)
     config, folder = llama_config(SHAPES[shape], place), place.root / "shape"
     for part in (config, GenerationConfig.from_model_config(config), make_tokenizer(config.vocab_size)):
@@ -106,7 +106,7 @@ class Clock:
 def turn(sheet: Sheet, place: Place, *, shape: str, kv_cache_gib: float, checkpointing: bool) -> None:
     """Whole turns: weights to the engine, answers, sleep, log-probabilities, steps. The second counts.
 
-    Then, on answers of a quarter of the length, the engine's door against vLLM's, which here is the same engine.
+    Then, on shorter answers, the engine's door against vLLM's, which here is the same engine.
     """
     engine = Engine(
         max_model_len=64 if place.small else 1024, kv_cache_gib=kv_cache_gib, gpu_memory_utilization=0.2
@@ -119,7 +119,9 @@ def turn(sheet: Sheet, place: Place, *, shape: str, kv_cache_gib: float, checkpo
     sheet.claim(f"a turn, {shape}", partial(_turn, place, resident, trainer, shape, 1))
     sheet.add(f"trainer and engine start, {shape}", started, {})
     transfer.move(resident, trainer)
-    sheet.claim(f"sampling in turns, {shape}", partial(sampling_rates, place, resident, SHAPES[shape], started, 4))
+    sheet.claim(
+        f"sampling in turns, {shape}", partial(sampling_rates, place, resident, SHAPES[shape], started, 4)
+    )
 
 
 def _turn(place: Place, engine: Resident, trainer: Trainer, shape: str, shorter: int) -> Figures:
@@ -143,7 +145,10 @@ def _turn(place: Place, engine: Resident, trainer: Trainer, shape: str, shorter:
     beside = 1 - (clock.spent["sample_s"] + clock.spent["logprobs_s"] + clock.spent["steps_s"]) / whole
     peak = 0.0 if place.device == "cpu" else torch.cuda.max_memory_allocated() / GIB
     work = flops(SHAPES[shape], batch) / 1e12 / peak_tflops(place)
-    shares = {"mfu_logprobs": work / clock.spent["logprobs_s"], "mfu_steps": 3 * work / clock.spent["steps_s"]}
+    shares = {
+        "mfu_logprobs": work / clock.spent["logprobs_s"],
+        "mfu_steps": 3 * work / clock.spent["steps_s"],
+    }
     return clock.spent | {"turn_s": whole, "beside": beside, "gap": gap, "peak_gib": peak} | shares
 
 

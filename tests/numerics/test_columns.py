@@ -22,7 +22,9 @@ def make_groups(count: int) -> list[Group]:
     for i in range(count):
         one = group(str(i), [0, 0, 1])
         completions = tuple(
-            dataclasses.replace(c, token_ids=tuple(range(i, i + j + i % 3)), logprobs=(-0.5 * j,) * (j + i % 3))
+            dataclasses.replace(
+                c, token_ids=tuple(range(i, i + j + i % 3)), logprobs=(-0.5 * j,) * (j + i % 3)
+            )
             for j, c in enumerate(one.completions)
         )
         made.append(dataclasses.replace(one, prompt_ids=tuple(range(1 + i % 4)), completions=completions))
@@ -39,7 +41,10 @@ def test_samples_are_those_of_the_groups_that_are_kept(monkeypatch, tmp_path):
     assert len(samples) == 3 * len(chosen)
     for i, sample in enumerate(samples):
         g, c = chosen[i // 3], chosen[i // 3].completions[i % 3]
-        assert (sample.token_L.tolist(), sample.num_prompt) == ([*g.prompt_ids, *c.token_ids], len(g.prompt_ids))
+        assert (sample.token_L.tolist(), sample.num_prompt) == (
+            [*g.prompt_ids, *c.token_ids],
+            len(g.prompt_ids),
+        )
     assert answers.behaviour_T.tolist() == [x for g in chosen for c in g.completions for x in c.logprobs]
     assert answers.length_S.tolist() == [s.num_response for s in samples]
     column = {"weight": torch.arange(len(answers.token_T))}

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from jobs.plan.chain import Job, plan
-from serl.config.run import RunConfig
+from serl.config.run import Phase, RunConfig
 from serl.run.rundir import DataFile, Manifest, Run, Shard
 
 START_S = {"propose": 25.0, "respond": 25.0, "score": 25.0, "train": 18.0, "curate": 1.0}
@@ -72,7 +72,7 @@ class MadeUpWorld:
     ) -> float:
         """Attempts until it is done; returns when that was."""
         own, kept, attempt = pace * self._near(1.0), 0, 0
-        units, yields = self._work(run.config, job, shard, ranks)
+        units, yields = self._work(run.config.phases.self_play, job, shard, ranks)
         width = ranks if job.stage == "train" else 1
         while True:
             attempt += 1
@@ -110,7 +110,7 @@ class MadeUpWorld:
                 now += seconds
                 if job.stage == "train":
                     lines.append((now, "step", {"step": n + 1, "tokens_per_s": tokens * ranks / seconds}))
-                    if (n + 1) % run.config.train.checkpoint_every == 0 and n + 1 < len(units):
+                    if (n + 1) % job.of.section.checkpoint_every == 0 and n + 1 < len(units):
                         now += SAVE_S
                         kept = n + 1 if now <= dies else kept
                 elif job.stage == "curate":
@@ -156,11 +156,11 @@ class MadeUpWorld:
             at = dies
 
     def _work(
-        self, c: RunConfig, job: Job, shard: Shard, ranks: int
+        self, c: Phase, job: Job, shard: Shard, ranks: int
     ) -> tuple[list[tuple[float, int, int]], dict[str, float]]:
         """(seconds, tokens, items) of each part or step at the usual pace, and the counts of the manifest."""
         if job.stage in ("propose", "respond", "score"):
-            section = getattr(c, job.stage)
+            section = job.of.section
             total = {
                 "propose": c.propose.prompts,
                 "respond": self._kept(c) + c.respond.anchors,
@@ -192,7 +192,7 @@ class MadeUpWorld:
             "steps": steps,
         }
 
-    def _kept(self, c: RunConfig) -> int:
+    def _kept(self, c: Phase) -> int:
         return min(c.curate.max_instructions, round(NOVEL * ACCEPTED * c.propose.prompts))
 
     def _write(self, run: Run, shard: Shard, attempt: int, lines: list) -> None:

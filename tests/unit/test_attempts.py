@@ -5,8 +5,8 @@ from datetime import datetime
 
 import pytest
 
+from jobs.chain.failures import record_failure
 from jobs.chain.queue import Journal, Submission
-from jobs.chain.task import record_failure
 from jobs.logs import body
 from jobs.runs.attempts import attempts
 from serl.run.attempt import Attempt

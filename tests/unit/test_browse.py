@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 from report_run import do_curate, do_propose, do_score, group, make_run, publish, round_groups
 
-from jobs.browse import Server, Site, wish
+from jobs.browser.server import Server
+from jobs.browser.site import Site, wish
 from serl.records import groups_to_parquet
 from serl.run.rundir import Run
 from tests.conftest import SMALL

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from report_run import do_score, group, make_run, publish, round_groups
 
-from jobs.browser.index import Wish, group_index, instruction_index, open_group, response_index
+from jobs.browser.groups import group_index, open_group
+from jobs.browser.index import Wish, instruction_index, response_index
 from serl.records import Candidate, Novelty, Problem, groups_to_parquet, to_jsonl
 from serl.rewards.vote import fate
 from serl.run.attempt import Attempt
@@ -31,22 +32,23 @@ def test_the_fate_of_every_group_is_the_filters_own(made):
             group("lonely", [0] + [None] * 7),
         ],
     )
-    low, high = made.config.train.agreement
+    low, high = made.config.training(1).section.agreement
     expected = ["anchor" if g.role == "anchor" else fate(g, low, high, voted=True) for g in groups]
     index = group_index(made, 1)
-    assert index.words["fate"].tolist() == expected
+    assert index.table["fate"].to_pylist() == expected
     assert {"kept", "too_easy", "too_hard", "tie", "no_votes", "anchor"} == set(expected)
-    assert np.allclose(index.numbers["reward"], [g.mean_reward for g in groups])
+    assert np.allclose(index.table["reward"].to_numpy(), [g.mean_reward for g in groups])
 
 
 def test_filters_are_what_a_loop_would_find(made):
     groups = answer(made, round_groups(1, 200, 0.5))
     index = group_index(made, 1)
+    fate = index.table["fate"].to_pylist()
     found = index.find(
         Wish(only={"fate": "kept", "role": ""}, between={"agreement": (0.3, 0.625)}, sort="margin", down=True)
     )
     loop = [
-        i for i, g in enumerate(groups) if index.words["fate"][i] == "kept" and 0.3 <= g.agreement <= 0.625
+        i for i, g in enumerate(groups) if fate[i] == "kept" and 0.3 <= g.agreement <= 0.625
     ]
     assert found.tolist() == sorted(loop, key=lambda i: -groups[i].margin), (
         "equal margins stay in the round's order"
@@ -142,7 +144,7 @@ def test_a_run_that_recorded_no_reasons_is_still_readable(made):
         publish(made, 1, "propose", i, b'{"prompt": 0, "item": 0, "text": "q"}\n', {})
     publish(made, 1, "curate", 0, to_jsonl([Problem(id="p0", question="q")]), {})
     index = instruction_index(made, 1, group_index(made, 1))
-    assert index.words["fate"].tolist() == ["not_answered_yet", "duplicate_or_surplus"]
+    assert index.table["fate"].to_pylist() == ["not_answered_yet", "duplicate_or_surplus"]
 
 
 def test_graded_responses_are_found_by_verdict_and_text(made):

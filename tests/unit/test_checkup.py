@@ -8,7 +8,8 @@ import pytest
 from report_run import do_curate, do_propose, do_respond, do_train, group, make_run
 
 from jobs import report, status
-from jobs.chain.task import EXIT_REQUEUE, Gate, Task, failures, wish_path
+from jobs.chain.failures import failures, wish_path
+from jobs.chain.task import EXIT_REQUEUE, Gate, Task
 from jobs.reporting.vitals import alarm_sentences, vital_blocks, vital_facts
 from serl.run.rundir import RunError
 from serl.safety.checkup import Unsafe, accept, accepted, checkups, halted, read_checkup, refusal

@@ -74,7 +74,10 @@ def test_a_configuration_cannot_be_changed():
             "curate: no stage before it in the round writes candidates",
         ),
         ({"stages": ["propose", "curate", "respond", "train", "train"]}, "train is listed twice"),
-        ({"stages": ["corpus", "propose", "curate", "respond", "train"]}, "corpus is listed in stages but has no section"),
+        (
+            {"stages": ["corpus", "propose", "curate", "respond", "train"]},
+            "corpus is listed in stages but has no section",
+        ),
         (
             {"score": {"shards": 1, "benchmarks": ["x"], "max_tokens": 8}},
             "score is not listed in stages but has a section",
@@ -85,7 +88,10 @@ def test_a_configuration_cannot_be_changed():
             "respond.problems: give it if and only if no stage of the round writes instructions",
         ),
         ({"respond": SMALL["respond"] | {"problems": PROBLEMS}}, "respond.problems: give it if and only if"),
-        ({"stages": ["propose", "respond", "train"], "curate": None}, "respond.problems: give it if and only if no stage of the round writes instructions"),
+        (
+            {"stages": ["propose", "respond", "train"], "curate": None},
+            "respond.problems: give it if and only if no stage of the round writes instructions",
+        ),
         ({"seeds": None}, "propose: needs seed problems"),
         ({"seeds": {"kind": "corpus"}}, "only where base.kind is scratch"),
         (
@@ -254,7 +260,10 @@ def test_stages_of_one_kind_have_names_of_their_own():
 @pytest.mark.parametrize(
     ("phases", "message"),
     [
-        ({"loop": {"until": "settled"}}, r"loop: until settled: no count of its stages; its stages publish idle"),
+        (
+            {"loop": {"until": "settled"}},
+            r"loop: until settled: no count of its stages; its stages publish idle",
+        ),
         (
             {"loop": {"respond": SMALL["respond"] | {"role": "judge"}}},
             r"loop\.respond\.role judge: no stage before it trains that role; roles so far: policy",
@@ -294,10 +303,10 @@ def test_an_override_may_leave_out_what_is_plain(tmp_path):
     tree = phased(SMALL)
     (tmp_path / "one.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     short = load_run(tmp_path / "one.yaml", ["train.epochs=3", "rounds=5"])
-    assert short == load_run(
-        tmp_path / "one.yaml", ["phases.self_play.train.epochs=3", "self_play.rounds=5"]
-    )
+    assert short == load_run(tmp_path / "one.yaml", ["phases.self_play.train.epochs=3", "self_play.rounds=5"])
     assert short.stage(1, "train").section.epochs == 3 and short.rounds == 5
+    with pytest.raises(ValueError, match=r"phases\.selfplay\.rounds: there is no phase 'selfplay'; .* self_play"):
+        load_run(tmp_path / "one.yaml", ["phases.selfplay.rounds=2"])
     tree["phases"]["more"] = tree["phases"]["self_play"]
     (tmp_path / "two.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     both = r"phases\.self_play\.train\.epochs or phases\.more\.train\.epochs"
@@ -309,3 +318,61 @@ def test_a_run_that_is_cut_short_keeps_its_first_rounds():
     c = in_phases(first={"rounds": 2}, second={"rounds": 3})
     assert c.cut(3).rounds == 3 and c.cut(3).stages == c.stages[: len(c.cut(3).stages)]
     assert c.cut(1).rounds == 1 and c.cut(9) == c
+
+
+def test_a_schedule_that_goes_on_through_a_phase_has_a_length():
+    carried = {"loop": {"rounds": 2, "carry": "phase"}}
+    with pytest.raises(
+        ValueError, match=r"loop\.train\.optimizer\.schedule cosine: carry: phase needs to know"
+    ):
+        in_phases(**carried)
+    for fine in ({"max_steps": 5}, {"optimizer": {"lr": 1e-4, "schedule": "constant"}}):
+        in_phases(loop=carried["loop"] | {"train": SMALL["train"] | fine})
+
+
+TURNS = {"prompts": 4, "samples": 4, "sampling": {"temperature": 1.0, "max_tokens": 8}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"vote": "array", "problems": PROBLEMS}, r"rollout\.problems: give it if and only if no stage"),
+        (
+            {"sampling": TURNS["sampling"] | {"top_p": 0.9}},
+            r"rollout\.sampling\.top_p 0\.9: what is trained on must be",
+        ),
+        (
+            {"sampling": TURNS["sampling"] | {"temperature": 0.0}},
+            r"rollout\.sampling\.temperature 0: equal answers",
+        ),
+        ({"max_asked": 3}, r"max_asked 3: less than prompts 4"),
+        ({"prompts": 0}, r"rollout\.prompts: 0"),
+        (
+            {"reward": {"kind": "python", "path": "module"}},
+            r"write package.module:function, or file.py:function",
+        ),
+    ],
+)
+def test_what_does_not_fit_a_training_in_turns_is_said_in_a_sentence(change, message):
+    with pytest.raises(ValueError, match=message):
+        in_phases(loop={"train": SMALL["train"] | {"rollout": TURNS | change}})
+
+
+def test_a_training_in_turns_asks_what_the_round_brings():
+    train = SMALL["train"] | {"rollout": TURNS}
+    voted = in_phases(loop={"train": train})
+    alone = {"stages": ["train"], "propose": None, "curate": None, "respond": None}
+    given = in_phases(
+        loop=alone | {"rounds": 2, "train": train | {"rollout": TURNS | {"problems": PROBLEMS}}}
+    )
+    reads = {name: [s.job for s in c.stage(2, "train").kind.reads(c.stage(2, "train"), c)]
+             for name, c in (("voted", voted), ("given", given))}  # fmt: skip
+    assert reads == {"voted": ["r002-respond"], "given": ["r001-train"]}
+
+
+def test_answers_that_are_trained_on_are_sampled_from_the_policy_itself():
+    narrow = SMALL["respond"]["sampling"] | {"top_p": 0.9}
+    with pytest.raises(
+        ValueError, match=r"train: its answers are those of respond, whose sampling\.top_p 0\.9"
+    ):
+        in_phases(loop={"respond": SMALL["respond"] | {"sampling": narrow}})

@@ -4,9 +4,9 @@ import pytest
 
 from jobs.plan.chain import bounds_of, plan
 from jobs.plan.cluster import load_cluster
-from jobs.runs.shared import savings
 from jobs.sweeps.lanes import count
 from jobs.sweeps.launching import draft_sweep
+from jobs.sweeps.preview import savings
 from serl.config.engine import Prompts
 from serl.config.files import load, parse_yaml
 from serl.config.read import load_run, revive

@@ -32,8 +32,8 @@ def test_only_keys_with_other_values_are_told_and_names_are_no_difference(pair):
     told = {row["key"]: (row["first"], row["second"]) for row in ask(pair)["configuration"]}
     assert told == {
         "seed": (1, 7),
-        "train.objective.kind": ("reinforce_pp", "grpo"),
-        "train.objective.kl": (1e-3, 0.0),
+        "phases.self_play.train.objective.kind": ("reinforce_pp", "grpo"),
+        "phases.self_play.train.objective.kl": (1e-3, 0.0),
     }
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from jobs import doctor
-from jobs.health import canary, site
+from jobs.health import canary, node, site
 from jobs.health.canary import Facts, Files, Import
 from jobs.health.checks import Check, check_site
 from jobs.health.machine_checks import check_clocks, check_data, check_machine
 from jobs.health.stage_checks import check_lead_time, check_stages
 from jobs.plan.cluster import Slurm, load_cluster
+from serl.stages import kinds
 from tests.conftest import ROOT
 
 SITES = Path(__file__).parent / "sites"
@@ -82,7 +82,7 @@ def test_a_site_that_cancels_is_a_problem_unless_the_qos_requeues():
     checks = judged("qos_cancel", cluster(**common))
     assert ills(checks) == {
         "Slurm version": "warning", "MaxArraySize": "warning", "MinJobAge": "warning",
-        "preemption (corpus, curate)": "problem", "preemption (propose, respond, train, score)": "problem",
+        "preemption (corpus, curate)": "problem", "preemption (propose, respond, score, train)": "problem",
     }  # fmt: skip
     checks = judged("qos_cancel", cluster(**common, qos="scavenger"))
     assert finding(checks, "preemption").found == "requeued after 60 s of grace"
@@ -191,8 +191,8 @@ def test_gpus_are_read_whatever_their_notation():
 
 
 # ------------------------------------------------------------------------------------------------------------- machines
-FILES = Files(path="/data", kind="lustre", options="rw,flock", free_bytes=10**13, free_inodes=10**8, stripe_count=1, fault="", publish_ms=20.0,
-              lock="works", clock_ahead_s=0.0)  # fmt: skip
+FILES = Files(path="/data", kind="lustre", free_bytes=10**13, free_inodes=10**8, stripe_count=1, fault="", publish_ms=20.0,
+              clock_ahead_s=0.0)  # fmt: skip
 NODE = Facts(
     host="g001", time=1000.0, python="3.11.9", executable="/data/venv/bin/python", executable_kind="lustre", imports=(Import(name="torch", seconds=9.0, fault=""),),
     gpus=("NVIDIA H100",), visible_gpus="0", scontrol=True, end_time=1600.0, caches="/tmp/serl-1/gpu-0/vllm", caches_kind="xfs", caches_free_bytes=10**11, files=FILES,
@@ -200,7 +200,7 @@ NODE = Facts(
 
 
 def machine_ills(facts: Facts, *, node: bool = True) -> list[tuple[str, str]]:
-    checks = check_machine(facts, cluster().resources("respond"), node=node, several=True)
+    checks = check_machine(facts, cluster().resources_of(kinds()["respond"]), node=node, several=True)
     assert all(c.remedy for c in checks if c.level != "ok")
     return [(c.level, c.subject) for c in checks if c.level != "ok"]
 
@@ -302,16 +302,16 @@ def test_a_model_that_would_not_load_is_a_problem(tmp_path):
 
 # --------------------------------------------------------------------------------------------------------------- the job
 def test_one_small_job_for_each_kind_of_node():
-    kinds = doctor.kinds_of_node(load_cluster("example"))
-    assert [(k.partition, k.gpus_per_node, k.nodes, k.tasks_per_node, k.time_min) for k in kinds] == [
-        ("preempt", 0, 1, 1, 15), ("preempt", 1, 1, 1, 15), ("cpu", 0, 1, 1, 15),
+    asked = node.kinds_of_node(load_cluster("example"))
+    assert [(k.partition, k.gpus_per_node, k.nodes, k.tasks_per_node, k.time_min) for k in asked] == [
+        ("preempt", 0, 1, 1, 15), ("cpu", 0, 1, 1, 15), ("preempt", 1, 1, 1, 15),
     ]  # fmt: skip
 
 
 def test_the_job_asks_for_what_a_stage_asks_for(tmp_path):
     example = load_cluster("example")
-    text = doctor.job_script(
-        example, doctor.kinds_of_node(example)[1], tmp_path, Path("/lustre/my data"), ("torch",)
+    text = node.job_script(
+        example, node.kinds_of_node(example)[2], tmp_path, Path("/lustre/my data"), ("torch",)
     )
     for line in (
         "--partition=preempt",
@@ -322,8 +322,8 @@ def test_the_job_asks_for_what_a_stage_asks_for(tmp_path):
         "--cpus-per-task=8",
     ):
         assert f"#SBATCH {line}\n" in text
-    spaced = doctor.job_script(
-        example, doctor.kinds_of_node(example)[1], tmp_path / "my data", Path("/x"), ()
+    spaced = node.job_script(
+        example, node.kinds_of_node(example)[2], tmp_path / "my data", Path("/x"), ()
     )
     assert f"#SBATCH --output='{tmp_path}/my data/log'\n" in spaced
     assert "module load cuda/13.0\nexport NCCL_SOCKET_IFNAME=ib0\nsource slurm/env.sh\n" in text

@@ -18,9 +18,9 @@ from report_run import (
     publish,
 )
 
-from jobs.report import write_report
-from jobs.reporting import harvest, pages, scalars
+from jobs.reporting import harvest, run_page, scalars
 from jobs.reporting.findings import gather
+from jobs.reporting.written import write_report
 from serl.records import to_jsonl
 from serl.run.events import Events
 from serl.run.rundir import Run, RunError
@@ -44,7 +44,8 @@ def test_the_votes_agree_with_what_the_trainer_would_keep(run):
     do_round(run, 1)
     votes = gather(run).rounds[1].votes
     groups = round_groups(run, 1, completions=False)
-    kept, fates = trainable(run, groups)
+    training, source = run.config.training(1), run.config.judged(1)
+    kept, fates = trainable(training, source, groups)
     assert votes.fates == fates and votes.fates["kept"] == len(kept)
     assert (
         votes.num_groups
@@ -65,7 +66,7 @@ def test_reward_accuracy_counts_only_majorities_that_exist_and_never_the_rounds_
         group(f"a{i}", labels, role="anchor")
         for i, labels in enumerate((right, right, wrong, tie, silent, [1] * 8))
     ] + [group("t", right)]
-    votes = harvest.votes(run.config, groups)
+    votes = harvest.votes(run.config, 1, groups)
     assert (votes.right["anchors"].value, votes.right["anchors"].n) == (0.5, 4)
     assert (votes.right["anchors in the band"].value, votes.right["anchors in the band"].n) == (2 / 3, 3)
     assert "trained" not in votes.right and votes.num_groups == 1
@@ -76,20 +77,20 @@ def test_examples_are_the_first_of_each_fate_and_show_every_class_with_its_size(
         group("easy", [0] * 8), group("kept1", [0] * 5 + [1] * 2 + [None]), group("tie", [0, 0, 1, 1, None, None, None, None]),
         group("kept2", [0] * 4 + [1, 2, 3, 4]), group("kept3", [0] * 4 + [1, 2, 3, 4]), group("anchor", [1] * 5 + [0] * 3, role="anchor"),
     ]  # fmt: skip
-    examples = harvest.votes(run.config, groups).examples
+    examples = harvest.votes(run.config, 1, groups).examples
     assert [e.id for e in examples] == ["kept1", "kept2", "easy", "tie", "anchor"]
     assert examples[0].answers == (("0", 5), ("1", 2), (None, 1))
     assert examples[-1].majority_correct is False
     assert all(sum(n for _, n in e.answers) == made.SAMPLES for e in examples)
 
 
-@pytest.mark.parametrize(("skill", "word"), [(0.8, "better"), (0.5, "not shown better"), (0.2, "worse")])
+@pytest.mark.parametrize(("skill", "word"), [(0.8, "better"), (0.5, "not shown"), (0.2, "worse")])
 def test_a_policy_is_called_better_or_worse_only_where_the_paired_test_shows_it(run, skill, word):
     do_score(run, 0, 0.5)
     do_score(run, 1, skill)
     by_name = {c.benchmark: c for c in gather(run).rounds[1].comparisons}
-    assert by_name["sums"].word == word and (by_name["sums"].p < 0.05) == (word != "not shown better")
-    assert by_name["sums"].n == 200
+    assert by_name["sums"].word == word and (by_name["sums"].p < 0.05) == (word != "not shown")
+    assert by_name["sums"].found.num_problems == 200
 
 
 def test_validation_scores_choose_a_round_and_are_in_no_result(tmp_path, small_tree):
@@ -107,8 +108,8 @@ def test_validation_scores_choose_a_round_and_are_in_no_result(tmp_path, small_t
         and set(found.chosen.validation) == {"choices"}
         and set(found.chosen.scores) == {"sums"}
     )
-    header, _ = pages.summary_table(found)
-    assert "choices" not in pages.headline(found) and "choices" not in header
+    header = run_page.summary_table(found, scalars.rows(found)).header
+    assert "choices" not in run_page.headline(found) and "choices" not in header
     rows = {(r.round, r.benchmark, r.metric) for r in scalars.rows(found)}
     assert (1, "choices", "pass_at_1") in rows and (1, "", "best_on_validation") in rows
     text = write_report(run)[0].markdown.read_text()
@@ -135,7 +136,7 @@ def test_of_a_step_taken_twice_the_later_counts(run):
         for n in (2, 3)
     ]
     path.write_text("".join(json.dumps(event) + "\n" for event in later))
-    assert [(s.step, s.numbers) for s in gather(run).rounds[1].steps] == [
+    assert list(gather(run).rounds[1].trainings[0].steps.items()) == [
         (1, {"loss": 5.0}),
         (2, {"loss": 1.0}),
         (3, {"loss": 1.0}),
@@ -172,7 +173,7 @@ def test_damage_is_told_with_its_remedy_and_hides_nothing_else(run):
     assert any("do not match the manifest" in m for m in found.missing) and any(
         "damaged" in m for m in found.missing
     )
-    assert found.rounds[1].votes is None and found.rounds[1].scores and found.rounds[1].steps
+    assert found.rounds[1].votes is None and found.rounds[1].scores and found.rounds[1].trainings[0].steps
 
 
 def test_the_filter_of_a_labelled_run_starts_from_the_questions_it_drew(tmp_path, small_tree):

@@ -142,7 +142,7 @@ def test_how_often_nodes_are_taken_away_is_learned_and_planned_with(tmp_path, sm
     for seed in range(3):
         folder = tmp_path / str(seed)
         world, known = learned_on_slurm(folder, small_tree, seed, per_hour=8.0)
-        rates.append(known.weather.rate)
+        rates.append(known.taken)
         assert known.requeue_s < 1.0, "here the next attempt starts as soon as any"
         config = configuration(small_tree, "second", rounds=3, shards=4)
         jobs = plan(config, lambda s: False)
@@ -175,7 +175,7 @@ def test_where_no_node_was_taken_away_a_plan_hardly_changes_and_here_nobody_take
         "nobody knows that none ever will be"
     )
     _, label = learned(tmp_path / "here", small_tree, seed=0)
-    assert load_calibration(tmp_path / "here", label, "base").weather.rate is None
+    assert load_calibration(tmp_path / "here", label, "base").taken is None
 
 
 def test_a_run_that_was_disturbed_teaches_the_same_yields_and_waits(tmp_path, small_tree):

@@ -9,6 +9,7 @@ import pytest
 
 from jobs import gc
 from jobs.chain.queue import Journal, SlurmError, Submission
+from jobs.runs import garbage
 from jobs.runs.find import claim
 from serl.run.attempt import Attempt
 from serl.run.rundir import Run
@@ -22,7 +23,6 @@ def no_slurm(monkeypatch):
         raise SlurmError("squeue: not found")
 
     monkeypatch.setattr("jobs.runs.state.look_at_queue", refuse)
-    monkeypatch.setattr("jobs.gc.look_at_queue", refuse)
 
 
 def put(path: Path, text: str = "x" * 100) -> Path:
@@ -220,13 +220,13 @@ def test_what_cannot_be_removed_is_told_once_for_a_run_and_not_called_nothing(ru
         raise OSError(30, "Read-only file system")
 
     items = [
-        gc.Item(owner="small", kind="caches", path=put(run.root / f"f{i}"), inodes=1, bytes=1, changed=0.0)
+        garbage.Item(owner="small", kind="caches", path=put(run.root / f"f{i}"), inodes=1, bytes=1, changed=0.0)
         for i in range(9)
     ]
-    monkeypatch.setattr("jobs.gc.busy", lambda *_: "")
-    monkeypatch.setattr("jobs.gc.activities", lambda runs: [None for _ in runs])
+    monkeypatch.setattr("jobs.runs.garbage.busy", lambda *_: "")
+    monkeypatch.setattr("jobs.runs.garbage.activities", lambda runs: [None for _ in runs])
     monkeypatch.setattr("pathlib.Path.unlink", refuse)
-    gone, left = gc._remove(items, {"small": run}, run.data_root)
+    gone, left = garbage.remove(items, {"small": run}, run.data_root)
     assert (gone, left) == ([], ["small: 9 of 9 could not be removed: Read-only file system"])
-    gc._told(gone, left, applied=True)
+    gc.answer(gone, left, applied=True)
     assert "nothing was removed" in capsys.readouterr().out

@@ -7,8 +7,9 @@ import json
 import pytest
 
 from evaluation import grade as grading
+from evaluation.answers import SURE
 from evaluation.benchmark import Problem
-from evaluation.grade import grade, regrade
+from evaluation.grade import Rules, grade, regrade
 from evaluation.stored import read_rows, stored
 from evaluation.summary import summarise
 from evaluation.verifier import Verifier
@@ -21,7 +22,14 @@ PROBLEMS = [
 
 
 def response(benchmark, problem, text, sample=0, mode="greedy", finish_reason="stop"):
-    return {"benchmark": benchmark, "id": problem, "sample": sample, "mode": mode, "response": text, "finish_reason": finish_reason}
+    return {
+        "benchmark": benchmark,
+        "id": problem,
+        "sample": sample,
+        "mode": mode,
+        "response": text,
+        "finish_reason": finish_reason,
+    }
 
 
 GREEDY = [
@@ -29,7 +37,10 @@ GREEDY = [
     response("sums", "b", r"\boxed{2+x}"),
     response("letters", "a", "The answer is (B)."),
 ]
-SAMPLES = [response("sums", "a", text, i, "sample") for i, text in enumerate([r"\boxed{12}", "The answer is 12.", r"\boxed{7}", "dunno"])]
+SAMPLES = [
+    response("sums", "a", text, i, "sample")
+    for i, text in enumerate([r"\boxed{12}", "The answer is 12.", r"\boxed{7}", "dunno"])
+]
 
 
 @pytest.fixture(scope="module")
@@ -44,16 +55,81 @@ def stored_run(folder, grades):
     score.mkdir(parents=True)
     data = "".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in grades).encode()
     (score / "shard_00000.7.jsonl").write_bytes(data)
-    entry = {"name": "shard_00000.7.jsonl", "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "rows": len(grades)}
+    entry = {
+        "name": "shard_00000.7.jsonl",
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "rows": len(grades),
+    }
     (score / "shard_00000.json").write_text(json.dumps({"files": [entry]}))
     return folder
 
 
 def test_each_response_gets_its_verdict_in_order(verifier):
     grades = grade(PROBLEMS, GREEDY + SAMPLES, verifier)
-    assert [row.verdict for row in grades] == ["correct", "wrong", "correct", "correct", "correct", "wrong", "unparsed"]
+    assert [row.verdict for row in grades] == [
+        "correct",
+        "wrong",
+        "correct",
+        "correct",
+        "correct",
+        "wrong",
+        "unparsed",
+    ]
     assert [row.extracted for row in grades[:3]] == ["12.0", "2+x", "B"]
     assert [row.response for row in grades] == [row["response"] for row in GREEDY + SAMPLES]
+
+
+def test_each_grade_says_how_plainly_its_answer_was_said(verifier):
+    texts = [
+        r"\boxed{12}",
+        "The answer is 12.",
+        "<answer>7</answer>",
+        "There are 12 of them.",
+        "dunno",
+        "<think>The answer is 12",
+    ]
+    rows = [response("sums", "a", text, i, "sample") for i, text in enumerate(texts)]
+    grades = grade(PROBLEMS, rows, verifier)
+    assert [row.reading for row in grades] == ["boxed", "announced", "tagged", "last", "", ""]
+    summary = summarise(grades)["sums"]
+    assert {level: (found.answers, found.right) for level, found in summary.readings.items()} == {
+        "boxed": (1, 1),
+        "announced": (1, 1),
+        "tagged": (1, 0),
+        "last": (1, 1),
+    }
+    assert (summary.thoughts.responses, summary.thoughts.unfinished) == (1, 1)
+    sure = grade(PROBLEMS, rows, verifier, Rules(levels=SURE))
+    assert [row.verdict for row in sure] == [
+        "correct",
+        "correct",
+        "wrong",
+        "unparsed",
+        "unparsed",
+        "unparsed",
+    ]
+
+
+def test_rows_stored_before_there_were_readings_are_read(tmp_path, verifier):
+    row = dataclasses.asdict(grade(PROBLEMS, GREEDY[:1], verifier)[0])
+    path = tmp_path / "old.jsonl"
+    path.write_text(json.dumps({key: value for key, value in row.items() if key not in ("reading", "letters")}))
+    (old,) = read_rows(path)
+    assert (old.reading, old.letters, old.verdict) == ("", "official", "correct") and summarise([old])["sums"].readings == {}
+
+
+def test_what_was_cut_off_is_not_guessed_at(verifier):
+    (row,) = grade(PROBLEMS, [response("sums", "a", "There are 12", finish_reason="length")], verifier)
+    assert row.verdict == "unparsed" and row.reading == ""
+
+
+def test_a_letter_is_read_by_the_rules_that_its_row_names(verifier):
+    asked = [response("letters", "a", "The answer is **(B)**. I hope this helps.")]
+    (official,) = grade(PROBLEMS, asked, verifier)
+    (native,) = grade(PROBLEMS, asked, verifier, Rules(letters="native"))
+    assert (official.verdict, native.verdict, native.extracted) == ("unparsed", "correct", "B")
+    assert regrade([native], verifier) == [native] and regrade([official], verifier) == [official]
 
 
 def test_only_finished_samples_vote(verifier):

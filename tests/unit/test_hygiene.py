@@ -6,10 +6,10 @@ import json
 import pytest
 from report_run import make_run, publish
 
-from jobs.report import write_report
 from jobs.reporting import hygiene
 from jobs.reporting.findings import gather
 from jobs.reporting.hygiene import CACHE, measure
+from jobs.reporting.written import write_report
 from serl.records import Problem, to_jsonl
 
 LONG = "a train leaves the town at noon and travels sixty miles in one hour how fast does it go"

@@ -191,6 +191,14 @@ def test_a_verb_loads_on_a_login_node_in_two_seconds_of_processor_time(verb):
     assert (heavy, float(seconds) < 2.0) == ([], True), done.stdout
 
 
+def test_a_launch_loads_no_forecast_and_no_report_before_it_needs_them():
+    """Its processes, and their thousand siblings on a cluster, would pay for it each time."""
+    later = ("jobs.costs", "jobs.sweeps", "jobs.reporting.")
+    code = f"import sys, jobs.launch; print(*[m for m in sys.modules if m.startswith({later!r})])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.split() == ["jobs.reporting.visible"]
+
+
 def test_a_dry_run_prints_the_plan_without_torch(tmp_path):
     code = (
         "import sys; from jobs.launch import body; code = body(sys.argv[1:]);"

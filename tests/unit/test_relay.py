@@ -13,9 +13,10 @@ from test_submission import CLUSTER, FAKES
 
 from jobs.chain import queue, sbatch, slurm, window
 from jobs.chain.batch import EXIT_REQUEUE
+from jobs.chain.failures import failures, record_failure
 from jobs.chain.queue import Journal, SlurmError, _parse_queue, look_at_queue
 from jobs.chain.slurm import submit_missing
-from jobs.chain.task import BLOCKED, failures, record_failure
+from jobs.chain.task import BLOCKED
 from jobs.chain.ticket import turn
 from jobs.chain.window import RELAY, Relay, Room, full, middle, one_turn
 from jobs.plan.chain import plan

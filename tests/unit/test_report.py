@@ -15,11 +15,11 @@ import pytest
 from report_run import SAMPLES, SCORE, do_propose, do_respond, do_round, do_score, group, make_run
 from rich.console import Console
 
-from jobs.report import write_report
-from jobs.reporting import pages, scalars
+from jobs.reporting import run_page, scalars
 from jobs.reporting.findings import gather
 from jobs.reporting.render import Code, Heading, Paragraph, Table, to_html, to_markdown
 from jobs.reporting.visible import visible
+from jobs.reporting.written import write_report, write_tensorboard
 from serl.run.events import Events
 from serl.run.rundir import Run
 from tests.conftest import run_config
@@ -174,7 +174,7 @@ def test_agreement_that_rises_while_the_majority_is_less_often_right_is_called_a
             for i in range(20)
         ]
         do_respond(run, round, [group("g", [0] * 5 + [1] * 3), *anchors])
-    assert "collapse" in pages.warnings(gather(run))[0]
+    assert "collapse" in run_page.warnings(gather(run))[0]
     assert "collapse" in write_report(run)[0].markdown.read_text()
 
 
@@ -245,7 +245,7 @@ def test_tensorboard_holds_each_round_once_however_often_the_report_is_written(r
     for round in (0, 1, 1):
         do_round(run, round)
         findings = gather(run)
-        scalars.write_tensorboard(run, findings, scalars.rows(findings))
+        write_tensorboard(run, findings, scalars.rows(findings))
     folder = run.root / "tensorboard" / "rounds"
     assert len(list(folder.iterdir())) == 1
     board = EventAccumulator(str(folder))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from report_run import SCORE, grades, publish
 
-from jobs.report import write_side_by_side
 from jobs.reporting.side_by_side import MAX_ALL_PAIRS, side_by_side
+from jobs.reporting.written import write_side_by_side
 from serl.records import to_jsonl
 from serl.run.rundir import Run, RunError
 from tests.conftest import ROOT, run_config
@@ -55,9 +55,9 @@ def test_models_are_compared_with_the_first_on_the_same_problems_and_never_on_wh
     assert words == {("weak", "strong"): "better", ("weak", "same"): "not shown", ("strong", "same"): "worse"}
     assert found.benchmarks == ("sums", "choices") and found.validation == ("check",)
     assert {p.benchmark for p in found.pairs} == {"sums", "choices"} and all(
-        p.p_holm >= p.p for p in found.pairs
+        p.p >= p.found.p for p in found.pairs
     )
-    paths = write_side_by_side(found, tmp_path)
+    paths, _ = write_side_by_side(found, tmp_path)
     text = paths.markdown.read_text()
     assert "strong against weak\\: better on sums" in text and "not shown better on choices" in text
     assert "check" not in text.split("## Validation")[0] and "check" in text.split("## Validation")[1]
@@ -100,7 +100,7 @@ def test_what_was_asked_differently_is_said(tmp_path, small_tree):
     evaluation(tmp_path, small_tree, "b", 0.5, max_tokens=32)
     found = side_by_side(["a", "b"], tmp_path)
     assert found.asked_differently == {"score.max_tokens": ("64", "32")}
-    assert "Asked differently" in write_side_by_side(found, tmp_path).markdown.read_text()
+    assert "Asked differently" in write_side_by_side(found, tmp_path)[0].markdown.read_text()
 
 
 def test_problems_of_one_name_with_other_golds_are_not_paired(tmp_path, small_tree):
@@ -108,7 +108,7 @@ def test_problems_of_one_name_with_other_golds_are_not_paired(tmp_path, small_tr
     evaluation(tmp_path, small_tree, "b", 0.5, gold="2")
     found = side_by_side(["a", "b"], tmp_path)
     assert found.pairs == () and "150 of 150 problems have another gold answer" in found.unpaired[0]
-    assert "Not compared" in write_side_by_side(found, tmp_path).markdown.read_text()
+    assert "Not compared" in write_side_by_side(found, tmp_path)[0].markdown.read_text()
 
 
 def test_many_models_are_each_compared_with_the_first_and_get_a_short_name(tmp_path, small_tree):

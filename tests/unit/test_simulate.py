@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from jobs.costs.simulate import quantile, simulate, study
 from jobs.costs.tasks import JobLoad, TaskLoad, daly_interval_s, expected_s
-from jobs.costs.weather import PRIOR_TAKEN, Rate, World
+from jobs.costs.weather import PRIOR_TAKEN, TakingRate, World
 
 
 def job(
@@ -204,7 +204,7 @@ def test_a_job_whose_predecessor_was_requeued_has_looked_too_early():
 
 @pytest.mark.parametrize(("taken", "hours"), [(0, 2.0), (3, 0.1), (40, 50.0)])
 def test_a_learned_rate_is_drawn_anew_in_each_history_around_what_was_seen(taken, hours):
-    rate, rng = Rate(taken=taken, node_hours=hours), random.Random(1)
+    rate, rng = TakingRate(taken=taken, node_hours=hours), random.Random(1)
     draws = [rate.draw(rng) for _ in range(20000)]
     assert sum(draws) / len(draws) == pytest.approx(rate.mean, rel=0.1)
     assert taken == 0 or rate.mean == pytest.approx(taken / hours, rel=0.15)
@@ -223,7 +223,7 @@ def test_a_rate_at_which_nothing_would_ever_be_done_is_refused_or_if_drawn_taken
         match=r"job: a node taken away 20 times an hour.*at most 6\.91 times can be borne: keep work more often",
     ):
         play([long], preempt_per_hour=20.0)
-    assert study([long], World(learned=Rate(taken=90, node_hours=3.0)), histories=3).quantile(0.5) > 3600.0
+    assert study([long], World(learned=TakingRate(taken=90, node_hours=3.0)), histories=3).quantile(0.5) > 3600.0
 
 
 def test_stragglers_lengthen_a_wide_stage_more_than_a_narrow_one():

@@ -16,9 +16,10 @@ from submitit.core.utils import DelayedSubmission, JobPaths, UncompletedJobError
 from submitit.slurm.slurm import SlurmJobEnvironment, _make_sbatch_string
 
 from jobs.chain.batch import PREVIEW, log_folder, sbatch_text
+from jobs.chain.failures import failure, fruitless, record_failure, tries_path
 from jobs.chain.queue import Journal, Queued, Submission, _parse_queue, at_work, max_array_size
 from jobs.chain.slurm import cancel, live, sort_queue, submit_missing
-from jobs.chain.task import EXIT_REQUEUE, Gate, Task, failure, fruitless, record_failure, tries_path
+from jobs.chain.task import EXIT_REQUEUE, Gate, Task
 from jobs.plan.chain import plan
 from jobs.plan.cluster import Slurm
 from serl.run.attempt import Attempt

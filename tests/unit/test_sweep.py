@@ -18,17 +18,17 @@ from jobs.chain.local import ShardFailed
 from jobs.plan.chain import bounds_of, plan
 from jobs.plan.cluster import Local, Slurm, load_cluster
 from jobs.runs.find import claim, launcher_of, release
-from jobs.runs.shared import Outside, code_digest, savings, shared_keys, users_of
+from jobs.runs.shared import Outside, code_digest, shared_keys, users
 from jobs.sweeps.early import verdict
 from jobs.sweeps.launching import draft_sweep, prepare, run_here
-from jobs.sweeps.status import show_plan
+from jobs.sweeps.preview import savings, show_plan
 from jobs.sweeps.trials import load_sweep, trials_of
 from serl.config.engine import Prompts
 from serl.run.attempt import Attempt
 from serl.run.rundir import Run, RunError, end_after
 from serl.run.signals import Stop
 from serl.stages.kind import World
-from tests.conftest import ROOT, SMALL, run_config
+from tests.conftest import ROOT, SMALL, phased, run_config
 
 GRID = {
     "kind": "grid",
@@ -38,7 +38,7 @@ GRID = {
 
 def write(folder: Path, tree: dict | None = None, **changes) -> Path:
     """A sweep file beside its base."""
-    (folder / "base.yaml").write_text(yaml.safe_dump(tree or SMALL))
+    (folder / "base.yaml").write_text(yaml.safe_dump(phased(tree or SMALL)))
     path = folder / "sweep.yaml"
     path.write_text(
         yaml.safe_dump({"name": "mine", "base": "base.yaml", "space": GRID, "replicates": [0, 1]} | changes)
@@ -73,7 +73,8 @@ def test_a_grid_is_every_combination_and_each_is_repeated(tmp_path, data):
     assert len(draft.trials) == len({t.id for t in draft.trials}) == 8
     assert len({t.setting("seed") for t in draft.trials}) == 4
     last = draft.configs[-1]
-    assert (last.train.objective.kind, last.train.optimizer.lr, last.seed, last.name) == (
+    train = last.phases.self_play.train
+    assert (train.objective.kind, train.optimizer.lr, last.seed, last.name) == (
         "rloo",
         2e-4,
         1,
@@ -93,7 +94,8 @@ def test_a_list_reaches_everything_and_null_takes_away(tmp_path, data):
     space = {"kind": "list", "trials": [{}, labelled, {"base.path": "base", "rounds": 1}]}
     draft = draft_sweep(write(tmp_path, space=space, replicates=[], overrides={"seed": 5}), data)
     assert [c.seed for c in draft.configs] == [5, 5, 5]
-    assert draft.configs[1].propose is None and draft.configs[1].respond.reward.kind == "verified"
+    labelled = draft.configs[1].phases.self_play
+    assert not hasattr(labelled, "propose") and labelled.respond.reward.kind == "verified"
     assert [c.rounds for c in draft.configs] == [2, 2, 1]
 
 
@@ -161,11 +163,11 @@ def test_more_random_trials_of_a_seed_begin_with_the_fewer(few, more, seed):
         ),
         (
             {"space": {"kind": "grid", "over": {"train.optimizer.lr": [1.0e-4, -1]}}},
-            r"trial train\.optimizer\.lr=-1: train\.optimizer\.lr: -1",
+            r"trial train\.optimizer\.lr=-1: phases\.self_play\.train\.optimizer\.lr: -1",
         ),
         (
             {"space": {"kind": "grid", "over": {"train.optimiser": [1]}}},
-            r"trial train\.optimiser=1: train\.optimiser: unknown key .*did you mean 'optimizer'",
+            r"trial train\.optimiser=1: phases\.self_play\.train\.optimiser: unknown key .*did you mean 'optimizer'",
         ),
         (
             {"space": {"kind": "list", "trials": [{}, {"rounds": 2}]}},
@@ -175,7 +177,7 @@ def test_more_random_trials_of_a_seed_begin_with_the_fewer(few, more, seed):
             {"space": {"kind": "grid", "over": {"train.agreement": [[0, 1], [0.0, 1.0]]}}},
             r"is the same run as trial train\.agreement=\[0, 1\]",
         ),
-        ({"overrides": {"rounds": "many"}}, r"overrides: rounds: rounds: 'many'"),
+        ({"overrides": {"rounds": "many"}}, r"overrides: rounds: phases\.self_play\.rounds: 'many'"),
         ({"early_stop": {"after_round": 1}}, r"early_stop: trial .* has no score section"),
     ],
 )
@@ -306,8 +308,8 @@ def test_the_base_model_made_on_the_spot_is_shared_by_the_trials_of_a_seed(data)
 def test_users_of_a_shared_result_are_the_runs_that_name_it(tmp_path, data):
     runs = prepare(draft_sweep(write(tmp_path), data))
     key = runs[0].shared["r001-propose"]
-    assert users_of(data, key) == sorted(r.root.name for r in runs if r.config.seed == 0)
-    assert users_of(data, "nothing") == []
+    assert users(data)[key] == sorted(r.root.name for r in runs if r.config.seed == 0)
+    assert users(data).get("nothing", []) == []
 
 
 # ------------------------------------------------------------------------------------------------ making it, twice
@@ -342,8 +344,10 @@ def test_trials_of_overrides_that_the_file_no_longer_has_are_told_from_those_of_
 def test_a_launch_asks_for_the_space_of_what_is_left_and_of_trials_at_once(tmp_path, data, monkeypatch):
     asked: list[int] = []
     monkeypatch.setattr("jobs.sweeps.launching.check_space", lambda data, needed: asked.append(needed))
-    with open(data / "models/base/model.safetensors", "r+b") as f:
-        f.truncate(2 * 10**9)
+    header = json.dumps({"w": {"shape": [10**9], "data_offsets": [0, 2 * 10**9]}}).encode()
+    with open(data / "models/base/model.safetensors", "wb") as f:
+        f.write(len(header).to_bytes(8, "little") + header)
+        f.truncate(8 + len(header) + 2 * 10**9)
     draft = draft_sweep(write(tmp_path), data)
     runs = prepare(draft)
     prepare(draft, at_once=3)
@@ -398,7 +402,7 @@ def test_a_base_that_changed_under_launched_trials_is_refused(tmp_path, data):
     prepare(draft_sweep(write(tmp_path), data))
     with pytest.raises(
         RunError,
-        match=r"was launched with another configuration \(it differs in rounds\).*restore it, or give the sweep another name",
+        match=r"was launched with another configuration \(it differs in phases\.self_play\.rounds\).*restore it, or give the sweep another name",
     ):
         prepare(draft_sweep(write(tmp_path, SMALL | {"rounds": 3}), data))
 

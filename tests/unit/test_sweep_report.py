@@ -13,9 +13,9 @@ from rich.console import Console
 from sweep_made import NUM, finish, make_sweep
 
 from evaluation.seeds import over_seeds
-from jobs.chain.task import failure_path
+from jobs.chain.failures import failure_path
 from jobs.reporting.sweep_findings import gather_sweep, short_keys
-from jobs.reporting.sweep_report import write_sweep_report
+from jobs.reporting.written import write_sweep_report
 from jobs.sweeps.trials import Sweep, Trial
 from serl.run.rundir import Run, end_after
 from tests.conftest import ROOT, SMALL
@@ -88,7 +88,7 @@ def test_a_difference_is_shown_only_after_holms_adjustment_and_only_on_common_se
         2,
     ] and last == "objective=rloo, lr=0.0001"
     assert pairs[best, "objective=grpo, lr=0.0001"].word == "worse"
-    assert all(p.p_holm >= p.found.p for p in found.pairs)
+    assert all(p.p >= p.found.p for p in found.pairs)
     equal = [p for p in found.pairs if "lr=0.0001" in p.first and "lr=0.0001" in p.second]
     assert [p.word for p in equal] == ["not shown"]
 
@@ -142,7 +142,7 @@ def test_tensorboard_finds_a_session_for_each_trial_with_its_overrides_and_score
     for _ in range(2):
         write_sweep_report(sweep, data)
     folder = data / "sweeps" / "made" / "tensorboard"
-    found = {t.trial.run: t for t in gather_sweep(sweep, data).trials if t.chosen is not None}
+    found = {t.name: t for t in gather_sweep(sweep, data).trials if t.chosen is not None}
     assert {p.name for p in folder.iterdir() if p.is_dir()} == set(found)
     run = "made-grpo1e-05-1"
     board = EventAccumulator(str(folder / run))
@@ -177,7 +177,7 @@ def test_a_damaged_score_is_told_and_hides_no_other_trial(tmp_path):
     run = Run.open(tmp_path / "runs" / sweep.trials[0].run)
     manifest = run.manifest(run.shards(1, "score")[0])
     run.path(manifest, manifest.files[0]).write_bytes(b"rotten")
-    words = {t.trial.id: (t.word, t.reason) for t in gather_sweep(sweep, tmp_path).trials}
+    words = {t.id: (t.word, t.reason) for t in gather_sweep(sweep, tmp_path).trials}
     assert (
         words[sweep.trials[0].id][0] == "damaged"
         and "do not match the manifest" in words[sweep.trials[0].id][1]
@@ -208,7 +208,7 @@ def test_a_key_is_shortened_as_far_as_it_stays_its_own():
 
 
 def test_the_report_of_a_sweep_loads_nothing_heavy_before_it_draws():
-    check = "import sys, jobs.reporting.sweep_report; print(*(m for m in ('torch', 'vllm', 'transformers', 'deepspeed', 'matplotlib', 'tensorboard') if m in sys.modules))"
+    check = "import sys, jobs.reporting.written; print(*(m for m in ('torch', 'vllm', 'transformers', 'deepspeed', 'matplotlib', 'tensorboard') if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 
@@ -218,5 +218,5 @@ def test_a_damaged_manifest_of_any_stage_is_told_too(tmp_path):
     run = Run.open(tmp_path / "runs" / sweep.trials[0].run)
     finish(run, sweep.trials[0])
     (run.stage_dir(1, "curate") / "shard_00000.json").write_text("{")
-    (first, *_) = [t for t in gather_sweep(sweep, tmp_path).trials if t.trial == sweep.trials[0]]
+    (first, *_) = [t for t in gather_sweep(sweep, tmp_path).trials if t.id == sweep.trials[0].id]
     assert first.word == "damaged" and "remove it and resume" in first.reason

@@ -18,11 +18,11 @@ import pytest
 from report_run import do_round, make_run
 from rich.console import Console
 
-from jobs import completion
 from jobs.chain import slurm
 from jobs.chain.local import ShardFailed, Stopped
 from jobs.plan.cluster import Local, Slurm
 from jobs.shell import command
+from jobs.shell import complete as completion
 from jobs.shell.command import Answer
 from tests.conftest import ROOT, SMALL
 
@@ -216,7 +216,7 @@ def test_a_report_that_a_full_disk_stops_names_the_place_and_the_remedy(made, ca
     def refuse(run):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("jobs.report.learn_from", refuse)
+    monkeypatch.setattr("jobs.reporting.written.learn_from", refuse)
     code, _, err = run_verb(capsys, monkeypatch, "report", "made-up", "--data", str(made.data_root))
     assert (
         code == 2
@@ -332,6 +332,18 @@ def test_zsh_whose_words_hold_the_equals_sign_completes_values_too(shell, made):
     )
 
 
+def test_a_key_may_be_written_whole_below_the_phases_that_come_with_the_code(shell, made):
+    phases, keys, value = complete(
+        shell, made.data_root, "python|-m|jobs.launch|x.yaml|phases.self", "python|-m|jobs.launch|x.yaml|phases.p.train.optimizer.lr",
+        "python|-m|jobs.launch|x.yaml|phases.p.carry|=",
+    )  # fmt: skip
+    assert (phases, keys, value) == (
+        ["phases.self_play."],
+        ["phases.p.train.optimizer.lr="],
+        ["phase", "round"],
+    )
+
+
 def test_other_python_commands_are_left_to_the_shell(shell, tmp_path):
     assert complete(shell, tmp_path, "python|script.py|END", "python|-m|http.server|END") == [[], []]
 
@@ -347,7 +359,7 @@ def test_completion_knows_exactly_the_options_that_help_shows(capsys):
 
 
 def test_completion_starts_nothing_heavy():
-    code = "import sys, jobs.completion; jobs.completion.script('zsh'); print(*[m for m in sys.modules if m in %r])"
+    code = "import sys, jobs.completion as c; c.script('zsh'); print(*[m for m in sys.modules if m in %r])"
     heavy = ("torch", "vllm", "transformers", "pyarrow", "submitit", "rich", "numpy", "matplotlib")
     done = subprocess.run(
         [sys.executable, "-c", code % (heavy,)], cwd=ROOT, capture_output=True, text=True, check=True

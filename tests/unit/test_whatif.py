@@ -18,7 +18,7 @@ from jobs.costs.tasks import daly_interval_s
 from jobs.plan.chain import plan
 from jobs.plan.cluster import load_cluster
 from serl.run.rundir import Run
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SMALL
 
 SLURM = {
     "kind": "slurm",
@@ -33,8 +33,6 @@ SLURM = {
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with measurements, a cluster file, a run file and a sweep file."""
-    from tests.conftest import SMALL
-
     folder = tmp_path_factory.mktemp("site")
     config = configuration(json.loads(json.dumps(SMALL)), "first", rounds=2)
     MadeUpWorld(1).play(folder / "runs/first", config, RANKS)
@@ -128,7 +126,7 @@ def calm_parts(site: Path) -> list[dict]:
 
 def test_a_sweep_plays_shared_stages_once_and_its_lanes_one_trial_after_another(site):
     one, three = (asked(site, what)["worlds"][0] for what in ("run", "sweep"))
-    config = configuration(json.loads((site / "runs/first/run.json").read_text())["config"], "x", rounds=2)
+    config = configuration(json.loads(json.dumps(SMALL)), "x", rounds=2)
     shared = 1 + 3  # the base model's score, and the first round's questions and answers
     assert len(plan(config, lambda s: False)) == 11
     chain = chain_of(site / "sweep.yaml", (), load_cluster(str(site / "cluster.yaml")), site)

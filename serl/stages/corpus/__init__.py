@@ -1,1 +1,1 @@
-""""""
+"""The kind of stages `corpus`: what it says of itself is in `spec`."""

@@ -1,4 +1,6 @@
-"""corpus: the toy domain of round 0. Documents for the base model, its tokenizer, seeds, labelled problems and held-out benchmarks."""
+"""corpus: the toy domain of round 0. Documents for the base model, its tokenizer, seeds, labelled problems
+and held-out benchmarks.
+"""
 
 import shutil
 from collections import Counter

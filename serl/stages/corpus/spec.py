@@ -1,4 +1,6 @@
-"""corpus: the base model's own world: documents, tokenizer, seeds, labelled problems and held-out benchmarks."""
+"""corpus: the base model's own world: documents, tokenizer, seeds, labelled problems and held-out
+benchmarks.
+"""
 
 from collections.abc import Iterator, Mapping
 

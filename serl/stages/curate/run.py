@@ -1,4 +1,6 @@
-"""curate: keep what is new. Novelty is a property of the whole set, hence one task; it fixes ids and order."""
+"""curate: keep what is new. Novelty is a property of the whole set, hence one task; it fixes ids and
+order.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +16,9 @@ from serl.text.selfinstruct import Twin, twins
 
 
 def run(work: Work) -> Manifest:
-    """Publish `instructions.jsonl`: novel against seeds, every instruction kept in earlier rounds, and each other; beside it, each candidate's fate."""
+    """Publish `instructions.jsonl`: novel against seeds, every instruction kept in earlier rounds, and each
+    other; beside it, each candidate's fate.
+    """
     config, round = work.run.config, work.shard.round
     section, source = work.stage.section, config.source(work.stage, KIND.reads_from)
     assert config.seeds is not None and source is not None, "checked with the configuration"

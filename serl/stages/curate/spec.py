@@ -1,4 +1,6 @@
-"""curate: keep what is new. Novelty is a property of the whole set, hence one task; it fixes ids and order."""
+"""curate: keep what is new. Novelty is a property of the whole set, hence one task; it fixes ids and
+order.
+"""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

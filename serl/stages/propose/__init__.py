@@ -1,1 +1,1 @@
-""""""
+"""The kind of stages `propose`: what it says of itself is in `spec`."""

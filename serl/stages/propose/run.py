@@ -1,4 +1,6 @@
-"""propose: few-shot self-instruction. The policy continues numbered lists of known problems with problems of its own."""
+"""propose: few-shot self-instruction. The policy continues numbered lists of known problems with problems of
+its own.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,6 @@
-"""propose: few-shot self-instruction. A policy continues numbered lists of known problems with problems of its own."""
+"""propose: few-shot self-instruction. A policy continues numbered lists of known problems with problems of
+its own.
+"""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -42,7 +44,9 @@ class ProposeKind(Kind):
         return (section.role,)
 
     def reads(self, stage: Stage, config: RunConfig) -> tuple[Stage, ...]:
-        """The weights, and the trainings that say which earlier instructions were kept: the last one waits for all."""
+        """The weights, and the trainings that say which earlier instructions were kept: the last one waits
+        for all.
+        """
         last = config.trained(stage, stage.section.role)
         judged = config.judged(last.round) if last else None
         return tuple(s for s in (last, judged) if s)

@@ -20,7 +20,9 @@ OWN = "train"  # the role of a question of the round
 
 
 def run(work: Work) -> Manifest:
-    """Publish `groups.parquet`: one row per instruction or anchor, complete with token ids, votes and rewards."""
+    """Publish `groups.parquet`: one row per instruction or anchor, complete with token ids, votes and
+    rewards.
+    """
     config, section = work.run.config, work.stage.section
     policy, digest = work.weights(section.role)
     tasks, inputs = questions(work)
@@ -44,7 +46,9 @@ def run(work: Work) -> Manifest:
 
 
 def questions(work: Work) -> tuple[list[tuple[str, Problem]], dict[str, str]]:
-    """What the round answers, as (role, problem) in a fixed order, with the digests of where it comes from."""
+    """What the round answers, as (role, problem) in a fixed order, with the digests of where it comes
+    from.
+    """
     run, config, section = work.run, work.run.config, work.stage.section
     inputs: dict[str, str] = {}
     if source := KIND.asked(work.stage, config):

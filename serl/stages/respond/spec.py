@@ -64,7 +64,8 @@ class RespondKind(Kind):
         section = stage.section
         if (config.source(stage, "problems") is None) == (section.problems is None):
             yield (
-                ".problems: give it if and only if no stage of the round writes instructions (propose and curate)"
+                ".problems: give it if and only if no stage of the round writes instructions (propose and "
+                "curate)"
             )
         if section.sampling.temperature == 0.0:
             yield ".sampling.temperature 0: equal answers make no vote; use a positive temperature"

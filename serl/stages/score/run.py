@@ -6,7 +6,7 @@ from pathlib import Path
 
 from evaluation import balance, mmlu_pro
 from evaluation.benchmark import Benchmark, Problem, load_benchmark, load_problems, load_shots
-from evaluation.grade import grade
+from evaluation.grade import Rules, grade
 from evaluation.protocols import PROTOCOLS
 from evaluation.stored import Mode, Response
 from evaluation.verifier import Verifier
@@ -24,7 +24,9 @@ from serl.text.prompts import Tokenizer, encode, question_prompt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """A problem, and the worked examples of its subject that may stand before it; `work` is its expected cost."""
+    """A problem, and the worked examples of its subject that may stand before it; `work` is its expected
+    cost.
+    """
 
     problem: Problem
     shots: tuple[Problem, ...]
@@ -32,7 +34,9 @@ class Item:
 
 
 def run(work: Work) -> Manifest:
-    """Publish graded responses: rows of `evaluation.grade.Grade`, which can be graded again without a model."""
+    """Publish graded responses: rows of `evaluation.grade.Grade`, which can be graded again without a
+    model.
+    """
     section = work.stage.section
     policy, digest = work.weights(section.role)
     asked = [item for name in section.asked for item in items(name, work.run, section)]
@@ -41,11 +45,12 @@ def run(work: Work) -> Manifest:
     mine = [
         asked[i] for i in balance.shards([item.work for item in asked], work.shard.count)[work.shard.index]
     ]
+    rules = Rules(letters="official" if _as_published(section) else "native")
     with Verifier(workers=work.cores, limit_s=section.limit_s) as verifier:
 
         def part(engine: generator.Generator, chosen: Sequence[Item]) -> bytes:
             return to_jsonl(
-                grade([i.problem for i in chosen], _respond(work, engine, section, chosen), verifier)
+                grade([i.problem for i in chosen], _respond(work, engine, section, chosen), verifier, rules)
             )
 
         data = b"".join(in_parts(work, attempt, policy, mine, section.part_prompts, "problems", part))
@@ -83,14 +88,16 @@ def _shots_by_subject(benchmark: Benchmark, folders: Sequence[Path]) -> dict[str
 def _respond(
     work: Work, engine: generator.Generator, section: Score, chosen: Sequence[Item]
 ) -> list[Response]:
-    """Every problem's greedy answer and samples. One that does not fit the context gets an empty answer: it counts, as unanswered."""
+    """Every problem's greedy answer and samples. One that does not fit the context gets an empty answer: it
+    counts, as unanswered.
+    """
     prompts = [_prompt(work.run, engine, section, item) for item in chosen]
     responses: list[Response] = []
     greedy = Sampling(temperature=0.0, max_tokens=section.max_tokens)
     sampled = Sampling(temperature=section.temperature, top_p=section.top_p, max_tokens=section.max_tokens)
     modes: list[tuple[Mode, Sampling, int]] = [("greedy", greedy, 1), ("sample", sampled, section.samples)]
     for mode, sampling, num_samples in modes:
-        for is_choice, stop in ((False, _stops(section)), (True, (mmlu_pro.STOP,))):
+        for is_choice, stop in ((False, _stops(section)), (True, _choice_stops(section))):
             asked = [
                 (i.problem, ids)
                 for i, ids in zip(chosen, prompts)
@@ -134,14 +141,16 @@ def _sampled(
 
 
 def _prompt(run: Run, engine: generator.Generator, section: Score, item: Item) -> list[int]:
-    """Token ids that leave room for the answer; examples are dropped one by one to make it. Empty where even none fit."""
+    """Token ids that leave room for the answer; examples are dropped one by one to make it. Empty where even
+    none fit.
+    """
     room = engine.max_model_len - section.max_tokens
     if item.problem.kind != "choice":
         ids = _question(run.config.prompts, engine.tokenizer, section, item.problem)
         return ids if len(ids) <= room else []
     for used in range(len(item.shots), -1, -1):
         text = mmlu_pro.choice_prompt(item.problem, item.shots[:used], item.problem.subject)
-        plain = section.choice_format == "plain" or section.protocol != "native"
+        plain = _as_published(section)
         ids = (
             _literal(engine.tokenizer, text)
             if plain
@@ -163,6 +172,18 @@ def _question(prompts: Prompts, tokenizer: Tokenizer, section: Score, problem: P
 def _literal(tokenizer: Tokenizer, text: str) -> list[int]:
     """The text as it stands, with the tokenizer's own BOS and no chat template."""
     return list(tokenizer(text)["input_ids"])
+
+
+def _as_published(section: Score) -> bool:
+    """Whether lettered questions are asked and read literally as MMLU-Pro's own script does."""
+    return section.choice_format == "plain" or section.protocol != "native"
+
+
+def _choice_stops(section: Score) -> tuple[str, ...]:
+    """The official text ends an answer where it begins a question of its own; a thought may quote the
+    question.
+    """
+    return (mmlu_pro.STOP,) if _as_published(section) else ()
 
 
 def _stops(section: Score) -> tuple[str, ...]:

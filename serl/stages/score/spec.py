@@ -24,7 +24,8 @@ class Score(StageSection):
     benchmarks: tuple[str, ...] = Field(min_length=1)
     validation: tuple[str, ...] = Field(
         default=(),
-        description="benchmarks to choose by (a round, a sweep's best setting); reported apart, never in a headline",
+        description="benchmarks to choose by (a round, a sweep's best setting); reported apart, never in a "
+        "headline",
     )
     max_tokens: Count
     samples: Natural = 0
@@ -38,7 +39,8 @@ class Score(StageSection):
     )
     preamble: dict[str, str] = Field(
         default={},
-        description="by benchmark, a text before each of its questions, a blank line between: the worked examples "
+        description="by benchmark, a text before each of its questions, a blank line between: the worked "
+        "examples "
         "of a published protocol",
     )
     choice_format: Literal["auto", "plain"] = Field(
@@ -81,11 +83,13 @@ class ScoreKind(Kind):
         asked, preamble = stage.section.asked, stage.section.preamble
         if twice := sorted({name for name in asked if asked.count(name) > 1}):
             yield (
-                f": {', '.join(twice)} named twice; a benchmark is either reported (benchmarks) or chosen by (validation)"
+                f": {', '.join(twice)} named twice; a benchmark is either reported (benchmarks) or chosen "
+                "by (validation)"
             )
         if unasked := sorted(set(preamble) - set(asked)):
             yield (
-                f".preamble: {', '.join(unasked)} is not asked; name it in benchmarks, or leave its preamble out"
+                f".preamble: {', '.join(unasked)} is not asked; name it in benchmarks, or leave its "
+                "preamble out"
             )
 
     def check(self, stage: Stage, config: RunConfig, data: Path) -> None:
@@ -100,8 +104,8 @@ class ScoreKind(Kind):
                 load_benchmark_problems(benchmark, [data / "benchmarks"])
 
     def rows(self, stage: Stage, config: RunConfig, data: Path) -> Mapping[str, int]:
-        """Of benchmarks whose description does not tell; those that the run makes, or whose file is missing, are left
-        out.
+        """Of benchmarks whose description does not tell; those that the run makes, or whose file is missing,
+        are left out.
         """
         found = {}
         for name in stage.section.asked if not isinstance(config.base, Scratch) else ():
@@ -111,8 +115,8 @@ class ScoreKind(Kind):
         return found
 
     def num_problems(self, stage: Stage, config: RunConfig, rows: Mapping[str, int]) -> int:
-        """Of all that a policy is asked: as the benchmarks' descriptions say; a generated one has what the corpus was
-        told to make.
+        """Of all that a policy is asked: as the benchmarks' descriptions say; a generated one has what the
+        corpus was told to make.
         """
         made = generated_rows(config.base.corpus) if isinstance(config.base, Scratch) else {}
         counts = [

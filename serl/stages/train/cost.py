@@ -7,7 +7,7 @@ from serl.config.run import RunConfig
 from serl.config.training import Pretrain
 from serl.stages.cost import Cost, Known, Lesson, cost_of
 from serl.stages.kind import Stage
-from serl.stages.train.spec import KIND
+from serl.stages.train.spec import KIND, Train
 
 
 class TrainCost(Cost):
@@ -15,6 +15,8 @@ class TrainCost(Cost):
 
     def lesson(self, stage: Stage, config: RunConfig, known: Known) -> Lesson:
         source, section = KIND.data(stage, config), stage.section
+        if isinstance(section, Train) and section.rollout:
+            return self._turns(stage, config, known)
         assert source is not None, "checked with the configuration"
         reckon = cost_of(source.kind)
         if isinstance(section, Pretrain):
@@ -24,8 +26,6 @@ class TrainCost(Cost):
             return Lesson(
                 steps=steps, step_tokens=section.batch_tokens, tokens=tokens, sigma=per_document.sigma
             )
-        if section.rollout:
-            return self._turns(stage, config, known)
         kept, length = known.rate(stage, "kept", "groups", 1.0), reckon.length(source, known)
         answers = reckon.samples(source.section)
         samples = reckon.given(source, config, known) * kept.value * answers
@@ -38,6 +38,17 @@ class TrainCost(Cost):
             tokens=learned * length.value,
             sigma=math.hypot(kept.sigma * (learned == samples), length.sigma),
         )
+
+    def even(self, section: Train | Pretrain) -> bool:
+        """Between the steps of two turns it samples."""
+        return isinstance(section, Pretrain) or section.rollout is None
+
+    def keeps_every(self, section: Train | Pretrain) -> int:
+        """In turns, checkpoints are counted in them."""
+        if self.even(section):
+            return section.checkpoint_every
+        answers = section.rollout.prompts * section.rollout.samples
+        return section.checkpoint_every * section.epochs * math.ceil(answers / section.batch_samples)
 
     def _turns(self, stage: Stage, config: RunConfig, known: Known) -> Lesson:
         """Steps on every answer that is kept; a turn's sampling is in what a step was measured to take."""

@@ -1,7 +1,8 @@
-"""A course of optimizer steps: resumed, recorded, checkpointed, left at safe points, and published. All ranks together.
+"""A course of optimizer steps: resumed, recorded, checkpointed, left at safe points, and published. All ranks
+together.
 
-Where a role's optimizer goes on through a phase (`carry: phase`), a course begins where the round's before ended: its
-steps are numbered on, in checkpoints and in the schedule, while people see the round's own.
+Where a role's optimizer goes on through a phase (`carry: phase`), a course begins where the round's before
+ended: its steps are numbered on, in checkpoints and in the schedule, while people see the round's own.
 """
 
 import shutil
@@ -88,8 +89,8 @@ class Course:
     def rest(self, extra: Extra, *, last: bool, due: bool, next_s: float | None = None) -> None:
         """Between two pieces of work: save if it is `due`, and leave if any rank was asked to.
 
-        What comes next takes `next_s`, a step if nothing is said. At the `last` it is saved, too: a kill in the export
-        must not cost steps.
+        What comes next takes `next_s`, a step if nothing is said. At the `last` it is saved, too: a kill in
+        the export must not cost steps.
         """
         coming_s = (self._longest_s if next_s is None else next_s) + 2 * self._save_s
         leave = not last and self.ranks.any(self.work.stop.due(coming_s))
@@ -112,7 +113,9 @@ class Course:
         kept: Sequence[Group] | None = None,
         beside: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Give the policy to the world, and the optimizer to the next round where it goes on; `kept` passed the filter."""
+        """Give the policy to the world, and the optimizer to the next round where it goes on; `kept` passed
+        the filter.
+        """
         folder = self.attempt.folder / f"policy.{self.work.attempt_id}"
         self.work.phase("export")
         sealed = self.trainer.export(folder, tokenizer)
@@ -136,29 +139,34 @@ class Course:
         self.ranks.barrier()
 
     def _adopt(self) -> int:
-        """Take over the optimizer of the phase's round before, where it goes on; the step that it had come to."""
+        """Take over the optimizer of the phase's round before, where it goes on; the step that it had come
+        to.
+        """
         before = _handed_on_by(self.work)
         if before is None:
             return 0
         folder = self.work.run.stage_dir(before.round, before.name) / CARRY
         if not folder.is_dir():
             raise RunError(
-                f"{folder}: the optimizer of round {before.round} is not there, and phase {before.phase} carries it on; "
+                f"{folder}: the optimizer of round {before.round} is not there, and phase {before.phase} "
+                "carries it on; "
                 f"restore it, or launch anew with phases.{before.phase}.carry: round"
             )
         return self.trainer.adopt(folder)
 
 
 def safe_point(work: Work, ranks: Ranks, next_s: float = 0.0) -> None:
-    """Between two long phases nothing is in flight: all ranks leave here together, if any was asked to or has not
-    `next_s` seconds left.
+    """Between two long phases nothing is in flight: all ranks leave here together, if any was asked to or has
+    not `next_s` seconds left.
     """
     if ranks.any(work.stop.due(next_s)):
         raise Preempted
 
 
 def horizon(work: Work, own: int) -> int:
-    """Steps of the learning-rate schedule: a round's own, or those of all rounds where the optimizer goes on."""
+    """Steps of the learning-rate schedule: a round's own, or those of all rounds where the optimizer goes
+    on.
+    """
     if not work.shard.round:
         return max(1, own)
     _, phase, _ = work.run.config.phase(work.shard.round)

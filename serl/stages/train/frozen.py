@@ -1,5 +1,5 @@
-"""Policy optimisation on the groups that a stage before has answered: one batch of answers, of the policy that training
-starts from.
+"""Policy optimisation on the groups that a stage before has answered: one batch of answers, of the policy
+that training starts from.
 """
 
 import io
@@ -92,7 +92,9 @@ def _teach(
 def _read_answers(
     work: Work, ranks: Ranks, source: Stage, groups: Sequence[Group], taught: Sequence[Group]
 ) -> columns.Answers:
-    """The tokens of the groups that are trained on; each rank checks its share of the files against their digests."""
+    """The tokens of the groups that are trained on; each rank checks its share of the files against their
+    digests.
+    """
     chosen = {id(g) for g in taught}
     files = (
         work.run.read(m) if i % ranks.size == ranks.rank else work.run.path(m, m.files[0])
@@ -104,8 +106,8 @@ def _read_answers(
 def _log_probabilities(
     work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, samples: columns.Samples
 ) -> algorithms.LogProbs:
-    """Of every response token under the round's first weights and the reference; computed once and kept in parts, so a
-    resume is exact.
+    """Of every response token under the round's first weights and the reference; computed once and kept in
+    parts, so a resume is exact.
     """
     parts: list[np.ndarray] = []
     other: Forward | None = None

@@ -1,5 +1,5 @@
-"""guard: the look at a round's data that comes before its training. A collapse in the training of one round shows in the answers of the next, so
-no policy is ever trained on from one that was seen to have collapsed.
+"""guard: the look at a round's data that comes before its training. A collapse in the training of one round
+shows in the answers of the next, so no policy is ever trained on from one that was seen to have collapsed.
 """
 
 from collections.abc import Sequence
@@ -63,7 +63,9 @@ def _sum(manifests: Sequence[Manifest]) -> dict[str, float]:
 
 
 def check_turn(work: Work, ranks: Ranks, figures: TurnFigures, alarms: Sequence[Alarm]) -> None:
-    """Record a turn's alarms in the round's checkup; raise Unsafe, on every rank, where one ends or holds the run."""
+    """Record a turn's alarms in the round's checkup; raise Unsafe, on every rank, where one ends or holds the
+    run.
+    """
     unsafe = None
     if ranks.first and alarms:
         for alarm in alarms:
@@ -82,6 +84,6 @@ def _vitals_of_turn(round: int, figures: TurnFigures) -> Vitals:
     """Of a round that has no answers but those of its turns."""
     return Vitals(
         round=round, leads={}, anchor_agreement=0.0, agreement=figures.agreement, margin=0.0,
-        entropy=figures.entropy, monotony=figures.monotony, unparsed=figures.silent, truncated=0.0, undecided=0.0,
-        length=figures.length, kept=figures.kept, duplicates=None,
+        entropy=figures.entropy, monotony=figures.monotony, unparsed=figures.silent, truncated=0.0,
+        undecided=0.0, length=figures.length, kept=figures.kept, duplicates=None,
     )  # fmt: skip

@@ -1,7 +1,8 @@
 """What a turn samples: its questions, their answers, and how these are kept until they are trained on.
 
-A turn's groups are a part of the training's shard: committed before they are trained on, and never sampled again. They
-are a function of the weights, the seed, and where in the endless sequence of questions the turn begins.
+A turn's groups are a part of the training's shard: committed before they are trained on, and never sampled
+again. They are a function of the weights, the seed, and where in the endless sequence of questions the turn
+begins.
 """
 
 import io
@@ -18,7 +19,7 @@ from serl.engines.ranks import Ranks
 from serl.engines.resident import Resident
 from serl.engines.shares import gathered, share_of
 from serl.randomness import rng_of
-from serl.records import GROUP_SCHEMA, Group, Problem, groups_from_parquet, groups_to_parquet
+from serl.records import GROUP_SCHEMA, ROW_GROUP, Group, Problem, groups_from_parquet, groups_to_parquet
 from serl.rewards.kinds import Earnings
 from serl.rewards.spec import voted
 from serl.stages import read
@@ -32,7 +33,9 @@ OWN = "train"  # the role of a question that is learned from
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Questions:
-    """What a training has to ask, in its order; `labels` are the majorities that a stage before found, by id."""
+    """What a training has to ask, in its order; `labels` are the majorities that a stage before found, by
+    id.
+    """
 
     problems: Sequence[Problem]
     labels: Mapping[str, str]
@@ -42,13 +45,15 @@ class Questions:
     stage: str
 
     def at(self, position: int, turn: int) -> tuple[Problem, str | None]:
-        """The question at a place of an endless sequence of seeded shuffles, under an id that names turn and place: a turn
-        may ask one twice.
+        """The question at a place of an endless sequence of seeded shuffles, under an id that names turn and
+        place: a turn may ask one twice.
         """
         lap, place = divmod(position, len(self.problems))
         order = rng_of(self.seed, self.round, self.stage, "questions", lap)
         problem = self.problems[order.sample(range(len(self.problems)), len(self.problems))[place]]
-        mine = Problem(id=f"t{turn:04d}-{position:06d}-{problem.id}", question=problem.question, gold=problem.gold)
+        mine = Problem(
+            id=f"t{turn:04d}-{position:06d}-{problem.id}", question=problem.question, gold=problem.gold
+        )
         return mine, self.labels.get(problem.id)
 
 
@@ -79,7 +84,9 @@ class Sampled:
 
 
 def questions_of(work: Work) -> Questions:
-    """From the groups of a stage before (those in the band, with their majorities), its instructions, or a file."""
+    """From the groups of a stage before (those in the band, with their majorities), its instructions, or a
+    file.
+    """
     run, stage, config = work.run, work.stage, work.run.config
     source, how = KIND.data(stage, config), stage.section.rollout
     labels: dict[str, str] = {}
@@ -121,7 +128,9 @@ class Sampler:
         )  # fmt: skip
 
     def turn(self, number: int, position: int) -> Sampled:
-        """Ask `prompts` questions from `position` on; with `refill`, more until as many groups lie in the band."""
+        """Ask `prompts` questions from `position` on; with `refill`, more until as many groups lie in the
+        band.
+        """
         how, groups, asked = self._how, [], 0
         sample_s = vote_s = 0.0
         while asked < how.most_asked:
@@ -148,7 +157,9 @@ class Sampler:
         return read.in_band(self._agreement, groups, by_vote=by_vote)[0]
 
     def _wave(self, wave: Sequence[tuple[Problem, str | None]]) -> tuple[list[Group], tuple[float, float]]:
-        """The groups of some questions, on every rank; and the slowest rank's seconds of sampling and of judging."""
+        """The groups of some questions, on every rank; and the slowest rank's seconds of sampling and of
+        judging.
+        """
         ranks, begun = self._ranks, time.monotonic()
         own = share_of(len(wave), rank=ranks.rank, size=ranks.size, tensor_parallel=self._tensor_parallel)
         mine = [wave[i] for i in own]
@@ -168,8 +179,6 @@ class Sampler:
 def folded(parts: Sequence[bytes]) -> bytes:
     """The groups of all turns as one file."""
     tables = [pq.read_table(io.BytesIO(part.partition(b"\n")[2])) for part in parts]
-    sink = io.BytesIO()
-    pq.write_table(
-        pa.concat_tables(tables) if tables else GROUP_SCHEMA.empty_table(), sink, compression="zstd"
-    )
+    sink, whole = io.BytesIO(), pa.concat_tables(tables) if tables else GROUP_SCHEMA.empty_table()
+    pq.write_table(whole, sink, compression="zstd", row_group_size=ROW_GROUP)
     return sink.getvalue()

@@ -25,8 +25,8 @@ CHECKPOINT_BYTES = 12  # per parameter: float32 master and two Adam moments
 
 
 class Rollout(Section):
-    """A training that samples for itself, in turns: answers of the present weights, some optimizer steps on them, the new
-    weights into the engine, and the next turn.
+    """A training that samples for itself, in turns: answers of the present weights, some optimizer steps on
+    them, the new weights into the engine, and the next turn.
     """
 
     prompts: Count = Field(description="groups that a turn trains on")
@@ -35,7 +35,8 @@ class Rollout(Section):
     reward: Reward = Majority()
     vote: Literal["fresh", "array"] = Field(
         default="fresh",
-        description="array: an answer earns 1 if it equals the majority that the stage before found; fresh: the reward",
+        description="array: an answer earns 1 if it equals the majority that the stage before found; fresh: "
+        "the reward",
     )
     refill: bool = Field(
         default=False,
@@ -73,7 +74,8 @@ class Train(Training, StageSection):
     role: str = Field(default=POLICY, description="whose weights move")
     init: str = Field(
         default="previous",
-        description="where they start: previous (as the role's last training left them), base, or another role",
+        description="where they start: previous (as the role's last training left them), base, or another "
+        "role",
     )
     data: str | None = Field(
         default=None, description="the stage whose groups are learned from; null: the nearest before"
@@ -112,8 +114,10 @@ class Train(Training, StageSection):
         in_reward = isinstance(self.objective, ReinforcePP | Rloo)
         if self.rollout is None and self.reference == "previous" and in_reward and self.objective.kl > 0:
             raise ValueError(
-                "reference previous: a round's answers come from the policy before it, so that the KL in their "
-                f"reward ({self.objective.kind}) would always be 0; use reference: base, objective.kl: 0, or grpo, "
+                "reference previous: a round's answers come from the policy before it, so that the KL in "
+                "their "
+                f"reward ({self.objective.kind}) would always be 0; use reference: base, objective.kl: 0, "
+                "or grpo, "
                 "whose KL is in the loss"
             )
         return self
@@ -123,7 +127,8 @@ class Train(Training, StageSection):
         own = own_mean(self.objective)
         if self.loss_mean is not None and own not in (None, self.loss_mean):
             raise ValueError(
-                f"loss_mean {self.loss_mean}: {self.objective.kind} weighs by {own} itself; take loss_mean away"
+                f"loss_mean {self.loss_mean}: {self.objective.kind} weighs by {own} itself; take loss_mean "
+                "away"
             )
         return self
 
@@ -154,14 +159,18 @@ class TrainKind(Kind):
         return (section.init,)
 
     def reads(self, stage: Stage, config: RunConfig) -> tuple[Stage, ...]:
-        """Its groups or documents, and the weights that it starts from, where nothing that it reads waits for them."""
+        """Its groups or documents, and the weights that it starts from, where nothing that it reads waits for
+        them.
+        """
         data = self.data(stage, config)
         alone = isinstance(stage.section, Train) and (data is None or data.kind.gives != "groups")
         start = config.trained(stage, stage.section.role) if alone else None
         return tuple(s for s in (data, start) if s)
 
     def data(self, stage: Stage, config: RunConfig) -> Stage | None:
-        """The stage that it learns from: documents, groups, or, where it samples for itself, just questions."""
+        """The stage that it learns from: documents, groups, or, where it samples for itself, just
+        questions.
+        """
         section = stage.section
         if not isinstance(section, Train):
             return config.source(stage, "documents")
@@ -182,18 +191,41 @@ class TrainKind(Kind):
             what = f".data {section.data}: no stage of that name" if section.data else ": no stage"
             yield f"{what} before it in the round writes groups; list one that does, like respond"
         yield from self._sampling_problems(stage, config)
+        yield from self._carry_problems(stage, config)
         if (start := section.init) not in ("previous", "base") and config.trained(stage, start) is None:
-            yield f".init {start}: no stage before it trains that role; use previous, base or a role that is trained"
+            yield (
+                f".init {start}: no stage before it trains that role; use previous, base or a role that "
+                "is trained"
+            )
+
+    def _carry_problems(self, stage: Stage, config: RunConfig) -> Iterator[str]:
+        """A schedule that goes on through a phase has to know from the first step how long it will be."""
+        _, phase, _ = config.phase(stage.round) if stage.round else ("", None, 0)
+        section = stage.section
+        known = section.max_steps or (section.rollout and section.rollout.turns)
+        if phase and phase.carry == "phase" and section.optimizer.schedule != "constant" and not known:
+            yield (
+                f".optimizer.schedule {section.optimizer.schedule}: carry: phase needs to know its length; "
+                "set max_steps "
+                "(or rollout.turns), or use schedule: constant"
+            )
 
     def _sampling_problems(self, stage: Stage, config: RunConfig) -> Iterator[str]:
-        """Log-probabilities of the trainer are of the whole distribution at one temperature: so must be the sampler's."""
+        """Log-probabilities of the trainer are of the whole distribution at one temperature: so must be the
+        sampler's.
+        """
         how, data = stage.section.rollout, self.data(stage, config)
         if how:
             key, sampling = ".rollout.sampling", how.sampling
             if how.vote == "array" and (data is None or data.kind.gives != "groups"):
-                yield ".rollout.vote array: no stage of the round has voted; list one that does, like respond, or use fresh"
+                yield (
+                    ".rollout.vote array: no stage of the round has voted; list one that does, like "
+                    "respond, or use fresh"
+                )
             if how.sampling.temperature == 0.0:
-                yield ".rollout.sampling.temperature 0: equal answers make no vote; use a positive temperature"
+                yield (
+                    ".rollout.sampling.temperature 0: equal answers make no vote; use a positive temperature"
+                )
         elif data:
             key, sampling = f": its answers are those of {data.name}, whose sampling", data.section.sampling
         else:
@@ -201,7 +233,8 @@ class TrainKind(Kind):
         for name, off in (("top_p", 1.0), ("presence_penalty", 0.0)):
             if (value := getattr(sampling, name)) != off:
                 yield (
-                    f"{key}.{name} {value:g}: what is trained on must be sampled from the policy itself, or the ratios of "
+                    f"{key}.{name} {value:g}: what is trained on must be sampled from the policy itself, "
+                    "or the ratios of "
                     f"the loss are wrong; use {off:g}"
                 )
 

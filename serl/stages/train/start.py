@@ -1,4 +1,6 @@
-"""Where a training starts: its weights, the reference of its KL, and a look at the data before anything moves."""
+"""Where a training starts: its weights, the reference of its KL, and a look at the data before anything
+moves.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,9 +36,11 @@ def starts_from_base(work: Work, settings: Train) -> bool:
 
 
 def reference(work: Work, ranks: Ranks, temperature: float, *, moving: bool) -> Forward | None:
-    """Whose log-probabilities the KL is measured against; None where there is no KL, or it is the policy itself.
+    """Whose log-probabilities the KL is measured against; None where there is no KL, or it is the policy
+    itself.
 
-    `moving`: answers come from the policy as it is trained, so that the one from the start is another than it.
+    `moving`: answers come from the policy as it is trained, so that the one from the start is another than
+    it.
     """
     settings = work.stage.section
     from_start = settings.reference == "previous" or starts_from_base(work, settings)
@@ -47,7 +51,9 @@ def reference(work: Work, ranks: Ranks, temperature: float, *, moving: bool) -> 
 
 
 def look_first(work: Work, ranks: Ranks, groups: Sequence[Group]) -> None:
-    """Raise Unsafe, on every rank alike, where the round's data says that the policy to train on has collapsed."""
+    """Raise Unsafe, on every rank alike, where the round's data says that the policy to train on has
+    collapsed.
+    """
     unsafe = None
     if ranks.first:
         checkup = check(work.run, work.shard.round, groups)

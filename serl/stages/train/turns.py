@@ -1,7 +1,8 @@
-"""Policy optimisation in turns: sample with the present weights, take some steps on that, give the engine the new weights.
+"""Policy optimisation in turns: sample with the present weights, take some steps on that, give the engine the
+new weights.
 
-A kill loses no sample: a resumed training loads the newest checkpoint, which says the turn, and trains again on the parts
-that are committed. On as many ranks as before it ends with the same weights.
+A kill loses no sample: a resumed training loads the newest checkpoint, which says the turn, and trains again
+on the parts that are committed. On as many ranks as before it ends with the same weights.
 """
 
 import time
@@ -63,9 +64,7 @@ def reinforce(work: Work, ranks: Ranks) -> None:
         counts = school.teach(num_turns)
     finally:
         sampler.close()
-    course.publish(
-        load_tokenizer(start), counts, kept=school.kept(), beside={".turns.parquet": school.folded()}
-    )
+    course.publish(load_tokenizer(start), counts, kept=school.kept(), beside={read.TURNS: school.folded()})
 
 
 def _num_turns(settings: Train, num_questions: int) -> int:
@@ -85,6 +84,10 @@ class Place:
 
     turn: int = 0
     position: int = 0
+
+
+WORST = ("mismatch_kl", "mismatch_max")
+"""Figures of the turns of which a training tells the largest."""
 
 
 class School:
@@ -120,7 +123,9 @@ class School:
 
     # ------------------------------------------------------------------------------------------ sampling
     def _sampled(self, place: Place, probes: Sequence[batch.Sample]) -> tuple[Sampled, float]:
-        """The groups of a turn, from its part if it is committed; and the seconds that the weights took to the engine."""
+        """The groups of a turn, from its part if it is committed; and the seconds that the weights took to
+        the engine.
+        """
         data, transfer_s = self._part(place.turn), 0.0
         if data is None:
             safe_point(self._work, self._ranks, self._longest_s)
@@ -218,12 +223,10 @@ class School:
         kept = self._sampler.in_band(groups)
         counts = {"turns": turns, "asked": sum(s.asked for s in decoded), "groups": len(groups)}
         counts |= {"groups_kept": len(kept), "samples": sum(len(g.rewards) for g in kept)}
-        last = (
-            {f"turn_{name}": value for name, value in self._figures[-1].numbers().items()}
-            if self._figures
-            else {}
-        )
-        return counts | last | ({} if kept else {"idle": 1.0})
+        if self._figures:
+            counts |= {f"turn_{name}": value for name, value in self._figures[-1].numbers().items()}
+            counts |= {name: max(getattr(f, name) for f in self._figures) for name in WORST}
+        return counts | ({} if kept else {"idle": 1.0})
 
     def _parts(self, turns: int) -> list[bytes]:
         found = [self._attempt.part(number) for number in range(turns)] if self._ranks.first else []
@@ -258,7 +261,8 @@ def _sample(group: Group, i: int) -> batch.Sample:
 def _gaps(logp: algorithms.LogProbs) -> dict[str, float]:
     """How far the sampler and the reference are from the policy."""
     found = mismatch(logp.old_T, logp.behaviour_T)
-    return {"mismatch_kl": found["mismatch_kl"], "kl_ref": k3(logp.old_T, logp.ref_T).mean().item()}
+    gaps = {name: found[name] for name in ("mismatch_kl", "mismatch_max")}
+    return gaps | {"kl_ref": k3(logp.old_T, logp.ref_T).mean().item()}
 
 
 def _means(stats: Sequence[StepStats]) -> dict[str, float]:

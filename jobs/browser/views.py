@@ -1,0 +1,153 @@
+"""What pages show, as plain values, and the templates that show it.
+
+Whatever a template prints is first made one harmless line (`harmless`) and then escaped, unless it is markup
+already: no text of a run can be more than text. Addresses are relative to the page's folder, so that the
+secret part of the address stands in no page.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+from urllib.parse import urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from jobs.reporting.visible import visible
+
+TEMPLATES = Path(__file__).parent / "templates"
+MAX_LINE = 240
+MAX_BLOCK = 50_000
+NUM_COLOURS = 8
+ANSWERED = "answered"  # in the overview: what was let through to be answered
+SOFT = ("anchor", "surplus", ANSWERED)
+REASONS = {
+    "kept": "trained on: the mean reward {reward:.3g} lies in the band {low:g} to {high:g}",
+    "too_easy": "dropped: the mean reward {reward:.3g} is above {high:g}, so nearly all answers agree",
+    "too_hard": "dropped: the mean reward {reward:.3g} is below {low:g}: hardly more than noise",
+    "tie": "dropped: two answers share the first place, so there is no majority",
+    "no_votes": "dropped: no answer could be read, so nobody voted",
+    "anchor": "never trained on: a problem with a gold answer, to measure the vote by",
+}
+DROPS = {
+    "near_duplicate": "too near to",
+    "exact_duplicate": "the same as",
+    "surplus": "new, but the round had enough",
+    "duplicate_or_surplus": "not kept (this run did not record why)",
+    "prompt_too_long": "kept, but its prompt leaves no room for an answer",
+    "not_curated_yet": "waits for the choice among what was proposed",
+    "not_answered_yet": "waits for its answers",
+}
+SHOWN = "benchmark id mode sample gold extracted verdict finish_reason subject level label".split()
+
+
+# ------------------------------------------------------------------------------------------------ templates
+def render(template: str, **values: object) -> bytes:
+    return _environment().get_template(template).render(**values).encode()
+
+
+@cache
+def _environment() -> Environment:
+    env = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=harmless,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    env.filters |= {"cut": cut, "caption": caption, "lines": lines, "num": "{:,}".format}
+    env.filters |= {"spaced": lambda word: word.replace("_", " "), "tone": tone}
+    css, keys = ((TEMPLATES / name).read_text() for name in ("style.css", "keys.js"))
+    env.globals |= {"address": address, "css": Markup(css), "keys": Markup(keys), "most_votes": 0}
+    env.globals |= {"drops": DROPS, "shown": SHOWN, "mean": fmean}
+    env.globals["p"] = env.get_template("_parts.html").module
+    return env
+
+
+def harmless(value: object) -> object:
+    """One line of what a template prints; nothing for None."""
+    if value is None:
+        return ""
+    return visible(value, MAX_LINE) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def cut(text: str | None, limit: int) -> Markup:
+    return escape(visible(text or "", limit))
+
+
+def caption(text: str, limit: int = MAX_LINE) -> Markup:
+    """One line that is to be pressed, so never nothing."""
+    return cut(text, limit) if text.strip() else Markup("(blank)")
+
+
+def lines(text: str) -> Markup:
+    """Several lines, as they were written."""
+    shown = Markup("\n").join(escape(visible(line, MAX_BLOCK)) for line in text[:MAX_BLOCK].split("\n"))
+    return shown + (f"\n... ({len(text) - MAX_BLOCK:,} more characters)" if len(text) > MAX_BLOCK else "")
+
+
+def address(page: str, query: Mapping[str, object], more: Mapping[str, object]) -> Markup:
+    return escape(f"{page}?{urlencode({k: v for k, v in {**query, **more}.items() if v != ''})}")
+
+
+def tone(fate: str) -> str:
+    if fate == "kept":
+        return "kept"
+    return "soft" if fate in SOFT or fate.endswith("_yet") else "dropped"
+
+
+# ------------------------------------------------------------------------------------------------ values
+def classes(row: Mapping) -> list[dict]:
+    """The classes of a group by size, those without a vote last, with what tells them apart on a page."""
+    sizes = {label: row["labels"].count(label) for label in row["labels"]}
+    order = sorted(sizes, key=lambda label: (label is None, -sizes[label], label or 0))
+    return [_class(row, label, rank, sizes[label]) for rank, label in enumerate(order)]
+
+
+def _class(row: Mapping, label: int | None, rank: int, n: int) -> dict:
+    mine = [i for i, other in enumerate(row["labels"]) if other == label]
+    spelled = {row["answers"][i] for i in mine} - {None}
+    silent = label is None
+    return {
+        "mine": mine,
+        "n": n,
+        "words": f"{n} silent" if silent else str(n),
+        "colour": "none" if silent else f"c{rank % NUM_COLOURS}",
+        "shown": "no vote: unread, cut off or undecided" if silent else "  |  ".join(_shortest(spelled)),
+        "reward": fmean(row["rewards"][i] for i in mine),
+        "won": "majority" if not silent and label == row["winner"] else "",
+    }
+
+
+def _shortest(answers: set[str]) -> list[str]:
+    return sorted(answers, key=lambda a: (len(a), a))
+
+
+def group_row(row: Mapping) -> dict:
+    """A line of the list of groups. The majority is the shortest spelling of the answer that won."""
+    sides = zip(row["answers"], row["labels"])
+    won = {a for a, k in sides if None not in (a, k) and k == row["winner"]}
+    right = {True: "correct", False: "wrong", None: ""}[row["winner_correct"]]
+    return {**row, "classes": classes(row), "majority": next(iter(_shortest(won)), ""), "right": right}
+
+
+def group(row: Mapping, low: float, high: float) -> dict[str, object]:
+    """One question: why it is or is not trained on, its classes, and its answers class by class."""
+    gold = {True: "the majority is right", False: "the majority is wrong"}
+    facts = {"id": row["id"]} | {k: f"{row[k]:.3f}" for k in ("agreement", "margin")}
+    facts["mean reward"] = f"{row['reward']:.3f}"
+    if row["gold"] is not None:
+        facts["gold"] = f"{row['gold']} ({gold.get(row['winner_correct'], 'no majority to compare with it')})"
+    if row["undecided"]:
+        facts["undecided"] = str(row["undecided"])
+    if tokens := [len(c["token_ids"]) for c in row["completions"]]:
+        facts["tokens"] = f"{sum(tokens):,} in all, {min(tokens):,} to {max(tokens):,} an answer"
+    return {
+        "row": {**row, "classes": classes(row)},
+        "facts": facts,
+        "why": REASONS[row["fate"]].format(reward=row["reward"], low=low, high=high),
+        "most_votes": len(row["labels"]),
+    }
+
+
+def tallies(counts: Mapping[str, float], more: Mapping[str, Mapping[str, str]]) -> Sequence[dict]:
+    """Figures of the overview, and what their links ask for: rows of that fate, or what `more` says."""
+    return [{"word": k, "n": int(n), "more": more.get(k, {"fate": k})} for k, n in counts.items() if n]

@@ -1,0 +1,270 @@
+"""Policies and what may be said of them: what a run, several runs and a sweep report alike.
+
+A policy is a scored round of a run. Policies that differ in nothing but the seed are a setting; a model
+beside others is a setting of one. Everything is read from stored grades and paired by problem and, where
+there are several, by seed: nothing is asked again.
+"""
+
+import json
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from statistics import fmean
+from typing import TypeVar
+
+import numpy as np
+from pydantic import JsonValue
+
+from evaluation.compare import ByProblem, common
+from evaluation.scores import Score, mcnemar, score
+from evaluation.seeds import Difference, crossed, holm, over_seeds, verdict
+from evaluation.summary import Summary
+from jobs.costs.accounting import Cost
+from serl.run.rundir import Run
+from serl.stages.kind import Stage
+from serl.stages.show import show_of
+
+T = TypeVar("T")
+Seeds = Mapping[str, ByProblem]  # by replicate, which problems its policy solved
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """The second against the first on one benchmark; `p` is adjusted for all comparisons that were made with
+    it.
+    """
+
+    benchmark: str
+    first: str
+    second: str
+    found: Difference
+    means: tuple[float, float]
+    p: float
+
+    @property
+    def word(self) -> str:
+        return verdict(self.found.difference, self.p)
+
+    @property
+    def told(self) -> str:
+        """The verdict as a sentence says it."""
+        return {"not shown": "not shown better"}.get(self.word, self.word)
+
+
+def scored_rounds(run: Run) -> list[int]:
+    """The rounds whose scores are complete."""
+    found = ((n, run.config.giving(n, "grades")) for n in range(run.config.rounds + 1))
+    return [n for n, stage in found if stage and all(run.done(s) for s in run.shards(n, stage.name))]
+
+
+def scoring(run: Run, round: int) -> Stage:
+    """The stage that examines the policy of a round that is scored."""
+    stage = run.config.giving(round, "grades")
+    assert stage is not None, f"round {round} is scored, so it has a stage that does that"
+    return stage
+
+
+def asked(run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The benchmarks that a run reports, and those that it only chooses by."""
+    scoring = [(show_of(s.kind), s.section) for s in run.config.stages if s.kind.gives == "grades"]
+    apart = dict.fromkeys(name for show, section in scoring for name in show.validation(section))
+    named = dict.fromkeys(name for show, section in scoring for name in show.benchmarks(section))
+    return tuple(name for name in named if name not in apart), tuple(apart)
+
+
+def means(solved: ByProblem) -> dict[str, float]:
+    """The share of problems solved, by benchmark."""
+    return {name: fmean(shares.values()) for name, shares in solved.items()}
+
+
+def first_metric(found: Summary) -> str:
+    """Greedy pass@1 where it was measured, or the first metric that was."""
+    return next(iter(found.metrics))
+
+
+def main_score(found: Summary) -> Score:
+    return found.metrics[first_metric(found)]
+
+
+def silent(found: Summary) -> float | None:
+    """The share of greedy responses that gave no answer."""
+    greedy = found.counts["greedy"]
+    asked = sum(greedy.values())
+    return greedy["unparsed"] / asked if asked else None
+
+
+def best_round(by_round: Mapping[int, Mapping[str, float]], chosen_by: Sequence[str]) -> int | None:
+    """The best round on validation, the earliest of equals; None where none was scored on that."""
+    validated = {
+        round: fmean(found[name] for name in chosen_by if name in found)
+        for round, found in by_round.items()
+        if set(chosen_by) & set(found)
+    }
+    return max(validated, key=lambda round: (validated[round], -round), default=None)
+
+
+def versus_base(base: ByProblem, policy: ByProblem, benchmarks: Sequence[str]) -> list[Pair]:
+    """A round's policy against the base model by the exact test; not adjusted for looking at several."""
+    pairs = []
+    for name, (before, after) in common(base, policy).items():
+        if name in benchmarks:
+            p = mcnemar([v == 1.0 for v in before], [v == 1.0 for v in after])
+            ends = fmean(before), fmean(after)
+            sizes = {"num_seeds": 1, "num_problems": len(after)}
+            found = Difference(difference=ends[1] - ends[0], low=math.nan, high=math.nan, p=p, **sizes)
+            pairs.append(Pair(benchmark=name, first="", second="", found=found, means=ends, p=p))
+    return pairs
+
+
+# ----------------------------------------------------------------------------------- settings
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """A run and the policy of it that counts: `means` by round and benchmark, `chosen` its round, `solved`
+    the problems that its policy solved, `overrides` what makes it differ from others.
+    """
+
+    name: str
+    id: str = ""
+    overrides: Mapping[str, JsonValue] = field(default_factory=dict)
+    run: Run | None = None
+    word: str = "not begun"
+    reason: str = ""
+    means: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    chosen: int | None = None
+    solved: ByProblem = field(default_factory=dict)
+    cost: Cost = Cost()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come of it: done, or ended early; its score then counts."""
+        return self.chosen is not None and self.word in ("done", "ended early")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What only repeats itself, by replicate; those that count are in `over`."""
+
+    label: str
+    overrides: Mapping[str, JsonValue] = field(default_factory=dict)
+    trials: tuple[Tried, ...]
+    over: Mapping[str, Tried]
+
+    @property
+    def solved(self) -> Seeds:
+        return {replicate: t.solved for replicate, t in self.over.items()}
+
+    @property
+    def cost(self) -> Cost:
+        return sum((t.cost for t in self.trials), Cost())
+
+    def seeds(self, benchmark: str) -> Score:
+        """The mean over seeds, of the chosen rounds: how well it works."""
+        found = [t.means.get(t.chosen, {}).get(benchmark) for t in self.over.values()]
+        return over_seeds([value for value in found if value is not None])
+
+    def base(self, benchmark: str) -> Score:
+        """That of its base models."""
+        found = [t.means.get(0, {}).get(benchmark) for t in self.over.values()]
+        return over_seeds([value for value in found if value is not None])
+
+    def problems(self, benchmark: str) -> Score:
+        """The mean over problems, the seeds of each averaged first: how well these very policies were
+        measured.
+        """
+        columns = [solved[benchmark] for solved in self.solved.values() if benchmark in solved]
+        shared = set.intersection(*(set(c) for c in columns)) if columns else set()
+        return score([fmean(column[id] for column in columns) for id in sorted(shared)])
+
+    def told(self, benchmark: str) -> Score:
+        """With the interval that can be had: over seeds, or of a single one over problems."""
+        seeds = self.seeds(benchmark)
+        return self.problems(benchmark) if seeds.n == 1 else seeds
+
+    def rank(self, benchmarks: Sequence[str]) -> float:
+        """The mean over benchmarks, to order settings by."""
+        found = [s.value for name in benchmarks if (s := self.seeds(name)).n]
+        return fmean(found) if found else float("-inf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contest:
+    """Settings on benchmarks; those that any of the runs only chooses by are apart in `validation`.
+    `replicate` is the key that tells repetitions.
+    """
+
+    settings: tuple[Setting, ...]
+    benchmarks: tuple[str, ...]
+    validation: tuple[str, ...]
+    pairs: tuple[Pair, ...]
+    replicate: str = "seed"
+
+    @property
+    def trials(self) -> list[Tried]:
+        return [t for s in self.settings for t in s.trials]
+
+    @property
+    def ranked_by(self) -> tuple[str, ...]:
+        return self.validation or self.benchmarks
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self.benchmarks + self.validation
+
+    @property
+    def axes(self) -> dict[str, list[JsonValue]]:
+        """The keys that settings differ in, with each setting's value in the settings' order; None where a
+        trial leaves the base's.
+        """
+        keys = dict.fromkeys(key for s in self.settings for key in s.overrides)
+        columns = {key: [s.overrides.get(key) for s in self.settings] for key in keys}
+        texts = {key: {json.dumps(v, sort_keys=True) for v in values} for key, values in columns.items()}
+        return {key: values for key, values in columns.items() if len(texts[key]) > 1}
+
+    def role(self, benchmark: str) -> str:
+        return "validation" if benchmark in self.validation else "headline"
+
+
+def compared(
+    settings: Mapping[str, Seeds],
+    benchmarks: Sequence[str],
+    most: int,
+    unlike: Collection[tuple[str, str, str]] = (),
+) -> list[Pair]:
+    """Every two settings, or where there are more than `most` each with the first, on the seeds and problems
+    that both have, without those (benchmark, first, second) that are `unlike`; Holm's adjustment over all of
+    them.
+    """
+    tested = []
+    for benchmark in benchmarks:
+        for first, second in matched(list(settings), most):
+            answers = _answers(settings[first], settings[second], benchmark)
+            if answers is not None and (benchmark, first, second) not in unlike:
+                tested.append((benchmark, first, second, *answers))
+    found = [crossed(ours, theirs) for *_, ours, theirs in tested]
+    adjusted = holm([f.p for f in found])
+    return [
+        Pair(
+            benchmark=benchmark, first=first, second=second, found=f, p=p,
+            means=(float(ours.mean()), float(theirs.mean())),
+        )
+        for (benchmark, first, second, ours, theirs), f, p in zip(tested, found, adjusted, strict=True)
+    ]  # fmt: skip
+
+
+def matched(labels: Sequence[T], most: int) -> list[tuple[T, T]]:
+    """Which are compared: every two, or of more than `most` each with the first."""
+    if len(labels) <= most:
+        return list(combinations(labels, 2))
+    return [(labels[0], other) for other in labels[1:]]
+
+
+def _answers(first: Seeds, second: Seeds, benchmark: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """What both solved, by common seed and common problem."""
+    seeds = [s for s in first if s in second]
+    columns = [solved[s].get(benchmark, {}) for solved in (first, second) for s in seeds]
+    shared = sorted(set.intersection(*(set(c) for c in columns))) if columns else []
+    if not shared:
+        return None
+    answers = np.array([[column[id] for id in shared] for column in columns])
+    return answers[: len(seeds)], answers[len(seeds) :]

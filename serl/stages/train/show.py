@@ -1,0 +1,48 @@
+"""train: curves of optimizer steps, and of the turns of a training that samples for itself."""
+
+from typing import ClassVar
+
+from serl.stages.kind import Stage
+from serl.stages.show import Counts, Show
+
+
+class TrainShow(Show):
+    colour, hatch = "#1f3b57", ""
+    steps: ClassVar = {
+        "loss": "loss",
+        "approx_kl": "KL from the round's first weights",
+        "clip_fraction": "clipped tokens (share)",
+        "entropy": "surprise per token (nats)",
+        "ref_kl": "KL to the reference",
+        "grad_norm": "gradient norm",
+        "tokens_per_s": "tokens per second",
+        "lr": "learning rate",
+    }
+    last = ("loss", "approx_kl", "clip_fraction", "grad_norm", "tokens_per_s")
+    turns: ClassVar = {
+        "reward": "mean reward",
+        "agreement": "agreement",
+        "kept": "kept groups (share)",
+        "refill": "questions asked for each wanted",
+        "silent": "answers without a vote (share)",
+        "monotony": "questions with the commonest majority",
+        "entropy": "entropy of the votes (nats)",
+        "kl": "KL within the turn",
+        "kl_ref": "KL to the reference",
+        "clip_fraction": "clipped tokens (share)",
+        "mismatch_kl": "mismatch KL, trainer to sampler",
+        "length": "tokens per response",
+        "sample_s": "sampling, s",
+        "vote_s": "votes, s",
+        "logprob_s": "log-probabilities, s",
+        "step_s": "steps, s",
+        "transfer_s": "transfer, s",
+    }
+
+    def figures(self, stage: Stage, counts: Counts) -> dict[str, float]:
+        told = ("steps", "samples", "turns", "asked")
+        begun = ("mismatch_", "turn_")
+        return {name: n for name, n in counts.items() if name.startswith(begun) or name in told}
+
+
+SHOW = TrainShow()
