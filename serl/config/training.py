@@ -48,7 +48,7 @@ class Training(Section):
     compile: bool = Field(
         default=True,
         description="on GPUs, fuse each layer's small kernels (torch.compile): half a minute at the start, a "
-        "step takes a quarter less; not at ZeRO stage 3",
+        "step takes a quarter less; needs a C compiler, as vLLM does; not at ZeRO stage 3",
     )
     reduce_dtype: Literal["float32", "bfloat16"] = Field(
         default="float32",
