@@ -1,8 +1,8 @@
 """What makes a training step faster and computes the same: few passes over logits, small kernels fused.
 
 An exact gradient of log-probabilities from the logits themselves, and torch.compile where there is a GPU.
-Shapes as in `model`: C tokens, D hidden, V vocabulary; a block is as many tokens as have BLOCK_BYTES of logits
-in float32.
+Shapes as in `model`: C tokens, D hidden, V vocabulary; a block is as many tokens as have BLOCK_BYTES of
+logits in float32.
 """
 
 from collections.abc import Callable, Iterator
