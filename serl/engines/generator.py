@@ -71,6 +71,7 @@ class Generator:
                 max_tokens=sampling.max_tokens,
                 stop=list(sampling.stop),
                 logprobs=0,
+                flat_logprobs=True,  # lists of numbers: no object for each token
             )
             for seed in seeds
         ]
@@ -126,7 +127,11 @@ def _defaults(engine: Engine, device: str) -> dict[str, object]:
 
 def _completion(output) -> Completion:  # a vllm CompletionOutput
     ids = tuple(output.token_ids)
-    logprobs = tuple(float(step[token].logprob) for token, step in zip(ids, output.logprobs))
+    flat = output.logprobs  # of the sampled tokens alone, one after the other
+    assert list(flat.token_ids) == list(ids), "logprobs=0: one log-probability a token, its own"
     return Completion(
-        token_ids=ids, logprobs=logprobs, text=output.text, finish_reason=str(output.finish_reason)
+        token_ids=ids,
+        logprobs=tuple(flat.logprobs),
+        text=output.text,
+        finish_reason=str(output.finish_reason),
     )

@@ -27,10 +27,12 @@ from transformers.utils import is_flash_attn_2_available
 from transformers.utils.logging import disable_progress_bar
 
 from serl.config.base import Architecture
+from serl.engines.fused import Pieces, TargetLogProbs, compile_layers
 from serl.engines.hf_folder import validate_model_folder
 from serl.learning.batch import Rows
 
-MAX_LOGIT_BYTES = 2**30
+MAX_LOGIT_BYTES = 2**30  # of logits that are not kept
+KEPT_LOGIT_BYTES = 2**32  # what the backward pass of MAX_LOGIT_BYTES takes in float32, copies and all
 CPU = torch.device("cpu")
 LOGITS_NOT_PLAIN = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 
@@ -199,6 +201,11 @@ class TokenLogProbs(nn.Module):
         self.lm = lm
         self.head = Head(lm.get_output_embeddings(), temperature)
 
+    def compile_pieces(self, backend: str = "inductor") -> None:
+        """From the first pass on, every layer and what reads the logits are compiled."""
+        compile_layers(self.lm, backend)
+        self.head.pieces.compile(backend)
+
     def forward(self, rows: Rows) -> Tensor:
         """logp_T in float32."""
         hidden_BLD = self.lm.base_model(
@@ -210,18 +217,23 @@ class TokenLogProbs(nn.Module):
 class Head(nn.Module):
     """The model's output layer: from hidden states to the log-probabilities of their targets.
 
-    Logits exist for at most MAX_LOGIT_BYTES of tokens at once; the backward pass computes them again. The
-    layer's weights are registered here, so that ZeRO-3 gathers them once for all chunks: of those ranks have
-    different numbers, and a collective for each would meet none of its peers.
+    Logits of up to KEPT_LOGIT_BYTES stay for the backward pass, which makes them their gradient in place; of
+    more tokens, at most MAX_LOGIT_BYTES exist at once and are computed again. The layer's weights are
+    registered here, so that ZeRO-3 gathers them once for all chunks: of those ranks have different numbers,
+    and a collective for each would meet none of its peers.
     """
 
     def __init__(self, layer: nn.Linear, temperature: float):
         super().__init__()
         self.weight, self.bias = layer.weight, layer.bias
         self.temperature = temperature
+        self.pieces = Pieces()
 
     def forward(self, hidden_TD: Tensor, target_T: Tensor) -> Tensor:
-        chunk = max(1, MAX_LOGIT_BYTES // (4 * len(self.weight)))
+        token_bytes = len(self.weight) * hidden_TD.element_size()
+        if torch.is_grad_enabled() and len(hidden_TD) * token_bytes <= KEPT_LOGIT_BYTES:
+            return self._logp(hidden_TD, target_T)
+        chunk = max(1, MAX_LOGIT_BYTES // token_bytes)
         if len(hidden_TD) <= chunk:
             return self._logp(hidden_TD, target_T)
         pairs = zip(hidden_TD.split(chunk), target_T.split(chunk))
@@ -233,7 +245,6 @@ class Head(nn.Module):
         )
 
     def _logp(self, hidden_CD: Tensor, target_C: Tensor) -> Tensor:
-        logit_CV = nn.functional.linear(hidden_CD, self.weight, self.bias).float()
-        if self.temperature != 1.0:
-            logit_CV = logit_CV / self.temperature
-        return -nn.functional.cross_entropy(logit_CV, target_C, reduction="none")
+        return TargetLogProbs.apply(
+            hidden_CD, self.weight, self.bias, target_C, self.temperature, self.pieces
+        )

@@ -32,6 +32,8 @@ def frozen_logprobs(
     lm = load_frozen(folder, plan)
     packed = lm.config._attn_implementation == "flash_attention_2"
     module = TokenLogProbs(lm, temperature)
+    if plan.compiled:
+        module.compile_pieces()
     forward = frozen_engine(module, plan) if split else module
 
     def logprobs(samples: Sequence[Sample]) -> list[Tensor]:

@@ -74,7 +74,10 @@ class Trainer:
         self._packed = self._lm.config._attn_implementation == "flash_attention_2"
         if settings.gradient_checkpointing:
             self._lm.gradient_checkpointing_enable({"use_reentrant": False})
-        self._engine = training_engine(TokenLogProbs(self._lm, temperature), self._plan)
+        module = TokenLogProbs(self._lm, temperature)
+        if self._plan.compiled:
+            module.compile_pieces()
+        self._engine = training_engine(module, self._plan)
         for piece in pieces.masters(self._engine, self._lm, self._stage):
             fill(piece.name, piece.start, piece.value_N)
         pieces.use_masters(self._engine, self._stage)

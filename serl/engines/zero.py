@@ -32,6 +32,11 @@ class Plan:
     settings: Training
     ranks: Ranks
 
+    @property
+    def compiled(self) -> bool:
+        """Whether layers are compiled; at stage 3 DeepSpeed's hooks are between them and their weights."""
+        return self.settings.compile and self.ranks.device.type == "cuda" and self.stage != 3
+
 
 def compute_dtype(settings: Training, device: torch.device) -> torch.dtype:
     """bfloat16 on GPUs and float32 on CPUs, unless the configuration says otherwise."""
@@ -100,7 +105,24 @@ def training_engine(module: nn.Module, plan: Plan):
         _groups(module, optimizer.weight_decay), lr=optimizer.lr, betas=optimizer.betas, fused=True
     )
     config = _config(_numel(module), plan)
-    return _deepspeed(plan.ranks).initialize(model=module, optimizer=adam, config=config)[0]
+    engine = _deepspeed(plan.ranks).initialize(model=module, optimizer=adam, config=config)[0]
+    if plan.ranks.size == 1 and plan.stage == 1 and plan.dtype == torch.bfloat16:
+        engine.enable_backward_allreduce = False  # of one rank: two copies of all gradients
+    if hasattr(engine.optimizer, "fp32_groups_has_gradients"):
+        _add_in_one_pass(engine.optimizer)
+    return engine
+
+
+def _add_in_one_pass(zero) -> None:
+    """Have each bfloat16 gradient added to its float32 sum as it is; DeepSpeed copies it to float32 first."""
+
+    def add(p: nn.Parameter, group: int, index: int, clear_lp_grads: bool) -> None:
+        if p.grad is not None:
+            p._hp_grad = zero.fp32_groups_gradients[group][index]
+            p._hp_grad.add_(p.grad.reshape(-1))
+            zero.fp32_groups_has_gradients[group][index] = True
+
+    zero._update_hp_grad = add
 
 
 def frozen_engine(module: nn.Module, plan: Plan):
@@ -149,7 +171,9 @@ def _config(num_weights: int, plan: Plan) -> dict:
         "communication_data_type": NAMES[settings.reduce_dtype],
     }
     if plan.dtype == torch.bfloat16:
-        config |= {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
+        # each gradient is added to its float32 sum as soon as it is there, and let go
+        bf16 = {"enabled": True, "immediate_grad_update": True}
+        config |= {"bf16": bf16, "data_types": {"grad_accum_dtype": "fp32"}}
     return config
 
 

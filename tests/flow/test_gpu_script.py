@@ -26,7 +26,7 @@ def test_every_claim_of_the_gpu_script_holds_in_miniature(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
     found = json.loads((tmp_path / "found.json").read_text())
-    assert found["machine"]["card"] == "CPU" and len(found["findings"]) == 19
+    assert found["machine"]["card"] == "CPU" and len(found["findings"]) == 20
     named = {f["name"]: f["figures"] for f in found["findings"]}
     assert named["sampling, tiny"]["tokens/s_ours"] > 0
     assert sorted(p.name for p in (tmp_path / "anatomy").iterdir()) == ["sampling.txt", "step.txt"]

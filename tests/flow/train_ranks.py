@@ -183,7 +183,7 @@ def main(base: Path, out: Path, saved: Path | None = None) -> None:
     if (
         ranks.size > 1
     ):  # logits a few at a time, as with a real vocabulary; ranks need different numbers of such chunks
-        model.MAX_LOGIT_BYTES = 10 * 4 * 259
+        model.KEPT_LOGIT_BYTES, model.MAX_LOGIT_BYTES = 0, 10 * 4 * 259
     seen = (
         train_at_every_stage(base, out, ranks)
         if saved is None

@@ -163,10 +163,12 @@ def see_turns(folder: Path, ranks) -> dict:
 
 def see_buckets(folder: Path, ranks) -> dict:
     """How much of a model that ZeRO-3 split is whole at a time while its weights are walked through."""
+    from serl.engines.whole import whole_parameters
+
     trainer = make_trainer(folder, 3, ranks)
     parameters = list(trainer._lm.parameters())
     kept = sum(p.nbytes for p in parameters if p.numel())
-    whole = [sum(p.nbytes for p in parameters) - kept for _ in trainer.weights(BUCKET)]
+    whole = [sum(p.nbytes for p in parameters) - kept for _ in whole_parameters(trainer._lm, BUCKET)]
     after = sum(p.nbytes for p in parameters)
     return {"whole": max(whole), "after": after - kept, "all": sum(4 * p.ds_numel for p in parameters)}
 

@@ -50,12 +50,13 @@ FULL = {
     "packing": _group("correctness.packing"),
     "take 32": _group("turns.taking", shape="head 32, tied", eager=True),
     "take 64": _group("turns.taking", shape="head 64, untied", eager=False),
+    "launch": _group("product.launch"),
     "train 1.2B": _group("figures.train", shape="1.2B", both=True, alone=True),
     "sample 1.2B": _group("figures.sample", shape="1.2B", alone=True),
-    "turn 1.2B": _group("turns.turn", shape="1.2B", kv_cache_gib=10.0, alone=True),
+    "turn 1.2B": _group("turns.turn", shape="1.2B", kv_cache_gib=6.0, checkpointing=False, alone=True),
     "train 3.2B": _group("figures.train", shape="3.2B", both=False, alone=True),
     "sample 3.2B": _group("figures.sample", shape="3.2B", alone=True),
-    "turn 3.2B": _group("turns.turn", shape="3.2B", kv_cache_gib=10.0, alone=True),
+    "turn 3.2B": _group("turns.turn", shape="3.2B", kv_cache_gib=8.0, checkpointing=True, alone=True),
 }
 # An engine that ends takes its process's process group along: nothing with ranks comes after the first.
 SMALL = {
@@ -63,7 +64,7 @@ SMALL = {
     "packing": _group("correctness.packing"),
     "train": _group("figures.train", shape="tiny", both=True, alone=True),
     "take": _group("turns.taking", shape="tiny", eager=True),
-    "turn": _group("turns.turn", shape="tiny", kv_cache_gib=0.1, alone=True),
+    "turn": _group("turns.turn", shape="tiny", kv_cache_gib=0.1, checkpointing=False, alone=True),
     "agree": _group("correctness.agreement", shape="tiny", eager=True),
     "sample": _group("figures.sample", shape="tiny", alone=True),
 }

@@ -69,7 +69,7 @@ def train(sheet: Sheet, place: Place, *, shape: str, both: bool) -> None:
     """
     ranks = join_ranks(place.device, timeout_s=300)
     lm = random_llama(SHAPES[shape], 0, place)
-    settings = training(1, gradient_checkpointing=True)
+    settings = training(1, gradient_checkpointing=True, compile=True)
     trainer = Trainer(lm, settings, ranks=ranks, horizon=10**6, seed=0)
     prompts, answers, num_prompt, num_answer = turn_sizes(place)
     samples = make_samples([(num_prompt, num_answer)] * prompts * answers, SHAPES[shape].vocabulary)
@@ -153,14 +153,17 @@ def sample(sheet: Sheet, place: Place, *, shape: str) -> None:
     begun = time.perf_counter()
     generator = Generator(folder, engine, device=place.device)
     start = time.perf_counter() - begun
-    sheet.claim(f"sampling, {shape}", partial(_sampling, place, generator, SHAPES[shape], start))
+    sheet.claim(f"sampling, {shape}", partial(sampling_rates, place, generator, SHAPES[shape], start))
 
 
-def _sampling(place: Place, generator: Generator, shape: Shape, start: float) -> Figures:
+def sampling_rates(
+    place: Place, generator: Generator, shape: Shape, start: float, shorter: int = 1
+) -> Figures:
     """The same requests three ways, in turns: ours, vLLM's with our parameters, and with token ids alone."""
     from vllm import SamplingParams
 
     prompts, answers, num_prompt, num_answer = turn_sizes(place)
+    num_answer //= shorter
     asked = make_prompts(prompts, num_prompt, shape.vocabulary)
     requests = [{"prompt_token_ids": prompt} for prompt in asked]
     sampling = Sampling(temperature=1.0, max_tokens=num_answer)

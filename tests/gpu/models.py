@@ -64,18 +64,21 @@ SHAPES = {
 }
 
 
-def random_llama(shape: Shape, seed: int, place: Place) -> PreTrainedModel:
-    """In float32, born on the device that it is for."""
-    config = LlamaConfig(
+def llama_config(shape: Shape, place: Place) -> LlamaConfig:
+    return LlamaConfig(
         vocab_size=shape.vocabulary, hidden_size=shape.hidden, intermediate_size=shape.intermediate,
         num_hidden_layers=shape.layers, num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads,
         max_position_embeddings=2048, initializer_range=shape.std, tie_word_embeddings=shape.tied,
         pad_token_id=0, bos_token_id=1, eos_token_id=2,
         attn_implementation=attention(place.dtype, torch.device(place.device)),
     )  # fmt: skip
+
+
+def random_llama(shape: Shape, seed: int, place: Place) -> PreTrainedModel:
+    """In float32, born on the device that it is for."""
     torch.manual_seed(seed)
     with torch.device(place.device):
-        return LlamaForCausalLM(config)
+        return LlamaForCausalLM(llama_config(shape, place))
 
 
 def make_tokenizer(vocabulary: int):
@@ -96,7 +99,8 @@ def make_tokenizer(vocabulary: int):
 
 def training(zero: int, **changes: object) -> Training:
     """Settings of a training; `changes` are fields of `Training`."""
-    usual = {"optimizer": Optimizer(lr=1e-3, warmup=0.0, schedule="constant"), "zero": zero}
+    optimizer = Optimizer(lr=1e-3, warmup=0.0, schedule="constant")
+    usual = {"optimizer": optimizer, "zero": zero, "compile": False}
     return Training(**usual | changes)
 
 

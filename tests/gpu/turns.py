@@ -6,12 +6,24 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
-from figures import GIB, STEP_SAMPLES, turn_sizes
-from models import SHAPES, Place, make_prompts, make_samples, make_tokenizer, random_llama, training, uneven
+from figures import GIB, STEP_SAMPLES, flops, peak_tflops, sampling_rates, turn_sizes
+from models import (
+    SHAPES,
+    Place,
+    llama_config,
+    make_prompts,
+    make_samples,
+    make_tokenizer,
+    random_llama,
+    training,
+    uneven,
+)
 from sheet import Figures, Sheet
 from torch import Tensor
+from transformers import GenerationConfig
 
 from serl.config.engine import Engine, Sampling
+from serl.config.training import Training
 from serl.engines import transfer
 from serl.engines.ranks import join_ranks
 from serl.engines.resident import Resident
@@ -21,15 +33,19 @@ from serl.learning.objective import ImitationLoss, PolicyLoss
 from serl.records import Completion
 
 
-def pair(place: Place, shape: str, engine: Engine) -> tuple[Resident, Trainer]:
-    """A trainer of random weights and an engine of its shape that has none yet."""
+def pair(
+    place: Place, shape: str, engine: Engine, settings: Training | None = None
+) -> tuple[Resident, Trainer]:
+    """An engine that has no weights yet and sleeps, and a trainer of random ones; as a training does."""
     ranks = join_ranks(place.device, timeout_s=300)
-    lm = random_llama(SHAPES[shape], 0, place)
-    folder = place.root / "shape"
-    for part in (lm.config, lm.generation_config, make_tokenizer(SHAPES[shape].vocabulary)):
+    config, folder = llama_config(SHAPES[shape], place), place.root / "shape"
+    for part in (config, GenerationConfig.from_model_config(config), make_tokenizer(config.vocab_size)):
         part.save_pretrained(folder)
-    trainer = Trainer(lm, training(1, gradient_checkpointing=True), ranks=ranks, horizon=10**6, seed=0)
-    return Resident(folder, engine, ranks=ranks), trainer
+    resident = Resident(folder, engine, ranks=ranks)
+    resident.sleep()
+    lm = random_llama(SHAPES[shape], 0, place)
+    settings = settings or training(1, gradient_checkpointing=True)
+    return resident, Trainer(lm, settings, ranks=ranks, horizon=10**6, seed=0)
 
 
 # ------------------------------------------------------------------------------------ correctness
@@ -87,17 +103,27 @@ class Clock:
         return made
 
 
-def turn(sheet: Sheet, place: Place, *, shape: str, kv_cache_gib: float) -> None:
-    """Whole turns: weights to the engine, answers, sleep, log-probabilities, steps. The second counts."""
+def turn(sheet: Sheet, place: Place, *, shape: str, kv_cache_gib: float, checkpointing: bool) -> None:
+    """Whole turns: weights to the engine, answers, sleep, log-probabilities, steps. The second counts; what
+    is compiled in the first is compiled for its lengths, too. The peak counts the weights and cache of the
+    sleeping engine, which the card does not hold then.
+
+    Then, on shorter answers, the engine's door against vLLM's, which here is the same engine.
+    """
     engine = Engine(
         max_model_len=64 if place.small else 1024, kv_cache_gib=kv_cache_gib, gpu_memory_utilization=0.2
     )
     begun = time.perf_counter()
-    resident, trainer = pair(place, shape, engine)
+    settings = training(1, gradient_checkpointing=checkpointing, compile=True)
+    resident, trainer = pair(place, shape, engine, settings)
     started = time.perf_counter() - begun
     sheet.claim(f"a first turn, {shape}", partial(_turn, place, resident, trainer, shape))
     sheet.claim(f"a turn, {shape}", partial(_turn, place, resident, trainer, shape))
     sheet.add(f"trainer and engine start, {shape}", started, {})
+    transfer.move(resident, trainer)
+    sheet.claim(
+        f"sampling in turns, {shape}", partial(sampling_rates, place, resident, SHAPES[shape], started, 4)
+    )
 
 
 def _turn(place: Place, engine: Resident, trainer: Trainer, shape: str) -> Figures:
@@ -119,7 +145,12 @@ def _turn(place: Place, engine: Resident, trainer: Trainer, shape: str) -> Figur
     whole = sum(clock.spent.values())
     beside = 1 - (clock.spent["sample_s"] + clock.spent["logprobs_s"] + clock.spent["steps_s"]) / whole
     peak = 0.0 if place.device == "cpu" else torch.cuda.max_memory_allocated() / GIB
-    return clock.spent | {"turn_s": whole, "beside": beside, "gap": gap, "peak_gib": peak}
+    work = flops(SHAPES[shape], batch) / 1e12 / peak_tflops(place)
+    shares = {
+        "mfu_logprobs": work / clock.spent["logprobs_s"],
+        "mfu_steps": 3 * work / clock.spent["steps_s"],
+    }
+    return clock.spent | {"turn_s": whole, "beside": beside, "gap": gap, "peak_gib": peak} | shares
 
 
 def _samples(prompts: Sequence[Sequence[int]], several: Sequence[Sequence[Completion]]) -> list[Sample]:

@@ -1,12 +1,13 @@
 """Log-probabilities and gradients do not depend on how samples are gathered into passes, chunks or ranks."""
 
+import copy
 import itertools
 import json
 
 import pytest
 import torch
 
-from serl.engines import model
+from serl.engines import fused, model
 from serl.engines.model import TokenLogProbs
 from serl.learning.batch import collate, plan_micro_batches
 from serl.learning.objective import PolicyLoss
@@ -24,10 +25,12 @@ def plain_logprobs(llama, samples, temperature=1.0):
     return torch.cat(found)
 
 
-def gradients(llama, samples, passes, packed=False):
+def gradients(llama, samples, passes, packed=False, backend=None):
     """Loss and gradients of one optimizer batch cut into these passes."""
     llama.zero_grad()
     forward = TokenLogProbs(llama)
+    if backend:
+        forward.compile_pieces(backend)
     weight = sum(s.column["weight"].sum() for s in samples)
     total = 0.0
     for micro in passes:
@@ -55,8 +58,51 @@ def test_token_logprobs_equal_the_models_own(llama, samples, temperature, packed
 
 def test_chunks_of_logits_change_neither_values_nor_gradients(llama, samples, monkeypatch):
     whole = gradients(llama, samples, [range(8)])
+    monkeypatch.setattr(fused, "BLOCK_BYTES", 3 * 4 * llama.config.vocab_size)
+    assert_same_step(whole, gradients(llama, samples, [range(8)]))
+    monkeypatch.setattr(model, "KEPT_LOGIT_BYTES", 0)
     monkeypatch.setattr(model, "MAX_LOGIT_BYTES", 5 * 4 * llama.config.vocab_size)
     assert_same_step(whole, gradients(llama, samples, [range(8)]))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_the_head_has_the_gradients_of_the_plain_formula_those_of_near_certain_tokens_too(temperature):
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(8, 30)
+    layer.weight.data *= 8  # some targets are all but certain
+    hidden_TD = torch.randn(40, 8, requires_grad=True)
+    target_T = torch.cat([layer(hidden_TD).argmax(-1)[:30], torch.randint(30, (10,))])
+    weight_T = torch.randn(40)
+    learned = [hidden_TD, layer.weight, layer.bias]
+    made_T = model.Head(layer, temperature)(hidden_TD, target_T)
+    plain_T = -torch.nn.functional.cross_entropy(layer(hidden_TD) / temperature, target_T, reduction="none")
+    torch.testing.assert_close(made_T, plain_T, rtol=1e-5, atol=1e-5)
+    made = torch.autograd.grad((made_T * weight_T).sum(), learned)
+    plain = torch.autograd.grad((plain_T * weight_T).sum(), learned)
+    torch.testing.assert_close(made, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_logits_are_kept_for_the_backward_pass_alone(llama, samples):
+    rows = collate(samples, False)
+    forward = TokenLogProbs(llama)
+    with torch.no_grad():
+        assert forward(rows).grad_fn is None
+    logp_T = forward(rows)
+    logp_T.sum().backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        logp_T.sum().backward()  # they have become their gradient
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_compiled_layers_and_head_take_the_same_step(llama, samples, checkpointing):
+    """Without a C compiler: what is traced and differentiated is what a GPU would have fused."""
+    passes = [range(8), range(3), [0]]
+    whole = gradients(llama, samples, passes)
+    compiled = copy.deepcopy(llama).train()
+    if checkpointing:
+        compiled.gradient_checkpointing_enable({"use_reentrant": False})
+    assert_same_step(whole, gradients(compiled, samples, passes, backend="aot_eager"))
+    assert torch._dynamo.utils.counters["frames"]["ok"] > 0
 
 
 def test_one_pass_of_eight_equals_eight_passes_of_one(llama, samples):
