@@ -19,7 +19,7 @@ from serl.learning.algorithms import policy_loss
 from serl.learning.batch import collate
 from serl.learning.schedule import learning_rate
 from serl.run.signals import Preempted, Stop
-from serl.stages.train import run as train
+from serl.stages.train import course, frozen
 
 REPO = Path(__file__).parents[2]
 STAGES = [f"zero_{stage}" for stage in range(4)]
@@ -237,12 +237,17 @@ def test_ranks_agree_when_one_of_them_wants_to_stop(two):
     assert all(seen["damaged"]["any"] for seen in two)
 
 
-def test_training_that_is_asked_to_leave_before_its_first_step_leaves(tmp_path):
-    """A model that takes minutes to load used to compute all log-probabilities and a step before anybody looked, its grace long over."""
+def test_training_that_is_asked_to_leave_before_its_first_step_leaves(tmp_path, monkeypatch):
+    """A model that takes minutes to load used to compute all log-probabilities and a step before anybody
+    looked, its grace long over.
+    """
     stop = Stop()
     stop.requested = True
     work = SimpleNamespace(stop=stop, phase=lambda name: None)
-    attempt = SimpleNamespace(folder=tmp_path, key="k")
+    attempt = SimpleNamespace(folder=tmp_path, key="k", part=lambda number: None)
     alone = Ranks(rank=0, size=1, device=torch.device("cpu"))
     with pytest.raises(Preempted):  # without a trainer: nothing of one is asked for
-        train._teach(work, alone, attempt, None, None, checkpoint_every=1)
+        frozen._log_probabilities(work, alone, attempt, None, [None])
+    monkeypatch.setattr(course.Course, "_adopt", lambda self: 0)  # no optimizer of a round before
+    with pytest.raises(Preempted):
+        course.Course(work, alone, attempt, None, total=1).resume()
