@@ -115,7 +115,7 @@ def _silence(first: dict[str, float], last: dict[str, float], rules: Safety) -> 
     if last["silent"] <= first["silent"] + rules.silence.rise:
         return None
     sentence = f"{last['silent']:.1%} of the answers cast no vote, {first['silent']:.1%} in the first turns"
-    return _alarm("silence", rules.silence.action, sentence, first["silent"], last["silent"])
+    return Alarm.change("silence", rules.silence.action, sentence, first["silent"], last["silent"])
 
 
 def _monotony(first: dict[str, float], last: dict[str, float], rules: Safety) -> Alarm | None:
@@ -126,7 +126,7 @@ def _monotony(first: dict[str, float], last: dict[str, float], rules: Safety) ->
         f"{first['monotony']:.1%} in the "
         "first turns"
     )
-    return _alarm("monotony", rules.monotony.action, sentence, first["monotony"], last["monotony"])
+    return Alarm.change("monotony", rules.monotony.action, sentence, first["monotony"], last["monotony"])
 
 
 def _entropy(first: dict[str, float], last: dict[str, float], rules: Safety) -> Alarm | None:
@@ -137,7 +137,7 @@ def _entropy(first: dict[str, float], last: dict[str, float], rules: Safety) -> 
         "the first turns: "
         "hardly an answer differs"
     )
-    return _alarm("entropy", rules.entropy.action, sentence, first["entropy"], last["entropy"])
+    return Alarm.change("entropy", rules.entropy.action, sentence, first["entropy"], last["entropy"])
 
 
 def _length(first: dict[str, float], last: dict[str, float], rules: Safety) -> Alarm | None:
@@ -146,11 +146,7 @@ def _length(first: dict[str, float], last: dict[str, float], rules: Safety) -> A
     if abs(math.log(last["length"] / first["length"])) <= math.log(rules.length.factor):
         return None
     sentence = f"answers have {last['length']:.0f} tokens, {first['length']:.0f} in the first turns"
-    return _alarm("length", rules.length.action, sentence, first["length"], last["length"])
-
-
-def _alarm(rule, action, sentence: str, before: float, now: float) -> Alarm:
-    return Alarm(rule=rule, action=action, sentence=sentence, figures={"before": before, "now": now})
+    return Alarm.change("length", rules.length.action, sentence, first["length"], last["length"])
 
 
 def _window(turns: Sequence[TurnFigures]) -> dict[str, float]:

@@ -91,6 +91,11 @@ class Alarm:
     sentence: str
     figures: Mapping[str, float]
 
+    @classmethod
+    def change(cls, rule: RuleName, action: Action, sentence: str, before: float, now: float) -> "Alarm":
+        """Of a figure that went too far from what it was."""
+        return cls(rule=rule, action=action, sentence=sentence, figures={"before": before, "now": now})
+
 
 def take_vitals(
     round: int,
@@ -264,12 +269,7 @@ def _silence(now: Vitals, first: Vitals, rule: Silence) -> Alarm | None:
     sentence = (
         f"{now.silent:.1%} of the answers cast no vote, {first.silent:.1%} in round {first.round} ({parts})"
     )
-    return Alarm(
-        rule="silence",
-        action=rule.action,
-        sentence=sentence,
-        figures={"before": first.silent, "now": now.silent},
-    )
+    return Alarm.change("silence", rule.action, sentence, first.silent, now.silent)
 
 
 def _monotony(now: Vitals, first: Vitals, rule: Monotony) -> Alarm | None:
@@ -279,12 +279,7 @@ def _monotony(now: Vitals, first: Vitals, rule: Monotony) -> Alarm | None:
         f"{now.monotony:.1%} of the questions have one and the same majority answer, "
         f"{first.monotony:.1%} in round {first.round}"
     )
-    return Alarm(
-        rule="monotony",
-        action=rule.action,
-        sentence=sentence,
-        figures={"before": first.monotony, "now": now.monotony},
-    )
+    return Alarm.change("monotony", rule.action, sentence, first.monotony, now.monotony)
 
 
 def _entropy(now: Vitals, first: Vitals, rule: Entropy) -> Alarm | None:
@@ -294,24 +289,14 @@ def _entropy(now: Vitals, first: Vitals, rule: Entropy) -> Alarm | None:
         f"the votes on a question have {now.entropy:.2f} nats of entropy, {first.entropy:.2f} in round "
         f"{first.round}: hardly an answer differs"
     )
-    return Alarm(
-        rule="entropy",
-        action=rule.action,
-        sentence=sentence,
-        figures={"before": first.entropy, "now": now.entropy},
-    )
+    return Alarm.change("entropy", rule.action, sentence, first.entropy, now.entropy)
 
 
 def _length(now: Vitals, first: Vitals, rule: Length) -> Alarm | None:
     if first.length / rule.factor <= now.length <= first.length * rule.factor:
         return None
     sentence = f"answers have {now.length:.0f} tokens on average, {first.length:.0f} in round {first.round}"
-    return Alarm(
-        rule="length",
-        action=rule.action,
-        sentence=sentence,
-        figures={"before": first.length, "now": now.length},
-    )
+    return Alarm.change("length", rule.action, sentence, first.length, now.length)
 
 
 def _duplicates(now: Vitals, rule: Duplicates) -> Alarm | None:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from serl.config.objectives import Correction
 from serl.engines.model import load_tokenizer
 from serl.engines.ranks import Ranks
 from serl.engines.trainer import Trainer
@@ -75,9 +74,7 @@ def _teach(
     settings = work.stage.section
     logp = _log_probabilities(work, course.ranks, course.attempt, course.trainer, samples)
     reward_GN = torch.tensor([g.rewards for g in taught])
-    cap = settings.importance_cap
-    correction = None if cap is None else Correction(high=cap)
-    column = algorithms.columns(settings.objective, reward_GN, logp, settings.loss_mean, correction)
+    column = algorithms.columns(settings.objective, reward_GN, logp, settings.loss_mean, settings.correction)
     samples, loss = samples.attach(column), algorithms.policy_loss(settings.objective)
     course.resume()
     start = time.monotonic()

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,6 +32,11 @@ from serl.text.problems import fingerprint, load_problems
 OWN = "train"  # the role of a question that is learned from
 
 
+@lru_cache(maxsize=2)
+def _order(size: int, seed: int, round: int, stage: str, lap: int) -> list[int]:
+    return rng_of(seed, round, stage, "questions", lap).sample(range(size), size)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Questions:
     """What a training has to ask, in its order; `labels` are the majorities that a stage before found, by
@@ -49,8 +55,7 @@ class Questions:
         place: a turn may ask one twice.
         """
         lap, place = divmod(position, len(self.problems))
-        order = rng_of(self.seed, self.round, self.stage, "questions", lap)
-        problem = self.problems[order.sample(range(len(self.problems)), len(self.problems))[place]]
+        problem = self.problems[_order(len(self.problems), self.seed, self.round, self.stage, lap)[place]]
         mine = Problem(
             id=f"t{turn:04d}-{position:06d}-{problem.id}", question=problem.question, gold=problem.gold
         )

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from serl.config.base import Scratch
 from serl.config.engine import Engine, Sampling
-from serl.config.objectives import Mean, PolicyObjective, ReinforcePP, Rloo, own_mean
+from serl.config.objectives import Correction, Mean, PolicyObjective, ReinforcePP, Rloo, own_mean
 from serl.config.run import RunConfig
 from serl.config.schema import Count, Fraction, Positive, Section
 from serl.config.training import Training
@@ -101,6 +101,11 @@ class Train(Training, StageSection):
     importance_cap: float | None = Field(
         default=None, gt=0.0, description="truncate pi_trainer/pi_vllm at this value; null: no correction"
     )
+
+    @property
+    def correction(self) -> Correction | None:
+        """Of the ratio between trainer and sampler."""
+        return None if self.importance_cap is None else Correction(high=self.importance_cap)
 
     def max_groups(self, answers: int) -> int | None:
         """How many groups of so many answers `max_steps` steps learn from, each whole, so that baselines and

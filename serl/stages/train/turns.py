@@ -8,10 +8,10 @@ on the parts that are committed. On as many ranks as before it ends with the sam
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 
 import torch
 
-from serl.config.objectives import Correction
 from serl.engines import transfer
 from serl.engines.model import load_tokenizer
 from serl.engines.ranks import Ranks
@@ -188,10 +188,11 @@ class School:
         self, samples: Sequence[batch.Sample], kept: Sequence[Group], logp: algorithms.LogProbs
     ) -> list[batch.Sample]:
         """With advantages and all else that the loss reads."""
-        settings, cap = self._settings, self._settings.importance_cap
-        correction = None if cap is None else Correction(high=cap)
+        settings = self._settings
         reward_GN = torch.tensor([g.rewards for g in kept])
-        columns = algorithms.columns(settings.objective, reward_GN, logp, settings.loss_mean, correction)
+        columns = algorithms.columns(
+            settings.objective, reward_GN, logp, settings.loss_mean, settings.correction
+        )
         return batch.attach(samples, columns)
 
     def _steps(self, turn: int, samples: Sequence[batch.Sample]) -> list[StepStats]:
@@ -218,7 +219,7 @@ class School:
 
     def _counts(self, turns: int) -> dict[str, float]:
         """Of all turns, read from their parts, so that a resumed training counts what it found, too."""
-        decoded = [Sampled.decoded(part) for part in self._parts(turns)]
+        decoded = [Sampled.decoded(part) for part in self._parts]
         groups = [g for s in decoded for g in s.groups]
         kept = self._sampler.in_band(groups)
         counts = {"turns": turns, "asked": sum(s.asked for s in decoded), "groups": len(groups)}
@@ -228,10 +229,6 @@ class School:
             counts |= {name: max(getattr(f, name) for f in self._figures) for name in WORST}
         return counts | ({} if kept else {"idle": 1.0})
 
-    def _parts(self, turns: int) -> list[bytes]:
-        found = [self._attempt.part(number) for number in range(turns)] if self._ranks.first else []
-        return [part for part in found if part is not None]
-
     def kept(self) -> list[Group]:
         """The questions that passed the difficulty filter: of the stage before, or of the turns."""
         source = KIND.data(self._work.stage, self._work.run.config)
@@ -239,13 +236,15 @@ class School:
             return read.trainable(
                 self._work.stage, source, read.groups(self._work.run, source, completions=False)
             )[0]
-        groups = [g for part in self._all_parts() for g in Sampled.decoded(part).groups]
+        groups = [g for part in self._parts for g in Sampled.decoded(part).groups]
         return list({g.question: g for g in self._sampler.in_band(groups)}.values())
 
     def folded(self) -> bytes:
-        return folded(self._all_parts())
+        return folded(self._parts)
 
-    def _all_parts(self) -> list[bytes]:
+    @cached_property
+    def _parts(self) -> list[bytes]:
+        """What all turns sampled, on rank 0; for when the last of them is done."""
         parts, number = [], 0
         while self._ranks.first and (part := self._attempt.part(number)) is not None:
             parts.append(part)
