@@ -1,5 +1,5 @@
-"""Whether a folder is a Hugging Face causal language model with its tokenizer; decided from file names and
-JSON alone, no torch.
+"""Whether a folder is a Hugging Face causal language model, or a scalar reward model on one, with its
+tokenizer; decided from file names and JSON alone, no torch.
 """
 
 import difflib
@@ -7,12 +7,15 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Literal
 
+HeadKind = Literal["tokens", "scalar"]  # what a model gives of a text: log-probabilities, or one number
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 OTHER_HEAD = re.compile(
     r"For(?!CausalLM|ConditionalGeneration)[A-Z]\w*$"
 )  # an architecture with another head than that for text
+SCORE = re.compile(r"ForSequenceClassification$")
 POSITIONS = ("max_position_embeddings", "n_positions")
 POINTER = b"version https://git-lfs"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
@@ -23,8 +26,11 @@ def model_folder(path: str, data_root: Path) -> Path:
     return Path(path) if Path(path).is_absolute() else data_root / "models" / path
 
 
-def validate_model_folder(folder: Path) -> None:
-    """Raise ValueError naming the first missing, empty or unreadable file of the model at `folder`."""
+def validate_model_folder(folder: Path, head: HeadKind = "tokens") -> None:
+    """Raise ValueError naming the first missing, empty or unreadable file of the model at `folder`.
+
+    A model of tokens may be given a head for scores, but not the other way round.
+    """
     if not folder.is_dir():
         near = difflib.get_close_matches(
             folder.name, os.listdir(folder.parent) if folder.parent.is_dir() else [], n=3
@@ -40,7 +46,8 @@ def validate_model_folder(folder: Path) -> None:
         wrong = "no key model_type; this is not a Hugging Face model configuration"
         raise ValueError(f"{folder / 'config.json'}: {wrong}")  # noqa: TRY004 (the user's data is wrong)
     names = config.get("architectures") or []
-    if names and all(OTHER_HEAD.search(str(name)) for name in names):
+    scored = head == "scalar" and is_scored(config)
+    if names and not scored and all(OTHER_HEAD.search(str(name)) for name in names):
         raise ValueError(
             f"{folder / 'config.json'}: architectures {', '.join(map(str, names))}: not a causal language "
             "model; choose one that is"
@@ -53,6 +60,30 @@ def validate_model_folder(folder: Path) -> None:
     if (folder / "tokenizer.json").is_file():
         _read_json(folder / "tokenizer.json")
     _validate_weights(folder)
+
+
+def has_score(folder: Path) -> bool:
+    """Whether the model at `folder` gives one number a text."""
+    return is_scored(_read_json(folder / "config.json"))
+
+
+def is_scored(config: dict) -> bool:
+    """Whether a model's configuration is that of one number a text."""
+    names = config.get("architectures") or []
+    labels = config.get("id2label") or {}
+    return any(SCORE.search(str(name)) for name in names) and len(labels) == 1
+
+
+def validate_scored(folder: Path) -> None:
+    """Raise ValueError where the folder has no head that gives one number a text."""
+    validate_model_folder(folder, "scalar")
+    config = _read_json(folder / "config.json")
+    if not is_scored(config):
+        found = ", ".join(map(str, config.get("architectures") or ["none"]))
+        raise ValueError(
+            f"{folder / 'config.json'}: architectures {found}: no head that gives one number a text; train "
+            "one (a role with objective bradley_terry), or choose a sequence classifier of one label"
+        )
 
 
 def validate_context(folder: Path, max_model_len: int) -> None:

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from serl.engines.hf_folder import HeadKind, has_score, validate_scored
 from serl.engines.model import hollow_model, load_model
+from serl.engines.scores import HEAD, first_head
 from serl.engines.slices import STRETCH, Slices
 from serl.engines.zero import BUCKET, SHARD_BYTES, Plan, materialise, shares
 
@@ -23,40 +25,63 @@ STATE_BYTES = 12  # of a weight: its master and Adam's two moments
 PROCESS_BYTES = 2**27  # that allocators and threads take beside what is asked for
 
 
-def prepare(model: PreTrainedModel | Path, plan: Plan) -> tuple[PreTrainedModel, Fill]:
+def prepare(
+    model: PreTrainedModel | Path, plan: Plan, head: HeadKind = "tokens", seed: int = 0
+) -> tuple[PreTrainedModel, Fill]:
     """A model to train, with room for its weights, and what fills any stretch of them; one that is in memory
     brings its own.
+
+    A folder without a head for scores is given one, made from the seed.
     """
+    own: dict[str, Tensor] = {}
+    read: Fill | None = None
     if isinstance(model, Path):
-        lm, slices = _open(model, plan)
-        if lm is not None:
-            return lm, slices.read
-        model = load_model(model, torch.float32, plan.dtype, plan.ranks.device)
-    weights = {name: p.detach() for name, p in model.named_parameters()}
+        folder, (lm, slices) = model, _open(model, plan, head)
+        if lm is None:
+            lm = load_model(folder, torch.float32, plan.dtype, plan.ranks.device, head)
+            own = _weights(lm)
+        else:
+            read = slices.read
+        if head == "scalar" and not has_score(folder):
+            own[HEAD] = first_head(lm.config.hidden_size, seed)
+        model = lm
+    else:
+        own = _weights(model)
 
     def fill(name: str, start: int, value_N: Tensor) -> None:
-        value_N.copy_(weights[name].reshape(-1)[start : start + len(value_N)])
+        if name in own:
+            value_N.copy_(own[name].reshape(-1)[start : start + len(value_N)])
+        else:
+            read(name, start, value_N)
 
     return model, fill
 
 
-def load_frozen(folder: Path, plan: Plan) -> PreTrainedModel:
+def _weights(model: PreTrainedModel) -> dict[str, Tensor]:
+    return {name: p.detach() for name, p in model.named_parameters()}
+
+
+def load_frozen(folder: Path, plan: Plan, head: HeadKind = "tokens") -> PreTrainedModel:
     """A model to ask only, on its device: whole, or at stage 3 this rank's share of it."""
-    lm, slices = _open(folder, plan)
+    if head == "scalar":
+        validate_scored(folder)
+    lm, slices = _open(folder, plan, head)
     if lm is None:
-        return load_model(folder, plan.dtype, plan.dtype, plan.ranks.device).to(plan.ranks.device).eval()
+        device = plan.ranks.device
+        return load_model(folder, plan.dtype, plan.dtype, device, head).to(device).eval()
     for name, start, value_N in shares(lm, plan):
         slices.read(name, start, value_N)
     return lm.eval()
 
 
-def _open(folder: Path, plan: Plan) -> tuple[PreTrainedModel | None, Slices]:
+def _open(folder: Path, plan: Plan, head: HeadKind) -> tuple[PreTrainedModel | None, Slices]:
     """The model with zeros for weights and what the files have; no model where those are not simply its
     weights.
     """
-    lm = hollow_model(folder, torch.float32, plan.dtype, plan.ranks.device)
+    lm = hollow_model(folder, torch.float32, plan.dtype, plan.ranks.device, head)
     slices = Slices(folder)
-    if lm is None or _strangers(lm, slices):
+    new = {HEAD} if head == "scalar" and not has_score(folder) else set()
+    if lm is None or _strangers(lm, slices) - new:
         return None, slices
     materialise(lm, plan)
     for name, buffer in lm.named_buffers():
@@ -65,9 +90,9 @@ def _open(folder: Path, plan: Plan) -> tuple[PreTrainedModel | None, Slices]:
     return lm, slices
 
 
-def _strangers(lm: PreTrainedModel, slices: Slices) -> list[str]:
+def _strangers(lm: PreTrainedModel, slices: Slices) -> set[str]:
     """Weights of the model that the folder's files do not have under their name and in their shape."""
-    return [name for name, p in lm.named_parameters() if slices.shape(name) != tuple(p.shape)]
+    return {name for name, p in lm.named_parameters() if slices.shape(name) != tuple(p.shape)}
 
 
 def load_bytes(num_weights: int, plan: Plan, *, ranks_per_node: int) -> int:

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
     GenerationConfig,
     LlamaConfig,
@@ -28,7 +29,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from serl.config.base import Architecture
 from serl.engines.fused import Pieces, TargetLogProbs, compile_layers
-from serl.engines.hf_folder import validate_model_folder
+from serl.engines.hf_folder import HeadKind, validate_model_folder
 from serl.learning.batch import Rows
 
 MAX_LOGIT_BYTES = 2**30  # of logits that are not kept
@@ -44,37 +45,49 @@ def attention(dtype: torch.dtype, device: torch.device) -> str:
 
 
 def load_model(
-    folder: Path, dtype: torch.dtype, compute_dtype: torch.dtype, device: torch.device = CPU
+    folder: Path,
+    dtype: torch.dtype,
+    compute_dtype: torch.dtype,
+    device: torch.device = CPU,
+    head: HeadKind = "tokens",
 ) -> PreTrainedModel:
-    """The causal language model of a local folder, its weights in `dtype` on the CPU, with the attention that
-    suits `compute_dtype` on `device`.
+    """The model of a local folder, its weights in `dtype` on the CPU, with the attention that suits
+    `compute_dtype` on `device`.
     """
-    validate_model_folder(folder)
+    validate_model_folder(folder, head)
     disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, attn_implementation=attention(compute_dtype, device), local_files_only=True
-    )
+    how = {"dtype": dtype, "attn_implementation": attention(compute_dtype, device), "local_files_only": True}
+    if head == "scalar":
+        return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, **how)
+    model = AutoModelForCausalLM.from_pretrained(folder, **how)
     _validate_logits(folder, model)
     return model
 
 
 def hollow_model(
-    folder: Path, dtype: torch.dtype, compute_dtype: torch.dtype, device: torch.device
+    folder: Path,
+    dtype: torch.dtype,
+    compute_dtype: torch.dtype,
+    device: torch.device,
+    head: HeadKind = "tokens",
 ) -> PreTrainedModel | None:
     """The same model with weights of a shape and no memory; None where its files are not simply its weights
     under their names.
     """
-    validate_model_folder(folder)
+    validate_model_folder(folder, head)
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     if "quantization_config" in config.to_dict() or config.get_text_config() is not config:
         return None
+    how = {"dtype": dtype, "attn_implementation": attention(compute_dtype, device)}
+    if head == "scalar":
+        config.num_labels = 1
+    auto = AutoModelForCausalLM if head == "tokens" else AutoModelForSequenceClassification
     with _weightless():
-        model = AutoModelForCausalLM.from_config(
-            config, dtype=dtype, attn_implementation=attention(compute_dtype, device)
-        )
-    if (folder / "generation_config.json").is_file():
+        model = auto.from_config(config, **how)
+    if model.can_generate() and (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
-    _validate_logits(folder, model)
+    if head == "tokens":
+        _validate_logits(folder, model)
     return model if stored_plainly(model) else None
 
 
@@ -164,10 +177,22 @@ def save_settings(
     folder.mkdir(parents=True, exist_ok=True)
     lm.config.dtype = str(dtype).removeprefix("torch.")
     lm.config.architectures = [type(lm).__name__]
+    if lm.can_generate():
+        lm.generation_config = _storable(lm.generation_config)
+        lm.generation_config.save_pretrained(folder)
+    else:
+        _tell_padding(lm, tokenizer)
     lm.config.save_pretrained(folder)
-    lm.generation_config = _storable(lm.generation_config)
-    lm.generation_config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _tell_padding(lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """So that transformers finds the last token of each text of a batch: what it reads a score at.
+
+    Where padding is the end of text, that is not told: it would take the end of an answer for padding.
+    """
+    pad = tokenizer.pad_token_id
+    lm.config.pad_token_id = None if pad == tokenizer.eos_token_id else pad
 
 
 def persistent_buffers(lm: PreTrainedModel) -> dict[str, Tensor]:

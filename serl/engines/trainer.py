@@ -20,9 +20,9 @@ from serl.config.training import Training
 from serl.engines import pieces
 from serl.engines.export import export_model
 from serl.engines.keeper import Extra, Keeper, Resumed
+from serl.engines.hf_folder import HeadKind
 from serl.engines.loading import prepare
-from serl.engines.model import TokenLogProbs
-from serl.engines.passes import gather_logprobs, share_of
+from serl.engines.passes import gather_logprobs, module_of, share_of
 from serl.engines.ranks import Ranks
 from serl.engines.slices import Sealed
 from serl.engines.whole import whole_parameters
@@ -52,7 +52,9 @@ class Trainer:
     """A model, its optimizer and its place in the schedule.
 
     `model` is a folder, of which every rank reads its share, or a model in float32, equal on every rank,
-    which belongs to the trainer from then on. `horizon` is the number of steps of the schedule.
+    which belongs to the trainer from then on. `horizon` is the number of steps of the schedule. `head` says
+    what losses read: log-probabilities, or the numbers of a scalar head. `in_pairs`: a batch's neighbours
+    are pairs, which losses need together.
     """
 
     def __init__(
@@ -64,17 +66,19 @@ class Trainer:
         horizon: int,
         seed: int,
         temperature: float = 1.0,
+        head: HeadKind = "tokens",
+        in_pairs: bool = False,
     ):
         self.ranks, self.settings, self.horizon, self.seed = ranks, settings, horizon, seed
-        self.temperature = temperature
+        self.temperature, self._in_pairs = temperature, in_pairs
         self.step_index = 0
         self._plan = plan_of(settings, ranks)
         self._stage = self._plan.stage
-        self._lm, fill = prepare(model, self._plan)
+        self._lm, fill = prepare(model, self._plan, head, seed)
         self._packed = self._lm.config._attn_implementation == "flash_attention_2"
         if settings.gradient_checkpointing:
             self._lm.gradient_checkpointing_enable({"use_reentrant": False})
-        module = TokenLogProbs(self._lm, temperature)
+        module = module_of(self._lm, head, temperature)
         if self._plan.compiled:
             module.compile_pieces()
         self._engine = training_engine(module, self._plan)
@@ -121,7 +125,7 @@ class Trainer:
         ranks, `scale` undoes that.
         """
         nothing = {name: value_T[:0] for name, value_T in batch[0].column.items()}
-        plan = self._share(batch)
+        plan = self._share(batch, in_pairs=self._in_pairs)
         names, totals = [], torch.zeros(0)
         for turn, micro in enumerate(plan):
             rows = collate([batch[i] for i in micro], self._packed).to(self.ranks.device)
@@ -155,10 +159,14 @@ class Trainer:
         """
         head = self._engine.module.head
         head.temperature = self.temperature if temperature is None else temperature
-        self._engine.eval()
-        flat = gather_logprobs(self._engine, samples, self._share(samples), self._packed, self.ranks)
+        flat = self.outputs(samples)
         head.temperature = self.temperature
         return flat
+
+    def outputs(self, samples: Sequence[Sample]) -> list[Tensor]:
+        """What the head gives of every sample's response tokens, likewise."""
+        self._engine.eval()
+        return gather_logprobs(self._engine, samples, self._share(samples), self._packed, self.ranks)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Every parameter, whole, in the type of the forward pass; all ranks walk to the end. See
@@ -166,8 +174,9 @@ class Trainer:
         """
         return whole_parameters(self._lm)
 
-    def _share(self, samples: Sequence[Sample]) -> list[tuple[int, ...]]:
-        return share_of(samples, self.settings.microbatch_tokens, self._packed, self.ranks)
+    def _share(self, samples: Sequence[Sample], *, in_pairs: bool = False) -> list[tuple[int, ...]]:
+        most = self.settings.microbatch_tokens
+        return share_of(samples, most, self._packed, self.ranks, in_pairs=in_pairs)
 
     def save(self, root: Path, extra: Extra, *, behind: bool = False) -> Path:
         """Write a checkpoint of this step and delete the ones beyond `keep_checkpoints`; all ranks call it.

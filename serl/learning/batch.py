@@ -72,6 +72,15 @@ def attach(samples: Sequence[Sample], column: dict[str, Tensor]) -> list[Sample]
     ]
 
 
+def scored(sample: Sample, column: dict[str, Tensor]) -> Sample:
+    """A whole text, of which a scalar head's number is read after its last token, with one number a column.
+
+    The token that stands there is padding: attention is causal, so that nothing sees it.
+    """
+    tokens = torch.cat([sample.token_L, sample.token_L.new_zeros(1)])
+    return Sample(token_L=tokens, num_prompt=len(sample.token_L), column=column)
+
+
 def sample_order(num_samples: int, seed: int, round_index: int, stage: str, epoch: int) -> list[int]:
     """A shuffle of all sample positions that depends on nothing but its arguments."""
     order = list(range(num_samples))
