@@ -15,13 +15,13 @@ from rich.console import Console
 
 from evaluation.compare import by_problem, common
 from evaluation.scores import Paired, paired
-from evaluation.stored import Grade, read_rows
-from jobs.reporting.policies import scored_rounds
+from evaluation.stored import Grade
 from jobs.runs.differ import Leaf, changed, code_files, parting
 from jobs.runs.find import find_run
 from jobs.shell.command import Answer, data_root, main, parser
 from jobs.shell.screen import say, table
 from serl.run.rundir import Run, RunError
+from serl.stages.exams import exams, round_grades, scored_rounds
 
 MAX_FILES = 12
 OF_PAIR = ("difference", "low", "high", "p", "p_mcnemar", "n", "verdict")
@@ -55,12 +55,10 @@ def last_scored(run: Run) -> int | None:
 
 def grades(run: Run, round: int) -> list[Grade]:
     """The graded responses of a round; refuses one that is not scored."""
-    scoring = run.config.giving(round, "grades")
-    if scoring is None:
+    if not exams(run.config, round):
         hint = "leave --round out, or choose one that both have"
         raise RunError(f"{run.root.name} scores no round {round}; {hint}")
-    manifests = [m for m in run.complete(round, scoring.name) if not m.over]
-    return [row for m in manifests for row in read_rows(run.path(m, m.files[0]))]
+    return round_grades(run, round)
 
 
 def compared(first: Sequence[Grade], second: Sequence[Grade]) -> Scores:

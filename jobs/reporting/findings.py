@@ -19,8 +19,9 @@ from jobs.reporting.hygiene import Hygiene
 from jobs.reporting.policies import Pair
 from serl.run.events import read_events
 from serl.run.rundir import Run, RunError
+from serl.stages import exams
 from serl.stages.kind import POLICY, Stage
-from serl.stages.read import problems, round_grades, round_groups
+from serl.stages.read import problems, round_groups
 from serl.stages.show import Passage, show_of
 from serl.stages.work import corpus_dir
 
@@ -190,11 +191,11 @@ def _round(
     """With the base model's answers, which round 0 finds and later rounds are compared with."""
     run, done = read.run, [s.of for s in stages if s.done]
     answering = run.config.judged(number) or run.config.giving(number, "groups")
-    scoring = run.config.giving(number, "grades")
-    grades = read([], round_grades, run, number) if scoring in done else []
+    graded = [s for s in exams.exams(run.config, number) if s in done]
+    grades = [row for s in graded for row in read([], exams.grades, run, s)]
     votes = read(None, _votes, run, number) if answering in done else None
     solved, scores = by_problem([g for g in grades if g.mode == "greedy"]), summarise(grades)
-    _, apart = policies.asked(run)
+    _, apart = exams.asked(run.config)
     named = [name for name in scores if name not in apart]
     found = RoundFindings(
         round=number,

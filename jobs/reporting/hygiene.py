@@ -14,9 +14,9 @@ from pathlib import Path
 
 from evaluation.benchmark import load_benchmark, load_problems
 from evaluation.overlap import Shared, overlaps
-from jobs.reporting.policies import asked
 from serl.run.files import sha256, write_atomic
 from serl.run.rundir import Run
+from serl.stages import exams
 from serl.stages.sources import GeneratedProblems, HubProblems, Problems
 from serl.text import problems
 
@@ -49,8 +49,8 @@ def measure(
     run: Run, corpus: Path, sources: Mapping[str, Problems], sets: Mapping[str, Sequence[str]]
 ) -> Hygiene:
     """Compare the problems of `sources` and the questions of `sets` with each benchmark that the run asks."""
-    reported, chosen_by = asked(run)
-    benchmarks = reported + chosen_by
+    reported, chosen_by = exams.benchmarks(run.config)
+    benchmarks = tuple(dict.fromkeys(reported + chosen_by))
     unread: list[str] = []
     ours = {
         name: read

@@ -22,8 +22,6 @@ from evaluation.seeds import Difference, crossed, holm, over_seeds, verdict
 from evaluation.summary import Summary
 from jobs.costs.accounting import Cost
 from serl.run.rundir import Run
-from serl.stages.kind import Stage
-from serl.stages.show import show_of
 
 T = TypeVar("T")
 Seeds = Mapping[str, ByProblem]  # by replicate, which problems its policy solved
@@ -50,27 +48,6 @@ class Pair:
     def told(self) -> str:
         """The verdict as a sentence says it."""
         return {"not shown": "not shown better"}.get(self.word, self.word)
-
-
-def scored_rounds(run: Run) -> list[int]:
-    """The rounds whose scores are complete."""
-    found = ((n, run.config.giving(n, "grades")) for n in range(run.config.rounds + 1))
-    return [n for n, stage in found if stage and all(run.done(s) for s in run.shards(n, stage.name))]
-
-
-def scoring(run: Run, round: int) -> Stage:
-    """The stage that examines the policy of a round that is scored."""
-    stage = run.config.giving(round, "grades")
-    assert stage is not None, f"round {round} is scored, so it has a stage that does that"
-    return stage
-
-
-def asked(run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The benchmarks that a run reports, and those that it only chooses by."""
-    scoring = [(show_of(s.kind), s.section) for s in run.config.stages if s.kind.gives == "grades"]
-    apart = dict.fromkeys(name for show, section in scoring for name in show.validation(section))
-    named = dict.fromkeys(name for show, section in scoring for name in show.benchmarks(section))
-    return tuple(name for name in named if name not in apart), tuple(apart)
 
 
 def means(solved: ByProblem) -> dict[str, float]:

@@ -16,8 +16,9 @@ from jobs.reporting.policies import Contest, Setting, Tried, compared, matched
 from jobs.reporting.render import Table, p_value, table
 from jobs.runs.find import find_run
 from serl.run.rundir import Run, RunError
+from serl.stages import exams
+from serl.stages.exams import round_grades
 from serl.stages.kind import Stage
-from serl.stages.read import round_grades
 from serl.stages.show import show_of
 
 MAX_ALL_PAIRS = 6  # with more models, each is compared with the first alone
@@ -32,7 +33,7 @@ class Model:
     name: str
     run: Run
     round: int
-    stage: Stage
+    stages: tuple[Stage, ...]
     scores: Mapping[str, Summary]
     solved: ByProblem
     golds: Mapping[tuple[str, str], str]
@@ -72,7 +73,7 @@ def side_by_side(names: Sequence[str], data: Path) -> SideBySide:
     if len({m.name for m in models}) < len(models):  # runs of one name in different places
         models = [replace(m, name=f"{m.run.root}, round {m.round}") for m in models]
     found = list(dict.fromkeys(name for m in models for name in m.scores))
-    apart = {name for m in models for name in policies.asked(m.run)[1]}
+    apart = {name for m in models for name in exams.asked(m.run.config)[1]}
     benchmarks = tuple(name for name in found if name not in apart)
     unlike = _unlike(models)
     settings = tuple(_setting(m) for m in models)
@@ -97,7 +98,7 @@ def _setting(m: Model) -> Setting:
 def _model(name: str, data: Path) -> Model:
     run_name, colon, wanted = name.rpartition(":")
     run = find_run(run_name if colon else name, data)
-    rounds = policies.scored_rounds(run)
+    rounds = exams.scored_rounds(run)
     if not rounds:
         raise RunError(
             f"{run.root}: no round of this run is scored yet; `python -m jobs.status {run.root.name}` says "
@@ -120,7 +121,7 @@ def _model(name: str, data: Path) -> Model:
         name=f"{run.root.name}, round {round}" if run.config.rounds else run.root.name,
         run=run,
         round=round,
-        stage=policies.scoring(run, round),
+        stages=tuple(exams.exams(run.config, round)),
         scores=summarise(grades),
         solved=by_problem(grades),
         golds={(g.benchmark, g.id): g.gold for g in grades},
@@ -128,11 +129,11 @@ def _model(name: str, data: Path) -> Model:
 
 
 def _best(run: Run, rounds: Sequence[int]) -> int:
-    _, apart = policies.asked(run)
+    _, apart = exams.asked(run.config)
     means = {round: policies.means(by_problem(round_grades(run, round))) for round in rounds if apart}
     if (best := policies.best_round(means, apart)) is not None:
         return best
-    key = f"{policies.scoring(run, rounds[0]).name}.validation"
+    key = f"{exams.exams(run.config, rounds[0])[0].name}.validation"
     raise RunError(
         f"{run.root}: it has no validation set ({key}) to choose the best round by; name a round, as "
         f"{run.root.name}:{rounds[-1]}"
@@ -161,9 +162,8 @@ def _differences(models: Sequence[Model]) -> dict[str, tuple[str, ...]]:
     told = []
     for m in models:
         prompts = m.run.config.prompts.model_dump(include=set(PROMPTS))
-        asked = show_of(m.stage.kind).asking(m.stage.section)
         told.append(
-            {f"{m.stage.name}.{key}": value for key, value in asked.items()}
+            {f"{s.name}.{k}": v for s in m.stages for k, v in show_of(s.kind).asking(s.section).items()}
             | {f"prompts.{key}": prompts[key] or "" for key in PROMPTS}
             | {"engine.dtype": m.run.config.engine.dtype}
         )

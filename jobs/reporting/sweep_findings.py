@@ -22,7 +22,8 @@ from jobs.runs.state import Looks
 from jobs.sweeps.trials import Sweep, Trial, sweep_dir
 from serl.run.files import write_atomic
 from serl.run.rundir import Run, RunError, ending
-from serl.stages.read import left, round_grades
+from serl.stages import exams
+from serl.stages.read import left
 
 MAX_ALL_PAIRS = 8  # with more settings, each is compared with the best alone
 CACHE = "solved.json"
@@ -46,7 +47,7 @@ def gather_sweep(sweep: Sweep, data: Path) -> Contest:
         else:
             trials.append(replace(known, word="damaged" if run else "not begun", reason=run))
     solved.keep()
-    asked = [policies.asked(t.run) for t in trials if t.run]
+    asked = [exams.asked(t.run.config) for t in trials if t.run]
     validation = tuple(dict.fromkeys(name for _, apart in asked for name in apart))
     named = dict.fromkeys(name for names, _ in asked for name in names if name not in validation)
     benchmarks = tuple(named)
@@ -82,13 +83,13 @@ def _tried(known: Tried, run: Run, solved: "_Solved") -> Tried:
     by_round: dict[int, ByProblem] = {}
     word, reason = known.word, known.reason
     try:
-        by_round = {round: solved(run, round) for round in policies.scored_rounds(run)}
+        by_round = {round: solved(run, round) for round in exams.scored_rounds(run)}
     except RunError as e:
         word, reason = "damaged", str(e)
     if (ended := ending(run.root)) and word == "done":
         word, reason = "ended early", f"after round {ended['round']}: {ended['reason']}"
     means = {round: policies.means(found) for round, found in by_round.items()}
-    best = policies.best_round(means, policies.asked(run)[1])
+    best = policies.best_round(means, exams.asked(run.config)[1])
     chosen = max(means, default=None) if best is None else best
     own = {} if chosen is None else by_round[chosen]
     cost = account(run).total
@@ -155,10 +156,10 @@ class _Solved:
             self._known = {}
 
     def __call__(self, run: Run, round: int) -> ByProblem:
-        digests = [m.digest for m in left(run, policies.scoring(run, round))]
+        digests = [m.digest for s in exams.exams(run.config, round) for m in left(run, s)]
         key = hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
         if key not in self._used:
-            self._used[key] = self._known.get(key) or by_problem(round_grades(run, round))
+            self._used[key] = self._known.get(key) or by_problem(exams.round_grades(run, round))
         return self._used[key]
 
     def keep(self) -> None:

@@ -17,7 +17,7 @@ from evaluation.scores import paired
 from evaluation.seeds import holm
 from jobs.sweeps.trials import Sweep, load_sweep
 from serl.run.rundir import Run, RunError, Shard, end_after
-from serl.stages.read import round_grades
+from serl.stages.exams import asked, round_grades, scored_rounds
 
 Answers = Mapping[str, float]  # by problem: the share of correct answers
 
@@ -74,11 +74,10 @@ def _p(best: Sequence[float], other: Sequence[float]) -> float:
 
 def answers(run: Run, round: int) -> Answers | None:
     """What it got right of the validation benchmarks, else of all; None before it is graded."""
-    grading = run.config.giving(round, "grades") if round <= run.config.rounds else None
-    if grading is None or not all(run.done(s) for s in run.shards(round, grading.name)):
+    if round not in scored_rounds(run):
         return None
-    chosen = set(grading.section.validation or grading.section.benchmarks)
-    found = by_problem([row for row in round_grades(run, round) if row.benchmark in chosen])
+    reported, apart = asked(run.config)
+    found = by_problem([row for row in round_grades(run, round) if row.benchmark in (apart or reported)])
     return {f"{name}/{id}": share for name, problems in found.items() for id, share in problems.items()}
 
 

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.stored import Grade
 from serl.config.run import RunConfig
 from serl.records import Candidate, Group, Problem, from_jsonl, groups_from_parquet, to_jsonl
 from serl.rewards.spec import voted
@@ -53,13 +52,6 @@ def round_groups(run: Run, round: int, *, completions: bool) -> list[Group]:
     """The groups that a round's policy is trained on, or else the first that the round has."""
     stage = run.config.judged(round) or run.config.giving(round, "groups")
     return groups(run, stage, completions=completions) if stage else []
-
-
-def round_grades(run: Run, round: int) -> list[Grade]:
-    """All graded responses of a round."""
-    stage = run.config.giving(round, "grades")
-    found = left(run, stage) if stage else []
-    return [Grade(**row) for m in found for row in from_jsonl(run.read(m))]
 
 
 def band(config: RunConfig, round: int) -> tuple[tuple[float, float], bool]:

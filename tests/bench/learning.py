@@ -13,7 +13,7 @@ from pathlib import Path
 
 from evaluation.summary import summarise
 from serl.run.rundir import Run
-from serl.stages.read import round_grades
+from serl.stages.exams import round_grades
 from serl.stages.work import corpus_dir, policy_dir
 from serl.text.problems import GENERATED_BENCHMARKS
 

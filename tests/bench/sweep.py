@@ -23,7 +23,7 @@ from evaluation.summary import summarise
 from jobs.plan.chain import plan
 from serl.run.events import read_events
 from serl.run.rundir import Run
-from serl.stages.read import round_grades
+from serl.stages.exams import round_grades
 
 CLUSTER = {
     "kind": "slurm", "partition": "low", "time_min": 60, "signal_s": 60, "cpus_per_task": 1, "gpus_per_node": 0, "mem_gb": 1, "array_limit": 2,

@@ -17,7 +17,7 @@ import yaml
 from evaluation.summary import summarise
 from serl.run.events import read_events
 from serl.run.rundir import Run
-from serl.stages.read import round_grades
+from serl.stages.exams import round_grades
 from serl.stages.work import corpus_dir, policy_dir
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

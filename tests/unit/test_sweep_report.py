@@ -130,7 +130,7 @@ def test_grades_that_were_read_once_are_not_read_again(made, monkeypatch):
     def refuse(run: Run, round: int) -> list:
         raise AssertionError(f"{run.root} round {round} was read a second time")
 
-    monkeypatch.setattr("jobs.reporting.sweep_findings.round_grades", refuse)
+    monkeypatch.setattr("serl.stages.exams.round_grades", refuse)
     assert [t.means for t in gather_sweep(sweep, data).trials] == [t.means for t in first.trials]
 
 
