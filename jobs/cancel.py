@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from jobs.chain import slurm
 from jobs.chain.local import GRACE_S, end_leftovers
-from jobs.runs.find import end_launcher, find_run, what_was_cancelled
+from jobs.runs.find import find_run
+from jobs.runs.processes import end_launcher, what_was_cancelled
 from jobs.shell.command import Answer, data_root, main, parser
 
 

@@ -21,11 +21,11 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from jobs.runs.find import find_run
-from jobs.runs.garbage import Item, busy, of_data, of_run, openable, remove
-from jobs.runs.state import activities
+from jobs.runs.garbage import Item, busy, of_data, of_run, remove
+from jobs.runs.state import Looks, State
 from jobs.shell.command import Answer, data_root, main, parser
 from jobs.shell.screen import say, table
-from serl.run.rundir import Run, RunError
+from serl.run.rundir import RunError
 
 HOUR_S = 3600.0
 
@@ -48,29 +48,34 @@ def body(argv: Sequence[str]) -> int:
         raise RunError("--keep-checkpoints: at least 1; the last complete checkpoint is never removed")
     if not args.older_than >= 0.0:
         raise RunError(f"--older-than {args.older_than}: give hours, at least 0")
-    data = data_root(args)
-    runs, skipped = ([find_run(name, data) for name in args.run], []) if args.run else openable(data)
-    found, left = leftovers(runs, args.keep_checkpoints)
-    more, faults = of_data(data) if not args.run else ([], [])
+    data, looks = data_root(args), Looks()
+    if args.run:
+        states, faults = looks([find_run(name, data) for name in args.run]), {}
+    else:
+        states, faults = looks.everything(data)
+    found, skipped = leftovers(states, args.keep_checkpoints)
+    skipped += map(str, faults.values())
+    if not args.run:
+        more, left = of_data(data)
+        found, skipped = [*found, *more], [*skipped, *left]
     # Something that leaves no record, like jobs.shard, may be at work on what changed lately.
-    found = [item for item in (*found, *more) if time.time() - item.changed > args.older_than * HOUR_S]
-    skipped = [*skipped, *left, *faults]
+    found = [item for item in found if time.time() - item.changed > args.older_than * HOUR_S]
     if args.apply:
-        found, left = remove(found, {run.root.name: run for run in runs}, data)
+        found, left = remove(found, {s.run.root.name: s.run for s in states}, data)
         skipped += left
     return answer(found, skipped, applied=args.apply)
 
 
-def leftovers(runs: Sequence[Run], keep_checkpoints: int | None) -> tuple[list[Item], list[str]]:
+def leftovers(states: Sequence[State], keep_checkpoints: int | None) -> tuple[list[Item], list[str]]:
     """Of the runs that nobody is at work on, and why the others are left alone."""
     found: list[Item] = []
     skipped: list[str] = []
-    for run, activity in zip(runs, activities(runs)):
+    for state in states:
         try:
-            if why := busy(run, activity):
-                skipped.append(f"{run.root.name}: {why}")
+            if why := busy(state):
+                skipped.append(f"{state.run.root.name}: {why}")
             else:
-                found += of_run(run, keep_checkpoints=keep_checkpoints)
+                found += of_run(state.run, keep_checkpoints=keep_checkpoints)
         except RunError as e:
             skipped.append(str(e))
     return found, skipped

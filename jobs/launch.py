@@ -20,9 +20,8 @@ from jobs.plan.chain import Job, plan
 from jobs.plan.cluster import Local, Slurm, load_cluster
 from jobs.plan.method import graph
 from jobs.plan.preflight import check_engine, preflight
-from jobs.runs.find import code_version, freeze_code
-from jobs.runs.state import facts_now
-from jobs.runs.users import packages_of
+from jobs.runs.code import code_version, freeze_code, packages_of
+from jobs.runs.state import state_of
 from jobs.shell.command import Answer, data_root, load_run, main, parser
 from serl.config.run import RunConfig
 from serl.run.rundir import Run
@@ -49,7 +48,8 @@ def body(argv: Sequence[str]) -> int:
         told = show_plan(config, jobs, cluster, data, Console())
         return Answer(fields=_planned(config, data, jobs) | {"forecast": dataclasses.asdict(told)})
     code = launch(config, cluster, data, jobs)
-    return Answer(code=code, fields=facts_now(Run.open(data / "runs" / config.name))) if args.json else code
+    made = Run.open(data / "runs" / config.name)
+    return Answer(code=code, fields=state_of(made).facts()) if args.json else code
 
 
 def _planned(config: RunConfig, data: Path, jobs: Sequence[Job]) -> dict[str, object]:

@@ -14,9 +14,9 @@ from jobs.chain.slurm import last_cluster
 from jobs.plan.chain import plan
 from jobs.plan.cluster import Slurm, load_cluster
 from jobs.plan.preflight import check_engine, preflight
-from jobs.runs.find import check_goes_on, code_version, find_run, freeze_code
-from jobs.runs.state import facts_now
-from jobs.runs.users import packages_of
+from jobs.runs.code import code_version, freeze_code, packages_of
+from jobs.runs.find import check_goes_on, find_run
+from jobs.runs.state import state_of
 from jobs.shell.command import Answer, data_root, main, parser
 from serl.run.rundir import RunError
 from serl.safety.checkup import accept
@@ -52,7 +52,7 @@ def body(argv: Sequence[str]) -> int:
         )
     freeze_code(run.root / "code", packages_of(run.config))
     code = drive(run, cluster)
-    return Answer(code=code, fields=facts_now(run)) if args.json else code
+    return Answer(code=code, fields=state_of(run).facts()) if args.json else code
 
 
 if __name__ == "__main__":

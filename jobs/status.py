@@ -27,12 +27,12 @@ from jobs.costs import ledger
 from jobs.costs.accounting import account
 from jobs.costs.sacct import ask_sacct
 from jobs.reporting.vitals import status_lines
-from jobs.runs.find import find_run, list_runs
+from jobs.runs.find import find_run
 from jobs.runs.progress import bar, span, status_table
-from jobs.runs.state import Looks, State, damage, facts, facts_now
+from jobs.runs.state import Looks, State, state_of
 from jobs.shell.command import Answer, data_root, main, parser
 from jobs.shell.screen import table
-from serl.run.rundir import Run, RunError
+from serl.run.rundir import RunError
 
 WATCH_S = 2.0
 WATCH_SLURM_S = 30.0  # squeue asks the controller: rarely
@@ -52,14 +52,15 @@ def body(argv: Sequence[str]) -> int:
     data, looks = data_root(args), Looks()
     one = find_run(args.run, data) if args.run else None
     if args.json and one:
-        return Answer(fields=facts_now(one) | {"cost": ledger.facts(ledger.ledger(one, live=True))})
+        return Answer(fields=state_of(one).facts() | {"cost": ledger.facts(ledger.ledger(one, live=True))})
     if args.json:
-        return Answer(fields={"runs": _all(looks, data)})
+        states, faults = looks.everything(data)
+        return Answer(fields={"runs": [*(s.facts() for s in states), *map(_damage, faults.items())]})
     console = Console()
     live = args.watch and console.is_terminal
     with Live(console=console, auto_refresh=False) if live else contextlib.nullcontext() as board:
         while True:
-            states, faults = ([looks([one])[0]], {}) if one else _look(looks, data)
+            states, faults = (looks([one]), {}) if one else looks.everything(data)
             page = _page(states[0], watched=args.watch) if one else _list(states, faults, data)
             if live:
                 board.update(Group(*page), refresh=True)
@@ -71,30 +72,16 @@ def body(argv: Sequence[str]) -> int:
             time.sleep(WATCH_SLURM_S if any(s.activity.queued for s in states) else WATCH_S)
 
 
-def _all(looks: Looks, data: Path) -> list[dict[str, object]]:
-    states, faults = _look(looks, data)
-    damaged = [damage(root.name, str(root), e) for root, e in faults.items()]
-    return [*(facts(s, time.time()) for s in states), *damaged]
-
-
-def _look(looks: Looks, data: Path) -> tuple[list[State], dict[Path, RunError]]:
-    """Every run's state; one damaged run must not hide the others."""
-    runs: list[Run] = []
-    faults: dict[Path, RunError] = {}
-    for root in list_runs(data):
-        try:
-            run = Run.open(root)
-            looks.learn(run)
-            runs.append(run)
-        except RunError as e:
-            faults[root] = e
-    return looks(runs), faults
+def _damage(fault: tuple[Path, RunError]) -> dict[str, object]:
+    """A run that cannot be read, as JSON."""
+    root, e = fault
+    return {"run": root.name, "folder": str(root), "state": "damaged", "fault": str(e)}
 
 
 def _page(state: State, *, watched: bool) -> list[RenderableType]:
     """One run: a line for each stage, the queue, what failed, and what to do next."""
     queued = state.activity.queued
-    lines: list[RenderableType] = [status_table(list(state.stages), time.time())]
+    lines: list[RenderableType] = [status_table(state.stages, time.time())]
     if queued:  # a reason why something waits may never end
         words = (f"pending {q.where}" if q.state == "PENDING" else q.state.lower() for q in queued)
         kinds = ", ".join(f"{n} {word}" for word, n in Counter(words).items())

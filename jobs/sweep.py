@@ -22,7 +22,7 @@ from jobs.chain.slurm import cancel_runs
 from jobs.chain.window import RELAY
 from jobs.plan.cluster import Local, Slurm, load_cluster
 from jobs.plan.preflight import check_engine
-from jobs.runs.find import claim, end_launcher, release, what_was_cancelled
+from jobs.runs.processes import claim, end_launcher, release, what_was_cancelled
 from jobs.shell.command import EXIT_FAILED, Answer, data_root, main, parser
 from jobs.shell.screen import say
 from jobs.sweeps import lanes

@@ -11,7 +11,7 @@ from jobs.chain.slurm import submit_missing
 from jobs.chain.window import RELAY
 from jobs.plan.chain import plan
 from jobs.plan.cluster import Local, Slurm, Tracker, this_machine
-from jobs.runs.find import claim
+from jobs.runs.processes import claim
 from jobs.runs.progress import Board
 from serl.run.rundir import Run
 from serl.run.signals import Stop

@@ -20,7 +20,7 @@ import submitit
 from jobs.chain.task import Task
 from jobs.plan.chain import Job, job_name, plan
 from jobs.plan.cluster import Local, Machine
-from jobs.runs.find import Journal, Process, Submission
+from jobs.runs.processes import Process, Started, note_started, started
 from serl.run.rundir import Run, Shard, ending
 from serl.run.signals import Stop
 from serl.safety.checkup import halted, message
@@ -58,10 +58,9 @@ class LocalChain:
 
     def __init__(self, run: Run, cluster: Local, machine: Machine, stop: Stop):
         self.run, self.cluster, self.machine, self.stop = run, cluster, machine, stop
-        self.journal = Journal(run.root)
         self.running: list[Running] = []
         self._killed: Counter[Shard] = Counter()
-        self._number = max((s.number for s in self.journal.submissions()), default=0)
+        self._number = max((s.number for s in started(run.root)), default=0)
         self._free = set(range(machine.slots))
         self._environment = {"PYTHONPATH": str(run.root / "code"), "PYTHONSAFEPATH": "1"}
         if machine.device == "cpu":
@@ -148,9 +147,8 @@ class LocalChain:
         )
         submitted = self._submit(executor, task)
         pid = int(submitted.job_id)
-        self.journal.add(
-            Submission(number=self._number, job=job.name, shard=shard.index, process=Process.of(pid))
-        )
+        tree = Started(number=self._number, job=job.name, shard=shard.index, process=Process.of(pid))
+        note_started(self.run.root, tree)
         self.running.append(Running(shard=shard, job=submitted, slots=slots, folder=folder))
 
     def _new_folder(self, job: Job, shard: Shard) -> Path:
@@ -256,6 +254,6 @@ def _tree(pid: int) -> list[psutil.Process]:
 
 def end_leftovers(run: Run, grace_s: float) -> int:
     """End processes that this run recorded and that outlived their launcher; returns how many there were."""
-    alive = [s.process.pid for s in Journal(run.root).submissions() if s.process.here and s.process.alive()]
+    alive = [s.process.pid for s in started(run.root) if s.process.here and s.process.alive()]
     end_processes(alive, grace_s)
     return len(alive)

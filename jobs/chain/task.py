@@ -23,7 +23,7 @@ from jobs.chain.batch import EXIT_REQUEUE
 from jobs.chain.failures import failure, failure_path, fruitless, record_failure, tries_path, wish_path
 from jobs.chain.queue import SlurmError, at_work, look_at_queue, recorded
 from jobs.plan.chain import job_name
-from jobs.runs.find import Process
+from jobs.runs.processes import Process
 from serl.run.events import Events
 from serl.run.files import write_atomic
 from serl.run.rundir import Run, Shard

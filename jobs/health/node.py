@@ -17,7 +17,7 @@ from jobs.health.checks import Check, judged, problem, warning
 from jobs.health.machine_checks import check_clocks, check_machine
 from jobs.health.stage_checks import requests
 from jobs.plan.cluster import Resources, Slurm
-from jobs.runs.find import ROOT
+from jobs.runs.code import ROOT
 
 POLL_S = 1.0
 JOB_MIN = 15

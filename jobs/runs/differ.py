@@ -4,7 +4,7 @@ import filecmp
 from collections.abc import Iterator
 from pathlib import Path
 
-from jobs.runs import find
+from jobs.runs.code import code_files as frozen_files
 from serl.run.rundir import Run
 from serl.stages.kind import Stage
 
@@ -30,7 +30,7 @@ def changed(first: Run, second: Run) -> list[tuple[str, Leaf, Leaf]]:
 def code_files(first: Run, second: Run) -> list[str]:
     """Files of the frozen code that one of the two has otherwise, or not at all."""
     roots = first.root / "code", second.root / "code"
-    names = {str(path.relative_to(root)) for root in roots for path in find.code_files(root)}
+    names = {str(path.relative_to(root)) for root in roots for path in frozen_files(root)}
     return sorted(name for name in names if not _same(*(root / name for root in roots)))
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 from jobs.chain.queue import Journal
-from jobs.runs.find import born, list_runs
+from jobs.runs.processes import born
 from jobs.runs.shared import users
-from jobs.runs.state import Activity, activities, queue_or_silence
+from jobs.runs.state import State, queue_or_silence, state_of
 from serl.engines.checkpoint import superseded
 from serl.run.rundir import Manifest, Run, RunError, Shard
 from serl.stages.kind import Stage
@@ -142,27 +142,16 @@ def _dead_draft(path: Path) -> bool:
     return draft is not None and path.is_dir() and born(int(draft[1])) is None
 
 
-def busy(run: Run, activity: Activity) -> str:
+def busy(state: State) -> str:
     """Why somebody may be at work on a run, or empty."""
-    if activity.launcher:
-        return f"process {activity.launcher.pid} on {activity.launcher.host} is running it"
-    if activity.queued:
-        return f"{len(activity.queued)} of its jobs are in the queue"
-    shards = (shard for stage in run.config.stages for shard in run.shards(stage.round, stage.name))
-    if activity.silence and not all(map(run.done, shards)):
-        return f"nobody knows whether its jobs are in the queue: {activity.silence.splitlines()[0]}"
+    at_work = state.activity
+    if at_work.launcher:
+        return f"process {at_work.launcher.pid} on {at_work.launcher.host} is running it"
+    if at_work.queued:
+        return f"{len(at_work.queued)} of its jobs are in the queue"
+    if at_work.silence and not state.done:
+        return f"nobody knows whether its jobs are in the queue: {at_work.silence.splitlines()[0]}"
     return ""
-
-
-def openable(data: Path) -> tuple[list[Run], list[str]]:
-    """The runs that can be read, and why the others cannot."""
-    runs, faults = [], []
-    for root in list_runs(data):
-        try:
-            runs.append(Run.open(root))
-        except RunError as e:
-            faults.append(str(e))
-    return runs, faults
 
 
 # ------------------------------------------------------------------------------------------------ removal
@@ -174,7 +163,7 @@ def remove(found: Sequence[Item], runs: Mapping[str, Run], data: Path) -> tuple[
     for item in found:
         by_owner[item.owner].append(item)
     for owner, items in by_owner.items():
-        if owner and (why := busy(runs[owner], activities([runs[owner]])[0])):
+        if owner and (why := busy(state_of(runs[owner]))):
             left.append(f"{owner}: {why}")
             continue
         faults: Counter[str] = Counter()

@@ -4,7 +4,7 @@ One look serves the live table of a launcher and `jobs.status`.
 """
 
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from jobs.shell.screen import say
+from jobs.shell.screen import cut, say, table
 from serl.run.events import parsed
 from serl.run.rundir import Manifest, Run, Shard
 from serl.stages.kind import Stage, stage_of
@@ -21,7 +21,7 @@ from serl.stages.kind import Stage, stage_of
 LOOK_S = 1.0
 TAIL_BYTES = 8192
 ENDS = ("done", "stopped", "failed", "halted")  # kinds of a last event
-COLUMNS = (("job", "left"), ("shards", "right"), ("", "left"), ("rate", "right"), ("took, left", "right"))
+COLUMNS = ("job", ">shards", "", ">rate", ">took, left", "at work, or done")
 BAR = 10
 EventFiles = Mapping[tuple[int, str, int], Sequence[tuple[Path, str, int]]]
 
@@ -58,6 +58,10 @@ class StageState:
         under_way = sum(g.done / g.total for g in self.going if g.total)
         return min(1.0, (self.shards_done + under_way) / self.num_shards)
 
+    @property
+    def rate(self) -> float:
+        return sum(g.done / (g.last - g.started) for g in self.going if g.done and g.last > g.started)
+
     def eta_s(self, now: float) -> float | None:
         """Seconds until the last running shard ends, at its pace so far; None before it has one."""
         paced = [g for g in self.going if g.done]
@@ -79,8 +83,9 @@ class Look:
 
     def _stage(self, stage: Stage, files: EventFiles) -> StageState:
         shards = self.run.shards(stage.round, stage.name)
-        done = [m for s in shards if (m := self._manifest(s))]
-        others = [s for s in shards if s not in self._seen]
+        self._seen |= {s: m for s in shards if s not in self._seen and (m := self.run.manifest(s))}
+        done = [self._seen[s] for s in shards if s in self._seen]
+        others = (s for s in shards if s not in self._seen)
         going = (_going(files.get((s.round, s.stage, s.index), ())) for s in others)
         return StageState(
             name=stage.job,
@@ -90,11 +95,6 @@ class Look:
             seconds=max((m.seconds for m in done), default=0.0),
             counts=summed(done),
         )
-
-    def _manifest(self, shard: Shard) -> Manifest | None:
-        if shard not in self._seen and (manifest := self.run.manifest(shard)):
-            self._seen[shard] = manifest
-        return self._seen.get(shard)
 
 
 def summed(manifests: Sequence[Manifest]) -> dict[str, float]:
@@ -136,9 +136,7 @@ def _going(files: Sequence[tuple[Path, str, int]]) -> Going | None:
 
 def run_eta_s(states: Sequence[StageState], now: float) -> float | None:
     """Seconds until all is done, if each stage lasts as it did in the last round that did it, one after
-    another.
-
-    None where that is not known.
+    another; None where that is not known.
     """
     lasted: dict[str, float] = {}
     total = 0.0
@@ -168,11 +166,8 @@ class Board:
     def look(self, *, force: bool = False) -> None:
         if not force and time.monotonic() < self._next:
             return
-        self._states = self._look()
-        self._next = time.monotonic() + LOOK_S
-        if self._console.is_terminal:
-            return
-        for state in self._states:
+        self._states, self._next = self._look(), time.monotonic() + LOOK_S
+        for state in () if self._console.is_terminal else self._states:
             if state.done and state.name not in self._said:
                 self._said.add(state.name)
                 line = f"{state.name} done in {state.seconds:.0f} s: {told(state.counts)}"
@@ -183,44 +178,40 @@ class Board:
             yield status_table(self._states, time.time())
 
 
-def status_table(states: list[StageState], now: float) -> Table:
+def status_table(states: Sequence[StageState], now: float) -> Table:
     """One line for each stage; a narrow terminal cuts nothing but what is said of it at the end."""
-    table = Table(box=None, pad_edge=False, expand=True)
-    for column, justify in COLUMNS:
-        table.add_column(column, justify=justify, no_wrap=True)
-    table.add_column(_one_line("at work, or done"), ratio=1)
-    for state in states:
-        rate = sum(g.done / (g.last - g.started) for g in state.going if g.done and g.last > g.started)
-        table.add_row(
-            state.name,
-            f"{state.shards_done}/{state.num_shards}",
-            bar(state.fraction, BAR),
-            f"{rate:.1f}/s" if rate else "",
-            span(state.seconds if state.done else state.eta_s(now)),
-            _one_line(told(state.counts) if state.done else _at_work(state.going)),
-            style="green" if state.done else "bold" if state.going else "dim",
-        )
-    return table
+    return table(COLUMNS, (_row(state, now) for state in states), folds=COLUMNS[-1:])
+
+
+def _row(state: StageState, now: float) -> list[Text]:
+    style = "green" if state.done else "bold" if state.going else "dim"
+    cells = (
+        state.name,
+        f"{state.shards_done}/{state.num_shards}",
+        bar(state.fraction, BAR),
+        f"{state.rate:.1f}/s" if state.rate else "",
+        span(state.seconds if state.done else state.eta_s(now)),
+        told(state.counts) if state.done else _at_work(state.going),
+    )
+    return [cut(cell, style) for cell in cells]
 
 
 def bar(fraction: float, width: int) -> str:
     return f"{'#' * round(width * fraction):<{width}}"
 
 
-def _one_line(text: str) -> Text:
-    return Text(text, no_wrap=True, overflow="ellipsis")
-
-
 def _at_work(going: Sequence[Going]) -> str:
     """All shards at work together: a stage may have hundreds."""
-    shards, done, total = Counter(), Counter(), Counter()
+    by_unit: dict[str, list[Going]] = defaultdict(list)
     for g in going:
-        unit = g.unit if g.total else ""
-        shards[unit], done[unit], total[unit] = shards[unit] + 1, done[unit] + g.done, total[unit] + g.total
-    said = {unit: f"{done[unit]}/{total[unit]} {unit}" if unit else "starting" for unit in shards}
-    return ", ".join(
-        text + (f" in {n} shards" if (n := shards[unit]) > 1 else "") for unit, text in said.items()
-    )
+        by_unit[g.unit if g.total else ""].append(g)
+    return ", ".join(_together(unit, several) for unit, several in by_unit.items())
+
+
+def _together(unit: str, going: Sequence[Going]) -> str:
+    done, total = sum(g.done for g in going), sum(g.total for g in going)
+    said = f"{done}/{total} {unit}" if unit else "starting"
+    return f"{said} in {len(going)} shards" if len(going) > 1 else said
 
 
 def span(seconds: float | None) -> str:
@@ -237,6 +228,4 @@ def span(seconds: float | None) -> str:
 def told(counts: Mapping[str, float], limit: int = 5) -> str:
     """The first few counts of a stage, as a phrase."""
     shown = list(counts.items())[:limit]
-    return ", ".join(
-        f"{name.replace('_', ' ')} {f'{n:,.0f}' if n % 1 == 0 else f'{n:.3g}'}" for name, n in shown
-    )
+    return ", ".join(f"{name.replace('_', ' ')} {n:{',.0f' if n % 1 == 0 else '.3g'}}" for name, n in shown)

@@ -13,7 +13,8 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.runs.find import ROOT, list_runs
+from jobs.runs.code import ROOT
+from jobs.runs.find import list_runs
 from serl.config.base import Checkpoint, Scratch
 from serl.config.run import RunConfig
 from serl.config.schema import Section

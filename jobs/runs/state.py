@@ -1,4 +1,4 @@
-"""What state runs are in, and who is at work on them: for status and for every verb's JSON.
+"""What state runs are in, and who is at work on them: for status, gc and every verb's JSON.
 
 Manifests say what is done, events what is at work, the queue what will be, failure records what went wrong.
 One look at the queue serves any number of runs, since squeue asks the controller.
@@ -8,13 +8,15 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from jobs.chain.failures import failures
 from jobs.chain.queue import Queued, SlurmError, look_at_queue, recorded
 from jobs.chain.task import BLOCKED
 from jobs.reporting.visible import visible_lines
-from jobs.runs.find import Process, launcher_of
+from jobs.runs.find import list_runs
+from jobs.runs.processes import Process, launcher_of
 from jobs.runs.progress import Look, StageState, run_eta_s
 from serl.run.rundir import Run, RunError
 from serl.safety.checkup import halted, message
@@ -49,9 +51,13 @@ class State:
     halt: str = ""  # why the run's own rules say that it must not go on
 
     @property
+    def done(self) -> bool:
+        return all(s.done for s in self.stages)
+
+    @property
     def word(self) -> Word:
         """held and failed: as far as the run goes by itself, and no further; somebody has to look."""
-        if all(s.done for s in self.stages):
+        if self.done:
             return "done"
         held = any(q.held for q in self.activity.queued)
         able = [q for q in self.activity.queued if not q.held]
@@ -92,27 +98,73 @@ class State:
             said.append(self.halt)
         return [visible_lines(line) for line in said]
 
+    def facts(self) -> dict[str, object]:
+        """As JSON; `jobs.status` documents the fields."""
+        from jobs.reporting.vitals import vital_facts
+
+        now, queued = time.time(), self.activity.queued
+        return {
+            "run": self.run.root.name,
+            "folder": str(self.run.root),
+            "digest": self.run.digest,
+            "state": self.word,
+            "fraction": round(self.fraction, 4),
+            "eta_s": _rounded(self.eta_s(now)),
+            "stages": [_stage_facts(s, now) for s in self.stages],
+            "queue": dict(Counter(q.state for q in queued)),
+            "held": [q.id for q in queued if q.held],
+            "failures": [f"{f['shard']}: {f['reason']}" for f in self.failed],
+            "halted": self.halt or None,
+            "queue_unknown": self.activity.silence or None,
+            "safety": vital_facts(self.run),
+        }
+
+
+def _stage_facts(s: StageState, now: float) -> dict[str, object]:
+    own = {k: getattr(s, k) for k in ("name", "shards_done", "num_shards", "seconds")}
+    return own | {"fraction": round(s.fraction, 4), "eta_s": _rounded(s.eta_s(now)), "counts": dict(s.counts)}
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
+
 
 class Looks:
     """Successive looks at runs: manifests once seen are not read again."""
 
     def __init__(self) -> None:
-        self._looks: dict[str, Look] = {}
+        self._looks: dict[Path, Look] = {}
 
     def __call__(self, runs: Sequence[Run]) -> list[State]:
         """The state of each run, from one look at the queue."""
         return [self._state(run, activity) for run, activity in zip(runs, activities(runs))]
 
-    def learn(self, run: Run) -> None:
-        """Look at a run's manifests now, so that one that is damaged is found apart from the others."""
-        self._looks.setdefault(str(run.root), Look(run))(live=False)
+    def everything(self, data: Path) -> tuple[list[State], dict[Path, RunError]]:
+        """Of all runs under a data root, and why some cannot be read: these must not hide the others."""
+        runs: list[Run] = []
+        faults: dict[Path, RunError] = {}
+        for root in list_runs(data):
+            try:
+                run = Run.open(root)
+                self._of(run)(live=False)
+                runs.append(run)
+            except RunError as e:
+                faults[root] = e
+        return self(runs), faults
+
+    def _of(self, run: Run) -> Look:
+        return self._looks.setdefault(run.root, Look(run))
 
     def _state(self, run: Run, activity: Activity) -> State:
-        look = self._looks.setdefault(str(run.root), Look(run))
-        stages = tuple(look(live=bool(activity)))
+        stages = tuple(self._of(run)(live=bool(activity)))
         failed = () if all(s.done for s in stages) else tuple(failures(run))
         halt = message(run, at) if (at := halted(run)) else ""
         return State(run=run, stages=stages, activity=activity, failed=failed, halt=halt)
+
+
+def state_of(run: Run) -> State:
+    """Of one run, as it stands."""
+    return Looks()([run])[0]
 
 
 def activities(runs: Sequence[Run]) -> list[Activity]:
@@ -135,44 +187,3 @@ def queue_or_silence() -> tuple[list[Queued], str]:
         return look_at_queue(), ""
     except SlurmError as e:
         return [], str(e)
-
-
-def facts(state: State, now: float) -> dict[str, object]:
-    """A run as JSON; `jobs.status` documents the fields."""
-    from jobs.reporting.vitals import vital_facts
-
-    queued = state.activity.queued
-    return {
-        "run": state.run.root.name,
-        "folder": str(state.run.root),
-        "digest": state.run.digest,
-        "state": state.word,
-        "fraction": round(state.fraction, 4),
-        "eta_s": _rounded(state.eta_s(now)),
-        "stages": [_stage_facts(s, now) for s in state.stages],
-        "queue": dict(Counter(q.state for q in queued)),
-        "held": [q.id for q in queued if q.held],
-        "failures": [f"{f['shard']}: {f['reason']}" for f in state.failed],
-        "halted": state.halt or None,
-        "queue_unknown": state.activity.silence or None,
-        "safety": vital_facts(state.run),
-    }
-
-
-def _stage_facts(s: StageState, now: float) -> dict[str, object]:
-    own = {k: getattr(s, k) for k in ("name", "shards_done", "num_shards", "seconds")}
-    return own | {"fraction": round(s.fraction, 4), "eta_s": _rounded(s.eta_s(now)), "counts": dict(s.counts)}
-
-
-def facts_now(run: Run) -> dict[str, object]:
-    """What a verb that has just acted on a run says of it."""
-    return facts(Looks()([run])[0], time.time())
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 1)
-
-
-def damage(name: str, folder: str, e: RunError) -> dict[str, object]:
-    """A run that cannot be read, as JSON."""
-    return {"run": name, "folder": folder, "state": "damaged", "fault": str(e)}

@@ -16,9 +16,8 @@ from jobs.chain.local import ShardFailed, Stopped
 from jobs.plan.chain import bounds_of, plan
 from jobs.plan.cluster import Local
 from jobs.plan.preflight import check_space, distinct, preflight, world_of
-from jobs.runs.find import code_version, freeze_code, frozen_digest
+from jobs.runs.code import code_version, freeze_code, frozen_digest, packages_of
 from jobs.runs.shared import Outside, shared_keys
-from jobs.runs.users import packages_of
 from jobs.shell.screen import say
 from jobs.sweeps.schema import SweepConfig, load_sweep_file
 from jobs.sweeps.trials import Sweep, Trial, configs_of, load_sweep, save_sweep, sweep_dir, trials_of

@@ -18,7 +18,7 @@ from deterministic import CONFIG, all_shards, content, new_root
 from jobs.chain.queue import Journal, Queued, at_work
 from jobs.chain.slurm import live, submit_missing
 from jobs.plan.cluster import load_cluster
-from jobs.runs.find import freeze_code
+from jobs.runs.code import freeze_code
 from serl.records import to_jsonl
 from serl.run.rundir import Run
 from tests.conftest import run_config

@@ -11,7 +11,7 @@ import yaml
 from deterministic import CONFIG, new_root
 
 from jobs.plan.chain import plan
-from jobs.runs.find import PACKAGES
+from jobs.runs.code import PACKAGES
 from serl.run.rundir import Run
 from tests.conftest import phased
 

@@ -13,7 +13,7 @@ from jobs.chain import slurm as submission
 from jobs.chain.failures import failures
 from jobs.chain.queue import Journal, at_work
 from jobs.plan.cluster import load_cluster
-from jobs.runs.find import freeze_code
+from jobs.runs.code import freeze_code
 from serl.run.rundir import Run, RunError
 from serl.safety.checkup import accepted, halted
 from tests.conftest import SMALL

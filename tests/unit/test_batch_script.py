@@ -19,7 +19,7 @@ from jobs.chain.task import _node
 from jobs.plan.chain import plan
 from jobs.plan.cluster import Stragglers
 from jobs.runs import state
-from jobs.runs.find import freeze_code
+from jobs.runs.code import freeze_code
 from serl.run.attempt import Attempt
 from serl.run.rundir import Run
 from tests.conftest import ROOT

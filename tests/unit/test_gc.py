@@ -10,7 +10,7 @@ import pytest
 from jobs import gc
 from jobs.chain.queue import Journal, SlurmError, Submission
 from jobs.runs import garbage
-from jobs.runs.find import claim
+from jobs.runs.processes import claim
 from serl.run.attempt import Attempt
 from serl.run.rundir import Run
 
@@ -224,7 +224,6 @@ def test_what_cannot_be_removed_is_told_once_for_a_run_and_not_called_nothing(ru
         for i in range(9)
     ]
     monkeypatch.setattr("jobs.runs.garbage.busy", lambda *_: "")
-    monkeypatch.setattr("jobs.runs.garbage.activities", lambda runs: [None for _ in runs])
     monkeypatch.setattr("pathlib.Path.unlink", refuse)
     gone, left = garbage.remove(items, {"small": run}, run.data_root)
     assert (gone, left) == ([], ["small: 9 of 9 could not be removed: Read-only file system"])

@@ -13,7 +13,7 @@ from jobs.chain.failures import record_failure
 from jobs.chain.local import ShardFailed
 from jobs.chain.queue import Journal, Queued, SlurmError, Submission
 from jobs.runs import state as states
-from jobs.runs.find import claim
+from jobs.runs.processes import claim
 from jobs.runs.progress import Going, Look, StageState, run_eta_s, span, told
 from jobs.runs.state import Looks, activities
 from jobs.shell import command
@@ -88,7 +88,7 @@ def test_a_silent_controller_hides_the_queue_and_nothing_else(submitted, monkeyp
         raise SlurmError("squeue: no answer")
 
     monkeypatch.setattr(states, "look_at_queue", refuse)
-    assert states.facts_now(submitted)["queue_unknown"] == "squeue: no answer"
+    assert states.state_of(submitted).facts()["queue_unknown"] == "squeue: no answer"
     assert status.body(["small", "--data", str(submitted.data_root)]) == 0
     assert "the queue is unknown: squeue: no answer" in capsys.readouterr().out
 

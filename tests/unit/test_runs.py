@@ -7,23 +7,15 @@ import sys
 
 import pytest
 
-from jobs.runs import find as runs
-from jobs.runs.find import (
-    Journal,
-    Process,
-    Submission,
-    born,
-    claim,
-    find_run,
-    freeze_code,
-    launcher_of,
-    list_runs,
-)
+from jobs.runs import code as runs
+from jobs.runs.code import freeze_code
+from jobs.runs.find import find_run, list_runs
+from jobs.runs.processes import Process, Started, born, claim, launcher_of, note_started, started
 from serl.run.rundir import Run, RunError
 
 
-def submission(number: int) -> Submission:
-    return Submission(
+def submission(number: int) -> Started:
+    return Started(
         number=number, job="r001-propose", shard=0, process=Process(host="elsewhere", pid=1, born=2)
     )
 
@@ -70,24 +62,22 @@ def test_a_half_copied_code_folder_is_not_taken_for_the_code(tmp_path, monkeypat
 
 
 def test_the_journal_gives_back_what_was_written(tmp_path):
-    journal = Journal(tmp_path)
-    assert journal.submissions() == []
+    assert started(tmp_path) == []
     for n in (1, 2):
-        journal.add(submission(n))
-    assert Journal(tmp_path).submissions() == [submission(1), submission(2)]
+        note_started(tmp_path, submission(n))
+    assert started(tmp_path) == [submission(1), submission(2)]
 
 
 @pytest.mark.parametrize("kept", [0, 1, 10, 50])
 def test_a_line_torn_by_a_crash_is_lost_alone(tmp_path, kept):
     """The next submission used to be appended to the torn line, and both were unreadable."""
-    journal = Journal(tmp_path)
-    journal.add(submission(1))
-    journal.add(submission(2))
+    note_started(tmp_path, submission(1))
+    note_started(tmp_path, submission(2))
     path = tmp_path / "jobs.jsonl"
     first, second = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first + second[:kept])
-    journal.add(submission(3))
-    assert journal.submissions() == [submission(1), submission(3)]
+    note_started(tmp_path, submission(3))
+    assert started(tmp_path) == [submission(1), submission(3)]
 
 
 def test_a_process_is_told_from_a_later_one_of_the_same_number():

@@ -17,7 +17,7 @@ from rich.console import Console
 from jobs.chain.local import ShardFailed
 from jobs.plan.chain import bounds_of, plan
 from jobs.plan.cluster import Local, Slurm, load_cluster
-from jobs.runs.find import claim, launcher_of, release
+from jobs.runs.processes import claim, launcher_of, release
 from jobs.runs.shared import Outside, code_digest, shared_keys, users
 from jobs.sweeps.early import verdict
 from jobs.sweeps.launching import draft_sweep, prepare, run_here
@@ -417,7 +417,7 @@ def test_a_trial_that_was_ended_early_stays_so_when_the_sweep_is_launched_again(
 def test_a_sweep_is_launched_by_one_process_at_a_time(tmp_path):
     claim(tmp_path, watch="sweep status {}", stop="sweep cancel {}")
     assert launcher_of(tmp_path) is not None
-    code = f"from pathlib import Path; from jobs.runs.find import claim; claim(Path({str(tmp_path)!r}), 'sweep status {{}}', 'sweep cancel {{}}')"
+    code = f"from pathlib import Path; from jobs.runs.processes import claim; claim(Path({str(tmp_path)!r}), 'sweep status {{}}', 'sweep cancel {{}}')"
     other = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
