@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_serializer, field_validator
 
 from serl.config.files import load_tagged
 from serl.config.run import RunConfig
@@ -52,29 +52,9 @@ class Stragglers(Section):
     min_done: Fraction = Field(default=0.5, description="not before this share of them is done")
 
 
-class StageResources(Section):
-    """What differs for one stage; null keeps the cluster's default."""
+class Resources(Section):
+    """What one job of a stage asks for."""
 
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    time_min: Count | None = None
-    nodes: Count | None = None
-    tasks_per_node: Count | None = None
-    cpus_per_task: Count | None = None
-    gpus_per_node: Natural | None = None
-    mem_gb: Count | None = None
-    extra: dict[str, str | int | bool] | None = None
-
-
-class Slurm(Section):
-    """A Slurm cluster with a file system that all its nodes share. Every key but `kind` and `data` is a
-    default for all stages.
-    """
-
-    kind: Literal["slurm"] = "slurm"
-    data: str = Field(description="the data root; $SERL_DATA and --data go before it")
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
@@ -88,6 +68,27 @@ class Slurm(Section):
     extra: dict[str, str | int | bool] = Field(
         default={}, description="more sbatch parameters, as {exclude: node13}"
     )
+
+    @property
+    def ranks(self) -> int:
+        return self.nodes * self.tasks_per_node
+
+    @property
+    def device(self) -> Device:
+        return "cuda" if self.gpus_per_node else "cpu"
+
+    def told(self) -> dict[str, object]:
+        """What was said, without defaults."""
+        return {key: getattr(self, key) for key in self.model_fields_set}
+
+
+class Slurm(Resources):
+    """A Slurm cluster with a file system that all its nodes share. The keys of `Resources` are for all stages
+    that do not say otherwise.
+    """
+
+    kind: Literal["slurm"] = "slurm"
+    data: str = Field(description="the data root; $SERL_DATA and --data go before it")
     array_limit: Count = Field(default=64, description="running tasks of one array at once")
     signal_s: Count = Field(
         default=120,
@@ -107,65 +108,49 @@ class Slurm(Section):
         default=None,
         description="null: a slow shard is waited for; {} or {factor: 3, min_done: 0.5}: it gets a spare job",
     )
-    stages: dict[str, StageResources] = Field(
-        default={}, description="what differs, by a stage's name or its kind's"
+    stages: dict[str, Resources] = Field(
+        default={}, description="what differs, by a stage's name or its kind's; null keeps what all have"
     )
 
-    def resources(self, stage: Stage) -> "Resources":
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _without_nulls(cls, stages: object) -> object:
+        if not isinstance(stages, dict):
+            return stages
+        return {
+            name: {k: v for k, v in keys.items() if v is not None} if isinstance(keys, dict) else keys
+            for name, keys in stages.items()
+        }
+
+    @field_serializer("stages")
+    def _as_said(self, stages: dict[str, Resources]) -> dict[str, object]:
+        return {name: own.told() for name, own in stages.items()}
+
+    def resources(self, stage: Stage) -> Resources:
         """The stage's own keys over the cluster's; a stage that is one task stays one."""
-        return self._resources((stage.name, stage.kind.name), stage.kind)
+        return self.resources_of(stage.kind, stage.name)
 
-    def resources_of(self, kind: Kind) -> "Resources":
-        """As for a stage of that kind that has the kind's name."""
-        return self._resources((kind.name,), kind)
+    def resources_of(self, kind: Kind, name: str = "") -> Resources:
+        """As for a stage of that kind and name."""
+        told = (self.stages.get(name) or self.stages.get(kind.name) or Resources()).told()
+        chosen = {key: told.get(key, getattr(self, key)) for key in Resources.model_fields}
+        if not kind.ranks:
+            chosen |= {"nodes": 1, "tasks_per_node": 1}
+        if kind.bare and "gpus_per_node" not in told:
+            chosen["gpus_per_node"] = 0
+        return Resources(**chosen)
 
-    def errand(self) -> "Resources":
+    def errand(self) -> Resources:
         """What a small task of our own asks for: as the stages that need no engine, where the file has
         any.
         """
         bare = [kind for kind in kinds().values() if kind.bare]
-        own = next((kind for kind in bare if kind.name in self.stages), bare[0])
-        return self.resources_of(own)
+        return self.resources_of(next((kind for kind in bare if kind.name in self.stages), bare[0]))
 
     def unknown(self, config: RunConfig) -> list[str]:
         """Keys of `stages` that are neither a stage of the run nor a kind."""
         known = {s.name for s in config.stages} | set(kinds(config.plugins))
         return sorted(set(self.stages) - known)
-
-    def _resources(self, names: tuple[str, ...], kind: Kind) -> "Resources":
-        own = next((self.stages[name] for name in names if name in self.stages), StageResources())
-        chosen = {
-            k: v if (v := getattr(own, k)) is not None else getattr(self, k) for k in Resources.model_fields
-        }
-        if not kind.ranks:
-            chosen |= {"nodes": 1, "tasks_per_node": 1}
-        if kind.bare and own.gpus_per_node is None:
-            chosen["gpus_per_node"] = 0
-        return Resources(**chosen)
-
-
-class Resources(Section):
-    """What one job of a stage asks for."""
-
-    partition: str | None
-    account: str | None
-    qos: str | None
-    constraint: str | None
-    time_min: Count
-    nodes: Count
-    tasks_per_node: Count
-    cpus_per_task: Count
-    gpus_per_node: Natural
-    mem_gb: Count
-    extra: dict[str, str | int | bool]
-
-    @property
-    def ranks(self) -> int:
-        return self.nodes * self.tasks_per_node
-
-    @property
-    def device(self) -> Device:
-        return "cuda" if self.gpus_per_node else "cpu"
 
 
 class Machine(Section):

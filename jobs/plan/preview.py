@@ -1,23 +1,27 @@
-"""The plan, printed before anything runs: jobs, what they wait for, resources, what they sample and write,
-and how long that takes.
+"""A run as people see it before anything runs: who reads what, the jobs with what they sample and write, what
+runs where, and how long that takes.
 
 Where nothing was measured, tokens, files and bytes are upper bounds and there are no times.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from jobs.chain.batch import sbatch_text
-from jobs.costs.forecast import Forecast, forecast, span
+from jobs.costs.forecast import Forecast, Interval, JobForecast, forecast, span
 from jobs.costs.loads import site_of
 from jobs.plan.chain import Job
 from jobs.plan.cluster import Local, Slurm, this_machine
-from jobs.plan.method import show_method
+from jobs.plan.method import phase_of, reads
 from jobs.plan.preflight import bounds
+from jobs.shell.screen import say, table
 from serl.config.run import RunConfig
+from serl.stages.kind import Bounds
+
+METHOD = ("phase", "stage", "kind", "reads", "loads", "trains", "gives")
 
 
 def show_plan(
@@ -25,104 +29,77 @@ def show_plan(
 ) -> Forecast:
     root = data / "runs" / config.name
     told = forecast(config, jobs, cluster, data)
-    show_method(config, console)
-    console.print(_table(config, jobs, cluster, data, told))
-    console.print(told.sentence(), markup=False, highlight=False, soft_wrap=True)
-    match cluster:
-        case Local():
-            machine = this_machine(cluster)
-            slots = f"{len(machine.gpus)} GPUs" if machine.gpus else f"{machine.cores} cores"
-            console.print(f"runs on this machine: {slots}, {machine.slots} shards at once", highlight=False)
-        case Slurm():
-            site = site_of(cluster, config)
-            hours = sum(
-                cluster.resources(job.of).time_min / 60 * site.paid[job.stage] * len(job.missing)
-                for job in jobs
-            )
-            console.print(
-                f"at most {hours:,.1f} {site.unit}, if every task used its whole time limit", highlight=False
-            )
-            for job in jobs:
-                console.print(
-                    f"\n# {job.name}\n{sbatch_text(root, config.digest(), cluster, job)}",
-                    markup=False,
-                    highlight=False,
-                    soft_wrap=True,
-                )
-    console.print(
-        f"run directory {root}; configuration {config.digest()}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    console.print(_method(config), "")
+    console.print(_jobs(config, jobs, cluster, data, told))
+    for line in (told.sentence(), *_where(config, jobs, cluster, root)):
+        say(line, console=console)
+    say(f"run directory {root}; configuration {config.digest()}", console=console)
     return told
 
 
-def _table(
+def _method(config: RunConfig) -> Table:
+    """One line for each stage of a phase, as it is in the phase's last round."""
+    latest = {(s.phase if s.round else "", s.name): s for s in config.stages}.values()
+    rows = [
+        (phase_of(config, s), s.name, s.kind.name, ", ".join(reads(config, s)))
+        + (", ".join(s.kind.uses(s.section)), s.role or "", s.kind.gives)
+        for s in latest
+    ]
+    return table(METHOD, rows, title=f"{config.name}: who reads what, in the last round of each phase")
+
+
+def _jobs(
     config: RunConfig, jobs: Sequence[Job], cluster: Local | Slurm, data: Path, told: Forecast
 ) -> Table:
-    table = Table(
-        title=f"{config.name}: round 0 is the base model, then {config.rounds} rounds", title_justify="left"
-    )
-    known = told.seconds is not None
-    gpus = any(j.gpu_hours for j in told.jobs)
-    most = "" if known else " <="
-    columns = (
-        "job",
-        "shards",
-        "after",
-        f"tokens{most}",
-        f"files{most}",
-        f"MB{most}",
-        *(["time [90 %]"] if known else []),
-        *(["GPU-hours"] if gpus else []),
-    )
-    for column in columns:
-        table.add_column(column, justify="left" if column in ("job", "after") else "right")
+    """What each job, and all together, will sample, write and take; at most, where that is not known."""
+    known, gpus = told.seconds is not None, any(j.gpu_hours for j in told.jobs)
     rows = told.jobs if known else bounds(config, jobs, data)
-    times = (
-        [[span(j.seconds), *([f"{j.gpu_hours:,.2f}"] if gpus else [])] for j in told.jobs]
-        if known
-        else [[] for _ in jobs]
-    )
-    for job, row, more in zip([job for job in jobs if job.missing or not known], rows, times, strict=True):
-        table.add_row(
-            job.name,
-            _shards(job, cluster),
-            ", ".join(job.after),
-            f"{row.tokens:,}",
-            str(row.files),
-            f"{row.bytes / 1e6:.1f}",
-            *more,
-        )
-    table.add_section()
-    totals = [sum(getattr(r, k) for r in rows) for k in ("tokens", "files", "bytes")]
-    whole = (
-        [span(told.seconds), *([f"{sum(j.gpu_hours for j in told.jobs):,.2f}"] if gpus else [])]
-        if told.seconds
-        else []
-    )
-    table.add_row(
-        "total",
-        str(sum(j.num_shards for j in jobs)),
-        "",
-        f"{totals[0]:,}",
-        str(totals[1]),
-        f"{totals[2] / 1e6:.1f}",
-        *whole,
-    )
-    return table
+    shown = [job for job in jobs if job.missing or not known]
+
+    def cells(several: Sequence[JobForecast | Bounds], took: Interval | None) -> Iterator[str]:
+        yield f"{sum(r.tokens for r in several):,}"
+        yield f"{sum(r.files for r in several)}"
+        yield f"{sum(r.bytes for r in several) / 1e6:.1f}"
+        if took:
+            yield span(took)
+        if gpus:
+            yield f"{sum(r.gpu_hours for r in several):,.2f}"
+
+    lines = [
+        (job.name, _shards(job, cluster), ", ".join(job.after), *cells([row], row.seconds if known else None))
+        for job, row in zip(shown, rows, strict=True)
+    ]
+    total = ("total", f"{sum(j.num_shards for j in jobs)}", "", *cells(rows, told.seconds))
+    most = "" if known else " <="
+    columns = ["job", ">shards", "after", f">tokens{most}", f">files{most}", f">MB{most}"]
+    columns += [">time [90 %]"] * known + [">GPU-hours"] * gpus
+    title = f"{config.name}: round 0 is the base model, then {config.rounds} rounds"
+    return table(columns, [*lines, total], title=title)
 
 
 def _shards(job: Job, cluster: Local | Slurm) -> str:
     match cluster:
         case Local():
-            return (
-                f"1 x {this_machine(cluster).train_ranks} ranks" if job.of.kind.ranks else str(job.num_shards)
-            )
+            ranks = this_machine(cluster).train_ranks
+            return f"1 x {ranks} ranks" if job.of.kind.ranks else str(job.num_shards)
         case Slurm():
             own = cluster.resources(job.of)
             size = f"{own.nodes} nodes x {own.tasks_per_node} ranks" if own.ranks > 1 else "1 task"
-            return f"{job.num_shards} x {size}" + (
-                f", {own.nodes * own.gpus_per_node} GPUs" if own.gpus_per_node else ""
-            )
+            gpus = f", {own.nodes * own.gpus_per_node} GPUs" if own.gpus_per_node else ""
+            return f"{job.num_shards} x {size}{gpus}"
+
+
+def _where(config: RunConfig, jobs: Sequence[Job], cluster: Local | Slurm, root: Path) -> Iterator[str]:
+    """What this machine offers; or the most that Slurm may give, and every script that it gets."""
+    match cluster:
+        case Local():
+            machine = this_machine(cluster)
+            slots = f"{len(machine.gpus)} GPUs" if machine.gpus else f"{machine.cores} cores"
+            yield f"runs on this machine: {slots}, {machine.slots} shards at once"
+        case Slurm():
+            site = site_of(cluster, config)
+            limits = ((cluster.resources(job.of).time_min / 60, job) for job in jobs)
+            hours = sum(limit * site.paid[job.stage] * len(job.missing) for limit, job in limits)
+            yield f"at most {hours:,.1f} {site.unit}, if every task used its whole time limit"
+            for job in jobs:
+                yield f"\n# {job.name}\n{sbatch_text(root, config.digest(), cluster, job)}"
