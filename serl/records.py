@@ -107,6 +107,16 @@ class Group:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walk:
+    """An answer as steps: `cuts` are the tokens with which they begin, the first of them 0, and `values` what
+    the state before each step is worth: the mean reward of rollouts from there.
+    """
+
+    cuts: tuple[int, ...]
+    values: tuple[float, ...]
+
+
 _COMPLETION = pa.struct(
     [
         ("token_ids", pa.list_(pa.int32())),

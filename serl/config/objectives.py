@@ -4,9 +4,10 @@ A section is the whole method: advantages, loss, where its KL sits and what its 
 `serl.learning.algorithms` reads them.
 """
 
+import re
 from typing import Annotated, Literal, Self, assert_never
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from serl.config.schema import Count, Fraction, Positive, Section
 
@@ -122,6 +123,71 @@ class MaxRl(Clipped):
 
     kind: Literal["max_rl"] = "max_rl"
     kl: NonNegative = 0.0
+
+
+class Steps(Section):
+    """Where an answer's steps end, told from its tokens; a step that is blank or too short joins another."""
+
+    min_tokens: Count = Field(default=1, description="tokens of a step at least")
+    most: Count = Field(
+        default=100, description="steps of an answer at most; the last of them has all that follows"
+    )
+
+
+class Lines(Steps):
+    """A step is a line."""
+
+    kind: Literal["lines"] = "lines"
+
+
+class Sentences(Steps):
+    """A step is a sentence, a line, or what ends in a displayed formula; formulas are not looked into."""
+
+    kind: Literal["sentences"] = "sentences"
+
+
+class Pattern(Steps):
+    """A step ends where the regular expression has matched."""
+
+    kind: Literal["pattern"] = "pattern"
+    pattern: str
+
+    @field_validator("pattern")
+    @classmethod
+    def _finds_something(cls, pattern: str) -> str:
+        try:
+            empty = re.search(pattern, "") is not None
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+        if empty:
+            raise ValueError(
+                f"{pattern!r} matches the empty text, so that every token would end a step; "
+                "write what stands at a step's end"
+            )
+        return pattern
+
+
+Splitter = Annotated[Lines | Sentences | Pattern, Field(discriminator="kind")]
+
+
+class Vine(Clipped):
+    """VinePPO (arXiv 2410.01679): the value of an answer's step is the mean reward of rollouts from there on.
+
+    A step's advantage is what it adds to the value; advantages are whitened over the turn, and the KL is in
+    the loss, as k3.
+    """
+
+    kind: Literal["vine_ppo"] = "vine_ppo"
+    steps: Splitter = Sentences()
+    rollouts: Count = Field(default=9, description="from the beginning of each step")
+    whiten: bool = Field(default=True, description="advantages to mean 0 and variance 1 over the whole turn")
+    kl: NonNegative = 1e-4
+
+    def most_tokens(self, longest: int) -> int:
+        """That are sampled on from one answer at most: each of its states leaves `longest` less its own."""
+        short = self.steps.min_tokens
+        states = min(self.steps.most, max(1, longest // short))
+        return self.rollouts * (states * longest - short * states * (states - 1) // 2)
 
 
 class AdaptiveKl(Section):
@@ -253,7 +319,7 @@ GroupObjective = ReinforcePP | Rloo | Grpo | ReinforcePPBaseline | DrGrpo | Dapo
 Mean = Literal["token", "sequence"]
 
 
-def own_mean(objective: GroupObjective) -> Mean | None:
+def own_mean(objective: GroupObjective | Vine) -> Mean | None:
     """What the loss is a mean of where the method says so itself; None: it is the user's choice.
 
     Dr. GRPO's sum over tokens is divided by a constant: each of them weighs 1, as in a mean over tokens.
@@ -263,15 +329,15 @@ def own_mean(objective: GroupObjective) -> Mean | None:
             return "token"
         case Gspo():
             return "sequence"
-        case ReinforcePP() | Rloo() | Grpo() | ReinforcePPBaseline() | MaxRl():
+        case ReinforcePP() | Rloo() | Grpo() | ReinforcePPBaseline() | MaxRl() | Vine():
             return None
         case _:
             assert_never(objective)
 
 
-PolicyObjective = Annotated[GroupObjective, Field(discriminator="kind")]
+PolicyObjective = Annotated[GroupObjective | Vine, Field(discriminator="kind")]
 PairObjective = Annotated[BradleyTerry | Dpo | ImplicitReward, Field(discriminator="kind")]
 Objective = Annotated[
-    GroupObjective | Ppo | Imitation | BradleyTerry | Forecast | Dpo | ImplicitReward,
+    GroupObjective | Vine | Ppo | Imitation | BradleyTerry | Forecast | Dpo | ImplicitReward,
     Field(discriminator="kind"),
 ]

@@ -52,12 +52,18 @@ class Generator:
         self.tokenizer: Tokenizer = self._llm.get_tokenizer()
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, *, num_samples: int, seeds: Sequence[int]
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        *,
+        num_samples: int,
+        seeds: Sequence[int],
+        limits: Sequence[int] | None = None,
     ) -> list[tuple[Completion, ...]]:
         """`num_samples` completions of each prompt, with log-probabilities of what they were sampled from.
 
         At temperature 1, top_p 1 and no penalties that is the policy itself. Prompts must leave room for
-        `sampling.max_tokens`.
+        `sampling.max_tokens`, or for as many tokens as `limits` say of each.
         """
         from vllm import SamplingParams
 
@@ -68,12 +74,12 @@ class Generator:
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 presence_penalty=sampling.presence_penalty,
-                max_tokens=sampling.max_tokens,
+                max_tokens=limit,
                 stop=list(sampling.stop),
                 logprobs=0,
                 flat_logprobs=True,  # lists of numbers: no object for each token
             )
-            for seed in seeds
+            for seed, limit in zip(seeds, limits or [sampling.max_tokens] * len(seeds), strict=True)
         ]
         requests = [{"prompt_token_ids": list(p)} for p in prompts]
         outputs = self._llm.generate(requests, parameters, use_tqdm=False) if requests else []

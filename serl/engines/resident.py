@@ -43,11 +43,17 @@ class Resident(Generator):
         logging.getLogger("vllm.model_executor.model_loader.reload").setLevel(logging.ERROR)
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, *, num_samples: int, seeds: Sequence[int]
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        *,
+        num_samples: int,
+        seeds: Sequence[int],
+        limits: Sequence[int] | None = None,
     ) -> list[tuple[Completion, ...]]:
         """As `Generator.generate`; the ranks of one tensor-parallel group call it with the same arguments."""
         self._check_awake()
-        return super().generate(prompts, sampling, num_samples=num_samples, seeds=seeds)
+        return super().generate(prompts, sampling, num_samples=num_samples, seeds=seeds, limits=limits)
 
     def logprobs(self, sequences: Sequence[Sequence[int]], starts: Sequence[int]) -> list[list[float]]:
         self._check_awake()

@@ -70,8 +70,8 @@ def judge(
         [extract(c.text) if c.finish_reason == "stop" else None for c in out] for _, _, _, out in answered
     ]
     classes = verifier.classes_many(answers)
-    correct = _verdicts(verifier, answers, {i: p.gold for i, (_, p, _, _) in enumerate(answered)})
-    agreed = _verdicts(verifier, answers, {i: labels.get(p.id) for i, (_, p, _, _) in enumerate(answered)})
+    correct = verdicts(verifier, answers, {i: p.gold for i, (_, p, _, _) in enumerate(answered)})
+    agreed = verdicts(verifier, answers, {i: labels.get(p.id) for i, (_, p, _, _) in enumerate(answered)})
     groups = []
     for i, (role, p, ids, out) in enumerate(answered):
         labels = classes[i].labels
@@ -94,7 +94,7 @@ def judge(
     return groups
 
 
-def _verdicts(
+def verdicts(
     verifier: Verifier, answers: Sequence[Sequence[str | None]], truths: Mapping[int, str | None]
 ) -> dict[int, list[bool | None]]:
     """Of each question with a known answer, whether each given one equals it; None where that could not be

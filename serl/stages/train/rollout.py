@@ -9,25 +9,35 @@ import io
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from evaluation.verifier import Verifier
+from serl.config.objectives import Vine
 from serl.engines.ranks import Ranks
 from serl.engines.resident import Resident
 from serl.engines.shares import gathered, share_of
 from serl.randomness import rng_of
-from serl.records import GROUP_SCHEMA, ROW_GROUP, Group, Problem, groups_from_parquet, groups_to_parquet
+from serl.records import (
+    GROUP_SCHEMA,
+    ROW_GROUP,
+    Group,
+    Problem,
+    Walk,
+    groups_from_parquet,
+    groups_to_parquet,
+)
 from serl.rewards.kinds import Earnings
 from serl.rewards.spec import voted
-from serl.stages import read
+from serl.stages import branching, read
 from serl.stages.answering import Asking, ask, draw, judge
 from serl.stages.train.spec import KIND, Rollout
 from serl.stages.work import Work, corpus_dir
 from serl.text.problems import fingerprint, load_problems
+from serl.text.steps import Pieces
 
 OWN = "train"  # the role of a question that is learned from
 
@@ -63,29 +73,50 @@ class Questions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Branches:
+    """The walks of the answers that are trained on, one after the other; their `states` different states were
+    valued by `rollouts` rollouts.
+    """
+
+    walks: Sequence[Walk] = ()
+    states: int = 0
+    rollouts: int = 0
+
+    @property
+    def whole(self) -> int:
+        """Answers in which no step was found: each is one step."""
+        return sum(len(walk.cuts) == 1 for walk in self.walks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sampled:
-    """The groups of a turn, and where the next one begins; `asked` questions were needed."""
+    """The groups of a turn, what was sampled from their answers on, and where the next turn begins; `asked`
+    questions were needed.
+    """
 
     groups: Sequence[Group]
     position: int
     asked: int
     sample_s: float
     vote_s: float
+    branch_s: float = 0.0
+    branches: Branches = Branches()
 
     def encoded(self) -> bytes:
         """A line of figures, then the groups as Parquet."""
-        told = {
-            "position": self.position,
-            "asked": self.asked,
-            "sample_s": self.sample_s,
-            "vote_s": self.vote_s,
-        }
+        names = ("position", "asked", "sample_s", "vote_s", "branch_s")
+        told = {name: getattr(self, name) for name in names} | {"branches": asdict(self.branches)}
         return json.dumps(told).encode() + b"\n" + groups_to_parquet(self.groups)
 
     @classmethod
     def decoded(cls, data: bytes) -> "Sampled":
         line, _, groups = data.partition(b"\n")
-        return cls(groups=groups_from_parquet(groups), **json.loads(line))
+        told = json.loads(line)
+        branches = told.pop("branches", {})
+        walks = [Walk(cuts=tuple(w["cuts"]), values=tuple(w["values"])) for w in branches.pop("walks", ())]
+        return cls(
+            groups=groups_from_parquet(groups), branches=Branches(walks=walks, **branches), **told
+        )
 
 
 def questions_of(work: Work) -> Questions:
@@ -122,6 +153,7 @@ class Sampler:
     ):
         self._how: Rollout = work.stage.section.rollout
         self._agreement = work.stage.section.agreement
+        self._objective = work.stage.section.objective
         self._ranks, self._engine, self._questions = ranks, engine, questions
         self._tensor_parallel = tensor_parallel
         self._verifier = Verifier(workers=work.cores, limit_s=self._how.limit_s)
@@ -131,6 +163,7 @@ class Sampler:
             prompts=work.run.config.prompts, sampling=self._how.sampling, samples=self._how.samples,
             earnings=self._earnings,
         )  # fmt: skip
+        self._pieces = Pieces(engine.tokenizer)
 
     def turn(self, number: int, position: int) -> Sampled:
         """Ask `prompts` questions from `position` on; with `refill`, more until as many groups lie in the
@@ -138,22 +171,28 @@ class Sampler:
         """
         how, groups, asked = self._how, [], 0
         sample_s = vote_s = 0.0
+        labels: dict[str, str] = {}
         while asked < how.most_asked:
             missing = how.prompts - len(self.in_band(groups))
             count = min(missing if how.refill else how.prompts, how.most_asked - asked)
             wave = [self._questions.at(position + asked + i, number) for i in range(count)]
-            found, seconds = self._wave(wave)
+            labels |= {p.id: label for p, label in wave if label is not None}
+            found, seconds = self._wave(wave, labels)
             groups += found
             asked += count
             sample_s, vote_s = sample_s + seconds[0], vote_s + seconds[1]
             if not how.refill or len(self.in_band(groups)) >= how.prompts:
                 break
+        begun = time.monotonic()
+        branches = self._branches(self.in_band(groups), labels)
         return Sampled(
             groups=groups,
             position=position + asked,
             asked=asked,
             sample_s=round(sample_s, 3),
             vote_s=round(vote_s, 3),
+            branch_s=round(time.monotonic() - begun, 3),
+            branches=branches,
         )
 
     def in_band(self, groups: Sequence[Group]) -> list[Group]:
@@ -161,16 +200,38 @@ class Sampler:
         by_vote = self._how.vote == "fresh" and voted(self._how.reward)
         return read.in_band(self._agreement, groups, by_vote=by_vote)[0]
 
-    def _wave(self, wave: Sequence[tuple[Problem, str | None]]) -> tuple[list[Group], tuple[float, float]]:
+    def _branches(self, kept: Sequence[Group], labels: Mapping[str, str]) -> Branches:
+        """What the states of these groups' answers are worth, where the objective asks; each rank values its
+        share of them.
+        """
+        kind, ranks = self._objective, self._ranks
+        if not isinstance(kind, Vine):
+            return Branches()
+        tree = branching.tree_of(kept, self._pieces, kind.steps)
+        own = self._own(len(tree.states))
+        mine = [tree.states[i] for i in own]
+        asking = replace(self._asking, samples=kind.rollouts)
+        continued = branching.rollouts(self._engine, mine, asking)
+        value = branching.values(mine, continued, self._pieces, self._verifier, asking, labels)
+        values = gathered(ranks, value, tensor_parallel=self._tensor_parallel)
+        count = len(tree.states)
+        return Branches(walks=tree.walks(values), states=count, rollouts=count * kind.rollouts)
+
+    def _own(self, count: int) -> range:
+        """Which of so many prompts this rank's engine continues."""
+        ranks = self._ranks
+        return share_of(count, rank=ranks.rank, size=ranks.size, tensor_parallel=self._tensor_parallel)
+
+    def _wave(
+        self, wave: Sequence[tuple[Problem, str | None]], labels: Mapping[str, str]
+    ) -> tuple[list[Group], tuple[float, float]]:
         """The groups of some questions, on every rank; and the slowest rank's seconds of sampling and of
         judging.
         """
         ranks, begun = self._ranks, time.monotonic()
-        own = share_of(len(wave), rank=ranks.rank, size=ranks.size, tensor_parallel=self._tensor_parallel)
-        mine = [wave[i] for i in own]
-        answered = ask(self._engine, [(OWN, p) for p, _ in mine], self._asking)
+        mine = [wave[i][0] for i in self._own(len(wave))]
+        answered = ask(self._engine, [(OWN, p) for p in mine], self._asking)
         sampled = time.monotonic()
-        labels = {p.id: label for p, label in mine if label is not None}
         groups = judge(answered, self._verifier, self._asking, labels)
         spent = (sampled - begun, time.monotonic() - sampled)
         slowest = tuple(max(column) for column in zip(*ranks.gather(spent), strict=True))

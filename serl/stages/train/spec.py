@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from serl.config.base import Scratch
 from serl.config.engine import Engine, Sampling
-from serl.config.objectives import Correction, Mean, PolicyObjective, ReinforcePP, Rloo, own_mean
+from serl.config.objectives import Correction, Mean, PolicyObjective, ReinforcePP, Rloo, Vine, own_mean
 from serl.config.run import RunConfig
 from serl.config.schema import Count, Fraction, Positive, Section
 from serl.config.training import Training
@@ -124,6 +124,15 @@ class Train(Training, StageSection):
                 f"reward ({self.objective.kind}) would always be 0; use reference: base, objective.kl: 0, "
                 "or grpo, "
                 "whose KL is in the loss"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _someone_samples(self) -> Self:
+        if self.rollout is None and isinstance(self.objective, Vine):
+            raise ValueError(
+                f"objective {self.objective.kind}: it samples on from the answers, with the weights that gave "
+                "them; give `rollout`"
             )
         return self
 
@@ -274,17 +283,19 @@ class TrainKind(Kind):
         return how.turns or -(-self.num_questions(stage, config) // how.prompts)
 
     def bounds(self, stage: Stage, config: RunConfig, world: World) -> Bounds:
-        tokens = 0
+        tokens = branched = 0
         if isinstance(stage.section, Train) and (how := stage.section.rollout):
-            asked = self.num_turns(stage, config) * how.most_asked
-            tokens = asked * how.samples * how.sampling.max_tokens
+            turns, longest = self.num_turns(stage, config), how.sampling.max_tokens
+            tokens = turns * how.most_asked * how.samples * longest
+            if isinstance(vine := stage.section.objective, Vine):
+                branched = turns * how.prompts * how.samples * vine.most_tokens(longest)
         sampled = tokens * BYTES_PER_SAMPLED_TOKEN
         more, share = POLICY_MORE
         lasting = int(more + (1 + share) * world.num_parameters * POLICY_BYTES)
         temporary = world.num_parameters * CHECKPOINT_BYTES * (stage.section.keep_checkpoints + 1)
         files = self.files + lasting // POLICY_FILE_BYTES
         return Bounds(
-            tokens=tokens,
+            tokens=tokens + branched,
             files=files + bool(tokens),
             bytes=lasting + sampled,
             temporary_bytes=temporary + sampled,

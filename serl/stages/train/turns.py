@@ -12,14 +12,15 @@ from functools import cached_property
 
 import torch
 
+from serl.config.objectives import Vine
 from serl.engines import transfer
 from serl.engines.model import load_tokenizer
 from serl.engines.ranks import Ranks
 from serl.engines.resident import Resident
 from serl.engines.trainer import StepStats, Trainer
-from serl.learning import algorithms, batch
+from serl.learning import algorithms, batch, vine
 from serl.learning.objective import k3, mismatch
-from serl.records import Group
+from serl.records import Group, Walk
 from serl.safety.turns import TurnFigures, examine_turn
 from serl.stages import read
 from serl.stages.train.course import Course, horizon, safe_point
@@ -167,10 +168,12 @@ class School:
             logp = self._log_probabilities(samples, kept)
             logprob_s = time.monotonic() - begun
             figures = replace(figures, **_gaps(logp))
-            samples = self._weighed(samples, kept, logp)
+            samples = self._weighed(samples, kept, sampled.branches.walks, logp)
             stats = self._steps(turn, samples)
         figures = replace(figures, **_means(stats))
         spent = {"sample_s": sampled.sample_s, "vote_s": sampled.vote_s, "transfer_s": transfer_s}
+        if branches := sampled.branches.states:
+            spent |= {"branch_s": sampled.branch_s, "states": branches, "whole": sampled.branches.whole}
         spent |= {"logprob_s": logprob_s, "step_s": time.monotonic() - begun - logprob_s}
         self._tell(figures, spent)
         return samples
@@ -185,19 +188,26 @@ class School:
         return algorithms.LogProbs(old_T=old_T, ref_T=ref_T, behaviour_T=behaviour_T, length_S=length_S)
 
     def _weighed(
-        self, samples: Sequence[batch.Sample], kept: Sequence[Group], logp: algorithms.LogProbs
+        self,
+        samples: Sequence[batch.Sample],
+        kept: Sequence[Group],
+        walks: Sequence[Walk],
+        logp: algorithms.LogProbs,
     ) -> list[batch.Sample]:
         """With advantages and all else that the loss reads."""
-        settings = self._settings
+        settings, kind = self._settings, self._settings.objective
         reward_GN = torch.tensor([g.rewards for g in kept])
-        columns = algorithms.columns(
-            settings.objective, reward_GN, logp, settings.loss_mean, settings.correction
-        )
+        mean, correction = settings.loss_mean, settings.correction
+        if isinstance(kind, Vine):
+            columns = vine.columns(kind, walks, reward_GN.flatten(), logp, mean or "token", correction)
+        else:
+            columns = algorithms.columns(kind, reward_GN, logp, mean, correction)
         return batch.attach(samples, columns)
 
     def _steps(self, turn: int, samples: Sequence[batch.Sample]) -> list[StepStats]:
         settings, config, shard = self._settings, self._work.run.config, self._work.shard
-        loss, stats = algorithms.policy_loss(settings.objective), []
+        kind, stats = settings.objective, []
+        loss = vine.policy_loss(kind) if isinstance(kind, Vine) else algorithms.policy_loss(kind)
         for epoch in range(settings.epochs):
             number = turn * settings.epochs + epoch
             order = batch.sample_order(len(samples), config.seed, shard.round, shard.stage, number)
@@ -224,6 +234,12 @@ class School:
         kept = self._sampler.in_band(groups)
         counts = {"turns": turns, "asked": sum(s.asked for s in decoded), "groups": len(groups)}
         counts |= {"groups_kept": len(kept), "samples": sum(len(g.rewards) for g in kept)}
+        if isinstance(self._settings.objective, Vine):
+            counts |= {
+                "states": sum(s.branches.states for s in decoded),
+                "rollouts": sum(s.branches.rollouts for s in decoded),
+                "answers_whole": sum(s.branches.whole for s in decoded),
+            }
         if self._figures:
             counts |= {f"turn_{name}": value for name, value in self._figures[-1].numbers().items()}
             counts |= {name: max(getattr(f, name) for f in self._figures) for name in WORST}
