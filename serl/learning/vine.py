@@ -1,4 +1,5 @@
-"""VinePPO (arXiv 2410.01679): what each token earned, from the values of the states between an answer's steps.
+"""VinePPO (arXiv 2410.01679): what each token earned, from the values of the states between an answer's
+steps.
 
 Shapes as in `advantage`: S sequences, T response tokens of all of them end to end.
 """

@@ -1,5 +1,5 @@
-"""What the states of an answer are worth: rollouts from the beginning of each of its steps, by the policy that
-answered, earn what answers earn (VinePPO, arXiv 2410.01679). For turns, and for whoever has stored answers.
+"""What the states of an answer are worth: rollouts from the beginning of each of its steps, by the policy
+that answered, earn what answers earn (VinePPO, arXiv 2410.01679).
 
 A state is a question and the tokens of an answer so far. Those that answers to one question share are valued
 once, the question itself for all of them. Rollouts are graded and let go; what they earned stays.
@@ -66,9 +66,7 @@ def tree_of(groups: Sequence[Group], pieces: Pieces, how: Splitter) -> Tree:
     return Tree(states=states, cuts=found, places=places)
 
 
-def rollouts(
-    engine: Generator, states: Sequence[State], asking: Asking
-) -> list[tuple[Completion, ...]]:
+def rollouts(engine: Generator, states: Sequence[State], asking: Asking) -> list[tuple[Completion, ...]]:
     """`asking.samples` continuations of each state, each as long as its answer might still have become."""
     seeds = (asking.seed, asking.round, asking.stage)
     return engine.generate(

@@ -12,7 +12,11 @@ from test_turns import RUN, data, turns_of  # noqa: F401 (a fixture)
 pytestmark = pytest.mark.timeout(900)
 TURNS = 3
 METHODS = {
-    "vine": {"kind": "vine_ppo", "rollouts": 3, "steps": {"kind": "pattern", "pattern": "[a-m]", "min_tokens": 2}},
+    "vine": {
+        "kind": "vine_ppo",
+        "rollouts": 3,
+        "steps": {"kind": "pattern", "pattern": "[a-m]", "min_tokens": 2},
+    }
 }
 
 
@@ -58,6 +62,8 @@ def test_killed_it_ends_with_the_same_weights_and_samples_nothing_twice(calm, da
     code, said = run_verb("resume", name, data=data)
     assert code == 0, said
     killed = open_run(data, name)
-    assert {k: m.digest for k, m in manifests(killed).items()} == {k: m.digest for k, m in manifests(run).items()}
+    assert {k: m.digest for k, m in manifests(killed).items()} == {
+        k: m.digest for k, m in manifests(run).items()
+    }
     sampled = [t["turn"] for t in turns_of(killed) if t["transfer_s"] > 0.0]
     assert len(set(sampled)) == len(sampled), "a committed turn is not sampled again"

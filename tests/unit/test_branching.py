@@ -16,7 +16,9 @@ from serl.stages.branching import rollouts, tree_of, values
 from serl.text.steps import Pieces
 
 LONGEST = 20
-PROMPTS = Prompts(propose_system="", propose_opening="", respond_user="{question}", respond_plain="{question}")
+PROMPTS = Prompts(
+    propose_system="", propose_opening="", respond_user="{question}", respond_plain="{question}"
+)
 
 
 class Characters:
@@ -38,12 +40,16 @@ class Script:
             so_far = "".join(map(chr, prompt)).partition("?")[2]
             self.asked.append((so_far, seed, limit))
             texts = [self.texts[so_far][i % len(self.texts[so_far])] for i in range(num_samples)]
-            outputs.append(tuple(completion(t[:limit], "stop" if len(t) <= limit else "length") for t in texts))
+            outputs.append(
+                tuple(completion(t[:limit], "stop" if len(t) <= limit else "length") for t in texts)
+            )
         return outputs
 
 
 def completion(text: str, reason: str = "stop") -> Completion:
-    return Completion(token_ids=tuple(map(ord, text)), logprobs=(0.0,) * len(text), text=text, finish_reason=reason)
+    return Completion(
+        token_ids=tuple(map(ord, text)), logprobs=(0.0,) * len(text), text=text, finish_reason=reason
+    )
 
 
 def answered(id: str, texts: list[str], gold: str | None = "7") -> Group:
@@ -72,7 +78,9 @@ TEXTS = {
 }
 
 
-def valued(groups: list[Group], reward: Reward, engine: Script, labels: dict[str, str] | None = None) -> list[Walk]:
+def valued(
+    groups: list[Group], reward: Reward, engine: Script, labels: dict[str, str] | None = None
+) -> list[Walk]:
     pieces, how = Pieces(Characters()), asking(reward)
     tree = tree_of(groups, pieces, Lines())
     continued = rollouts(engine, tree.states, how)
@@ -119,7 +127,9 @@ def test_a_label_is_all_that_counts_where_there_is_one():
 
 
 def test_any_reward_that_answers_may_earn_rollouts_may_earn(tmp_path):
-    (tmp_path / "own.py").write_text("def length(question, answers, texts, gold):\n    return [len(t) for t in texts]\n")
+    (tmp_path / "own.py").write_text(
+        "def length(question, answers, texts, gold):\n    return [len(t) for t in texts]\n"
+    )
     reward = PythonReward(path="own.py:length", text=(tmp_path / "own.py").read_text())
     (walk,) = valued(GROUPS[1:], reward, Script(TEXTS))
     assert walk.values == ((9 + 9 + 2 + 9) / 4, (11 + 11 + 11 + 4) / 4)

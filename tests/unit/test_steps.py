@@ -32,7 +32,10 @@ def test_a_step_is_a_line(text, expected):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (" Step by step: 3 + 4 = 7. 7 - 2 = 5. \\boxed{5}", [" Step by step: 3 + 4 = 7.", " 7 - 2 = 5.", " \\boxed{5}"]),
+        (
+            " Step by step: 3 + 4 = 7. 7 - 2 = 5. \\boxed{5}",
+            [" Step by step: 3 + 4 = 7.", " 7 - 2 = 5.", " \\boxed{5}"],
+        ),
         ("It is 3.5 m. Is it? Yes! So", ["It is 3.5 m.", " Is it?", " Yes!", " So"]),
         ("We get\n\\[\nx = 1. y\n\\].\nThen", ["We get\n", "\\[\nx = 1. y\n\\].", "\nThen"]),
         ("So $$a = 2. b$$ and $c. d$ end. Now", ["So $$a = 2. b$$", " and $c. d$ end.", " Now"]),
@@ -48,11 +51,15 @@ def test_a_step_ends_where_the_pattern_matched():
     assert steps("a</step>b</step>c", Pattern(pattern="</step>")) == ["a</step>", "b</step>", "c"]
 
 
-@pytest.mark.parametrize("how", [Lines(), Sentences(), Sentences(min_tokens=3), Lines(most=2), Pattern(pattern="a+")])
+@pytest.mark.parametrize(
+    "how", [Lines(), Sentences(), Sentences(min_tokens=3), Lines(most=2), Pattern(pattern="a+")]
+)
 def test_steps_are_whole_tokens_in_order_whatever_the_tokens_are(how):
     rng = random.Random(0)
     for _ in range(200):
-        pieces = ["".join(rng.choices("ab. \n$\\[]1", k=rng.randint(0, 4))) for _ in range(rng.randint(1, 30))]
+        pieces = [
+            "".join(rng.choices("ab. \n$\\[]1", k=rng.randint(0, 4))) for _ in range(rng.randint(1, 30))
+        ]
         found = cuts(pieces, how)
         assert found[0] == 0 and list(found) == sorted(set(found)) and found[-1] < len(pieces)
         assert len(found) <= how.most

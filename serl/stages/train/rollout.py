@@ -21,15 +21,7 @@ from serl.engines.ranks import Ranks
 from serl.engines.resident import Resident
 from serl.engines.shares import gathered, share_of
 from serl.randomness import rng_of
-from serl.records import (
-    GROUP_SCHEMA,
-    ROW_GROUP,
-    Group,
-    Problem,
-    Walk,
-    groups_from_parquet,
-    groups_to_parquet,
-)
+from serl.records import GROUP_SCHEMA, ROW_GROUP, Group, Problem, Walk, groups_from_parquet, groups_to_parquet
 from serl.rewards.kinds import Earnings
 from serl.rewards.spec import voted
 from serl.stages import branching, read
@@ -114,9 +106,7 @@ class Sampled:
         told = json.loads(line)
         branches = told.pop("branches", {})
         walks = [Walk(cuts=tuple(w["cuts"]), values=tuple(w["values"])) for w in branches.pop("walks", ())]
-        return cls(
-            groups=groups_from_parquet(groups), branches=Branches(walks=walks, **branches), **told
-        )
+        return cls(groups=groups_from_parquet(groups), branches=Branches(walks=walks, **branches), **told)
 
 
 def questions_of(work: Work) -> Questions:

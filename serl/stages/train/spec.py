@@ -131,8 +131,8 @@ class Train(Training, StageSection):
     def _someone_samples(self) -> Self:
         if self.rollout is None and isinstance(self.objective, Vine):
             raise ValueError(
-                f"objective {self.objective.kind}: it samples on from the answers, with the weights that gave "
-                "them; give `rollout`"
+                f"objective {self.objective.kind}: it samples on from the answers, with the weights that "
+                "gave them; give `rollout`"
             )
         return self
 
