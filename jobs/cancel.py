@@ -7,7 +7,7 @@ queue).
 
 from collections.abc import Sequence
 
-from jobs.chain import slurm
+from jobs.chain.cancel import cancel
 from jobs.chain.local import GRACE_S, end_leftovers
 from jobs.runs.find import find_run
 from jobs.runs.processes import end_launcher, what_was_cancelled
@@ -21,7 +21,7 @@ def body(argv: Sequence[str]) -> Answer:
     run = find_run(args.run, data_root(args))
     here = end_launcher(run.root, GRACE_S + 15)
     here |= bool(end_leftovers(run, GRACE_S))
-    queued = slurm.cancel(run)
+    queued = cancel(run)
     print(f"{run.root.name}: {what_was_cancelled(here, queued)}")
     return Answer(fields={"run": run.root.name, "stopped_here": here, "cancelled_jobs": queued})
 

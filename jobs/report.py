@@ -12,7 +12,7 @@ from typing import get_args
 
 from rich.console import Console
 
-from jobs.chain.slurm import last_cluster
+from jobs.chain.launched import last_cluster
 from jobs.plan.cluster import Tracker, load_cluster
 from jobs.reporting.side_by_side import side_by_side
 from jobs.reporting.trackers import mirror

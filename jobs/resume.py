@@ -9,8 +9,8 @@ JSON: the fields of `jobs.status RUN`, as the run stands when the verb ends.
 from collections.abc import Sequence
 
 from jobs.chain.drive import drive
+from jobs.chain.launched import last_cluster
 from jobs.chain.queue import reach_slurm
-from jobs.chain.slurm import last_cluster
 from jobs.plan.chain import plan
 from jobs.plan.cluster import Slurm, load_cluster
 from jobs.plan.preflight import check_engine, preflight

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from jobs.chain.cancel import cancel_runs
 from jobs.chain.local import GRACE_S, end_leftovers
 from jobs.chain.queue import Journal, reach_slurm
-from jobs.chain.slurm import cancel_runs
 from jobs.chain.window import RELAY
 from jobs.plan.cluster import Local, Slurm, load_cluster
 from jobs.plan.preflight import check_engine

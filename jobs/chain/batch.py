@@ -12,12 +12,13 @@ from pathlib import Path
 
 import submitit.slurm.slurm
 
-from jobs.chain.queue import SlurmError
+from jobs.chain.queue import SlurmError, ask_slurm
 from jobs.plan.chain import Job
 from jobs.plan.cluster import Resources, Slurm
 
 EXIT_REQUEUE = 75  # "this job has more to do"
 SPECIAL = {"%", "\\"}
+WHERE = ("partition", "account", "qos", "constraint")
 PREVIEW = "TOKEN"  # in a printed plan, stands for what a submission makes up
 
 # Signals are for python: the shell must outlive it. Slurm is asked as everybody asks it, not as this user
@@ -89,6 +90,32 @@ def teardown(folder: Path, *, then: str = EXCLUDE) -> list[str]:
     return [line.replace("{then}", then).replace("{folder}", shlex.quote(str(folder))) for line in TEARDOWN]
 
 
+def errand_text(
+    code: Path,
+    cluster: Slurm,
+    own: Resources,
+    options: Mapping[str, str | int | bool | None],
+    command: str,
+    *ending: str,
+) -> str:
+    """The script of a small job of our own, which is set up as those of stages are."""
+    asked = {"chdir": str(code), "nodes": 1, "ntasks": 1, "time": own.time_min, "mem": f"{own.mem_gb}GB"}
+    asked |= {k: getattr(own, k) for k in ("cpus_per_task", *WHERE)} | gpus(own)
+    flags = directives({**asked, **options, **own.extra})
+    return "\n".join(["#!/bin/bash", *flags, "", *setup(code, cluster), "", command, "", *ending, ""])
+
+
+def sbatch(script: Path) -> str:
+    """The id of the job that this script becomes."""
+    with by_the_script():
+        return ask_slurm(["sbatch", "--parsable", str(script)]).strip().partition(";")[0]
+
+
+def comment(**told: str | int) -> str:
+    """How a job in the queue is known for ours."""
+    return json.dumps(told, separators=(",", ":"))
+
+
 @contextmanager
 def by_the_script() -> Iterator[None]:
     """What is submitted here is as its script says, wherever this runs: SBATCH_PARTITION and the like would
@@ -135,36 +162,31 @@ def sbatch_parameters(
             "root without"
         )
     own = cluster.resources(job.of)
-    given = {
-        k.replace("-", "_"): v for k, v in own.extra.items() if v is not False
-    }  # submitit would write --exclusive=False
-    chosen = {
-        k: v for k in ("partition", "account", "qos", "constraint") if (v := getattr(own, k)) is not None
-    }
-    comment = json.dumps(
-        {"run": root.name, "stage": job.stage, "round": job.round, "plan": digest, "token": token},
-        separators=(",", ":"),
+    # submitit would write --exclusive=False
+    given = {k.replace("-", "_"): v for k, v in own.extra.items() if v is not False}
+    first = [FORGET.format(folder=shlex.quote(str(folder)))]
+    if own.device == "cpu":
+        first.append("export OMP_NUM_THREADS=1 DS_ACCELERATOR=cpu")
+    return (
+        {k: v for k in WHERE if (v := getattr(own, k)) is not None}
+        | {
+            "job_name": f"serl-{root.name}-{job.name}",
+            "comment": comment(run=root.name, stage=job.stage, round=job.round, plan=digest, token=token),
+            "time": own.time_min,
+            "nodes": own.nodes,
+            "ntasks_per_node": own.tasks_per_node,
+            "cpus_per_task": own.cpus_per_task,
+            "mem": f"{own.mem_gb}GB",
+            "array_parallelism": cluster.array_limit,
+            "signal_delay_s": cluster.signal_s,
+            "stderr_to_stdout": True,
+            "setup": setup(root / "code", cluster, *first),
+            "teardown": [*teardown(folder), *_spare_lines(root, cluster, job), "exit $code"],
+            "srun_args": ["--kill-on-bad-exit=1", "--cpu-bind=none"],
+            "additional_parameters": {"requeue": True, "chdir": str(root / "code")} | gpus(own) | given,
+        }
+        | ({"dependency": "afterany:" + ":".join(after)} if after else {})
     )
-    first = [
-        FORGET.format(folder=shlex.quote(str(folder))),
-        *(["export OMP_NUM_THREADS=1 DS_ACCELERATOR=cpu"] if own.device == "cpu" else []),
-    ]
-    return chosen | {
-        "job_name": f"serl-{root.name}-{job.name}",
-        "comment": comment,
-        "time": own.time_min,
-        "nodes": own.nodes,
-        "ntasks_per_node": own.tasks_per_node,
-        "cpus_per_task": own.cpus_per_task,
-        "mem": f"{own.mem_gb}GB",
-        "array_parallelism": cluster.array_limit,
-        "signal_delay_s": cluster.signal_s,
-        "stderr_to_stdout": True,
-        "setup": setup(root / "code", cluster, *first),
-        "teardown": [*teardown(folder), *_spare_lines(root, cluster, job), "exit $code"],
-        "srun_args": ["--kill-on-bad-exit=1", "--cpu-bind=none"],
-        "additional_parameters": {"requeue": True, "chdir": str(root / "code")} | gpus(own) | given,
-    } | ({"dependency": "afterany:" + ":".join(after)} if after else {})  # fmt: skip
 
 
 def _spare_lines(root: Path, cluster: Slurm, job: Job) -> list[str]:

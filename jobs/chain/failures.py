@@ -1,5 +1,4 @@
-"""What becomes of attempts that do not get through: how many there were, why, and what their job should do
-next.
+"""What is written down of attempts that do not get through: how many there were, and why the last one failed.
 
 Of jobs on Slurm, whose tries nobody watches.
 """
@@ -10,11 +9,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.plan.chain import steps
 from serl.run.files import write_atomic
 from serl.run.rundir import Run, Shard
 
 PROGRESS = ("part_", "step_")  # what an attempt leaves to the next one: generated parts, checkpoints
+BLOCKED = "blocked:"  # what a reason begins with that is another shard's
+DEVICE_FAULTS = (
+    "cuda error", "cuda driver error", "acceleratorerror", "uncorrectable ecc", "device-side", "xid"
+)  # fmt: skip
 
 
 def tries_path(run: Run, shard: Shard) -> Path:
@@ -42,21 +44,9 @@ def fruitless(run: Run, shard: Shard) -> int:
     return tries
 
 
-def wish_path(folder: str, job_id: str) -> Path:
-    """Where a job tells its batch script what to do; a file, because the exit code may be that of a rank
-    which was ended for leaving last.
-
-    The script removes it before the next attempt.
-    """
-    return Path(folder) / f"wish-{job_id}"
-
-
 def failure_path(run: Run, shard: Shard) -> Path:
-    return (
-        run.home(shard.round, shard.stage)
-        / "failures"
-        / f"r{shard.round:03d}-{shard.stage}-{shard.index:05d}.json"
-    )
+    name = f"r{shard.round:03d}-{shard.stage}-{shard.index:05d}.json"
+    return run.home(shard.round, shard.stage) / "failures" / name
 
 
 def failure(run: Run, shard: Shard) -> dict | None:
@@ -64,7 +54,7 @@ def failure(run: Run, shard: Shard) -> dict | None:
     return json.loads(path.read_bytes()) if path.exists() else None
 
 
-def record_failure(run: Run, shard: Shard, attempt: str, reason: str, trace: str) -> None:
+def record_failure(run: Run, shard: Shard, attempt: str, reason: str, trace: str = "") -> None:
     """Why a job gave up, for status and for people; `times` counts such attempts of the same job.
 
     The first word of an attempt counts: its other ranks then fail for want of the first.
@@ -72,21 +62,17 @@ def record_failure(run: Run, shard: Shard, attempt: str, reason: str, trace: str
     before = failure(run, shard)
     if before and before["attempt"] == attempt:
         return
-    times = (
-        before["times"] + 1
-        if before and before["attempt"].rpartition("-")[0] == attempt.rpartition("-")[0]
-        else 1
-    )
-    record = {
-        "shard": str(shard),
-        "attempt": attempt,
-        "times": times,
-        "reason": reason,
-        "trace": trace,
-        "time": round(time.time(), 3),
-    }
-    failure_path(run, shard).parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(failure_path(run, shard), json.dumps(record).encode())
+    same = before and job_of(before["attempt"]) == job_of(attempt)
+    record = {"shard": str(shard), "attempt": attempt, "times": before["times"] + 1 if same else 1}
+    record |= {"reason": reason, "trace": trace, "time": round(time.time(), 3)}
+    path = failure_path(run, shard)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, json.dumps(record).encode())
+
+
+def job_of(attempt: str) -> str:
+    """The job whose attempt it is."""
+    return attempt.rpartition("-")[0]
 
 
 def forget_failures(run: Run, shards: Sequence[Shard]) -> None:
@@ -97,10 +83,13 @@ def forget_failures(run: Run, shards: Sequence[Shard]) -> None:
 
 def failures(run: Run) -> list[dict]:
     """The recorded failures of shards that are still not done."""
-    found = []
-    for round, stage in steps(run.config):
-        for shard in run.shards(round, stage):
-            path = failure_path(run, shard)
-            if path.exists() and not run.done(shard):
-                found.append(json.loads(path.read_bytes()))
-    return found
+    shards = (shard for stage in run.config.stages for shard in run.shards(stage.round, stage.name))
+    return [found for shard in shards if (found := failure(run, shard)) and not run.done(shard)]
+
+
+def is_device_fault(error: BaseException) -> bool:
+    """Whether an accelerator failed, by what CUDA, NCCL and the driver call it; running out of memory is the
+    caller's.
+    """
+    said = f"{type(error).__name__}: {error}".lower()
+    return any(word in said for word in DEVICE_FAULTS) and "out of memory" not in said

@@ -17,7 +17,7 @@ from typing import Literal
 import psutil
 import submitit
 
-from jobs.chain.task import Task
+from jobs.chain.task import FAULTY, Task
 from jobs.plan.chain import Job, job_name, plan
 from jobs.plan.cluster import Local, Machine
 from jobs.runs.processes import Process, Started, note_started, started
@@ -60,6 +60,7 @@ class LocalChain:
         self.run, self.cluster, self.machine, self.stop = run, cluster, machine, stop
         self.running: list[Running] = []
         self._killed: Counter[Shard] = Counter()
+        self._faulty: dict[Shard, set[int]] = {}  # the slots of a GPU that failed it
         self._number = max((s.number for s in started(run.root)), default=0)
         self._free = set(range(machine.slots))
         self._environment = {"PYTHONPATH": str(run.root / "code"), "PYTHONSAFEPATH": "1"}
@@ -113,18 +114,20 @@ class LocalChain:
         for job in jobs:
             if unfinished & set(job.after):
                 continue
-            while waiting[job.name] and self._slots_for(job) <= len(self._free):
-                self._start(job, waiting[job.name].pop(0))
+            while waiting[job.name] and (slots := self._slots_for(job, waiting[job.name][0])):
+                self._start(job, waiting[job.name].pop(0), slots)
 
-    def _slots_for(self, job: Job) -> int:
-        kind = job.of.kind
-        if kind.ranks:
-            return min(self.machine.train_ranks, self.machine.slots)
-        held = kind.held(job.of.section, self.run.config)
-        return 1 if kind.bare else min(held.tensor_parallel, self.machine.slots)
+    def _slots_for(self, job: Job, shard: Shard) -> tuple[int, ...]:
+        """Free ones, as many as it takes; without those of a GPU that failed it, where there are others."""
+        kind, most = job.of.kind, self.machine.slots
+        wanted = self.machine.train_ranks if kind.ranks else 1
+        if kind.array:
+            wanted = kind.held(job.of.section, self.run.config).tensor_parallel
+        wanted, faulty = min(wanted, most), self._faulty.get(shard, set())
+        free = sorted(self._free - faulty if most - len(faulty) >= wanted else self._free)
+        return tuple(free[:wanted]) if len(free) >= wanted else ()
 
-    def _start(self, job: Job, shard: Shard) -> None:
-        slots = tuple(sorted(self._free)[: self._slots_for(job)])
+    def _start(self, job: Job, shard: Shard, slots: tuple[int, ...]) -> None:
         self._free -= set(slots)
         folder = self._new_folder(job, shard)
         gpus = [self.machine.gpus[s] for s in slots] if self.machine.gpus else []
@@ -179,19 +182,16 @@ class LocalChain:
             return
         if self._over(ended.shard, waiting):
             return
-        end = how_it_ended(ended.job)
-        self._killed[ended.shard] += end == "killed"
-        if end == "raised" or self._killed[ended.shard] >= self.cluster.max_attempts:
-            how = (
-                "failed"
-                if end == "raised"
-                else f"was killed {self._killed[ended.shard]} times without finishing"
-            )
-            raise ShardFailed(
-                f"{ended.shard} {how}; the end of its log:\n\n{log_tail(ended.folder)}\n\nwhole log: "
-                f"{ended.folder}"
-            )
-        waiting[job_name(ended.shard.round, ended.shard.stage)].insert(0, ended.shard)
+        shard, end = ended.shard, how_it_ended(ended.job)
+        self._killed[shard] += end == "killed"
+        how = f"was killed {self._killed[shard]} times without finishing" if end == "killed" else "failed"
+        again = end == "killed" and self._killed[shard] < self.cluster.max_attempts
+        if end == "faulty" and shard not in self._faulty:  # a GPU that fails is no fault of the shard
+            self._faulty[shard], again = set(ended.slots), True
+        if end != "stopped" and not again:
+            log = f"{log_tail(ended.folder)}\n\nwhole log: {ended.folder}"
+            raise ShardFailed(f"{shard} {how}; the end of its log:\n\n{log}")
+        waiting[job_name(shard.round, shard.stage)].insert(0, shard)
 
     def _over(self, shard: Shard, waiting: dict[str, list[Shard]]) -> bool:
         """Whether the run was ended before this shard's round: then nothing of later rounds is started any
@@ -204,15 +204,17 @@ class LocalChain:
         return shard.round > early["round"]
 
 
-def how_it_ended(job: submitit.Job) -> Literal["raised", "stopped", "killed"]:
+def how_it_ended(job: submitit.Job) -> Literal["raised", "stopped", "killed", "faulty"]:
     """Judged by submitit's result files, of every rank: one without a result was killed, and took its peers'
     collectives with it.
     """
     paths = [rank.paths.result_pickle for rank in (job._sub_jobs or [job])]
     if not all(path.exists() for path in paths):
         return "killed"
-    kinds = [pickle.loads(path.read_bytes())[0] for path in paths]
-    return "raised" if "error" in kinds else "stopped"
+    results = [pickle.loads(path.read_bytes()) for path in paths]
+    if any(kind == "error" for kind, _ in results):
+        return "raised"
+    return "faulty" if any(outcome == FAULTY for _, outcome in results) else "stopped"
 
 
 def log_tail(folder: Path) -> str:

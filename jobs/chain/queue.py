@@ -8,16 +8,17 @@ state gives numbers out again.
 import json
 import os
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from jobs.plan.chain import steps
 from serl.run.files import append_row, read_rows
 from serl.run.rundir import Run
 
 DEFAULT_MAX_ARRAY = 1001
 ANSWER_S = 120.0
+SETTLE_S = 60.0
 HABITS = ("SQUEUE_", "SACCT_", "SINFO_", "SLURM_TIME_FORMAT")
 
 
@@ -86,7 +87,7 @@ def recorded(run: Run) -> list[Submission]:
     """The submissions that concern a run: its own, and those of the stages that it shares, whichever run made
     them.
     """
-    homes = dict.fromkeys([run.root, *(run.home(round, stage) for round, stage in steps(run.config))])
+    homes = dict.fromkeys([run.root, *(run.home(s.round, s.name) for s in run.config.stages)])
     return [s for home in homes for s in Journal(home).submissions()]
 
 
@@ -101,19 +102,36 @@ def at_work(submissions: Iterable[Submission], queue: Iterable[Queued]) -> dict[
 
 def look_at_queue() -> list[Queued]:
     """This user's queue, arrays element by element."""
-    return list(
-        _parse_queue(
-            ask_slurm(["squeue", "--me", "--noheader", "--array", "--format=%i\t%T\t%Q\t%R\t%k"]).splitlines()
-        )
-    )
+    return list(_parse_queue(_squeue("--me", "--format=%i\t%T\t%Q\t%R\t%k")))
+
+
+def settled_queue(known: Iterable[Submission], renew: Callable[[], None]) -> list[Queued]:
+    """Our jobs once none is on its way out of the queue, or back into it: until then nobody can tell which.
+    The turn is renewed meanwhile.
+    """
+    tokens = {s.token for s in known}
+    deadline = time.monotonic() + SETTLE_S
+    while True:
+        ours = [q for q in look_at_queue() if q.token in tokens]
+        if all(q.state != "COMPLETING" for q in ours) or time.monotonic() > deadline:
+            return [q for q in ours if q.state != "COMPLETING"]
+        renew()
+        time.sleep(1)
 
 
 def running_s() -> dict[str, int]:
     """For how many seconds each of this user's running jobs has run, since it was last started."""
-    lines = ask_slurm(
-        ["squeue", "--me", "--noheader", "--array", "--states=RUNNING", "--format=%i\t%M"]
-    ).splitlines()
-    return {id.strip(): seconds(elapsed.strip()) for id, elapsed in (line.split("\t") for line in lines)}
+    pairs = (line.split("\t") for line in _squeue("--me", "--states=RUNNING", "--format=%i\t%M"))
+    return {id.strip(): seconds(elapsed.strip()) for id, elapsed in pairs}
+
+
+def num_jobs() -> int:
+    """Of all users, in any state that the controller still remembers."""
+    return len(_squeue("--states=all", "--format=%i"))
+
+
+def _squeue(*options: str) -> list[str]:
+    return ask_slurm(["squeue", "--noheader", "--array", *options]).splitlines()
 
 
 def seconds(text: str) -> int:
@@ -151,18 +169,17 @@ def _token(comment: str) -> str:
     return str(content.get("token", "")) if isinstance(content, dict) else ""
 
 
-def max_array_size() -> int:
-    for line in ask_slurm(["scontrol", "show", "config"]).splitlines():
-        key, _, value = line.partition("=")
-        if key.strip() == "MaxArraySize" and value.strip().isdigit():
-            return max(1, int(value))  # indices start at 0
-    return DEFAULT_MAX_ARRAY
+def controller() -> dict[str, int]:
+    """Those of its settings that are numbers."""
+    lines = ask_slurm(["scontrol", "show", "config"]).splitlines()
+    pairs = (line.replace(" ", "").partition("=") for line in lines)
+    return {key: int(value) for key, _, value in pairs if value.isdigit()}
 
 
 def reach_slurm() -> None:
     """Before anything is created: raises SlurmError where Slurm does not answer here, with what to do."""
     try:
-        ask_slurm(["scontrol", "show", "config"])
+        controller()
     except SlurmError as e:
         remedy = (
             'run this on a login node of the cluster (for a lab first: eval "$(slurm/lab env)"), '

@@ -8,14 +8,15 @@ left.
 import sys
 from pathlib import Path
 
-from jobs.chain.slurm import frozen_cluster, submit_missing
+from jobs.chain.launched import launched
+from jobs.chain.slurm import submit_missing
 from jobs.chain.window import one_turn
 from serl.run.rundir import Run
 
 
 def main(root: Path, note: Path) -> int:
     run = Run.open(root)
-    return one_turn(note, lambda: submit_missing(run, frozen_cluster(run), note=note))
+    return one_turn(note, lambda: submit_missing(run, launched(run).cluster, note=note))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from dataclasses import replace
 import submitit
 
 from jobs.chain.batch import by_the_script, command_of_task, log_folder, sbatch_parameters
+from jobs.chain.gate import Gate
 from jobs.chain.queue import Journal, SlurmError, Submission
-from jobs.chain.task import Gate, Task
+from jobs.chain.task import Task
 from jobs.chain.window import WindowFull, full
 from jobs.plan.chain import Job
 from jobs.plan.cluster import Slurm
@@ -41,22 +42,18 @@ def submit_shards(
     hold: bool,
     spare: Mapping[str, str | int] | None = None,
 ) -> Submission:
-    token = uuid.uuid4().hex[:12]
-    journal = journal_of(run, job.name)
+    journal, own = journal_of(run, job.name), cluster.resources(job.of)
     intent = Submission(
-        token=token,
+        token=uuid.uuid4().hex[:12],
         job=job.name,
         shards=tuple(s.index for s in shards),
         array=len(shards) > 1,
         run=run.root.name,
+        spare=spare is not None,
     )
-    intent = replace(intent, spare=spare is not None)
     journal.add(intent)
-    hung = excluded(run.root / "suspects")
-    executor = _executor(run, cluster, job, token, after, spare or {}, hung)
-    folder = str(executor.folder)
-    own = cluster.resources(job.of)
-    gate = Gate(stages=tuple(map(stage_of, job.after)))
+    executor = _Executor(folder=log_folder(run.root, job, intent.token), python=cluster.python)
+    folder, gate = str(executor.folder), Gate(stages=tuple(map(stage_of, job.after)))
     tasks = [
         Task(
             root=str(run.root), shard=s, submission=0, device=own.device, cores=own.cpus_per_task,
@@ -65,6 +62,12 @@ def submit_shards(
         )
         for s in shards
     ]  # fmt: skip
+    asked = sbatch_parameters(run.root, run.digest, cluster, job, intent.token, after)
+    more = asked["additional_parameters"]
+    more |= spare or {}
+    if hung := excluded(run.root / "suspects"):
+        more["exclude"] = ",".join([*([str(more["exclude"])] if "exclude" in more else []), *hung])
+    executor.update_parameters(**asked)
     try:
         with by_the_script(), contextlib.redirect_stderr(io.StringIO()):  # a refusal is told once, by us
             first = executor.submit_array(tasks)[0]
@@ -72,19 +75,19 @@ def submit_shards(
         shutil.rmtree(folder, ignore_errors=True)
         if full(str(e)):
             raise WindowFull(f"{job.name}: sbatch refused: {e}") from e
-        without = (
-            f" (asked without {', '.join(hung)}, where it hung; remove {run.root / 'suspects'} to use them "
-            "again)"
-            if hung
-            else ""
-        )
-        raise SlurmError(
-            f"{job.name}: sbatch refused: {e}{without}; what was submitted stays, `python -m jobs.resume "
-            f"{run.root.name}` submits the rest"
-        ) from e
+        raise _refused(run, job, e, hung) from e
     done = replace(intent, id=first.job_id.partition("_")[0])
     journal.add(done)
     return done
+
+
+def _refused(run: Run, job: Job, e: Exception, hung: Sequence[str]) -> SlurmError:
+    suspects = run.root / "suspects"
+    without = f"asked without {', '.join(hung)}, where it hung; remove {suspects} to use them again"
+    return SlurmError(
+        f"{job.name}: sbatch refused: {e}{f' ({without})' if hung else ''}; what was submitted stays, "
+        f"`python -m jobs.resume {run.root.name}` submits the rest"
+    )
 
 
 class _Executor(submitit.SlurmExecutor):
@@ -93,25 +96,6 @@ class _Executor(submitit.SlurmExecutor):
     @property
     def _submitit_command_str(self) -> str:
         return command_of_task(self.python, self.folder)
-
-
-def _executor(
-    run: Run,
-    cluster: Slurm,
-    job: Job,
-    token: str,
-    after: Sequence[str],
-    more: Mapping[str, str | int],
-    without: Sequence[str],
-) -> submitit.SlurmExecutor:
-    executor = _Executor(folder=log_folder(run.root, job, token), python=cluster.python)
-    parameters = sbatch_parameters(run.root, run.digest, cluster, job, token, after)
-    own = parameters["additional_parameters"]
-    own |= more
-    if without:
-        own["exclude"] = ",".join([*([str(own["exclude"])] if "exclude" in own else []), *without])
-    executor.update_parameters(**parameters)
-    return executor
 
 
 def journal_of(run: Run, job: str) -> Journal:

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
+from jobs.chain.launched import launched
 from jobs.chain.queue import SlurmError, ask_slurm, at_work, look_at_queue, recorded, running_s
 from jobs.chain.sbatch import submit_spare
-from jobs.chain.slurm import frozen_cluster
 from jobs.plan.chain import Job, plan
 from jobs.plan.cluster import Slurm, Stragglers
 from serl.run.files import write_if_absent
@@ -40,49 +40,32 @@ def look_after_siblings(run: Run, cluster: Slurm, name: str) -> None:
     assert cluster.stragglers is not None, "only jobs of a cluster with this rule look after others"
     (job,) = (job for job in plan(run.config, lambda shard: False) if job.name == name)
     manifests = {s: run.manifest(s) for s in job.missing}
-    known = recorded(run)
-    queue = look_at_queue()
-    spares = {s.token for s in known if s.spare}
-    useless = [
-        q.id
-        for (_, index), q in at_work([s for s in known if s.spare and s.job == name], queue).items()
-        if q.state == "PENDING" and manifests[job.missing[index]]
-    ]
+    missing = {s.index: s for s, m in manifests.items() if m is None}
+    known, queue = [s for s in recorded(run) if s.job == name], look_at_queue()
+    spares = at_work([s for s in known if s.spare], queue)
+    useless = [q.id for (_, i), q in spares.items() if q.state == "PENDING" and i not in missing]
     if useless:
         ask_slurm(["scancel", *useless])
     begun = running_s()
-    working = {
-        index: begun[q.id]
-        for (j, index), q in at_work(known, queue).items()
-        if j == name and q.token not in spares and q.id in begun
-    }
-    missing = {s.index: s for s, m in manifests.items() if m is None}
+    firsts = at_work([s for s in known if not s.spare], queue)
+    working = {i: begun[q.id] for (_, i), q in firsts.items() if i in missing and q.id in begun}
     done_s = [m.seconds for m in manifests.values() if m]
-    for index, in_s in late(
-        cluster.stragglers, job.num_shards, done_s, {i: s for i, s in working.items() if i in missing}
-    ).items():
+    for index, in_s in late(cluster.stragglers, job.num_shards, done_s, working).items():
         _start_spare(run, cluster, job, missing[index], in_s)
 
 
 def _start_spare(run: Run, cluster: Slurm, job: Job, shard: Shard, in_s: float) -> None:
     note = run.home(shard.round, shard.stage) / "spares" / f"{job.name}-{shard.index:05d}.json"
     note.parent.mkdir(parents=True, exist_ok=True)
-    if not write_if_absent(
-        note,
-        json.dumps({"shard": str(shard), "in_s": round(in_s, 1), "time": round(time.time(), 3)}).encode(),
-    ):
-        return
-    try:
+    told = {"shard": str(shard), "in_s": round(in_s, 1), "time": round(time.time(), 3)}
+    if write_if_absent(note, json.dumps(told).encode()):
         spare = submit_spare(run, cluster, job, shard, int(in_s))
-    except SlurmError as e:
-        print(f"no spare for {shard}: {e}", file=sys.stderr)
-        return
-    print(f"{shard} is far beyond its siblings: job {spare.id} does it a second time, in {in_s:.0f} s")
+        print(f"{shard} is far beyond its siblings: job {spare.id} does it a second time, in {in_s:.0f} s")
 
 
 if __name__ == "__main__":
     opened = Run.open(Path(sys.argv[1]))
     try:
-        look_after_siblings(opened, frozen_cluster(opened), sys.argv[2])
+        look_after_siblings(opened, launched(opened).cluster, sys.argv[2])
     except SlurmError as e:
         print(f"nobody looked after the siblings: {e}", file=sys.stderr)

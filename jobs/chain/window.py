@@ -7,7 +7,7 @@ a *relay*: a small job that has a place in the window, waits until half of what 
 runs the same submission code on its node, and requeues itself while something is left.
 """
 
-import json
+import contextlib
 import re
 import shlex
 import sys
@@ -17,8 +17,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jobs.chain.batch import EXIT_REQUEUE, by_the_script, directives, setup, teardown
-from jobs.chain.queue import Journal, Queued, SlurmError, Submission, ask_slurm
+from jobs.chain.batch import EXIT_REQUEUE, comment, errand_text, sbatch, teardown
+from jobs.chain.queue import (
+    DEFAULT_MAX_ARRAY,
+    Journal,
+    Queued,
+    SlurmError,
+    Submission,
+    ask_slurm,
+    controller,
+    num_jobs,
+)
 from jobs.plan.cluster import Slurm
 from serl.run.files import write_atomic
 
@@ -42,12 +51,16 @@ def full(words: str) -> bool:
 
 @dataclass(slots=True)
 class Room:
-    """How many jobs may still fit: at most `most`, where refusals or MaxJobCount have told."""
+    """How many jobs may still fit: at most `most`, where refusals or MaxJobCount have told; of one array so
+    many at once.
+    """
 
     most: int | None = None
+    array: int = DEFAULT_MAX_ARRAY
 
     def offer(self, wanted: int) -> int:
         """How many to try: all, and where that was too much, half of what can be. 0: there is no room."""
+        wanted = min(wanted, self.array)
         if self.most is None or wanted <= 1:
             return wanted if self.most != 0 else 0
         return min(wanted, (self.most + 1) // 2)
@@ -63,22 +76,9 @@ def room_in_controller() -> Room:
     """Beyond MaxJobCount sbatch does not refuse but sleeps for minutes: keep away from it by counting. Other
     limits are not known here.
     """
-    config = dict(
-        line.replace(" ", "").split("=", 1)
-        for line in ask_slurm(["scontrol", "show", "config"]).splitlines()
-        if "=" in line
-    )
-    most = config.get("MaxJobCount", "")
-    if not most.isdigit():
-        return Room()
-    return Room(
-        max(
-            0,
-            int(most)
-            - 1
-            - len(ask_slurm(["squeue", "--array", "--noheader", "--states=all", "--format=%i"]).split()),
-        )
-    )
+    told = controller()
+    most = max(0, told["MaxJobCount"] - 1 - num_jobs()) if "MaxJobCount" in told else None
+    return Room(most, max(1, told.get("MaxArraySize", DEFAULT_MAX_ARRAY)))  # indices start at 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,33 +100,20 @@ class Relay:
 
     def text(self, token: str, after: str | None) -> str:
         own, log = self.cluster.errand(), self._log(token)
-        options: dict[str, str | int | bool | None] = {
+        small = {"cpus_per_task": 1, "mem_gb": min(RELAY_GB, own.mem_gb), "gpus_per_node": 0}
+        small |= {"time_min": min(RELAY_MIN, own.time_min)}
+        options = {
             "job_name": f"serl-{self.name}-{RELAY}",
-            "comment": json.dumps({"run": self.name, "stage": RELAY, "token": token}, separators=(",", ":")),
-            "output": str(log / "%j_0_log.out"), "open_mode": "append",
-            "requeue": True, "chdir": str(self.code), "nodes": 1, "ntasks": 1, "cpus_per_task": 1,
-            "mem": f"{min(RELAY_GB, own.mem_gb)}GB", "time": min(RELAY_MIN, own.time_min),
-            "partition": own.partition, "account": own.account, "qos": own.qos,
-            "constraint": own.constraint, **_when(after),
-        }  # fmt: skip
-        flags = directives(options | own.extra)
+            "comment": comment(run=self.name, stage=RELAY, token=token),
+            "output": str(log / "%j_0_log.out"),
+            "open_mode": "append",
+            "requeue": True,
+        } | ({"dependency": f"afterany:{after}"} if after else {"begin": "now+60"})
         python = self.cluster.python or shlex.quote(sys.executable)
         command = f"{python} -u {shlex.join(self.arguments)} {shlex.quote(str(log))}/after-$me"
         again = "[ ! -s {folder}/after-$me ] || scontrol update JobId=$me $(cat {folder}/after-$me)"
-        return "\n".join(
-            [
-                "#!/bin/bash",
-                *flags,
-                "",
-                *setup(self.code, self.cluster),
-                "",
-                command,
-                "",
-                *teardown(log, then=again),
-                "exit $code",
-                "",
-            ]
-        )
+        ending = (*teardown(log, then=again), "exit $code")
+        return errand_text(self.code, self.cluster, own.model_copy(update=small), options, command, *ending)
 
     def queued(self, queue: Sequence[Queued]) -> list[Queued]:
         """Its jobs in the queue."""
@@ -147,41 +134,32 @@ class Relay:
         script.parent.mkdir(parents=True)
         write_atomic(script, self.text(intent.token, after).encode())
         try:
-            with by_the_script():
-                id = ask_slurm(["sbatch", "--parsable", str(script)]).strip().partition(";")[0]
+            done = replace(intent, id=sbatch(script))
         except SlurmError as e:
             raise WindowFull(str(e)) if full(str(e)) else e
-        journal.add(replace(intent, id=id))
-        return replace(intent, id=id)
+        journal.add(done)
+        return done
 
     def _log(self, token: str) -> Path:
         return self.folder / "logs" / RELAY / token
-
-
-def _when(after: str | None) -> dict[str, str]:
-    return {"dependency": f"afterany:{after}"} if after else {"begin": "now+60"}
 
 
 def aim(relay: Submission, after: str | None) -> None:
     """Let a relay that waits in the queue wait for this one; one that runs, or started meanwhile, finds out
     itself.
     """
-    try:
-        ask_slurm(
-            [
-                "scontrol",
-                "update",
-                f"JobId={relay.id}",
-                f"Dependency=afterany:{after}" if after else f"StartTime=now+{LATER_S}",
-            ]
-        )
-    except SlurmError:
-        return
+    with contextlib.suppress(SlurmError):
+        ask_slurm(["scontrol", "update", f"JobId={relay.id}", _until(after)])
 
 
 def come_back(note: Path, after: str | None, later_s: int = LATER_S) -> None:
     """What the relay that runs here waits for before its next start."""
-    write_atomic(note, (f"Dependency=afterany:{after}" if after else f"StartTime=now+{later_s}").encode())
+    write_atomic(note, _until(after, later_s).encode())
+
+
+def _until(after: str | None, later_s: int = LATER_S) -> str:
+    """As scontrol sets it."""
+    return f"Dependency=afterany:{after}" if after else f"StartTime=now+{later_s}"
 
 
 def one_turn(note: Path, submit: Callable[[], Sequence[Submission]]) -> int:

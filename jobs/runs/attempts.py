@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from jobs.chain.batch import EXIT_REQUEUE
 from jobs.chain.failures import failure
 from jobs.chain.queue import Submission, recorded
-from jobs.chain.task import EXIT_REQUEUE
 from jobs.runs.progress import event_files
 from serl.run.events import parsed
 from serl.run.rundir import Run, RunError, Shard

@@ -28,7 +28,7 @@ Kind = Literal[
     "orphaned shared results",
 ]  # fmt: skip
 _DRAFT = re.compile(r"\..+\.(\d+)")
-_SUBMISSION = re.compile(r".*_(submitted|result)\.pkl|(heartbeat|rendezvous|wish|exclude)-.*")
+_SUBMISSION = re.compile(r".*_(submitted|result)\.pkl|(heartbeat|rendezvous|start|wish|exclude)-.*")
 _PROBES = (".doctor-", ".canary-")
 
 

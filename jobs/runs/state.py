@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jobs.chain.failures import failures
+from jobs.chain.failures import BLOCKED, failures
 from jobs.chain.queue import Queued, SlurmError, look_at_queue, recorded
-from jobs.chain.task import BLOCKED
 from jobs.reporting.visible import visible_lines
 from jobs.runs.find import list_runs
 from jobs.runs.processes import Process, launcher_of

@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.chain.queue import Journal, Queued, Submission, ask_slurm, look_at_queue, max_array_size, recorded
-from jobs.chain.slurm import Place, freeze_cluster, settled_queue, sort_queue, submit_missing
+from jobs.chain.launched import freeze_cluster
+from jobs.chain.queue import Journal, Queued, Submission, ask_slurm, look_at_queue, recorded, settled_queue
+from jobs.chain.slurm import Place, sort_queue, submit_missing
 from jobs.chain.ticket import turn
 from jobs.chain.window import RELAY, Relay, element, room_in_controller
 from jobs.plan.chain import after_of, plan
@@ -117,8 +118,8 @@ class _Launch:
         of_all = {
             "holder": None if self.note else self.relay.keep_place(everything, None),
             "room": room_in_controller(),
-            "array_limit": max_array_size(),
             "waiting": [q.id for q in everything if not q.held],
+            "hold": False,
         }
         new: list[Submission] = []
         for number, (run, draft) in enumerate(zip(self.runs, drafts)):

@@ -15,8 +15,9 @@ import pytest
 import yaml
 from deterministic import CONFIG, all_shards, content, new_root
 
+from jobs.chain.cancel import live
 from jobs.chain.queue import Journal, Queued, at_work
-from jobs.chain.slurm import live, submit_missing
+from jobs.chain.slurm import submit_missing
 from jobs.plan.cluster import load_cluster
 from jobs.runs.code import freeze_code
 from serl.records import to_jsonl

@@ -16,7 +16,8 @@ import deterministic
 import torch
 from deterministic import CONFIG, Engine, new_root
 
-from jobs.chain.task import Gate, Task
+from jobs.chain.gate import Gate
+from jobs.chain.task import Task
 from jobs.plan.chain import after_of, plan
 from serl.engines import checkpoint, generator, pieces
 from serl.engines.pieces import Piece

@@ -9,9 +9,10 @@ from chain import left_behind, run_verb
 from lab import CLUSTER, running_lab, wait_until
 
 from jobs import resume
-from jobs.chain import slurm as submission
+from jobs.chain.cancel import cancel, live
 from jobs.chain.failures import failures
 from jobs.chain.queue import Journal, at_work
+from jobs.chain.slurm import submit_missing
 from jobs.plan.cluster import load_cluster
 from jobs.runs.code import freeze_code
 from serl.run.rundir import Run, RunError
@@ -101,19 +102,19 @@ def test_on_slurm_stop_ends_the_chain_and_hold_keeps_the_job_with_its_reason(lab
                 }
             )
         )
-        submission.submit_missing(run, load_cluster(str(file)))
-    wait_until(lambda: not submission.live(stopped), "the run that stops to leave the queue")
-    wait_until(lambda: any(q.held for q in submission.live(held)), "the run that holds to hold its job")
+        submit_missing(run, load_cluster(str(file)))
+    wait_until(lambda: not live(stopped), "the run that stops to leave the queue")
+    wait_until(lambda: any(q.held for q in live(held)), "the run that holds to hold its job")
 
     told = {f["shard"]: f["reason"] for f in failures(stopped)}
     assert told["round 2 train 1/1"].startswith("stopped by safety before round 2 trains"), told
     assert told["round 3 propose 1/2"].startswith("blocked"), told
-    (job,) = [q for q in submission.live(held) if q.held]
+    (job,) = [q for q in live(held) if q.held]
     assert at_work(Journal(held.root).submissions(), [job]) == {("r002-train", 0): job}
     (reason,) = [f["reason"] for f in failures(held)]
     assert reason.startswith("held by safety before round 2 trains"), reason
-    assert len(submission.live(held)) > 1, "those behind it keep their places"
+    assert len(live(held)) > 1, "those behind it keep their places"
     code, said = run_verb("status", "made-up", data=held.data_root)
     assert code == 0 and "held by safety before round 2 trains" in " ".join(said.split()), said
-    submission.cancel(held)
-    wait_until(lambda: not submission.live(held), "the queue to be empty")
+    cancel(held)
+    wait_until(lambda: not live(held), "the queue to be empty")

@@ -14,7 +14,7 @@ import yaml
 from chain import kill, manifests, open_run, run_verb, tasks_of, verb, wait_for
 from lab import CLUSTER, preempt, running_lab, wait_until
 
-from jobs.chain.slurm import live
+from jobs.chain.cancel import live
 from tests.conftest import ROOT, SMALL
 
 pytestmark = pytest.mark.timeout(400)

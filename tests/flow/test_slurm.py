@@ -11,7 +11,7 @@ from datetime import datetime
 import pytest
 from lab import ROOT, new_trial, nodes_of, preempt, running_lab, slurm, wait_until
 
-from jobs.chain import slurm as submission
+from jobs.chain.cancel import cancel
 from jobs.chain.queue import Journal
 from serl.run.events import read_events
 
@@ -33,7 +33,7 @@ def trial(lab, tmp_path):
     made = []
     yield new
     for t in made:
-        submission.cancel(t.run)
+        cancel(t.run)
     wait_until(lambda: not any(t.queue() for t in made), "the queue to be empty")
 
 
@@ -71,7 +71,7 @@ def quiet(lab, tmp_path_factory):
     slurm("scontrol", "update", f"JobId={train}", "Dependency=")
     yield trials
     for t in trials.values():
-        submission.cancel(t.run)
+        cancel(t.run)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_a_permanent_failure_spreads_as_a_record_and_leaves_nothing_in_the_queue
     wait_until(lambda: t.run.done(train) or not t.queue(), "the mended job", t.explain)
     assert [f.sha256 for f in t.run.manifest(train).files] == calm[0][str(train)]
     assert json.loads(verb("status", t, "--json"))["failures"] == []
-    submission.cancel(t.run)
+    cancel(t.run)
 
 
 def test_jobs_longer_than_their_time_limit_continue(quiet, calm):

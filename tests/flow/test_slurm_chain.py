@@ -11,7 +11,7 @@ import yaml
 from chain import TINY, manifests, open_run, run_verb, verb
 from lab import start_lab, wait_until
 
-from jobs.chain.slurm import live
+from jobs.chain.cancel import live
 from serl.run.events import read_events
 from tests.conftest import ROOT
 

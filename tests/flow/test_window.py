@@ -8,8 +8,8 @@ import subprocess
 import pytest
 from lab import new_trial, running_lab, slurm, wait_until
 
-from jobs.chain import slurm as submission
 from jobs.chain.queue import Journal
+from jobs.chain.slurm import submit_missing
 from jobs.chain.window import RELAY
 from jobs.plan.cluster import load_cluster
 
@@ -69,7 +69,7 @@ def relay_of(t) -> str:
 def test_a_chain_larger_than_the_limit_goes_on_by_itself(rounds, tmp_path):
     """Six or twelve jobs where four are allowed; in the longer chain the relay is killed once in the middle of what it does."""
     t = new_trial(tmp_path / "t", config={"rounds": rounds}, setup=QUICK)
-    new = submission.submit_missing(t.run, load_cluster(str(t.cluster_file)))
+    new = submit_missing(t.run, load_cluster(str(t.cluster_file)))
     assert new[-1].job == RELAY and len(t.queue()) == 4
     assert sum(len(s.shards) for s in new) == 3
     if rounds > 1:

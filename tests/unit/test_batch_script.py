@@ -12,10 +12,10 @@ import pytest
 
 from jobs.chain import queue
 from jobs.chain.batch import PREVIEW, by_the_script, sbatch_text
+from jobs.chain.gate import node
 from jobs.chain.queue import Journal, Queued, SlurmError, Submission, ask_slurm, at_work
 from jobs.chain.slurm import submit_missing
 from jobs.chain.spares import late
-from jobs.chain.task import _node
 from jobs.plan.chain import plan
 from jobs.plan.cluster import Stragglers
 from jobs.runs import state
@@ -191,7 +191,7 @@ def test_a_refusal_for_want_of_nodes_tells_of_those_left_out_after_hangs(run, cl
     )  # a machine may call itself n7.cluster.org, which Slurm does not know
     for attempt in ("7-0", "7-1"):
         (run.root / "suspects").mkdir(exist_ok=True)
-        (run.root / "suspects" / f"{attempt}.json").write_text(json.dumps({"hosts": [_node()]}))
+        (run.root / "suspects" / f"{attempt}.json").write_text(json.dumps({"hosts": [node()]}))
     (fake.parent / "bin/sbatch").write_text('#!/bin/bash\ngrep exclude "$1" >&2; exit 1\n')
     with pytest.raises(
         SlurmError, match=r"(?s)--exclude=n13,n7.*without n7, where it hung; remove .*suspects"

@@ -2,14 +2,14 @@
 
 import html
 import json
-from types import SimpleNamespace
 
 import pytest
 from report_run import do_curate, do_propose, do_respond, do_train, group, make_run
 
 from jobs import report, status
-from jobs.chain.failures import failures, wish_path
-from jobs.chain.task import EXIT_REQUEUE, Gate, Task
+from jobs.chain.batch import EXIT_REQUEUE
+from jobs.chain.failures import failures
+from jobs.chain.gate import Entry, Gate, wish_path
 from jobs.reporting.vitals import alarm_sentences, vital_blocks, vital_facts
 from serl.run.rundir import RunError
 from serl.safety.checkup import Unsafe, accept, accepted, checkups, halted, read_checkup, refusal
@@ -132,18 +132,17 @@ def test_a_run_says_in_its_report_what_fired(run, capsys):
     ]
 
 
-def halt(run, tmp_path, verdict: str, **changes):
+def halt(run, tmp_path, verdict: str, *, hold: bool = True) -> None:
     """What a rank 0 on Slurm does about a verdict on round 3."""
-    task = Task(
-        root=str(run.root), shard=run.shards(3, "train")[0], submission=0, device="cpu", cores=1, folder=str(tmp_path), launcher=None,
-        gate=Gate(stages=()), **changes,
-    )  # fmt: skip
-    job = SimpleNamespace(job_id="17", global_rank=0)
-    return task._halt(run, job, "17-0", Unsafe(verdict, f"{verdict}: the votes went wrong"))
+    (shard,) = run.shards(3, "train")
+    entry = Entry(
+        run=run, shard=shard, attempt="17-0", folder=str(tmp_path), gate=Gate(stages=()), max_attempts=1, hold=hold
+    )
+    entry.halt(Unsafe(verdict, f"{verdict}: the votes went wrong"))
 
 
 def test_on_slurm_stop_ends_the_job_for_good_and_says_why(run, tmp_path):
-    assert halt(run, tmp_path, "stop") == "halted"
+    halt(run, tmp_path, "stop")
     assert not wish_path(str(tmp_path), "17").exists()
     assert [f["reason"] for f in failures(run)] == ["stop: the votes went wrong"]
 
@@ -155,4 +154,5 @@ def test_on_slurm_hold_keeps_the_job_in_the_queue_except_in_a_lane(run, tmp_path
     assert wish_path(str(tmp_path), "17").read_text() == "requeuehold"
     assert [f["reason"] for f in failures(run)] == ["hold: the votes went wrong"]
     wish_path(str(tmp_path), "17").unlink()
-    assert halt(run, tmp_path, "hold", hold=False) == "halted" and not wish_path(str(tmp_path), "17").exists()
+    halt(run, tmp_path, "hold", hold=False)
+    assert not wish_path(str(tmp_path), "17").exists()

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from fake_slurm import install
 
+from jobs.chain.cancel import cancel_runs
 from jobs.chain.queue import recorded
-from jobs.chain.slurm import cancel_runs
 from jobs.plan.chain import plan
 from jobs.plan.cluster import Slurm
 from jobs.sweeps import lanes

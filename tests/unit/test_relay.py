@@ -11,12 +11,12 @@ import pytest
 from fake_slurm import install
 from test_submission import CLUSTER, FAKES
 
-from jobs.chain import queue, sbatch, slurm, window
+from jobs.chain import batch, queue, sbatch, slurm, window
 from jobs.chain.batch import EXIT_REQUEUE
-from jobs.chain.failures import failures, record_failure
+from jobs.chain.cancel import cancel
+from jobs.chain.failures import BLOCKED, failures, record_failure
 from jobs.chain.queue import Journal, SlurmError, _parse_queue, look_at_queue
 from jobs.chain.slurm import submit_missing
-from jobs.chain.task import BLOCKED
 from jobs.chain.ticket import turn
 from jobs.chain.window import RELAY, Relay, Room, full, middle, one_turn
 from jobs.plan.chain import plan
@@ -283,7 +283,7 @@ def test_a_relay_tries_again_when_slurm_or_the_file_system_is_away(tmp_path):
 def test_cancel_ends_the_relay_too(run, cluster, fake):
     (fake / "most").write_text("4")
     submit_missing(run, cluster)
-    assert slurm.cancel(run) == 4 and work(run) == relays(run) == []
+    assert cancel(run) == 4 and work(run) == relays(run) == []
 
 
 def in_child(act: Callable[[], None]) -> int:
@@ -316,7 +316,7 @@ def dying(point: int) -> Callable[[], None]:
 
     def install() -> None:
         Journal.add = around(Journal.add)
-        slurm.ask_slurm = window.ask_slurm = around(queue.ask_slurm)
+        slurm.ask_slurm = window.ask_slurm = batch.ask_slurm = around(queue.ask_slurm)
         sbatch._Executor.submit_array = around(sbatch._Executor.submit_array)
 
     return install

@@ -15,11 +15,14 @@ from submitit.core.job_environment import SignalHandler
 from submitit.core.utils import DelayedSubmission, JobPaths, UncompletedJobError
 from submitit.slurm.slurm import SlurmJobEnvironment, _make_sbatch_string
 
-from jobs.chain.batch import PREVIEW, log_folder, sbatch_text
+from jobs.chain.batch import EXIT_REQUEUE, PREVIEW, log_folder, sbatch_text
+from jobs.chain.cancel import cancel, live
 from jobs.chain.failures import failure, fruitless, record_failure, tries_path
-from jobs.chain.queue import Journal, Queued, Submission, _parse_queue, at_work, max_array_size
-from jobs.chain.slurm import cancel, live, sort_queue, submit_missing
-from jobs.chain.task import EXIT_REQUEUE, Gate, Task
+from jobs.chain.gate import Gate
+from jobs.chain.queue import Journal, Queued, Submission, _parse_queue, at_work
+from jobs.chain.slurm import sort_queue, submit_missing
+from jobs.chain.task import Task
+from jobs.chain.window import room_in_controller
 from jobs.plan.chain import plan
 from jobs.plan.cluster import Slurm
 from serl.run.attempt import Attempt
@@ -179,7 +182,7 @@ def test_cancel_ends_only_jobs_with_a_token_of_the_run(run, cluster, fake):
 
 def test_arrays_are_split_at_the_clusters_limit(run, cluster, fake, monkeypatch):
     monkeypatch.setenv("FAKE_ARRAY", "2")
-    assert max_array_size() == 2
+    assert room_in_controller().array == 2
     new = submit_missing(run, cluster)
     assert [s.shards for s in new if s.job == "r001-respond"] == [(0, 1), (2,)]
     train = next(text for text in scripts(fake) if "r001-train" in text.split("job-name=")[1].split()[0])

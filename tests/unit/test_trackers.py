@@ -8,7 +8,7 @@ import pytest
 from report_run import do_round, do_score, make_run
 
 from jobs import report
-from jobs.chain.slurm import freeze_cluster
+from jobs.chain.launched import freeze_cluster
 from jobs.plan.cluster import Slurm
 from jobs.reporting import trackers
 from jobs.reporting.trackers import check, mirror

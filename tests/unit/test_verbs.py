@@ -18,7 +18,7 @@ import pytest
 from report_run import do_round, make_run
 from rich.console import Console
 
-from jobs.chain import slurm
+from jobs.chain.launched import freeze_cluster
 from jobs.chain.local import ShardFailed, Stopped
 from jobs.plan.cluster import Local, Slurm
 from jobs.shell import command
@@ -233,7 +233,7 @@ def test_a_run_that_was_submitted_is_resumed_where_it_was_and_not_on_the_login_n
     (made.root / "code").mkdir(exist_ok=True)
     went: list[Local | Slurm] = []
     monkeypatch.setattr("jobs.resume.drive", lambda run, cluster: went.append(cluster) or 0)
-    slurm.freeze_cluster(made, Slurm(data="elsewhere", partition="night"))
+    freeze_cluster(made, Slurm(data="elsewhere", partition="night"))
     for argv in ([], ["--cluster", "local"]):
         assert (
             run_verb(capsys, monkeypatch, "resume", "made-up", *argv, "--data", str(made.data_root))[0] == 0
