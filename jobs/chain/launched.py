@@ -1,4 +1,4 @@
-"""What a launch on Slurm leaves in the run (`launched.json`): where it submits to, and what came before it."""
+"""What a launch on Slurm leaves in the run (`launched.json`): where it submits to, what came before it."""
 
 import json
 from collections.abc import Sequence
