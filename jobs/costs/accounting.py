@@ -10,7 +10,8 @@ used = kept + lost, always. Nothing is changed here.
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 from jobs.chain.queue import Journal, recorded
 from jobs.costs.sacct import Record, by_attempt, split_attempt
@@ -19,27 +20,42 @@ from jobs.costs.tries import Clues, Try, eventless, heartbeats, judge, position
 from serl.run.rundir import Run
 from serl.stages.kind import job_name
 
-NOTHING_S = 0.01
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True)
 class Cost:
-    """Seconds of tasks (of an array, or ranks of a training) and hours of GPUs: used, and lost by cause."""
+    """What tries used, in seconds of tasks (of an array, or ranks of a training) and hours of GPUs, and what
+    of that was lost, by cause.
+    """
 
-    used_s: float = 0.0
-    gpu_hours: float = 0.0
-    lost_s: Mapping[str, float] = field(default_factory=dict)
-    lost_gpu_hours: Mapping[str, float] = field(default_factory=dict)
-    wait_s: float = 0.0
-    attempts: int = 0
+    tries: tuple[Try, ...] = ()
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(
-            used_s=self.used_s + other.used_s, gpu_hours=self.gpu_hours + other.gpu_hours,
-            wait_s=self.wait_s + other.wait_s, attempts=self.attempts + other.attempts,
-            lost_s=Counter(self.lost_s) + Counter(other.lost_s),
-            lost_gpu_hours=Counter(self.lost_gpu_hours) + Counter(other.lost_gpu_hours),
-        )  # fmt: skip
+        return Cost(self.tries + other.tries)
+
+    @property
+    def attempts(self) -> int:
+        return len(self.tries)
+
+    @cached_property
+    def used_s(self) -> float:
+        return sum(t.seconds * t.ranks for t in self.tries)
+
+    @cached_property
+    def gpu_hours(self) -> float:
+        return sum(t.seconds * t.gpus for t in self.tries) / 3600
+
+    @property
+    def wait_s(self) -> float:
+        return sum(t.wait_s for t in self.tries)
+
+    @cached_property
+    def lost_s(self) -> Mapping[str, float]:
+        """By cause, the worst first."""
+        return self._lost(lambda t: t.ranks)
+
+    @cached_property
+    def lost_gpu_hours(self) -> Mapping[str, float]:
+        return self._lost(lambda t: t.gpus / 3600)
 
     @property
     def all_lost_s(self) -> float:
@@ -49,9 +65,11 @@ class Cost:
     def all_lost_gpu_hours(self) -> float:
         return sum(self.lost_gpu_hours.values())
 
-    def causes(self) -> list[tuple[str, float]]:
-        """Seconds lost by cause, the worst first."""
-        return sorted(self.lost_s.items(), key=lambda item: -item[1])
+    def _lost(self, weight: Callable[[Try], float]) -> dict[str, float]:
+        found: Counter[str] = Counter()
+        for t in self.tries if any(map(weight, self.tries)) else ():
+            found.update({cause: s * weight(t) for cause, s in t.lost_s().items()})
+        return dict(found.most_common())
 
     def facts(self) -> dict:
         """For --json and for files."""
@@ -63,42 +81,45 @@ class Cost:
             "lost_gpu_hours_by_cause": {k: round(v, 4) for k, v in sorted(self.lost_gpu_hours.items())},
         }  # fmt: skip
 
+    def sentence(self) -> str:
+        """One line for status."""
+        if not self.tries:
+            return "nothing used yet"
+        gpus = f", {self.gpu_hours:.2f} GPU-hours" if self.gpu_hours else ""
+        told = f"used {duration(self.used_s)} of tasks{gpus} in {self.attempts} attempts; lost "
+        if not self.all_lost_s:
+            return told + "nothing"
+        gpus = f", {self.all_lost_gpu_hours:.2f} GPU-hours" if self.gpu_hours else ""
+        causes = ", ".join(f"{cause} {duration(s)}" for cause, s in self.lost_s.items())
+        return f"{told}{duration(self.all_lost_s)}{gpus} ({self.all_lost_s / self.used_s:.1%}): {causes}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """The costs of a run by (round, stage), and whether Slurm's own records went into them."""
+    """The costs of a run by (round, stage)."""
 
     costs: Mapping[tuple[int, str], Cost]
-    tries: tuple[Try, ...]
+
+    @property
+    def tries(self) -> tuple[Try, ...]:
+        return self.total.tries
 
     @property
     def by_slurm(self) -> bool:
+        """Whether Slurm's own records went into it."""
         return any(t.exact for t in self.tries)
 
     @property
     def total(self) -> Cost:
         return sum(self.costs.values(), Cost())
 
+    def sentence(self) -> str:
+        return self.total.sentence()
+
     def facts(self) -> dict:
         source = "events and sacct" if self.by_slurm else "events"
         stages = {job_name(*key): cost.facts() for key, cost in self.costs.items()}
         return self.total.facts() | {"source": source, "stages": stages}
-
-    def sentence(self) -> str:
-        """One line for status."""
-        total = self.total
-        if not total.attempts:
-            return "nothing used yet"
-        gpus = lost_gpus = ""
-        if total.gpu_hours:
-            gpus = f", {total.gpu_hours:.2f} GPU-hours"
-            lost_gpus = f", {total.all_lost_gpu_hours:.2f} GPU-hours"
-        told = f"used {duration(total.used_s)} of tasks{gpus} in {total.attempts} attempts; lost "
-        if not total.all_lost_s:
-            return told + "nothing"
-        causes = ", ".join(f"{cause} {duration(s)}" for cause, s in total.causes())
-        share = total.all_lost_s / total.used_s
-        return f"{told}{duration(total.all_lost_s)}{lost_gpus} ({share:.1%}): {causes}"
 
 
 def account(
@@ -123,14 +144,12 @@ def account(
     for stage in run.config.stages:
         for shard in run.shards(stage.round, stage.name) if told else ():
             if several := told.get((stage.round, stage.name, shard.index)):
-                tries = judge(shard, several, run.manifest(shard), stage.kind, clues)
-                found[stage.round, stage.name] += tries
+                found[stage.round, stage.name] += judge(
+                    shard, several, run.manifest(shard), stage.kind, clues
+                )
     for t in _eventless(run, records, {split_attempt(id) for id in ids}):
         found[t.round, t.stage].append(t)
-    return Account(
-        costs={key: sum(map(_cost, tries), Cost()) for key, tries in found.items()},
-        tries=tuple(t for tries in found.values() for t in tries),
-    )
+    return Account(costs={key: Cost(tuple(tries)) for key, tries in found.items()})
 
 
 def _eventless(
@@ -143,22 +162,6 @@ def _eventless(
         told = submission is None or (job, restart) in known or record.end is None
         if not told and position(job) < len(submission.shards):
             yield eventless(job, record, submission)
-
-
-def _cost(t: Try) -> Cost:
-    """A try's time; lost of it is what it did not keep, and its start-up if another's counted."""
-    lost: Counter[str] = Counter()
-    if t.ended == "done":
-        lost["duplicate"] = t.seconds - t.kept_s
-    elif t.ended != "at work":
-        lost["start-up repeated"] = t.startup_s if t.repeated else 0.0
-        lost[t.ended] = t.seconds - t.kept_s - t.startup_s
-    lost_s = {cause: s for cause, s in lost.items() if s > NOTHING_S}
-    return Cost(
-        used_s=t.seconds * t.ranks, gpu_hours=t.seconds * t.gpus / 3600, wait_s=t.wait_s, attempts=1,
-        lost_s={cause: s * t.ranks for cause, s in lost_s.items()},
-        lost_gpu_hours={cause: s * t.gpus / 3600 for cause, s in lost_s.items() if t.gpus},
-    )  # fmt: skip
 
 
 def duration(seconds: float, digits: int = 0) -> str:

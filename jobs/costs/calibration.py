@@ -10,14 +10,14 @@ other shard counts, lengths and batches can be planned from it.
 import json
 import math
 import statistics
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import wraps
-from itertools import pairwise
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 from pydantic import TypeAdapter
 
 from jobs.costs.measured import Row, Seen, rows, seen_by
@@ -35,6 +35,7 @@ T = TypeVar("T")
 VERSION = 1
 MAX_RUNS, MAX_SEEN = 20, 100  # the newest count
 UNKNOWN = 0.15  # log-normal sigma of what one observation says nothing about
+DRIFT = 0.06  # how far a yield is taken to lie from that of another run, or of the round before
 SIZES = ("hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size")
 
 
@@ -50,77 +51,107 @@ class Pace:
     def __call__(self, size: float) -> float:
         return self.fixed_s + self.per_size_s * size
 
-
-def _once(method: Callable[..., T]) -> Callable[..., T]:
-    """Rows never change, so neither does what follows from them."""
-
-    @wraps(method)
-    def known(self: "Calibration", *args: str | int) -> T:
-        key = (method.__name__, *args)
-        if key not in self._found:
-            self._found[key] = method(self, *args)
-        return self._found[key]  # type: ignore[return-value]
-
-    return known
+    def error(self, row: Row) -> float:
+        """By what factor, as a logarithm, a shard's pieces took longer."""
+        expected_s = sum(self(size) for size, _ in row.pieces)
+        return _log(sum(s for _, s in row.pieces) / max(expected_s, 1e-9))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True)
+class Times:
+    """What the shards of a stage took and gave. Spreads are log-normal sigmas."""
+
+    rows: Sequence[Row]
+
+    @cached_property
+    def pace(self) -> Pace:
+        """Fitted to all pieces of the stage, relative errors counted alike; there has to be one."""
+        worked = [r for r in self.rows if r.pieces]
+        fixed_s, per_size_s = fit([p for r in worked for p in r.pieces])
+        plain = Pace(fixed_s=fixed_s, per_size_s=per_size_s, job_sigma=0.0, task_sigma=0.0)
+        errors: dict[tuple[str, int], list[float]] = defaultdict(list)
+        for r in worked:
+            errors[r.run, r.round].append(plain.error(r))
+        within = [v - statistics.fmean(job) for job in errors.values() if len(job) > 1 for v in job]
+        return Pace(
+            fixed_s=fixed_s, per_size_s=per_size_s, job_sigma=_sigma([*map(statistics.fmean, errors.values())]),
+            task_sigma=_sd(within) if within else 0.05,
+        )  # fmt: skip
+
+    @cached_property
+    def waited(self) -> Rate:
+        """Seconds from the end of what a stage waits for until its processes are there."""
+        return self._of(lambda r: r.wait_s)
+
+    @cached_property
+    def started(self) -> Rate:
+        """Seconds from a process's birth to its first piece."""
+        return self._of(lambda r: r.boot_s + r.start_s)
+
+    @cached_property
+    def ended(self) -> Rate:
+        return self._of(lambda r: r.end_s)
+
+    @cached_property
+    def saved(self) -> Rate:
+        """Seconds of a checkpoint."""
+        return self._of(lambda r: r.save_s or None)
+
+    def _of(self, figure: Callable[[Row], float | None]) -> Rate:
+        """Median, and the spread around it; nothing known is nothing."""
+        values = [v for v in map(figure, self.rows) if v is not None]
+        middle = statistics.median(values) if values else 0.0
+        logs = [_log(v / middle) for v in values if v > 0 and middle > 0]
+        return Rate(value=middle, sigma=_sigma(logs) if values else 0.0)
+
+    def share(self, round: int, top: str, bottom: str) -> Rate | None:
+        """A yield per another, like tokens per sample; of an unseen round, as in the last before it."""
+        yields: dict[tuple[int, str], Counter[str]] = defaultdict(Counter)
+        for r in self.rows:
+            if top in r.yields and bottom in r.yields:
+                yields[r.round, r.run].update(r.yields)
+        shares = {key: y[top] / y[bottom] for key, y in yields.items() if y[bottom]}
+        if not shares:
+            return None
+        known = max((r for r, _ in shares if r <= round), default=min(r for r, _ in shares))
+        values = [share for (r, _), share in shares.items() if r == known]
+        spread = _sd([_log(v) for v in values if v > 0]) if len(values) > 1 else DRIFT
+        sigma = math.hypot(spread, DRIFT * math.sqrt(abs(round - known)))
+        return Rate(value=statistics.fmean(values), sigma=sigma)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What is known of a model on a cluster; `seen` of the cluster alone. Spreads are log-normal sigmas."""
+    """What is known of a model on a cluster; `seen` of the cluster alone."""
 
     cluster: str
     model: str
     rows: tuple[Row, ...] = ()
     seen: tuple[Seen, ...] = ()
-    _found: dict[tuple, object] = field(default_factory=dict, compare=False, repr=False)
 
-    @_once
-    def of(self, stage: str, round: int = 1) -> list[Row]:
-        """Shards of a stage; the training of a base model is another thing than that of a round."""
-        mine = [r for r in self.rows if r.stage == stage]
-        base = round == 0 and any(r.base for r in mine)
-        return [r for r in mine if r.base == base]
+    @cached_property
+    def _stages(self) -> dict[tuple[str, bool], Times]:
+        found: dict[tuple[str, bool], list[Row]] = defaultdict(list)
+        for r in self.rows:
+            found[r.stage, r.base].append(r)
+        return {key: Times(several) for key, several in found.items()}
+
+    def of(self, stage: str, round: int = 1) -> Times:
+        """A stage's; the training of a base model is another thing than that of a round."""
+        base = round == 0 and (stage, True) in self._stages
+        return self._stages.get((stage, base), Times(()))
 
     @property
     def runs(self) -> list[str]:
         return list(dict.fromkeys(r.run for r in self.rows))
 
     def knows(self, stage: str, round: int) -> bool:
-        return any(r.pieces for r in self.of(stage, round))
+        return any(r.pieces for r in self.of(stage, round).rows)
 
-    @_once
-    def pace(self, stage: str, round: int) -> Pace:
-        """Fitted to all pieces of the stage, relative errors counted alike."""
-        mine = [r for r in self.of(stage, round) if r.pieces]
-        assert mine, f"{stage}: ask `knows` first"
-        fixed, per_size = fit([p for r in mine for p in r.pieces])
-        errors: dict[tuple[str, int], list[float]] = defaultdict(list)
-        for r in mine:
-            errors[r.run, r.round].append(_error(r, lambda size: fixed + per_size * size))
-        within = [v - statistics.fmean(job) for job in errors.values() if len(job) > 1 for v in job]
-        return Pace(
-            fixed_s=fixed, per_size_s=per_size, job_sigma=_sigma([*map(statistics.fmean, errors.values())]),
-            task_sigma=_sd(within) if within else 0.05,
-        )  # fmt: skip
-
-    @_once
     def waited(self, stage: str, round: int) -> Rate:
-        """Seconds from the end of what a stage waits for until its processes are there."""
-        return _measure(_waits(self.of(stage, round)) or _waits(self.rows))
-
-    @_once
-    def started(self, stage: str, round: int) -> Rate:
-        """Seconds from a process's birth to its first piece."""
-        return _measure([r.boot_s + r.start_s for r in self.of(stage, round)])
-
-    @_once
-    def ended(self, stage: str, round: int) -> Rate:
-        return _measure([r.end_s for r in self.of(stage, round)])
-
-    @_once
-    def saved(self, stage: str, round: int) -> Rate:
-        """Seconds of a checkpoint."""
-        return _measure([r.save_s for r in self.of(stage, round) if r.save_s])
+        """By a stage; where it waits for nothing, by any."""
+        times = self.of(stage, round)
+        return (times if any(r.wait_s is not None for r in times.rows) else Times(self.rows)).waited
 
     @property
     def taken(self) -> TakingRate | None:
@@ -132,76 +163,34 @@ class Calibration:
     def requeue_s(self) -> float:
         """From a node's being taken away until its task may start again, beyond what every start waits."""
         away = statistics.median([s.away_s for s in self.seen if s.away_s is not None] or [0.0])
-        return max(0.0, away - _measure(_waits(self.rows)).value)
-
-    @_once
-    def share(self, stage: str, round: int, top: str, bottom: str) -> Rate | None:
-        """A yield per another, like tokens per sample; of an unseen round, as in the last before it."""
-        yields: dict[tuple[int, str], list] = defaultdict(list)
-        for r in self.of(stage, round):
-            if top in r.yields and bottom in r.yields:
-                yields[r.round, r.run].append(r.yields)
-        by_round: dict[int, list[float]] = defaultdict(list)
-        for (number, _), own in yields.items():
-            if total := sum(y[bottom] for y in own):
-                by_round[number].append(sum(y[top] for y in own) / total)
-        if not by_round:
-            return None
-        known = max((r for r in by_round if r <= round), default=min(by_round))
-        path = [statistics.fmean(v) for _, v in sorted(by_round.items())]
-        drift = [_log(b / a) for a, b in pairwise(path) if a > 0 and b > 0]
-        beyond = math.sqrt(statistics.fmean(d * d for d in drift)) if drift else UNKNOWN
-        values, spread = by_round[known], min(UNKNOWN, max(0.05, beyond / 2))
-        if len(values) > 1:
-            spread = _sd([_log(v) for v in values if v > 0])
-        sigma = math.hypot(spread, beyond * math.sqrt(abs(round - known)))
-        return Rate(value=statistics.fmean(values), sigma=sigma)
+        return max(0.0, away - Times(self.rows).waited.value)
 
     @property
     def doubt(self) -> float:
         """How far whole runs lie from each other at equal work: what the next one may differ by."""
         by_run: dict[str, list[float]] = defaultdict(list)
-        for r in self.rows:
-            pace = self.pace(r.stage, 0 if r.base else 1) if r.pieces else None
-            if pace and sum(pace(size) for size, _ in r.pieces):
-                by_run[r.run].append(_error(r, pace))
+        for times in self._stages.values():
+            for r in times.rows:
+                if sum(size for size, _ in r.pieces):
+                    by_run[r.run].append(times.pace.error(r))
         means = [statistics.fmean(v) for v in by_run.values()]
         return max(0.03, _sd(means)) if len(means) > 1 else 0.06
 
 
 def fit(pieces: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """(fixed, per size), neither negative, of least relative squares; one rate where sizes hardly differ."""
-    known = [(x, max(y, 1e-6)) for x, y in pieces]
-    sizes = [x for x, _ in known]
-    if max(sizes) <= 0:
-        return statistics.fmean(y for _, y in known), 0.0
-    if len(known) < 4 or max(sizes) < 1.3 * max(min(sizes), 1e-9):
-        return 0.0, sum(y for _, y in known) / sum(sizes)
-    w = [1 / y**2 for _, y in known]
-    sw, sx, sy = sum(w), sum(k * x for k, x in zip(w, sizes)), sum(k * y for k, (_, y) in zip(w, known))
-    sxx, sxy = sum(k * x * x for k, x in zip(w, sizes)), sum(k * x * y for k, (x, y) in zip(w, known))
-    slope = (sw * sxy - sx * sy) / (sw * sxx - sx * sx)
-    fixed = (sy - slope * sx) / sw
+    sizes, seconds = np.array(pieces, dtype=float).T
+    seconds = np.maximum(seconds, 1e-6)
+    if sizes.max() <= 0:
+        return float(seconds.mean()), 0.0
+    if len(sizes) < 4 or sizes.max() < 1.3 * sizes.min():
+        return 0.0, float(seconds.sum() / sizes.sum())
+    terms = np.stack([1 / seconds, sizes / seconds], axis=1)
+    fixed, per_size = np.linalg.lstsq(terms, np.ones(len(sizes)))[0]
+    alone = terms.sum(axis=0) / (terms**2).sum(axis=0)
     if fixed < 0:
-        return 0.0, sxy / sxx
-    return (sy / sw, 0.0) if slope < 0 else (fixed, slope)
-
-
-def _error(row: Row, pace: Callable[[float], float]) -> float:
-    """By what factor, as a logarithm, a shard's pieces took longer than expected."""
-    expected = sum(pace(size) for size, _ in row.pieces)
-    return _log(sum(s for _, s in row.pieces) / max(expected, 1e-9))
-
-
-def _waits(rows: Iterable[Row]) -> list[float]:
-    return [r.wait_s for r in rows if r.wait_s is not None]
-
-
-def _measure(values: Sequence[float]) -> Rate:
-    """Median, and the spread around it; nothing known is nothing."""
-    middle = statistics.median(values) if values else 0.0
-    logs = [_log(v / middle) for v in values if v > 0 and middle > 0]
-    return Rate(value=middle, sigma=_sigma(logs) if values else 0.0)
+        return 0.0, float(alone[1])
+    return (float(alone[0]), 0.0) if per_size < 0 else (float(fixed), float(per_size))
 
 
 def _sigma(logs: Sequence[float]) -> float:
@@ -250,23 +239,19 @@ def _word(text: str) -> str:
 
 def load_calibration(data: Path, cluster: str, model: str) -> Calibration:
     """A file that cannot be read is as good as none, and is written anew by the next report."""
-    of_model, of_cluster = _files(data, cluster, model)
-    known, seen = _recall(of_model, Row), _recall(of_cluster, Seen)
-    return Calibration(cluster=cluster, model=model, rows=known, seen=seen)
+    home = data / "calibration"
+    of_model = _recall(home / cluster / f"{model}.json", Row)
+    return Calibration(
+        cluster=cluster, model=model, rows=of_model, seen=_recall(home / f"{cluster}.json", Seen)
+    )
 
 
 def learn(run: Run, cluster: str) -> Calibration:
     """Put what a run says in place of what was learned from it before."""
-    model = model_label(run.config, run.data_root)
-    of_model, of_cluster = _files(run.data_root, cluster, model)
-    _keep(of_model, run, Row, tuple(rows(run)), MAX_RUNS)
-    _keep(of_cluster, run, Seen, tuple(seen_by(run)), MAX_SEEN)
+    model, home = model_label(run.config, run.data_root), run.data_root / "calibration"
+    _keep(home / cluster / f"{model}.json", Row, rows(run), MAX_RUNS)
+    _keep(home / f"{cluster}.json", Seen, seen_by(run), MAX_SEEN)
     return load_calibration(run.data_root, cluster, model)
-
-
-def _files(data: Path, cluster: str, model: str) -> tuple[Path, Path]:
-    home = data / "calibration"
-    return home / cluster / f"{model}.json", home / f"{cluster}.json"
 
 
 def _recall(path: Path, kind: type[T]) -> tuple[T, ...]:
@@ -279,9 +264,10 @@ def _recall(path: Path, kind: type[T]) -> tuple[T, ...]:
         return ()
 
 
-def _keep(path: Path, run: Run, kind: type[T], mine: tuple[T, ...], most: int) -> None:
+def _keep(path: Path, kind: type[T], mine: Sequence[T], most: int) -> None:
+    """In place of what the same run said before, behind the newest of the others."""
     if mine:
-        others = [r for r in _recall(path, kind) if r.run != run.root.name]
+        others = [r for r in _recall(path, kind) if r.run != mine[0].run]
         kept = [*dict.fromkeys(r.run for r in others)][1 - most :]
         content = [asdict(r) for r in (*(r for r in others if r.run in kept), *mine)]
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -128,10 +128,10 @@ def forecast(
 
 
 def _job(planner: Planner, job: Job, load: JobLoad, histories: "Study") -> JobForecast:
-    hours, site = load.seconds / 3600, planner.site
+    hours, site, amounts = load.seconds / 3600, planner.site, planner.amounts(job)
     return JobForecast(
-        name=job.name, tasks=len(job.missing), tokens=planner.tokens(job), files=planner.files(job),
-        bytes=planner.bytes(job), gpu_hours=hours * site.gpus(job.stage), hours=hours * site.paid[job.stage],
+        name=job.name, tasks=len(job.missing), tokens=amounts.tokens, files=amounts.files,
+        bytes=amounts.bytes, gpu_hours=hours * site.gpus(job.stage), hours=hours * site.paid[job.stage],
         seconds=Interval(*(histories.span(load, q) for q in QUANTILES)),
     )  # fmt: skip
 

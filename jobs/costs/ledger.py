@@ -134,7 +134,7 @@ def cost_blocks(run: Run) -> Iterator[Block]:
 def _cells(line: Line, *, gpus: bool) -> Sequence[str]:
     planned, cost = line.planned.seconds if line.planned else None, line.cost
     told = f"{planned.median:.0f} [{planned.low:.0f}, {planned.high:.0f}]" if planned else ""
-    why = ", ".join(f"{cause} {s:.0f}" for cause, s in cost.causes() if s >= 0.5)
+    why = ", ".join(f"{cause} {s:.0f}" for cause, s in cost.lost_s.items() if s >= 0.5)
     took = "" if line.seconds is None else f"{line.seconds:.0f}"
     cells = [line.name, told, took, f"{cost.used_s:.0f}", f"{cost.all_lost_s:.0f}", why]
     return cells + ([f"{cost.gpu_hours:.2f}", f"{cost.all_lost_gpu_hours:.2f}"] if gpus else [])

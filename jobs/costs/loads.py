@@ -3,8 +3,9 @@ configuration that need not be the one measured.
 """
 
 import math
+import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jobs.costs.calibration import Calibration, cluster_label
 from jobs.costs.tasks import JobLoad, TaskLoad
@@ -13,16 +14,14 @@ from jobs.plan.chain import Job
 from jobs.plan.cluster import Local, Machine, Slurm, this_machine
 from serl.config.run import RunConfig
 from serl.stages.cost import Rate, cost_of
-from serl.stages.kind import Stage
+from serl.stages.kind import Bounds, Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """What a cluster file means to the simulator. A slot is a core or GPU of this machine, or a node: as much
-    as the widest task takes of one.
-
-    `paid` is what a task of a stage holds of what is paid for: GPUs, or cores where no stage has any
-    (`unit`).
+    as the widest task takes of one. What a task holds of what is `paid` for are GPUs, or cores where no stage
+    has any (`unit`).
     """
 
     label: str
@@ -76,19 +75,15 @@ def _slots(stage: Stage, config: RunConfig, machine: Machine) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planner:
-    """Turns jobs of a plan into loads, by what is known of their stages; `rows` are those of benchmark files,
-    by name.
-
-    To the kinds it is `serl.stages.cost.Known`.
-    """
+    """Turns jobs of a plan into loads. To the kinds it is `serl.stages.cost.Known`."""
 
     config: RunConfig
     known: Calibration
     site: Site
-    rows: Mapping[str, int]
+    rows: Mapping[str, int]  # of benchmark files, by name
 
     def rate(self, stage: Stage, top: str, bottom: str, otherwise: float = 0.0) -> Rate:
-        found = self.known.share(stage.name, stage.round, top, bottom)
+        found = self.known.of(stage.name, stage.round).share(stage.round, top, bottom)
         return found or Rate(value=otherwise, sigma=0.0)
 
     def items(self, job: Job) -> float:
@@ -99,66 +94,59 @@ class Planner:
         self, job: Job, *, shards: int | None = None, part: int | None = None, keep_every: int | None = None
     ) -> JobLoad:
         """What is left of a job; with what-if's changes to shards, parts or checkpoints, the whole of it."""
-        pace, whole = self.known.pace(job.stage, job.round), bool(shards or part or keep_every)
+        times, waited = self.known.of(job.stage, job.round), self.known.waited(job.stage, job.round)
+        here_s = waited.value if self.site.slots else 0.0  # here, the wait is for a slot's last process to go
+        bare = TaskLoad(start_s=here_s + times.started.value, unit_s=0.0, units=1.0, end_s=times.ended.value)
         if job.of.kind.array:
-            tasks, sigma = self._generating(job, shards or job.num_shards, part)
+            tasks, sigma = self._generating(job, bare, shards or job.num_shards, part)
         elif job.of.kind.ranks:
-            tasks, sigma = self._training(job, keep_every)
+            tasks, sigma = self._training(job, bare, keep_every)
         else:
-            tasks, sigma = [self._task(job, pace(self.items(job)), 1.0)], 0.0
-        waited = self.known.waited(job.stage, job.round)
+            tasks, sigma = [replace(bare, unit_s=times.pace(self.items(job)))], 0.0
+        whole = shards or part or keep_every
         return JobLoad(
             name=job.name, after=job.after, tasks=tuple(tasks if whole else tasks[: len(job.missing)]),
-            width=self.site.widths[job.stage], spread=math.hypot(pace.job_sigma, sigma),
-            straggle=pace.task_sigma, start_spread=self.known.started(job.stage, job.round).sigma,
+            width=self.site.widths[job.stage], spread=math.hypot(times.pace.job_sigma, sigma),
+            straggle=times.pace.task_sigma, start_spread=times.started.sigma,
             wait_s=0.0 if self.site.slots else waited.value, wait_spread=waited.sigma,
         )  # fmt: skip
 
-    def _task(self, job: Job, unit_s: float, units: float, more_s: float = 0.0, **keeping: float) -> TaskLoad:
-        """Here, the wait is for the slot's last process to go."""
-        known, at = self.known, (job.stage, job.round)
-        here_s = known.waited(*at).value if self.site.slots else 0.0
-        start_s = here_s + known.started(*at).value + more_s
-        return TaskLoad(start_s=start_s, unit_s=unit_s, units=units, end_s=known.ended(*at).value, **keeping)
-
-    def _generating(self, job: Job, shards: int, part: int | None) -> tuple[list[TaskLoad], float]:
-        reckon, section, pace = cost_of(job.of.kind), job.of.section, self.known.pace(job.stage, job.round)
-        items, length = int(self.items(job)), reckon.length(job.of, self)
-        per_item, part = reckon.samples(section) * length.value, part or section.part_prompts
+    def _generating(
+        self, job: Job, bare: TaskLoad, shards: int, part: int | None
+    ) -> tuple[list[TaskLoad], float]:
+        pace, length = self.known.of(job.stage, job.round).pace, cost_of(job.of.kind).length(job.of, self)
+        per_item = cost_of(job.of.kind).samples(job.of.section) * length.value
+        items, part = int(self.items(job)), part or job.of.section.part_prompts
         tasks: dict[int, TaskLoad] = {}
         counts = [items // shards + (i < items % shards) for i in range(shards)]
         for count in set(counts):
             full, rest = divmod(count, part)
             unit_s = pace((part if full else rest) * per_item)
             seconds = full * unit_s + (pace(rest * per_item) if rest else 0.0)
-            tasks[count] = self._task(job, unit_s, seconds / unit_s if unit_s else 0.0)
+            tasks[count] = replace(bare, unit_s=unit_s, units=seconds / unit_s if unit_s else 0.0)
         return [tasks[c] for c in counts], length.sigma
 
-    def _training(self, job: Job, keep_every: int | None) -> tuple[list[TaskLoad], float]:
-        lesson = cost_of(job.of.kind).lesson(job.of, self.config, self)
+    def _training(self, job: Job, bare: TaskLoad, keep_every: int | None) -> tuple[list[TaskLoad], float]:
+        times, reckon = self.known.of(job.stage, job.round), cost_of(job.of.kind)
+        lesson = reckon.lesson(job.of, self.config, self)
         before_s = self.rate(job.of, "logp_s", "tokens").value * lesson.tokens if job.round else 0.0
-        step_s = self.known.pace(job.stage, job.round)(lesson.step_tokens / self.site.ranks)
-        keeping = {
-            "keep_every": keep_every or cost_of(job.of.kind).keeps_every(job.of.section),
-            "save_s": self.known.saved(job.stage, job.round).value,
-        }
-        return [self._task(job, step_s, lesson.steps, before_s, **keeping)], lesson.sigma
+        task = replace(
+            bare, start_s=bare.start_s + before_s, units=lesson.steps, save_s=times.saved.value,
+            unit_s=times.pace(lesson.step_tokens / self.site.ranks),
+            keep_every=keep_every or reckon.keeps_every(job.of.section),
+        )  # fmt: skip
+        return [task], lesson.sigma
 
-    def tokens(self, job: Job) -> int:
-        """Sampled by what is left of a job."""
+    def amounts(self, job: Job) -> Bounds:
+        """What is left of a job samples and writes, as it can be expected."""
+        share, reckon = len(job.missing) / job.num_shards, cost_of(job.of.kind)
+        rows = self.known.of(job.stage, job.round).rows
+        files = round(statistics.fmean(r.files for r in rows)) * len(job.missing)
         if not job.of.kind.array:
-            return 0
-        reckon = cost_of(job.of.kind)
+            given = reckon.given(job.of, self.config, self) * share
+            return Bounds(files=files, bytes=int(self.rate(job.of, "bytes", reckon.per).value * given))
         each = reckon.samples(job.of.section) * reckon.length(job.of, self).value
-        return int(self.items(job) * each * len(job.missing) / job.num_shards)
-
-    def bytes(self, job: Job) -> int:
-        if job.of.kind.array:
-            return int(self.rate(job.of, "bytes", "tokens").value * self.tokens(job))
-        reckon = cost_of(job.of.kind)
-        each = self.rate(job.of, "bytes", reckon.per).value
-        return int(each * reckon.given(job.of, self.config, self) * len(job.missing) / job.num_shards)
-
-    def files(self, job: Job) -> int:
-        rows = self.known.of(job.stage, job.round)
-        return round(sum(r.files for r in rows) / len(rows)) * len(job.missing) if rows else 0
+        tokens = int(self.items(job) * each * share)
+        return Bounds(
+            tokens=tokens, files=files, bytes=int(self.rate(job.of, "bytes", "tokens").value * tokens)
+        )

@@ -4,14 +4,14 @@ node was taken away from it. Read from manifests and events.
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from jobs.chain.queue import Journal
 from jobs.costs.accounting import account
 from jobs.costs.sacct import split_attempt
-from jobs.costs.told import Part, Told, told_by
+from jobs.costs.told import Piece, Told, told_by
 from jobs.costs.tries import Try
 from jobs.plan.chain import after_of
 from serl.run.rundir import Manifest, Run, RunError, Shard
@@ -19,9 +19,6 @@ from serl.stages.cost import cost_of
 from serl.stages.kind import Stage
 
 TAKEN = ("preempted", "node failure", "killed")
-Pieces = tuple[tuple[float, float], ...]
-Work = tuple[float | None, float | None, float, Pieces]  # begin, end, seconds of a save, and pieces
-NO_WORK: Work = (None, None, 0.0, ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,145 +31,17 @@ class Row:
     stage: str
     round: int
     index: int
-    ranks: int = 1
     wait_s: float | None = None  # from the end of what it waited for; None where it waited for nothing
     boot_s: float = 0.0
     start_s: float = 0.0  # without what a training does for every token before its first step: a yield
     end_s: float = 0.0
     save_s: float = 0.0
-    pieces: Pieces = ()
+    pieces: tuple[tuple[float, float], ...] = ()
     yields: Mapping[str, float] = field(default_factory=dict)
-    bytes: int = 0
     files: int = 0
     base: bool = False  # the training of a base model, which is another thing than that of a round
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Shard:
-    """A published shard: by whom, when its first attempt was there, and the parts of all attempts."""
-
-    manifest: Manifest
-    winner: Told
-    first: float
-    parts: Sequence[Part]
-
-
-def rows(run: Run) -> Iterator[Row]:
-    """One for each shard that this run has published itself, and told of."""
-    told, found = told_by(run), {}
-    for stage in run.config.stages:
-        shards = (
-            _shard(run, shard, told.get((stage.round, stage.name, shard.index), ()))
-            for shard in run.shards(stage.round, stage.name)
-        )
-        if mine := [s for s in shards if s]:
-            found[stage.job] = (stage, mine)
-    waits = _waits(run, found)
-    for job, (stage, shards) in found.items():
-        yield from (_row(run, stage, s, waits.get(job)) for s in shards)
-
-
-def _shard(run: Run, shard: Shard, attempts: Sequence[Told]) -> _Shard | None:
-    try:
-        manifest = run.manifest(shard)
-    except RunError:  # a damaged shard teaches nothing; the report says so
-        return None
-    begun = {t.id: t for t in attempts if t.first["kind"] == "start"}
-    if manifest is None or manifest.attempt not in begun:
-        return None
-    parts = {p.name: p for t in begun.values() for p in t.parts()}
-    first = min(t.begin for t in begun.values())
-    return _Shard(manifest=manifest, winner=begun[manifest.attempt], first=first, parts=tuple(parts.values()))
-
-
-def _waits(run: Run, found: Mapping[str, tuple[Stage, Sequence[_Shard]]]) -> dict[str, float]:
-    """From the end of what a stage waits for to its first process; here, from when something made room, if
-    later.
-    """
-    ends = {job: max(s.manifest.created for s in shards) for job, (_, shards) in found.items()}
-    every = [s.manifest.created for _, shards in found.values() for s in shards]
-    here = not Journal(run.root)
-    waits = {}
-    for job, (stage, shards) in found.items():
-        before = after_of(run.config, stage.round, stage.name)
-        if before and all(name in ends for name in before):
-            first, ready = min(s.first for s in shards), max(ends[name] for name in before)
-            room = max((end for end in every if ready < end <= first), default=ready) if here else ready
-            waits[job] = max(0.0, first - room)
-    return waits
-
-
-def _row(run: Run, stage: Stage, s: _Shard, wait_s: float | None) -> Row:
-    manifest, told, first = s.manifest, s.winner, s.winner.first
-    begin = first["time"]
-    end = next((e["time"] for e in told.events if e["kind"] == "done"), manifest.created)
-    if stage.kind.ranks:
-        work = _steps(stage, told)
-    elif stage.kind.array:
-        work = _parts(told.parts())
-    else:
-        size = cost_of(stage.kind).size(manifest.counts)
-        work = (begin, end, 0.0, ((size, end - begin),))
-    work_begin, work_end, save_s, pieces = work
-    logp_s = next((e["seconds"] for e in told.phases() if e["name"] == "log-probabilities"), 0.0)
-    return Row(
-        run=run.root.name, stage=stage.name, round=stage.round, index=manifest.shard.index, ranks=told.ranks,
-        wait_s=wait_s, boot_s=first.get("boot_s", 0.0),
-        start_s=round(max(0.0, (work_begin or end) - begin - logp_s), 3),
-        end_s=round(max(0.0, end - work_end), 3) if work_end else 0.0, save_s=round(save_s, 4),
-        pieces=pieces, base=bool(stage.role) and not stage.round,
-        yields=_yields(stage, s) | _logp(stage, manifest, pieces, told.ranks, logp_s),
-        bytes=sum(f.bytes for f in manifest.files), files=len(manifest.files) + 1,
-    )  # fmt: skip
-
-
-def _yields(stage: Stage, s: _Shard) -> dict[str, float]:
-    """Counts whose ratios the next plan needs."""
-    items, tokens = float(sum(p.items for p in s.parts)), float(sum(p.tokens for p in s.parts))
-    found = cost_of(stage.kind).yields(stage, s.manifest.counts, items, tokens)
-    return found | {"bytes": float(sum(f.bytes for f in s.manifest.files))} if found else {}
-
-
-def _logp(stage: Stage, manifest: Manifest, pieces: Pieces, ranks: int, seconds: float) -> dict[str, float]:
-    """What a training did for every token before its first step, and how many there were."""
-    samples, steps = manifest.counts.get("samples", 0.0), manifest.counts.get("steps", 0.0)
-    if not (seconds and samples and steps and pieces):
-        return {}
-    in_step = min(stage.section.batch_samples, samples * stage.section.epochs / steps)
-    return {"logp_s": seconds, "tokens": samples * pieces[0][0] * ranks / in_step}
-
-
-def _parts(parts: Sequence[Part]) -> Work:
-    """Each part's sampled tokens and seconds."""
-    if not parts:
-        return NO_WORK
-    pieces = tuple((float(p.tokens), round(p.end - p.begin, 3)) for p in parts)
-    return parts[0].begin, parts[-1].end, 0.0, pieces
-
-
-def _steps(stage: Stage, told: Told) -> Work:
-    """The mean step: tokens of one rank, and seconds; where steps are uneven, with all that lies between."""
-    done = told.steps()
-    numbers = sorted(done)
-    if len(numbers) < 2:
-        return NO_WORK
-    laps = {b: done[b]["time"] - done[a]["time"] for a, b in pairwise(numbers) if b == a + 1}
-    reckon = cost_of(stage.kind)
-    every = reckon.keeps_every(stage.section)
-    saving = {n: s for n, s in laps.items() if reckon.even(stage.section) and (n - 1) % every == 0}
-    plain = {n: s for n, s in laps.items() if n not in saving} or laps
-    step_s = statistics.fmean(plain.values())
-    tokens = [done[n]["tokens_per_s"] * s / told.ranks for n, s in plain.items() if "tokens_per_s" in done[n]]
-    save_s = statistics.median(saving.values()) - statistics.median(plain.values()) if saving else 0.0
-    piece = (_digits(statistics.fmean(tokens) if tokens else 0.0), _digits(step_s))
-    return done[numbers[0]]["time"] - step_s, done[numbers[-1]]["time"], max(0.0, save_s), (piece,)
-
-
-def _digits(x: float) -> float:
-    return float(f"{x:.6g}")
-
-
-# ------------------------------------------------------------------------ nodes that were taken away
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """How often nodes were taken in how many seconds of nodes, and the median time until a job ran again."""
@@ -183,23 +52,136 @@ class Seen:
     away_s: float | None
 
 
-def seen_by(run: Run) -> Iterator[Seen]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shard:
+    """A published shard: by whom, when its first attempt was there, and the parts of all attempts."""
+
+    stage: Stage
+    manifest: Manifest
+    winner: Told
+    first: float
+    parts: Sequence[Piece]
+
+
+def rows(run: Run) -> list[Row]:
+    """One for each shard that this run has published itself, and told of."""
+    told = told_by(run)
+    found = []
+    for stage in run.config.stages:
+        for shard in run.shards(stage.round, stage.name):
+            attempts = told.get((stage.round, stage.name, shard.index), ())
+            if published := _shard(run, stage, shard, attempts):
+                found.append(published)
+    waits = _waits(run, found)
+    return [_row(run, s, waits.get(s.stage.job)) for s in found]
+
+
+def _shard(run: Run, stage: Stage, shard: Shard, attempts: Sequence[Told]) -> _Shard | None:
+    try:
+        manifest = run.manifest(shard)
+    except RunError:  # a damaged shard teaches nothing; the report says so
+        return None
+    begun = {t.id: t for t in attempts if t.first["kind"] == "start"}
+    if manifest is None or manifest.attempt not in begun:
+        return None
+    parts = {p.number: p for t in begun.values() for p in t.parts}
+    first = min(t.begin for t in begun.values())
+    return _Shard(
+        stage=stage, manifest=manifest, winner=begun[manifest.attempt], first=first, parts=[*parts.values()]
+    )
+
+
+def _waits(run: Run, shards: Sequence[_Shard]) -> dict[str, float]:
+    """By job, from the end of what it waits for to its first process; here, from when something made room, if
+    later.
+    """
+    ends, firsts = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
+    for s in shards:
+        ends[s.stage.job].append(s.manifest.created)
+        firsts[s.stage.job].append(s.first)
+    rooms = [] if Journal(run.root) else [s.manifest.created for s in shards]
+    waits = {}
+    for stage in {s.stage.job: s.stage for s in shards}.values():
+        before, first = after_of(run.config, stage.round, stage.name), min(firsts[stage.job])
+        if before and all(name in ends for name in before):
+            ready = max(max(ends[name]) for name in before)
+            room = max((end for end in rooms if ready < end <= first), default=ready)
+            waits[stage.job] = max(0.0, first - room)
+    return waits
+
+
+def _row(run: Run, s: _Shard, wait_s: float | None) -> Row:
+    stage, told, first, files = s.stage, s.winner, s.winner.first, s.manifest.files
+    begin = first["time"]
+    end = next((e["time"] for e in told.events if e["kind"] == "done"), s.manifest.created)
+    work, save_s = told.parts, 0.0
+    pieces = [(p.tokens, round(p.seconds, 3)) for p in work]
+    if stage.kind.ranks:
+        work = told.steps if len(told.steps) > 1 else []
+        pieces, save_s = _mean_step(stage, work[1:], told.ranks)
+    elif not stage.kind.array:
+        work = [Piece(number=0, begin=begin, end=end)]
+        pieces = [(cost_of(stage.kind).size(s.manifest.counts), end - begin)]
+    before_s = next((e["seconds"] for e in told.phases if e["name"] == "log-probabilities"), 0.0)
+    work_begin, work_end = (work[0].begin, work[-1].end) if work else (end, end)
+    return Row(
+        run=run.root.name, stage=stage.name, round=stage.round, index=s.manifest.shard.index,
+        base=bool(stage.role) and not stage.round, wait_s=wait_s,
+        boot_s=first.get("boot_s", 0.0), start_s=round(max(0.0, work_begin - begin - before_s), 3),
+        end_s=round(max(0.0, end - work_end), 3), save_s=round(save_s, 4), pieces=tuple(pieces),
+        yields=_yields(s) | _before_steps(s, pieces, before_s),
+        files=len(files) + 1,
+    )  # fmt: skip
+
+
+def _yields(s: _Shard) -> dict[str, float]:
+    """Counts whose ratios the next plan needs."""
+    items, tokens = float(sum(p.items for p in s.parts)), sum(p.tokens for p in s.parts)
+    found = cost_of(s.stage.kind).yields(s.stage, s.manifest.counts, items, tokens)
+    return found | {"bytes": float(sum(f.bytes for f in s.manifest.files))} if found else {}
+
+
+def _before_steps(s: _Shard, pieces: Sequence[tuple[float, float]], seconds: float) -> dict[str, float]:
+    """What a training did for every token before its first step, and how many there were."""
+    samples, steps = (s.manifest.counts.get(name, 0.0) for name in ("samples", "steps"))
+    if not (seconds and samples and steps and pieces):
+        return {}
+    in_step = min(s.stage.section.batch_samples, samples * s.stage.section.epochs / steps)
+    return {"logp_s": seconds, "tokens": samples * pieces[0][0] * s.winner.ranks / in_step}
+
+
+def _mean_step(
+    stage: Stage, steps: Sequence[Piece], ranks: int
+) -> tuple[list[tuple[float, float]], float]:
+    """Tokens of one rank in the mean step and its seconds; and those of a save, where it is seen: where steps
+    are uneven they are taken with all that lies between.
+    """
+    if not steps:
+        return [], 0.0
+    reckon = cost_of(stage.kind)
+    every = reckon.keeps_every(stage.section)
+    saving = [p.seconds for p in steps if reckon.even(stage.section) and (p.number - 1) % every == 0]
+    plain = [p for p in steps if not reckon.even(stage.section) or (p.number - 1) % every] or steps
+    tokens = statistics.fmean([p.tokens for p in plain if p.tokens] or [0.0]) / ranks
+    save_s = statistics.median(saving) - statistics.median(p.seconds for p in plain) if saving else 0.0
+    step = (float(f"{x:.6g}") for x in (tokens, statistics.fmean(p.seconds for p in plain)))
+    return [tuple(step)], max(0.0, save_s)
+
+
+def seen_by(run: Run) -> list[Seen]:
     """Nothing by a run that Slurm has had no part in: nobody takes its machine away.
 
     Counted are attempts that were preempted, lost their node or died without a word, and whose job Slurm
     started again: who cancels a job, or resumes a run, starts another one.
     """
-    if Journal(run.root):
-        tries = account(run).tries
-        away, node_s = list(_away(tries)), sum(t.seconds * t.nodes for t in tries)
-        median = round(statistics.median(away), 1) if away else None
-        yield Seen(run=run.root.name, taken=len(away), node_s=round(node_s, 1), away_s=median)
-
-
-def _away(tries: Sequence[Try]) -> Iterator[float]:
-    """Of every taking, the seconds until the same job was at work again."""
+    if not Journal(run.root):
+        return []
     jobs: dict[tuple, list[Try]] = defaultdict(list)
-    for t in sorted(tries, key=lambda t: t.begin):
+    tries = sorted(account(run).tries, key=lambda t: t.begin)
+    for t in tries:
         jobs[t.round, t.stage, t.index, split_attempt(t.id)[0]].append(t)
-    for several in jobs.values():
-        yield from (max(0.0, b.begin - a.end) for a, b in pairwise(several) if a.ended in TAKEN)
+    pairs = (pair for several in jobs.values() for pair in pairwise(several))
+    away = [max(0.0, b.begin - a.end) for a, b in pairs if a.ended in TAKEN]
+    node_s = round(sum(t.seconds * t.nodes for t in tries), 1)
+    median = round(statistics.median(away), 1) if away else None
+    return [Seen(run=run.root.name, taken=len(away), node_s=node_s, away_s=median)]

@@ -22,6 +22,10 @@ class Record:
     start: float
     end: float | None
 
+    @property
+    def wait_s(self) -> float:
+        return max(0.0, self.start - self.submit)
+
 
 def ask_sacct(ids: Sequence[str]) -> list[Record]:
     """All runs of these jobs, oldest first: one call. Empty where Slurm keeps no accounts."""

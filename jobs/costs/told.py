@@ -3,29 +3,37 @@
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
+from jobs.runs.progress import event_files
 from serl.run.events import read_file
 from serl.run.rundir import Run
 
-Key = tuple[int, str, int]  # round, stage, index of a shard
 LAST_WORDS = ("done", "stopped", "failed", "hung", "halted")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """A part of a shard that an attempt committed; its time is without that of loading the engine."""
+class Piece:
+    """What an attempt finished: a part, without the time that the engine took to load, or an optimizer step,
+    with all that lies between it and the one before.
+    """
 
-    name: str
+    number: int
     begin: float
     end: float
-    items: int
-    tokens: int
+    items: int = 0
+    tokens: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.begin
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Told:
     """What the first rank of an attempt said, in order; at least one thing."""
 
@@ -56,37 +64,45 @@ class Told:
         peers = (self.path.with_stem(f"{self.path.stem[:-1]}{rank}") for rank in range(1, self.ranks))
         return any(p.exists() and (events := read_file(p)) and _last_word(events) is None for p in peers)
 
-    def phases(self) -> Iterator[Mapping]:
-        return (e for e in self.events if e["kind"] == "phase")
+    @cached_property
+    def phases(self) -> list[Mapping]:
+        return [e for e in self.events if e["kind"] == "phase"]
 
-    def parts(self) -> list[Part]:
+    @cached_property
+    def parts(self) -> list[Piece]:
         found, load_s = [], 0.0
-        for e in self.phases():
+        for e in self.phases:
             if e["name"].endswith("load"):
                 load_s = e["seconds"]
             elif " part " in e["name"]:
-                begin, counts = e["time"] - e["seconds"] + load_s, (e.get("items", 0), e.get("tokens", 0))
-                found.append(
-                    Part(name=e["name"], begin=begin, end=e["time"], items=counts[0], tokens=counts[1])
-                )
+                number, begin = int(e["name"].rpartition(" ")[2]), e["time"] - e["seconds"] + load_s
+                counts = {"items": e.get("items", 0), "tokens": float(e.get("tokens", 0))}
+                found.append(Piece(number=number, begin=begin, end=e["time"], **counts))
                 load_s = 0.0
         return found
 
-    def steps(self) -> dict[int, Mapping]:
-        """What it said of each optimizer step that it made."""
-        found = {e["done"]: e for e in self.events if e["kind"] == "progress" and e.get("unit") == "steps"}
-        return found | {e["step"]: e for e in self.events if e["kind"] == "step"}
+    @cached_property
+    def steps(self) -> list[Piece]:
+        """When the first began it does not say: it counts as long as the others on average."""
+        said = {e["done"]: e for e in self.events if e["kind"] == "progress" and e.get("unit") == "steps"}
+        said |= {e["step"]: e for e in self.events if e["kind"] == "step"}
+        done = [(number, said[number]) for number in sorted(said)]
+        ends = [e["time"] for _, e in done]
+        mean_s = (ends[-1] - ends[0]) / (len(ends) - 1) if len(ends) > 1 else 0.0
+        found = []
+        for (begin, end), (number, e) in zip(pairwise([ends[0] - mean_s, *ends] if ends else ()), done):
+            tokens = e.get("tokens_per_s", 0.0) * (end - begin)
+            found.append(Piece(number=number, begin=begin, end=end, tokens=tokens))
+        return found
 
 
-def told_by(run: Run) -> dict[Key, list[Told]]:
-    """Every attempt at each shard."""
-    found: dict[Key, list[Told]] = defaultdict(list)
-    for path in sorted((run.root / "events").glob("*-0.jsonl")):
-        stage, round, index, *attempt = path.stem.split("-")
-        if events := read_file(path):
-            found[int(round[1:]), stage, int(index)].append(
-                Told(id="-".join(attempt[:-1]), path=path, events=events)
-            )
+def told_by(run: Run) -> dict[tuple[int, str, int], list[Told]]:
+    """Every attempt at each shard, by round, stage and index."""
+    found: dict[tuple[int, str, int], list[Told]] = defaultdict(list)
+    for key, files in event_files(run.root).items():
+        for path, id, rank in files:
+            if rank == 0 and (events := read_file(path)):
+                found[key].append(Told(id=id, path=path, events=events))
     return found
 
 

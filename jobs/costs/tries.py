@@ -5,20 +5,22 @@ where there is one.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from jobs.chain.queue import Submission
 from jobs.costs.sacct import Record, split_attempt
-from jobs.costs.told import Told
+from jobs.costs.told import Piece, Told
 from serl.run.rundir import Manifest, Shard
 from serl.stages.kind import Kind, stage_of
 
 End = Literal[
     "done", "at work", "preempted", "time limit", "node failure", "killed", "hung", "failed", "cancelled"
 ]
+NOTHING_S = 0.01
 LAST_MOMENT_S = 15.0
 WARNING_S = 300.0  # a job asked to leave with less than this until its end was asked because of its end
 STATES: Mapping[str, End] = {
@@ -53,6 +55,15 @@ class Try:
     def seconds(self) -> float:
         return self.end - self.begin
 
+    def lost_s(self) -> dict[str, float]:
+        """What it did not keep, and its start-up if another's counted, by cause."""
+        if self.ended in ("done", "at work"):
+            lost = {"duplicate": self.seconds - self.kept_s}
+        else:
+            again = {"start-up repeated": self.startup_s} if self.repeated else {}
+            lost = again | {self.ended: self.seconds - self.kept_s - self.startup_s}
+        return {cause: s for cause, s in lost.items() if s > NOTHING_S}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clues:
@@ -81,7 +92,7 @@ def judge(
 ) -> list[Try]:
     """The tries of one shard in their order, each with what of it survived."""
     pairs = sorted(((_seen(shard, t, clues), t) for t in attempts), key=lambda pair: pair[0].begin)
-    later, seen = [t for _, t in pairs], set()
+    later, committed = [t for _, t in pairs], set[int]()
     for own, t in pairs:
         later.pop(0)
         won = done is not None and done.attempt == t.id
@@ -89,18 +100,19 @@ def judge(
             at_work = clues.live and done is None and not later
             own.ended = "done" if won else "at work" if at_work else "killed"
             own.end = done.created if won and done else clues.now if at_work else own.end
-        own.end, own.repeated = max(own.begin, own.end), not won  # clocks differ by node
-        work = _steps_kept(t, own, later) if kind.ranks else _parts_kept(t, seen)
-        begun = work[0][0] if work else _begun(t, own.end, bare=kind.bare)
+        own.end = max(own.begin, own.end)  # clocks differ by node
+        own.repeated = not won and bool(done or later)  # else the latest start-up is the one that counts
+        work = t.steps if kind.ranks else t.parts
+        begun = work[0].begin if work else _begun(t, own.end, bare=kind.bare)
         own.startup_s = min(max(0.0, begun - own.begin), own.seconds)
-        kept_s = sum(stop - start for start, stop in work if stop <= own.end + 1.0)
+        kept = _steps_kept(own, t, later) if kind.ranks else [p for p in work if p.number not in committed]
+        committed.update(p.number for p in kept)
+        kept_s = sum(p.seconds for p in kept if p.end <= own.end + 1.0)
         if won or own.ended == "at work":
-            kept_s = own.seconds - (_undone(t, len(work)) if won else 0.0)
+            again = [] if kind.ranks else [p for p in work if p not in kept]  # a rival had them before
+            kept_s = own.seconds - sum(p.seconds for p in again if won)
         own.kept_s = min(kept_s, own.seconds)
-    tries = [own for own, _ in pairs]
-    if not done and tries and tries[-1].ended != "done":  # the latest start-up is the one that counts
-        tries[-1].repeated = False
-    return tries
+    return [own for own, _ in pairs]
 
 
 def _seen(shard: Shard, t: Told, clues: Clues) -> Try:
@@ -115,7 +127,7 @@ def _seen(shard: Shard, t: Told, clues: Clues) -> Try:
         round=shard.round, stage=shard.stage, index=shard.index, id=t.id, begin=begin, end=end,
         ended="killed" if ended == "failed" and t.killed_by_peer else ended, ranks=t.ranks,
         gpus=t.first.get("gpus", 0), nodes=t.first.get("nodes", 1), exact=record is not None,
-        wait_s=max(0.0, record.start - record.submit) if record else 0.0,
+        wait_s=record.wait_s if record else 0.0,
     )  # fmt: skip
 
 
@@ -140,40 +152,22 @@ def _how(
 
 
 def _begun(t: Told, end: float, *, bare: bool) -> float:
-    """When an attempt that kept nothing began to work; its end where it never came to that."""
+    """When an attempt that finished no piece began to work; its end where it never came to that."""
     if bare:
         return min(t.first["time"], end)
-    for e in t.events:
-        if e["kind"] in ("progress", "step") or (e["kind"] == "phase" and e["name"].endswith("load")):
-            return min(e["time"], end)
-    return end
+    worked = (e["time"] for e in t.events if e["kind"] == "progress" or e.get("name", "").endswith("load"))
+    return min(next(worked, end), end)
 
 
-def _parts_kept(t: Told, seen: set[str]) -> list[tuple[float, float]]:
-    """When the attempt worked on the parts that it, and none before it, committed. Adds them to `seen`."""
-    new = {p.name: p for p in t.parts() if p.name not in seen}
-    seen.update(new)
-    return [(p.begin, p.end) for p in new.values()]
-
-
-def _undone(t: Told, num_kept: int) -> float:
-    """Of the winner's time, the parts that a rival had committed before."""
-    parts = [e["seconds"] for e in t.phases() if " part " in e["name"]]
-    return sum(parts[num_kept:])
-
-
-def _steps_kept(t: Told, own: Try, later: Sequence[Told]) -> list[tuple[float, float]]:
-    """When the attempt made the optimizer steps that its successor did not have to make again."""
-    mine = {step: e["time"] for step, e in t.steps().items()}
-    if not mine:
-        return []
-    resumed = next((min(theirs) - 1 for s in later if (theirs := s.steps())), 0 if later else max(mine))
-    times = sorted(mine.values())
-    begun = times[0] - ((times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 0.0)
+def _steps_kept(own: Try, t: Told, later: Sequence[Told]) -> list[Piece]:
+    """The optimizer steps that its successor did not have to make again."""
+    steps = t.steps
+    resumed = next((s.steps[0].number - 1 for s in later if s.steps), 0 if later else math.inf)
+    kept = [p for p in steps if p.number <= resumed]
     left_in_order = own.ended in ("preempted", "time limit", "cancelled") and (t.last_word or own.exact)
-    if left_in_order and resumed >= max(mine):  # it saved as it left
-        return [(begun, own.end)]
-    return [(begun, max((at for step, at in mine.items() if step <= resumed), default=begun))]
+    if kept and kept == steps and left_in_order:  # it saved as it left
+        kept[-1] = replace(kept[-1], end=own.end)
+    return kept
 
 
 def eventless(job: str, record: Record, submission: Submission) -> Try:
@@ -183,7 +177,7 @@ def eventless(job: str, record: Record, submission: Submission) -> Try:
     return Try(
         round=round, stage=stage, index=submission.shards[position(job)], id=job, begin=record.start, end=end,
         ended=STATES.get(record.state, "killed"), startup_s=end - record.start, exact=True,
-        wait_s=max(0.0, record.start - record.submit),
+        wait_s=record.wait_s,
     )  # fmt: skip
 
 

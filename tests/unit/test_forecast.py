@@ -110,15 +110,15 @@ def test_a_plan_learned_from_one_run_is_within_15_percent_of_another(case, tmp_p
 def test_learning_recovers_what_the_world_is_made_of(tmp_path, small_tree):
     _, label = learned(tmp_path, small_tree, seed=1, runs=3)
     known = load_calibration(tmp_path, label, "base")
-    assert known.pace("respond", 1).per_size_s == pytest.approx(TOKEN_S, rel=0.1)
-    assert known.pace("train", 1).per_size_s == pytest.approx(STEP_TOKEN_S, rel=0.1)
-    assert known.saved("train", 1).value == pytest.approx(SAVE_S, rel=0.15)
-    assert known.share("train", 2, "kept", "groups").value == pytest.approx(kept_share(2), rel=0.02)
-    assert known.share("respond", 1, "tokens", "samples").value == pytest.approx(
+    assert known.of("respond").pace.per_size_s == pytest.approx(TOKEN_S, rel=0.1)
+    assert known.of("train").pace.per_size_s == pytest.approx(STEP_TOKEN_S, rel=0.1)
+    assert known.of("train").saved.value == pytest.approx(SAVE_S, rel=0.15)
+    assert known.of("train").share(2, "kept", "groups").value == pytest.approx(kept_share(2), rel=0.02)
+    assert known.of("respond").share(1, "tokens", "samples").value == pytest.approx(
         length("respond", 1), rel=0.03
     )
-    assert known.share("train", 1, "logp_s", "tokens").value == pytest.approx(LOGP_TOKEN_S, rel=0.1)
-    assert 0.0 < known.pace("respond", 1).job_sigma < 0.12 and known.runs == ["first-0", "first-1", "first-2"]
+    assert known.of("train").share(1, "logp_s", "tokens").value == pytest.approx(LOGP_TOKEN_S, rel=0.1)
+    assert 0.0 < known.of("respond").pace.job_sigma < 0.12 and known.runs == ["first-0", "first-1", "first-2"]
 
 
 PREEMPTIBLE = Slurm(data="data", partition="low", gpus_per_node=0, stages={"train": {"nodes": RANKS}})
@@ -189,8 +189,8 @@ def test_a_run_that_was_disturbed_teaches_the_same_yields_and_waits(tmp_path, sm
         ("respond", "bytes", "tokens"),
         ("score", "tokens", "samples"),
     ):
-        assert known.share(stage, 1, top, bottom).value == pytest.approx(
-            calm.share(stage, 1, top, bottom).value, rel=0.03
+        assert known.of(stage).share(1, top, bottom).value == pytest.approx(
+            calm.of(stage).share(1, top, bottom).value, rel=0.03
         )
     assert known.waited("respond", 1).value == pytest.approx(WAIT_S, abs=1.0)
 
@@ -198,7 +198,7 @@ def test_a_run_that_was_disturbed_teaches_the_same_yields_and_waits(tmp_path, sm
 def test_a_round_that_nobody_has_seen_is_as_the_last_one_and_less_sure(tmp_path, small_tree):
     _, label = learned(tmp_path, small_tree, seed=1)
     known = load_calibration(tmp_path, label, "base")
-    second, sixth = (known.share("train", r, "kept", "groups") for r in (2, 6))
+    second, sixth = (known.of("train").share(r, "kept", "groups") for r in (2, 6))
     assert sixth.value == second.value and sixth.sigma > second.sigma
 
 
@@ -228,7 +228,7 @@ def test_one_observation_says_nothing_of_the_spread(tmp_path, small_tree):
     config = configuration(small_tree, "one", rounds=1, shards=1)
     MadeUpWorld(3).play(tmp_path / "runs/one", config, RANKS)
     known = learn(Run.open(tmp_path / "runs/one"), "local-cpu4")
-    assert known.pace("train", 1).job_sigma == UNKNOWN and known.doubt == 0.06
+    assert known.of("train").pace.job_sigma == UNKNOWN and known.doubt == 0.06
 
 
 def test_without_measurements_there_are_no_times_and_the_forecast_says_so(tmp_path, small_tree):
