@@ -11,7 +11,7 @@ from dataclasses import replace
 from jobs.costs.played import Chain
 from jobs.costs.simulate import check, study
 from jobs.costs.tasks import TaskLoad, daly_interval_s, expected_s
-from jobs.costs.weather import World
+from jobs.costs.tasks import World
 
 HIGH = 0.9
 SHARDS = (1, 2, 4, 8, 16, 32, 64, 128)

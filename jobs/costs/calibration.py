@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from jobs.costs.measured import Row, Seen, rows, seen_by
-from jobs.costs.weather import HOUR_S, TakingRate
+from jobs.costs.tasks import HOUR_S, TakingRate
 from jobs.plan.cluster import Local, Slurm, this_machine
 from serl.config.base import Scratch
 from serl.config.run import RunConfig

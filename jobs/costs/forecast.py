@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from jobs.costs.calibration import MAX_RUNS, Calibration, learn, load_calibration, model_label
 from jobs.costs.loads import Planner, site_of
 from jobs.costs.tasks import JobLoad
-from jobs.costs.weather import World
+from jobs.costs.tasks import World
 from jobs.plan.chain import Job, plan
 from jobs.plan.cluster import Local, Slurm
 from jobs.plan.preflight import bounds, world_of

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from jobs.costs.calibration import Calibration, cluster_label
 from jobs.costs.tasks import JobLoad, TaskLoad
-from jobs.costs.weather import World
+from jobs.costs.tasks import World
 from jobs.plan.chain import Job
 from jobs.plan.cluster import Local, Machine, Slurm, this_machine
 from serl.config.run import RunConfig

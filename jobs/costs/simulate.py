@@ -9,12 +9,13 @@ attempt that has to make itself ready anew.
 import heapq
 import math
 import random
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from jobs.costs.tasks import JobLoad, TaskLoad, bearable_per_hour
-from jobs.costs.weather import HOUR_S, World
+import numpy as np
+
+from jobs.costs.tasks import HOUR_S, JobLoad, TaskLoad, World, bearable_per_hour
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,17 +29,6 @@ class Outcome:
     preemptions: int = 0
     began: dict[str, float] = field(default_factory=dict)
     ended: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Attempt:
-    """How one attempt goes: seconds it holds its slots, units kept in the end, and what was for nothing."""
-
-    seconds: float
-    kept: float
-    done: bool = False
-    lost_s: float = 0.0
-    repeated_s: float = 0.0
 
 
 def simulate(jobs: Sequence[JobLoad], world: World, rng: random.Random) -> Outcome:
@@ -63,131 +53,140 @@ def check(jobs: Sequence[JobLoad], world: World) -> None:
             )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Attempt:
+    """How one attempt goes: seconds it holds its slots, units kept in the end, and what was for nothing."""
+
+    seconds: float
+    kept: float
+    done: bool = False
+    lost_s: float = 0.0
+    repeated_s: float = 0.0
+
+
+class _Job:
+    """A job in one history: its chances, which tasks are ready, and what of each is kept."""
+
+    def __init__(self, load: JobLoad, common: float, rng: random.Random):
+        self.load, self.after = load, set[str]()
+        self.pace, self.starting = common * _factor(rng, load.spread), common * _factor(rng, load.start_spread)
+        self.wait_s = load.wait_s * _factor(rng, load.wait_spread)
+        self.kept = [0.0] * len(load.tasks)  # units of each task
+        self.left, self.running, self.ready = len(load.tasks), 0, deque[int]()
+
+
 class _History:
-    """One history while it is played: who waits for what, who is ready, who runs, and what will end when."""
+    """One history while it is played: who waits for what, and what will happen when."""
 
     def __init__(self, jobs: Sequence[JobLoad], world: World, rng: random.Random):
-        self.jobs, self.rng, self.now, self.out = jobs, rng, 0.0, Outcome()
-        self.world = world.of_one_history(rng, most=bearable_per_hour(jobs)) if world.learned else world
+        self.world, self.rng, self.now, self.out = world, rng, 0.0, Outcome()
+        self.per_hour = world.preempt_per_hour
+        if world.learned:
+            self.per_hour = min(bearable_per_hour(jobs), world.learned.draw(rng))
         common = _factor(rng, world.doubt)
-        self.paces = [(common * _factor(rng, j.spread), common * _factor(rng, j.start_spread)) for j in jobs]
-        self.waits = [job.wait_s * _factor(rng, job.wait_spread) for job in jobs]
-        self.kept = [[0.0] * len(job.tasks) for job in jobs]  # units of each task
-        self.left = [len(job.tasks) for job in jobs]
-        self.running = [0] * len(jobs)
-        self.ready: list[deque[int]] = [deque() for _ in jobs]
+        self.jobs = [_Job(load, common, rng) for load in jobs]
         self.free = math.inf if world.slots is None else world.slots
-        here = {job.name for job in jobs}
-        self.waits_for = [{name for name in job.after if name in here} for job in jobs]
-        self.heirs: dict[str, list[int]] = {}
-        for j, names in enumerate(self.waits_for):
-            for name in names:
-                self.heirs.setdefault(name, []).append(j)
-        self.events: list[tuple[float, int, int, int, _Attempt | None]] = []
-        self.number = 0
         self.disturbed: set[str] = set()
+        self.events: list[tuple[float, int, _Job, int, _Attempt | None]] = []
+        self.number = 0
+        here = {load.name for load in jobs}
+        self.heirs: dict[str, list[_Job]] = defaultdict(list)
+        for job in self.jobs:
+            job.after = here.intersection(job.load.after)
+            for name in job.after:
+                self.heirs[name].append(job)
 
     def play(self) -> Outcome:
-        for j in [j for j, names in enumerate(self.waits_for) if not names]:
-            self._release(j)
+        for job in [job for job in self.jobs if not job.after]:
+            self._release(job)
         while self.events:
-            self.now, _, j, task, attempt = heapq.heappop(self.events)
+            self.now, _, job, task, attempt = heapq.heappop(self.events)
             if attempt is None:
-                self.ready[j].append(task)
+                job.ready.append(task)
             else:
-                self._end(j, task, attempt)
+                self._end(job, task, attempt)
             if not self.events or self.events[0][0] > self.now:  # all of one moment first, then who may start
                 self._start()
         self.out.makespan_s = max(self.out.ended.values(), default=0.0)
         return self.out
 
-    def _push(self, in_s: float, j: int, task: int, attempt: _Attempt | None = None) -> None:
+    def _push(self, in_s: float, job: _Job, task: int, attempt: _Attempt | None = None) -> None:
         self.number += 1
-        heapq.heappush(self.events, (self.now + in_s, self.number, j, task, attempt))
+        heapq.heappush(self.events, (self.now + in_s, self.number, job, task, attempt))
 
-    def _release(self, j: int) -> None:
+    def _queue(self, job: _Job, task: int, in_s: float) -> None:
+        """Ready after that, and what it waits in the queue."""
+        mean_s = self.world.queue_wait_s
+        self._push(in_s + job.wait_s + (self.rng.expovariate(1 / mean_s) if mean_s else 0.0), job, task)
+
+    def _release(self, job: _Job) -> None:
         """What the job waited for is done."""
-        if not self.left[j]:
-            self._finish(j)
-        early = self.world.requeue_s if self.disturbed & set(self.jobs[j].after) else 0.0
-        for task in range(len(self.jobs[j].tasks)):
-            self._push(self._wait(j) + self.rng.uniform(0.0, early), j, task)
+        if not job.left:
+            self._finish(job)
+        early_s = self.world.requeue_s if self.disturbed & set(job.load.after) else 0.0
+        for task in range(job.left):
+            self._queue(job, task, self.rng.uniform(0.0, early_s))
 
-    def _finish(self, j: int) -> None:
-        name = self.jobs[j].name
-        self.out.ended[name] = self.now
-        for heir in self.heirs.get(name, ()):
-            self.waits_for[heir].discard(name)
-            if not self.waits_for[heir]:
+    def _finish(self, job: _Job) -> None:
+        self.out.ended[job.load.name] = self.now
+        for heir in self.heirs[job.load.name]:
+            heir.after.discard(job.load.name)
+            if not heir.after:
                 self._release(heir)
 
     def _start(self) -> None:
         """Whatever fits, in the order of the jobs."""
         limit = math.inf if self.world.array_limit is None else self.world.array_limit
-        for j, (job, waiting) in enumerate(zip(self.jobs, self.ready)):
-            while waiting and job.width <= self.free and self.running[j] < limit:
-                task = waiting.popleft()
-                self.free -= job.width
-                self.running[j] += 1
-                self.out.began.setdefault(job.name, self.now)
-                own = _factor(self.rng, math.hypot(self.world.straggle, job.straggle))
-                paces = tuple(own * pace for pace in self.paces[j])
-                attempt = _attempt(
-                    job.tasks[task], self.kept[j][task], self.world, job.width, paces, self.rng
-                )
-                self._push(attempt.seconds, j, task, attempt)
+        for job in self.jobs:
+            while job.ready and job.load.width <= self.free and job.running < limit:
+                task = job.ready.popleft()
+                self.free -= job.load.width
+                job.running += 1
+                self.out.began.setdefault(job.load.name, self.now)
+                attempt = self._attempt(job, job.load.tasks[task], job.kept[task])
+                self._push(attempt.seconds, job, task, attempt)
 
-    def _end(self, j: int, task: int, attempt: _Attempt) -> None:
-        """Of a task's start-ups the last is its own; an attempt that does not finish made its own for
-        nothing.
-        """
-        job, out = self.jobs[j], self.out
-        self.free += job.width
-        self.running[j] -= 1
-        out.used_s += attempt.seconds * job.width
-        out.lost_s += attempt.lost_s * job.width
-        out.repeated_s += attempt.repeated_s * job.width
-        self.kept[j][task] = attempt.kept
-        if attempt.done:
-            self.left[j] -= 1
-            if not self.left[j]:
-                self._finish(j)
-        else:
+    def _end(self, job: _Job, task: int, attempt: _Attempt) -> None:
+        """Of a task's start-ups the last is its own; who does not finish made his own for nothing."""
+        out, width = self.out, job.load.width
+        self.free += width
+        job.running -= 1
+        out.used_s += attempt.seconds * width
+        out.lost_s += attempt.lost_s * width
+        out.repeated_s += attempt.repeated_s * width
+        job.kept[task] = attempt.kept
+        if not attempt.done:
             out.preemptions += 1
-            self.disturbed.add(job.name)
-            self._push(self.world.requeue_s + self._wait(j), j, task)
+            self.disturbed.add(job.load.name)
+            self._queue(job, task, self.world.requeue_s)
+            return
+        job.left -= 1
+        if not job.left:
+            self._finish(job)
 
-    def _wait(self, j: int) -> float:
-        mean = self.world.queue_wait_s
-        return self.waits[j] + (self.rng.expovariate(1 / mean) if mean else 0.0)
-
-
-def _attempt(
-    load: TaskLoad, kept: float, world: World, width: int, paces: tuple[float, ...], rng: random.Random
-) -> _Attempt:
-    """One attempt that begins with `kept` units done; the paces stretch its units and its start-up."""
-    unit_s, start_s = max(1e-9, load.unit_s * paces[0]), load.start_s * paces[1]
-    left = max(0.0, load.units - kept)
-    whole_s = start_s + left * unit_s + load.saves(left) * load.save_s + load.end_s
-    rate = world.preempt_per_hour / HOUR_S * width
-    ends_s = rng.expovariate(rate) if rate else math.inf
-    if ends_s >= whole_s:
-        return _Attempt(seconds=whole_s, kept=load.units, done=True)
-    if ends_s <= start_s:
-        return _Attempt(seconds=ends_s, kept=kept, repeated_s=ends_s)
-    chunk_s = load.keep_every * unit_s + load.save_s
-    chunks = min(int((ends_s - start_s) / chunk_s), load.saves(left))
-    kept += chunks * load.keep_every
-    since_s = ends_s - start_s - chunks * chunk_s
-    units = min(math.ceil(since_s / unit_s), load.keep_every, load.units - kept)
-    last, rest_s = kept + units >= load.units, units * unit_s - since_s
-    needs_s = max(0.0, rest_s + load.end_s) if last else max(0.0, rest_s) + load.save_s
-    if (
-        0.0 < needs_s <= world.grace_s
-    ):  # to the end of the unit at work, and a save; the last one is published
-        repeated_s = 0.0 if last else start_s
-        return _Attempt(seconds=ends_s + needs_s, kept=kept + units, done=last, repeated_s=repeated_s)
-    return _Attempt(seconds=ends_s, kept=kept, lost_s=since_s, repeated_s=start_s)
+    def _attempt(self, job: _Job, load: TaskLoad, kept: float) -> _Attempt:
+        """One attempt at a task of which `kept` units are done."""
+        own = _factor(self.rng, math.hypot(self.world.straggle, job.load.straggle))
+        unit_s, start_s = max(1e-9, load.unit_s * own * job.pace), load.start_s * own * job.starting
+        left = max(0.0, load.units - kept)
+        whole_s = start_s + left * unit_s + load.saves(left) * load.save_s + load.end_s
+        rate = self.per_hour / HOUR_S * job.load.width
+        ends_s = self.rng.expovariate(rate) if rate else math.inf
+        if ends_s >= whole_s:
+            return _Attempt(seconds=whole_s, kept=load.units, done=True)
+        if ends_s <= start_s:
+            return _Attempt(seconds=ends_s, kept=kept, repeated_s=ends_s)
+        chunk_s = load.keep_every * unit_s + load.save_s
+        chunks = min(int((ends_s - start_s) / chunk_s), load.saves(left))
+        kept += chunks * load.keep_every
+        since_s = ends_s - start_s - chunks * chunk_s
+        units = min(math.ceil(since_s / unit_s), load.keep_every, load.units - kept)
+        last, rest_s = kept + units >= load.units, units * unit_s - since_s
+        needs_s = max(0.0, rest_s + load.end_s) if last else max(0.0, rest_s) + load.save_s
+        if 0.0 < needs_s <= self.world.grace_s:  # to the end of the unit at work and a save; the last publishes
+            again_s = 0.0 if last else start_s
+            return _Attempt(seconds=ends_s + needs_s, kept=kept + units, done=last, repeated_s=again_s)
+        return _Attempt(seconds=ends_s, kept=kept, lost_s=since_s, repeated_s=start_s)
 
 
 def _factor(rng: random.Random, sigma: float) -> float:
@@ -202,7 +201,7 @@ class Study:
     outcomes: tuple[Outcome, ...]
 
     def quantile(self, share: float, of: str = "makespan_s") -> float:
-        return quantile([getattr(o, of) for o in self.outcomes], share)
+        return float(np.quantile([getattr(o, of) for o in self.outcomes], share))
 
     def mean(self, of: str) -> float:
         return sum(getattr(o, of) for o in self.outcomes) / len(self.outcomes)
@@ -210,26 +209,17 @@ class Study:
     def span(self, job: JobLoad, share: float) -> float:
         """From the end of what a job waits for to its own end."""
         ready = [max((o.ended[n] for n in job.after if n in o.ended), default=0.0) for o in self.outcomes]
-        return quantile([o.ended[job.name] - r for o, r in zip(self.outcomes, ready)], share)
+        return float(np.quantile([o.ended[job.name] - r for o, r in zip(self.outcomes, ready)], share))
 
 
 def study(
     jobs: Sequence[JobLoad], world: World, *, histories: int = 200, seed: int = 0, max_tasks: int = 200_000
 ) -> Study:
-    """`histories` of them, or fewer where the chain is large (but 15): `max_tasks` tasks in all."""
-    num_tasks = max(1, sum(len(job.tasks) for job in jobs))
-    times = 1 if _certain(jobs, world) else min(histories, max(15, max_tasks // num_tasks))
-    return Study(outcomes=tuple(simulate(jobs, world, random.Random(f"{seed} {i}")) for i in range(times)))
-
-
-def _certain(jobs: Sequence[JobLoad], world: World) -> bool:
+    """`histories` of them, one where there is no chance, fewer (but 15) where that were more than `max_tasks`
+    tasks in all.
+    """
     chance = any(job.spread or job.straggle or job.start_spread or job.wait_spread for job in jobs)
-    return not (chance or world.preempt_per_hour or world.queue_wait_s or world.straggle or world.doubt)
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """Between the two nearest values, in proportion."""
-    ranked = sorted(values)
-    low, part = divmod(share * (len(ranked) - 1), 1)
-    low, high = int(low), min(int(low) + 1, len(ranked) - 1)
-    return ranked[low] + part * (ranked[high] - ranked[low])
+    chance = chance or world.preempt_per_hour or world.queue_wait_s or world.straggle or world.doubt
+    num_tasks = max(1, sum(len(job.tasks) for job in jobs))
+    times = min(histories, max(15, max_tasks // num_tasks)) if chance or world.learned else 1
+    return Study(outcomes=tuple(simulate(jobs, world, random.Random(f"{seed} {i}")) for i in range(times)))

@@ -26,7 +26,7 @@ from jobs.costs.forecast import Interval, forecast
 from jobs.costs.ledger import ledger
 from jobs.costs.loads import site_of
 from jobs.costs.sacct import ask_sacct
-from jobs.costs.weather import World
+from jobs.costs.tasks import World
 from jobs.plan.chain import plan
 from jobs.plan.cluster import load_cluster
 from serl.run.rundir import Run

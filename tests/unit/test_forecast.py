@@ -11,7 +11,7 @@ from jobs.costs.calibration import UNKNOWN, Calibration, fit, learn, load_calibr
 from jobs.costs.forecast import FROZEN, forecast, freeze_forecast, frozen, learn_from, learn_from_trials
 from jobs.costs.ledger import cost_blocks, facts, ledger
 from jobs.costs.measured import rows
-from jobs.costs.weather import World
+from jobs.costs.tasks import World
 from jobs.plan.chain import plan
 from jobs.plan.cluster import Local, Slurm
 from serl.config.run import RunConfig

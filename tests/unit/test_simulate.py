@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.costs.simulate import quantile, simulate, study
-from jobs.costs.tasks import JobLoad, TaskLoad, daly_interval_s, expected_s
-from jobs.costs.weather import PRIOR_TAKEN, TakingRate, World
+from jobs.costs.simulate import Outcome, Study, simulate, study
+from jobs.costs.tasks import PRIOR_TAKEN, JobLoad, TakingRate, TaskLoad, World, daly_interval_s, expected_s
 
 
 def job(
@@ -239,7 +238,8 @@ def test_a_world_without_chance_needs_one_history():
 
 
 def test_quantiles_lie_between_the_nearest_values():
-    assert [quantile([4.0, 1.0, 2.0], q) for q in (0.0, 0.5, 0.75, 1.0)] == [1.0, 2.0, 3.0, 4.0]
+    seen = Study(outcomes=tuple(Outcome(makespan_s=s) for s in (4.0, 1.0, 2.0)))
+    assert [seen.quantile(q) for q in (0.0, 0.5, 0.75, 1.0)] == [1.0, 2.0, 3.0, 4.0]
 
 
 def test_ten_thousand_tasks_are_played_quickly():
