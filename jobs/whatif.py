@@ -25,7 +25,7 @@ from rich.console import Console
 
 from jobs.costs import alternatives
 from jobs.costs.accounting import duration
-from jobs.costs.played import Chain, chain_of
+from jobs.costs.alternatives import Chain, chain_of
 from jobs.costs.tasks import World
 from jobs.plan.cluster import load_cluster
 from jobs.shell.command import Answer, data_root, main, parser

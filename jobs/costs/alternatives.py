@@ -1,17 +1,27 @@
-"""What other nodes, shards, parts and checkpoint intervals would take, as lines of tables: the figures of
-what-if.
+"""What-if: a run, or all trials of a sweep in their lanes, on other nodes and with other shards, parts and
+checkpoint intervals, as lines of tables.
 
-Of shards, parts and checkpoints those of the last round of one run alone are tried. What is `wasted_s` is
-start-ups, the tasks' own and the repeated ones, lost work, and what smaller parts or more saves cost.
+Of shards, parts and checkpoints those of the last round of one run alone are tried; a sweep's first trial
+stands for all. What is `wasted_s` is start-ups, the tasks' own and the repeated ones, lost work, and what
+smaller parts or more saves cost.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 
-from jobs.costs.played import Chain
+from jobs.costs.calibration import load_calibration, model_label
+from jobs.costs.loads import Planner, site_of
 from jobs.costs.simulate import check, study
-from jobs.costs.tasks import TaskLoad, daly_interval_s, expected_s
-from jobs.costs.tasks import World
+from jobs.costs.tasks import JobLoad, TaskLoad, World, daly_interval_s, expected_s
+from jobs.plan.chain import Job, plan
+from jobs.plan.cluster import Local, Slurm
+from jobs.shell.command import load_run
+from jobs.sweeps import lanes
+from jobs.sweeps.launching import draft_sweep
+from serl.config.files import read
+from serl.config.run import RunConfig
 
 HIGH = 0.9
 SHARDS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -19,10 +29,81 @@ INTERVALS = (0.25, 0.5, 1.0, 2.0, 4.0)
 Line = dict[str, object]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """All loads; `jobs` and `planner` are of one trial."""
+
+    name: str
+    jobs: tuple[Job, ...]
+    loads: tuple[JobLoad, ...]
+    planner: Planner
+
+    def last(self) -> Iterator[Job]:
+        """The jobs of the last round."""
+        last = max(job.round for job in self.jobs)
+        return (job for job in self.jobs if job.round == last)
+
+    def lone(self, job: Job, world: World) -> float:
+        """How often an hour a task of the job alone is taken away."""
+        return world.preempt_per_hour * self.planner.site.widths[job.stage]
+
+
+def chain_of(path: Path, overrides: Sequence[str], cluster: Local | Slurm, data: Path) -> Chain:
+    """Of a run file or a sweep file. Refuses what was never measured on the cluster."""
+    if "space" not in read(path).tree:
+        config = load_run(path, overrides)
+        return _chain(config.name, cluster, data, [config], [{}], 1)
+    if overrides:
+        raise ValueError(f"{path}: overrides are for run files; a sweep file has its own `overrides`")
+    draft = draft_sweep(path, data)
+    num_lanes = lanes.count(draft.config.cap, draft.configs, cluster) if isinstance(cluster, Slurm) else 1
+    return _chain(draft.config.name, cluster, data, draft.configs, draft.keys, num_lanes)
+
+
+def _chain(
+    name: str,
+    cluster: Local | Slurm,
+    data: Path,
+    configs: Sequence[RunConfig],
+    keys: Sequence[Mapping[str, str]],
+    num_lanes: int,
+) -> Chain:
+    """All runs, each lane's one after another; a stage that several share is played once."""
+    known = cache(lambda model: load_calibration(data, site_of(cluster, configs[0]).label, model))
+    planners = [Planner.of(c, cluster, data, known(model_label(c, data))) for c in configs]
+    chains = [tuple(plan(c, lambda shard: False)) for c in configs]
+    loads: dict[str, JobLoad] = {}
+    tails: dict[int, tuple[str, ...]] = {}
+    for number, (config, planner, jobs, shared) in enumerate(zip(configs, planners, chains, keys)):
+        _check_known(planner, jobs)
+        names = {job.name: shared.get(job.name) or f"{config.name}/{job.name}" for job in jobs}
+        if len(configs) == 1:
+            names = {job.name: job.name for job in jobs}
+        lane, turns = number % num_lanes, len(configs) > 1 and isinstance(cluster, Slurm)
+        chained = lanes.waits_in_lane(config) if turns else {}
+        for job in jobs:
+            if (own := names[job.name]) in loads:
+                continue
+            before = (*job.after, *([chained[job.name]] if job.name in chained else []))
+            alone = job.name not in shared and all(n in shared for n in before)
+            after = (*(names[n] for n in before), *(tails.get(lane, ()) if alone else ()))
+            loads[own] = replace(planner.load(job), name=own, after=after)
+        waited_for = {names[n] for job in jobs for n in job.after}
+        tails[lane] = tuple(n for n in names.values() if n not in waited_for)
+    return Chain(name=name, jobs=chains[0], loads=tuple(loads.values()), planner=planners[0])
+
+
+def _check_known(planner: Planner, jobs: Sequence[Job]) -> None:
+    if unknown := planner.unknown(jobs):
+        raise ValueError(
+            f"{', '.join(unknown)}: never measured with {planner.known.model} on {planner.known.cluster}, so "
+            "there is nothing to play; launch a small run there (like rounds=1) and write its report: "
+            "`python -m jobs.report RUN`"
+        )
+
+
 def possible(chain: Chain, worlds: Sequence[World]) -> tuple[list[World], dict[str, str]]:
-    """Worlds in which the chain can run at all, and why not in others, by their nodes. Refuses if none is
-    left.
-    """
+    """Worlds in which the chain can run at all, and by their nodes why not in others; refuses if in none."""
     fine: list[World] = []
     refused: dict[str, str] = {}
     for world in worlds:
@@ -38,42 +119,34 @@ def possible(chain: Chain, worlds: Sequence[World]) -> tuple[list[World], dict[s
 
 def played(chain: Chain, world: World, histories: int) -> Line:
     result = study(chain.loads, world, histories=histories)
-    plain = sum(load.seconds * load.width for load in chain.loads)
-    hours = sum(load.seconds * chain.gpus[load.name] for load in chain.loads) / 3600
     figures = {"median_s": result.quantile(0.5), "high_s": result.quantile(HIGH)}
     figures |= {name: result.mean(name) for name in ("used_s", "lost_s", "repeated_s", "preemptions")}
-    return {
-        "nodes": world.slots,
-        "array_limit": world.array_limit,
-        **{name: round(x, 1) for name, x in figures.items()},
-        "gpu_hours": round(hours * result.mean("used_s") / plain, 3) if plain else 0.0,
-    }
+    line = {"nodes": world.slots, "array_limit": world.array_limit}
+    line |= {name: round(x, 1) for name, x in figures.items()}
+    return line | {"gpu_hours": round(result.mean("gpu_hours"), 3)}
 
 
 def shards(chain: Chain, world: World, histories: int) -> Iterator[Line]:
     """Generating stages alone, with other numbers of shards."""
     for job in chain.last():
-        most = min(max(2 * job.num_shards, 8), chain.planner.items(job))
-        for count in sorted({*SHARDS, job.num_shards}) if job.of.kind.array else ():
-            if count <= most:
-                load = replace(chain.planner.load(job, shards=count), after=())
-                result = study([load], world, histories=histories)
-                wasted_s = result.mean("lost_s") + result.mean("repeated_s")
-                wasted_s += sum(t.start_s for t in load.tasks) * load.width
-                yield {
-                    "stage": job.stage, "round": job.round, "shards": count,
-                    "seconds": round(result.quantile(0.5), 1), "used_s": round(result.mean("used_s"), 1),
-                    "wasted_s": round(wasted_s, 1), "now": count == job.num_shards,
-                }  # fmt: skip
+        most = min(max(2 * job.num_shards, 8), chain.planner.items(job)) if job.of.kind.array else 0
+        for count in sorted(n for n in {*SHARDS, job.num_shards} if n <= most):
+            load = replace(chain.planner.load(job, shards=count), after=())
+            result = study([load], world, histories=histories)
+            wasted_s = result.mean("lost_s") + result.mean("repeated_s")
+            wasted_s += sum(t.start_s for t in load.tasks) * load.width
+            yield {
+                "stage": job.stage, "round": job.round, "shards": count,
+                "seconds": round(result.quantile(0.5), 1), "used_s": round(result.mean("used_s"), 1),
+                "wasted_s": round(wasted_s, 1), "now": count == job.num_shards,
+            }  # fmt: skip
 
 
 def parts(chain: Chain, world: World) -> Iterator[Line]:
     """Generating stages with other sizes of parts; exact, without grace."""
-    for job in chain.last():
-        if not job.of.kind.array:
-            continue
+    for job in (job for job in chain.last() if job.of.kind.array):
         now: int = job.of.section.part_prompts
-        rate = world.preempt_per_hour * chain.planner.site.widths[job.stage]
+        rate = chain.lone(job, world)
         ideal_s = min(t.work_s for part in (now, 4 * now) for t in chain.planner.load(job, part=part).tasks)
         for part in sorted({max(1, round(f * now)) for f in INTERVALS}):
             tasks = chain.planner.load(job, part=part).tasks
@@ -86,17 +159,16 @@ def parts(chain: Chain, world: World) -> Iterator[Line]:
 
 def checkpoints(chain: Chain, world: World) -> Iterator[Line]:
     """Trainings with other intervals between saves, around the one that theory knows; without grace."""
-    for job in chain.last():
-        if job.of.kind.ranks:
-            rate = world.preempt_per_hour * chain.planner.site.widths[job.stage]
-            (now,) = chain.planner.load(job).tasks
-            for every in sorted(_intervals(now, rate)):
-                (task,) = chain.planner.load(job, keep_every=every).tasks
-                yield {
-                    "round": job.round, "every_steps": every, "minutes": round(every * now.unit_s / 60, 2),
-                    "wasted_s": round(expected_s(task, rate) - task.work_s - task.end_s, 1),
-                    "now": every == now.keep_every,
-                }  # fmt: skip
+    for job in (job for job in chain.last() if job.of.kind.ranks):
+        rate = chain.lone(job, world)
+        (now,) = chain.planner.load(job).tasks
+        for every in sorted(_intervals(now, rate)):
+            task = replace(now, keep_every=every)
+            yield {
+                "round": job.round, "every_steps": every, "minutes": round(every * now.unit_s / 60, 2),
+                "wasted_s": round(expected_s(task, rate) - task.work_s - task.end_s, 1),
+                "now": every == now.keep_every,
+            }  # fmt: skip
 
 
 def _intervals(now: TaskLoad, rate: float) -> set[int]:

@@ -7,27 +7,23 @@ is frozen in its folder before its first job, so that planned and actual can be 
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Self
 
 from pydantic import TypeAdapter
 
 from jobs.costs.calibration import MAX_RUNS, Calibration, learn, load_calibration, model_label
-from jobs.costs.loads import Planner, site_of
-from jobs.costs.tasks import JobLoad
+from jobs.costs.loads import Planner
 from jobs.costs.tasks import World
 from jobs.plan.chain import Job, plan
 from jobs.plan.cluster import Local, Slurm
-from jobs.plan.preflight import bounds, world_of
+from jobs.plan.preflight import bounds
 from serl.config.run import RunConfig
 from serl.run.files import write_if_absent
 from serl.run.rundir import Run, RunError
-
-if TYPE_CHECKING:
-    from jobs.costs.simulate import Study
 
 FROZEN = "forecast.json"
 
@@ -43,11 +39,12 @@ class Interval:
     def __contains__(self, value: float) -> bool:
         return self.low <= value <= self.high
 
+    @classmethod
+    def of(cls, quantile: Callable[[float], float]) -> Self:
+        return cls(quantile(0.05), quantile(0.5), quantile(0.95))
+
     def __mul__(self, factor: float) -> "Interval":
         return Interval(self.low * factor, self.median * factor, self.high * factor)
-
-
-QUANTILES = (0.05, 0.5, 0.95)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,35 +101,36 @@ def forecast(
     known: Calibration | None = None,
 ) -> Forecast:
     """Of jobs with something missing. `world`: what may happen to them; by default what was learned."""
-    site = site_of(cluster, config)
-    known = known or load_calibration(data, site.label, model_label(config, data))
-    todo = [job for job in jobs if job.missing]
-    unknown = tuple(dict.fromkeys(job.stage for job in todo if not known.knows(job.stage, job.round)))
+    planner, todo = Planner.of(config, cluster, data, known), [job for job in jobs if job.missing]
+    known, unknown = planner.known, planner.unknown(todo)
     said = {"cluster": known.cluster, "model": known.model, "runs": len(known.runs), "unknown": unknown}
     if unknown:
         return Forecast(**said)
     from jobs.costs.simulate import study
 
-    planner = Planner(config=config, known=known, site=site, rows=world_of(config, data).rows)
     loads = [planner.load(job) for job in todo]
-    world = world or site.world(known)
+    world = world or planner.site.world(known)
     histories = study(loads, world)
-    shown = tuple(_job(planner, *pair, histories) for pair in zip(todo, loads))
-    used = Interval(*(histories.quantile(q, "used_s") for q in QUANTILES))
-    plain = sum(load.seconds * load.width for load in loads) or 1.0
+    rate = world.learned
     return Forecast(
-        **said, jobs=shown, seconds=Interval(*(histories.quantile(q) for q in QUANTILES)), task_s=used,
-        gpu_hours=used * (sum(job.gpu_hours for job in shown) / plain),
-        taken=f"; nodes taken away {rate}" if (rate := world.learned) and rate.taken else "",
-    )  # fmt: skip
+        **said,
+        jobs=tuple(
+            _job(planner, job, load.seconds / 3600, Interval.of(lambda q, load=load: histories.span(load, q)))
+            for job, load in zip(todo, loads)
+        ),
+        seconds=Interval.of(histories.quantile),
+        task_s=Interval.of(lambda q: histories.quantile(q, "used_s")),
+        gpu_hours=Interval.of(lambda q: histories.quantile(q, "gpu_hours")),
+        taken=f"; nodes taken away {rate}" if rate and rate.taken else "",
+    )
 
 
-def _job(planner: Planner, job: Job, load: JobLoad, histories: "Study") -> JobForecast:
-    hours, site, amounts = load.seconds / 3600, planner.site, planner.amounts(job)
+def _job(planner: Planner, job: Job, hours: float, seconds: Interval) -> JobForecast:
+    site, amounts = planner.site, planner.amounts(job)
     return JobForecast(
         name=job.name, tasks=len(job.missing), tokens=amounts.tokens, files=amounts.files,
         bytes=amounts.bytes, gpu_hours=hours * site.gpus(job.stage), hours=hours * site.paid[job.stage],
-        seconds=Interval(*(histories.span(load, q) for q in QUANTILES)),
+        seconds=seconds,
     )  # fmt: skip
 
 

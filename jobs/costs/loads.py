@@ -4,14 +4,15 @@ configuration that need not be the one measured.
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from jobs.costs.calibration import Calibration, cluster_label
-from jobs.costs.tasks import JobLoad, TaskLoad
-from jobs.costs.tasks import World
+from jobs.costs.calibration import Calibration, cluster_label, load_calibration, model_label
+from jobs.costs.tasks import JobLoad, TaskLoad, World
 from jobs.plan.chain import Job
 from jobs.plan.cluster import Local, Machine, Slurm, this_machine
+from jobs.plan.preflight import world_of
 from serl.config.run import RunConfig
 from serl.stages.cost import Rate, cost_of
 from serl.stages.kind import Bounds, Stage
@@ -82,6 +83,18 @@ class Planner:
     site: Site
     rows: Mapping[str, int]  # of benchmark files, by name
 
+    @classmethod
+    def of(
+        cls, config: RunConfig, cluster: Local | Slurm, data: Path, known: Calibration | None = None
+    ) -> "Planner":
+        site = site_of(cluster, config)
+        known = known or load_calibration(data, site.label, model_label(config, data))
+        return cls(config=config, known=known, site=site, rows=world_of(config, data).rows)
+
+    def unknown(self, jobs: Sequence[Job]) -> tuple[str, ...]:
+        """Stages that were never measured there."""
+        return tuple(dict.fromkeys(j.stage for j in jobs if not self.known.knows(j.stage, j.round)))
+
     def rate(self, stage: Stage, top: str, bottom: str, otherwise: float = 0.0) -> Rate:
         found = self.known.of(stage.name, stage.round).share(stage.round, top, bottom)
         return found or Rate(value=otherwise, sigma=0.0)
@@ -90,23 +103,21 @@ class Planner:
         """Prompts, questions, problems ... of a whole stage."""
         return cost_of(job.of.kind).items(job.of, self.config, self)
 
-    def load(
-        self, job: Job, *, shards: int | None = None, part: int | None = None, keep_every: int | None = None
-    ) -> JobLoad:
-        """What is left of a job; with what-if's changes to shards, parts or checkpoints, the whole of it."""
+    def load(self, job: Job, *, shards: int | None = None, part: int | None = None) -> JobLoad:
+        """What is left of a job; with what-if's changes to shards or parts, the whole of it."""
         times, waited = self.known.of(job.stage, job.round), self.known.waited(job.stage, job.round)
         here_s = waited.value if self.site.slots else 0.0  # here, the wait is for a slot's last process to go
         bare = TaskLoad(start_s=here_s + times.started.value, unit_s=0.0, units=1.0, end_s=times.ended.value)
         if job.of.kind.array:
             tasks, sigma = self._generating(job, bare, shards or job.num_shards, part)
         elif job.of.kind.ranks:
-            tasks, sigma = self._training(job, bare, keep_every)
+            tasks, sigma = self._training(job, bare)
         else:
             tasks, sigma = [replace(bare, unit_s=times.pace(self.items(job)))], 0.0
-        whole = shards or part or keep_every
+        left = tasks if shards or part else tasks[: len(job.missing)]
         return JobLoad(
-            name=job.name, after=job.after, tasks=tuple(tasks if whole else tasks[: len(job.missing)]),
-            width=self.site.widths[job.stage], spread=math.hypot(times.pace.job_sigma, sigma),
+            name=job.name, after=job.after, tasks=tuple(left), width=self.site.widths[job.stage],
+            gpus=self.site.gpus(job.stage), spread=math.hypot(times.pace.job_sigma, sigma),
             straggle=times.pace.task_sigma, start_spread=times.started.sigma,
             wait_s=0.0 if self.site.slots else waited.value, wait_spread=waited.sigma,
         )  # fmt: skip
@@ -126,14 +137,14 @@ class Planner:
             tasks[count] = replace(bare, unit_s=unit_s, units=seconds / unit_s if unit_s else 0.0)
         return [tasks[c] for c in counts], length.sigma
 
-    def _training(self, job: Job, bare: TaskLoad, keep_every: int | None) -> tuple[list[TaskLoad], float]:
+    def _training(self, job: Job, bare: TaskLoad) -> tuple[list[TaskLoad], float]:
         times, reckon = self.known.of(job.stage, job.round), cost_of(job.of.kind)
         lesson = reckon.lesson(job.of, self.config, self)
         before_s = self.rate(job.of, "logp_s", "tokens").value * lesson.tokens if job.round else 0.0
         task = replace(
             bare, start_s=bare.start_s + before_s, units=lesson.steps, save_s=times.saved.value,
             unit_s=times.pace(lesson.step_tokens / self.site.ranks),
-            keep_every=keep_every or reckon.keeps_every(job.of.section),
+            keep_every=reckon.keeps_every(job.of.section),
         )  # fmt: skip
         return [task], lesson.sigma
 

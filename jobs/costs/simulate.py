@@ -20,10 +20,11 @@ from jobs.costs.tasks import HOUR_S, JobLoad, TaskLoad, World, bearable_per_hour
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """One history. Seconds of slots: of all `used`, work `lost` and done again, and start-ups `repeated`."""
+    """One history. Seconds of slots: of all `used`, work `lost` and done again, start-ups `repeated`."""
 
     makespan_s: float = 0.0
     used_s: float = 0.0
+    gpu_hours: float = 0.0
     lost_s: float = 0.0
     repeated_s: float = 0.0
     preemptions: int = 0
@@ -152,6 +153,7 @@ class _History:
         self.free += width
         job.running -= 1
         out.used_s += attempt.seconds * width
+        out.gpu_hours += attempt.seconds * job.load.gpus / 3600
         out.lost_s += attempt.lost_s * width
         out.repeated_s += attempt.repeated_s * width
         job.kept[task] = attempt.kept

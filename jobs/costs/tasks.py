@@ -48,7 +48,7 @@ class TaskLoad:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobLoad:
     """The tasks of one stage and round, the jobs they wait for, how long each waits in the queue then, and
-    the slots that each holds.
+    the slots and GPUs that each holds.
 
     Log-normal sigmas say how sure that is: of the pace of all tasks together (`spread`) and of each
     (`straggle`), of the start-ups and of the waits.
@@ -58,6 +58,7 @@ class JobLoad:
     tasks: tuple[TaskLoad, ...]
     after: tuple[str, ...] = ()
     width: int = 1
+    gpus: int = 0
     wait_s: float = 0.0
     spread: float = 0.0
     straggle: float = 0.0

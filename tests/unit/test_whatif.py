@@ -13,7 +13,7 @@ from test_forecast import RANKS, configuration
 
 from jobs import whatif
 from jobs.costs.calibration import learn
-from jobs.costs.played import chain_of
+from jobs.costs.alternatives import chain_of
 from jobs.costs.tasks import daly_interval_s
 from jobs.plan.chain import plan
 from jobs.plan.cluster import load_cluster
