@@ -11,7 +11,7 @@ import json
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -79,30 +79,24 @@ class Times:
         )  # fmt: skip
 
     @cached_property
-    def waited(self) -> Rate:
-        """Seconds from the end of what a stage waits for until its processes are there."""
-        return self._of(lambda r: r.wait_s)
+    def waited_s(self) -> float | None:
+        """From the end of what a stage waits for until its processes are there; None if it waits for none."""
+        waits = [r.wait_s for r in self.rows if r.wait_s is not None]
+        return statistics.median(waits) if waits else None
 
     @cached_property
-    def started(self) -> Rate:
-        """Seconds from a process's birth to its first piece."""
-        return self._of(lambda r: r.boot_s + r.start_s)
+    def started_s(self) -> float:
+        """From a process's birth to its first piece."""
+        return statistics.median(r.boot_s + r.start_s for r in self.rows)
 
     @cached_property
-    def ended(self) -> Rate:
-        return self._of(lambda r: r.end_s)
+    def ended_s(self) -> float:
+        return statistics.median(r.end_s for r in self.rows)
 
     @cached_property
-    def saved(self) -> Rate:
-        """Seconds of a checkpoint."""
-        return self._of(lambda r: r.save_s or None)
-
-    def _of(self, figure: Callable[[Row], float | None]) -> Rate:
-        """Median, and the spread around it; nothing known is nothing."""
-        values = [v for v in map(figure, self.rows) if v is not None]
-        middle = statistics.median(values) if values else 0.0
-        logs = [_log(v / middle) for v in values if v > 0 and middle > 0]
-        return Rate(value=middle, sigma=_sigma(logs) if values else 0.0)
+    def saved_s(self) -> float:
+        """Of a checkpoint."""
+        return statistics.median([r.save_s for r in self.rows if r.save_s] or [0.0])
 
     def share(self, round: int, top: str, bottom: str) -> Rate | None:
         """A yield per another, like tokens per sample; of an unseen round, as in the last before it."""
@@ -148,10 +142,10 @@ class Calibration:
     def knows(self, stage: str, round: int) -> bool:
         return any(r.pieces for r in self.of(stage, round).rows)
 
-    def waited(self, stage: str, round: int) -> Rate:
+    def waited_s(self, stage: str, round: int) -> float:
         """By a stage; where it waits for nothing, by any."""
-        times = self.of(stage, round)
-        return (times if any(r.wait_s is not None for r in times.rows) else Times(self.rows)).waited
+        own = self.of(stage, round).waited_s
+        return (Times(self.rows).waited_s or 0.0) if own is None else own
 
     @property
     def taken(self) -> TakingRate | None:
@@ -163,7 +157,7 @@ class Calibration:
     def requeue_s(self) -> float:
         """From a node's being taken away until its task may start again, beyond what every start waits."""
         away = statistics.median([s.away_s for s in self.seen if s.away_s is not None] or [0.0])
-        return max(0.0, away - Times(self.rows).waited.value)
+        return max(0.0, away - (Times(self.rows).waited_s or 0.0))
 
     @property
     def doubt(self) -> float:

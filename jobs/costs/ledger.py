@@ -54,13 +54,12 @@ class Ledger:
         if self.planned is None:
             nothing = "This run was launched without measurements to plan it from"
             return f"{nothing}; the next one on this cluster has them."
-        told = f"Planned to take {span(self.planned)}"
+        told, error = f"Planned to take {span(self.planned)}", self.error()
         if self.laned:
             turn = "it had to wait for its turn in the sweep"
             return f"{told} alone; {turn}, so only its jobs are held against the plan."
-        if self.seconds is None:
+        if error is None or self.seconds is None:
             return f"{told}; not done yet."
-        error = self.error() or 0.0
         how = f"the plan was {abs(error):.0%} too {'long' if error > 0 else 'short'}"
         held = "its interval held" if self.seconds in self.planned else "its interval did not hold"
         return f"{told}, took {duration(self.seconds)}: {how}, and {held}."
@@ -113,13 +112,12 @@ def cost_blocks(run: Run) -> Iterator[Block]:
     total = book.account.total
     if not total.attempts:
         return
-    gpus = bool(total.gpu_hours)
-    yield Paragraph(f"{book.sentence()} In all {book.account.sentence()}.")
+    yield Paragraph(f"{book.sentence()} In all {total.sentence()}.")
     header = ["job", "planned [90 %], s", "actual, s", "tasks used, s", "lost, s", "why"]
-    header += ["GPU-hours", "lost"] if gpus else []
+    header += ["GPU-hours", "lost"] if total.gpu_hours else []
     lines = [line for line in book.lines if line.cost.attempts or line.planned]
-    everything = Line(name="all", planned=None, seconds=book.seconds, cost=total)
-    rows = [_cells(line, gpus=gpus) for line in (*lines, everything)]
+    lines.append(Line(name="all", planned=None, seconds=book.seconds, cost=total))
+    rows = [_cells(line)[: len(header)] for line in lines]
     yield Table(header=header, rows=rows, numeric=frozenset(range(1, len(header))) - {5})
     own = "the attempts' own events"
     source = f"Slurm's accounts and {own}" if book.account.by_slurm else own
@@ -131,10 +129,10 @@ def cost_blocks(run: Run) -> Iterator[Block]:
     )
 
 
-def _cells(line: Line, *, gpus: bool) -> Sequence[str]:
+def _cells(line: Line) -> Sequence[str]:
     planned, cost = line.planned.seconds if line.planned else None, line.cost
     told = f"{planned.median:.0f} [{planned.low:.0f}, {planned.high:.0f}]" if planned else ""
     why = ", ".join(f"{cause} {s:.0f}" for cause, s in cost.lost_s.items() if s >= 0.5)
     took = "" if line.seconds is None else f"{line.seconds:.0f}"
-    cells = [line.name, told, took, f"{cost.used_s:.0f}", f"{cost.all_lost_s:.0f}", why]
-    return cells + ([f"{cost.gpu_hours:.2f}", f"{cost.all_lost_gpu_hours:.2f}"] if gpus else [])
+    cells = (line.name, told, took, f"{cost.used_s:.0f}", f"{cost.all_lost_s:.0f}", why)
+    return *cells, f"{cost.gpu_hours:.2f}", f"{cost.all_lost_gpu_hours:.2f}"

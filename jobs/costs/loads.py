@@ -105,9 +105,9 @@ class Planner:
 
     def load(self, job: Job, *, shards: int | None = None, part: int | None = None) -> JobLoad:
         """What is left of a job; with what-if's changes to shards or parts, the whole of it."""
-        times, waited = self.known.of(job.stage, job.round), self.known.waited(job.stage, job.round)
-        here_s = waited.value if self.site.slots else 0.0  # here, the wait is for a slot's last process to go
-        bare = TaskLoad(start_s=here_s + times.started.value, unit_s=0.0, units=1.0, end_s=times.ended.value)
+        times, wait_s = self.known.of(job.stage, job.round), self.known.waited_s(job.stage, job.round)
+        here_s = wait_s if self.site.slots else 0.0  # here, the wait is for a slot's last process to go
+        bare = TaskLoad(start_s=here_s + times.started_s, unit_s=0.0, units=1.0, end_s=times.ended_s)
         if job.of.kind.array:
             tasks, sigma = self._generating(job, bare, shards or job.num_shards, part)
         elif job.of.kind.ranks:
@@ -118,8 +118,7 @@ class Planner:
         return JobLoad(
             name=job.name, after=job.after, tasks=tuple(left), width=self.site.widths[job.stage],
             gpus=self.site.gpus(job.stage), spread=math.hypot(times.pace.job_sigma, sigma),
-            straggle=times.pace.task_sigma, start_spread=times.started.sigma,
-            wait_s=0.0 if self.site.slots else waited.value, wait_spread=waited.sigma,
+            straggle=times.pace.task_sigma, wait_s=wait_s - here_s,
         )  # fmt: skip
 
     def _generating(
@@ -142,7 +141,7 @@ class Planner:
         lesson = reckon.lesson(job.of, self.config, self)
         before_s = self.rate(job.of, "logp_s", "tokens").value * lesson.tokens if job.round else 0.0
         task = replace(
-            bare, start_s=bare.start_s + before_s, units=lesson.steps, save_s=times.saved.value,
+            bare, start_s=bare.start_s + before_s, units=lesson.steps, save_s=times.saved_s,
             unit_s=times.pace(lesson.step_tokens / self.site.ranks),
             keep_every=reckon.keeps_every(job.of.section),
         )  # fmt: skip

@@ -70,8 +70,7 @@ class _Job:
 
     def __init__(self, load: JobLoad, common: float, rng: random.Random):
         self.load, self.after = load, set[str]()
-        self.pace, self.starting = common * _factor(rng, load.spread), common * _factor(rng, load.start_spread)
-        self.wait_s = load.wait_s * _factor(rng, load.wait_spread)
+        self.pace = common * _factor(rng, load.spread)
         self.kept = [0.0] * len(load.tasks)  # units of each task
         self.left, self.running, self.ready = len(load.tasks), 0, deque[int]()
 
@@ -118,7 +117,7 @@ class _History:
     def _queue(self, job: _Job, task: int, in_s: float) -> None:
         """Ready after that, and what it waits in the queue."""
         mean_s = self.world.queue_wait_s
-        self._push(in_s + job.wait_s + (self.rng.expovariate(1 / mean_s) if mean_s else 0.0), job, task)
+        self._push(in_s + job.load.wait_s + (self.rng.expovariate(1 / mean_s) if mean_s else 0.0), job, task)
 
     def _release(self, job: _Job) -> None:
         """What the job waited for is done."""
@@ -169,7 +168,7 @@ class _History:
     def _attempt(self, job: _Job, load: TaskLoad, kept: float) -> _Attempt:
         """One attempt at a task of which `kept` units are done."""
         own = _factor(self.rng, math.hypot(self.world.straggle, job.load.straggle))
-        unit_s, start_s = max(1e-9, load.unit_s * own * job.pace), load.start_s * own * job.starting
+        unit_s, start_s = max(1e-9, load.unit_s * own * job.pace), load.start_s * own * job.pace
         left = max(0.0, load.units - kept)
         whole_s = start_s + left * unit_s + load.saves(left) * load.save_s + load.end_s
         rate = self.per_hour / HOUR_S * job.load.width
@@ -220,8 +219,8 @@ def study(
     """`histories` of them, one where there is no chance, fewer (but 15) where that were more than `max_tasks`
     tasks in all.
     """
-    chance = any(job.spread or job.straggle or job.start_spread or job.wait_spread for job in jobs)
-    chance = chance or world.preempt_per_hour or world.queue_wait_s or world.straggle or world.doubt
+    chance = world.preempt_per_hour or world.queue_wait_s or world.straggle or world.doubt
+    chance = chance or any(job.spread or job.straggle for job in jobs)
     num_tasks = max(1, sum(len(job.tasks) for job in jobs))
     times = min(histories, max(15, max_tasks // num_tasks)) if chance or world.learned else 1
     return Study(outcomes=tuple(simulate(jobs, world, random.Random(f"{seed} {i}")) for i in range(times)))

@@ -50,8 +50,7 @@ class JobLoad:
     """The tasks of one stage and round, the jobs they wait for, how long each waits in the queue then, and
     the slots and GPUs that each holds.
 
-    Log-normal sigmas say how sure that is: of the pace of all tasks together (`spread`) and of each
-    (`straggle`), of the start-ups and of the waits.
+    Log-normal sigmas say how sure the pace is, of all tasks together (`spread`) and of each (`straggle`).
     """
 
     name: str
@@ -62,8 +61,6 @@ class JobLoad:
     wait_s: float = 0.0
     spread: float = 0.0
     straggle: float = 0.0
-    start_spread: float = 0.0
-    wait_spread: float = 0.0
 
     @property
     def seconds(self) -> float:

@@ -112,7 +112,7 @@ def test_learning_recovers_what_the_world_is_made_of(tmp_path, small_tree):
     known = load_calibration(tmp_path, label, "base")
     assert known.of("respond").pace.per_size_s == pytest.approx(TOKEN_S, rel=0.1)
     assert known.of("train").pace.per_size_s == pytest.approx(STEP_TOKEN_S, rel=0.1)
-    assert known.of("train").saved.value == pytest.approx(SAVE_S, rel=0.15)
+    assert known.of("train").saved_s == pytest.approx(SAVE_S, rel=0.15)
     assert known.of("train").share(2, "kept", "groups").value == pytest.approx(kept_share(2), rel=0.02)
     assert known.of("respond").share(1, "tokens", "samples").value == pytest.approx(
         length("respond", 1), rel=0.03
@@ -192,7 +192,7 @@ def test_a_run_that_was_disturbed_teaches_the_same_yields_and_waits(tmp_path, sm
         assert known.of(stage).share(1, top, bottom).value == pytest.approx(
             calm.of(stage).share(1, top, bottom).value, rel=0.03
         )
-    assert known.waited("respond", 1).value == pytest.approx(WAIT_S, abs=1.0)
+    assert known.waited_s("respond", 1) == pytest.approx(WAIT_S, abs=1.0)
 
 
 def test_a_round_that_nobody_has_seen_is_as_the_last_one_and_less_sure(tmp_path, small_tree):
