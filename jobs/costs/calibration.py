@@ -12,7 +12,7 @@ import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -73,10 +73,8 @@ class Times:
         for r in worked:
             errors[r.run, r.round].append(plain.error(r))
         within = [v - statistics.fmean(job) for job in errors.values() if len(job) > 1 for v in job]
-        return Pace(
-            fixed_s=fixed_s, per_size_s=per_size_s, job_sigma=_sigma([*map(statistics.fmean, errors.values())]),
-            task_sigma=_sd(within) if within else 0.05,
-        )  # fmt: skip
+        jobs = [*map(statistics.fmean, errors.values())]
+        return replace(plain, job_sigma=_sigma(jobs), task_sigma=_sd(within) if within else 0.05)
 
     @cached_property
     def waited_s(self) -> float | None:
