@@ -184,7 +184,7 @@ class _History:
         units = min(math.ceil(since_s / unit_s), load.keep_every, load.units - kept)
         last, rest_s = kept + units >= load.units, units * unit_s - since_s
         needs_s = max(0.0, rest_s + load.end_s) if last else max(0.0, rest_s) + load.save_s
-        if 0.0 < needs_s <= self.world.grace_s:  # the unit at work ends, and is kept, or published if the last
+        if 0.0 < needs_s <= self.world.grace_s:  # the unit at work ends and is kept, or published
             again_s = 0.0 if last else start_s
             return _Attempt(seconds=ends_s + needs_s, kept=kept + units, done=last, repeated_s=again_s)
         return _Attempt(seconds=ends_s, kept=kept, lost_s=since_s, repeated_s=start_s)
