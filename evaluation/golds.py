@@ -6,7 +6,8 @@ before.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from string import ascii_uppercase
 from typing import Literal
 
 from evaluation import boxes
@@ -15,7 +16,9 @@ from evaluation.normal import normalise
 from evaluation.notation import number_system, trimmed
 from evaluation.structure import outline, split
 
-Rule = Literal["as_is", "after_hashes", "last_box", "no_parentheses", "no_dollars", "college_math", "letter"]
+Rule = Literal[
+    *("as_is", "after_hashes", "last_box", "no_parentheses", "no_dollars", "college_math", "letter", "index")
+]
 Declared = Literal[
     "number",
     "expression",
@@ -57,6 +60,13 @@ _DOTS = re.compile(r"\\[cl]?dots(?![a-zA-Z])|\.\.\.")
 def apply(rule: Rule, published: str) -> str:
     """The gold answer that a rule makes of a published one."""
     return _RULES[rule](published.strip()).strip()
+
+
+def guessed(published: Sequence[str]) -> Rule:
+    """The rule that fits how all published answers of a source are written."""
+    if published and all("####" in text for text in published):
+        return "after_hashes"
+    return "last_box" if published and all(boxes.last(text) for text in published) else "as_is"
 
 
 def declared(gold: str) -> Declared:
@@ -164,4 +174,5 @@ _RULES: dict[Rule, Callable[[str], str]] = {
     "no_dollars": lambda text: text.replace("$", ""),
     "college_math": _college_math,
     "letter": lambda text: text.strip("()"),
+    "index": lambda text: ascii_uppercase[int(text)] if text.isdecimal() and int(text) < 26 else text,
 }

@@ -39,6 +39,8 @@ def incoherences(c: RunConfig) -> Iterator[str]:
         first += phase.rounds
     if c.rounds > MAX_ROUNDS:
         yield f"phases: {c.rounds} rounds in all; at most {MAX_ROUNDS}"
+    if c.quality.min_words > c.quality.max_words:
+        yield "quality: min_words is above max_words: no instruction could pass"
     yield from _engine_incoherences(c)
     if isinstance(c.base, Scratch):
         yield from _scratch_incoherences(c, c.base)

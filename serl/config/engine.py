@@ -55,6 +55,10 @@ class Prompts(Section):
     respond_user: str
     respond_plain: str
 
+    template: dict[str, JsonValue] = Field(
+        default={}, description="more arguments of the chat template, as they are: {enable_thinking: false}"
+    )
+
     @field_validator("respond_user", "respond_plain")
     @classmethod
     def _has_question(cls, text: str) -> str:
@@ -63,16 +67,19 @@ class Prompts(Section):
         return text
 
 
+ASKED = frozenset({"respond_system", "respond_user", "respond_plain", "template"})
+"""What of `Prompts` a question is asked with."""
+
+
 class Quality(Section):
-    """Which generated instructions are well-formed; each rejection is counted under its rule's name."""
+    """Which generated instructions are well-formed; each rejection is counted under its rule's name. What a
+    domain bans stands in its file of configs/prompts.
+    """
 
     min_words: Natural = 4
     max_words: Count = 150
-    banned_words: tuple[str, ...] = (
-        *("image", "images", "graph", "graphs", "picture", "pictures"),
-        *("file", "files", "map", "maps", "draw", "plot", "go to"),
-    )
-    banned_starts: tuple[str, ...] = ("Write a program",)
+    banned_words: tuple[str, ...] = ()
+    banned_starts: tuple[str, ...] = ()
     ascii_start: bool = Field(
         default=True, description="the first character must be an ASCII letter, digit, '$' or backslash"
     )

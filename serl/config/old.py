@@ -2,6 +2,7 @@
 
 ROUND_KEYS = ("rounds", "stages")
 PHASE = "self_play"
+RULES = "quality"
 
 
 def is_old(tree: dict) -> bool:
@@ -16,6 +17,9 @@ def modern(tree: dict) -> dict:
     sections = {name: value for name, value in tree.items() if name in stages}
     gone = {name for name, value in tree.items() if value is None and name not in KEPT_NULLS}
     rest = {k: v for k, v in tree.items() if k not in {*ROUND_KEYS, *sections, *gone}}
+    for name, section in sections.items():  # the rules of form stood in a section of the stages
+        sections[name] = {k: v for k, v in section.items() if k != RULES}
+        rest |= {RULES: section[RULES]} if RULES in section else {}
     return rest | {"phases": {PHASE: {"rounds": tree["rounds"], "stages": stages, **sections}}}
 
 

@@ -13,10 +13,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from evaluation.domain import Answers, MathAnswers
 from serl import stages as rooms
 from serl.config.base import BaseModelSpec
 from serl.config.coherence import MAX_ROUNDS, incoherences
-from serl.config.engine import Engine, Prompts
+from serl.config.engine import Engine, Prompts, Quality
 from serl.config.rules import Safety
 from serl.config.schema import Section, Seed
 from serl.stages.kind import POLICY, Stage, StageSection
@@ -57,6 +58,8 @@ class RunConfig(Section):
     seed: Seed = 0
     base: BaseModelSpec
     prompts: Prompts
+    answers: Answers = MathAnswers()
+    quality: Quality = Quality()
     seeds: Problems | None = None
     engine: Engine
     plugins: tuple[str, ...] = Field(

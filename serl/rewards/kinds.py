@@ -5,8 +5,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self, assert_never
 
+from evaluation.words import token_f1
 from serl.rewards.outside import Outside
-from serl.rewards.spec import Majority, PythonReward, RandomReward, Reward, SumReward, Verified, parts
+from serl.rewards.spec import (
+    Majority,
+    PythonReward,
+    RandomReward,
+    Reward,
+    SumReward,
+    TokenF1,
+    Verified,
+    parts,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +55,9 @@ class Earnings:
                 return tuple(float(case.winner is not None and k == case.winner) for k in case.labels)
             case Verified():
                 return tuple(float(bool(c)) for c in case.correct)
+            case TokenF1():
+                golds = [] if case.gold is None else case.gold.split("\n")
+                return tuple(0.0 if a is None else token_f1(a, golds) for a in case.answers)
             case RandomReward():
                 return tuple(float(case.rng.random() < 0.5) for _ in case.labels)
             case PythonReward():

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from evaluation.domain import function_path
 from serl.config.schema import Positive, Section
 
 
@@ -19,6 +20,12 @@ class Verified(Section):
     """1 for answers equivalent to the gold answer."""
 
     kind: Literal["verified"] = "verified"
+
+
+class TokenF1(Section):
+    """The F1 of the answer's words and the gold answer's (SQuAD's): part of a right answer earns a part."""
+
+    kind: Literal["token_f1"] = "token_f1"
 
 
 class RandomReward(Section):
@@ -42,10 +49,7 @@ class PythonReward(Section):
     @field_validator("path")
     @classmethod
     def _names_a_function(cls, path: str) -> str:
-        module, colon, function = path.rpartition(":")
-        if not (colon and module and function.isidentifier()):
-            raise ValueError(f"{path!r}: write package.module:function, or file.py:function")
-        return path
+        return function_path(path)
 
 
 class Weighted(Section):
@@ -62,7 +66,9 @@ class SumReward(Section):
     of: tuple[Weighted, ...] = Field(min_length=1)
 
 
-Reward = Annotated[Majority | Verified | RandomReward | PythonReward | SumReward, Field(discriminator="kind")]
+Reward = Annotated[
+    Majority | Verified | TokenF1 | RandomReward | PythonReward | SumReward, Field(discriminator="kind")
+]
 Weighted.model_rebuild()
 SumReward.model_rebuild()
 
@@ -72,6 +78,11 @@ def parts(reward: Reward) -> tuple[Reward, ...]:
     return (
         tuple(p for w in reward.of for p in parts(w.reward)) if isinstance(reward, SumReward) else (reward,)
     )
+
+
+def needs_gold(reward: Reward) -> bool:
+    """Whether some of it is nothing without gold answers."""
+    return any(isinstance(part, Verified | TokenF1) for part in parts(reward))
 
 
 def voted(reward: Reward) -> bool:

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from evaluation.answers import extract
-from evaluation.verifier import Verifier
+from evaluation.judging import Judge
 from serl.config.engine import Prompts, Sampling
 from serl.engines.generator import Generator
 from serl.randomness import rng_of, seed_of
@@ -35,10 +34,10 @@ class Asking:
 
 
 def answer(
-    engine: Generator, verifier: Verifier, tasks: Sequence[tuple[str, Problem]], asking: Asking
+    engine: Generator, reader: Judge, tasks: Sequence[tuple[str, Problem]], asking: Asking
 ) -> list[Group]:
     """A group for each (role, problem) whose prompt leaves room for an answer."""
-    return judge(ask(engine, tasks, asking), verifier, asking)
+    return judge(ask(engine, tasks, asking), reader, asking)
 
 
 def ask(engine: Generator, tasks: Sequence[tuple[str, Problem]], asking: Asking) -> list[Answered]:
@@ -57,7 +56,7 @@ def ask(engine: Generator, tasks: Sequence[tuple[str, Problem]], asking: Asking)
 
 def judge(
     answered: Sequence[Answered],
-    verifier: Verifier,
+    reader: Judge,
     asking: Asking,
     labels: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Group]:
@@ -66,12 +65,11 @@ def judge(
     Where `labels` has the id of a problem, an answer earns 1 if it equals that text, whatever the vote and
     the reward say.
     """
-    answers = [
-        [extract(c.text) if c.finish_reason == "stop" else None for c in out] for _, _, _, out in answered
-    ]
-    classes = verifier.classes_many(answers)
-    correct = verdicts(verifier, answers, {i: p.gold for i, (_, p, _, _) in enumerate(answered)})
-    agreed = verdicts(verifier, answers, {i: labels.get(p.id) for i, (_, p, _, _) in enumerate(answered)})
+    answers = [[said(reader, p.question, c.text, c) for c in out] for _, p, _, out in answered]
+    classes = reader.classes_many(answers)
+    golds = [None if p.gold is None else reader.gold(p.question, p.gold) for _, p, _, _ in answered]
+    correct = verdicts(reader, answers, dict(enumerate(golds)))
+    agreed = verdicts(reader, answers, {i: labels.get(p.id) for i, (_, p, _, _) in enumerate(answered)})
     groups = []
     for i, (role, p, ids, out) in enumerate(answered):
         labels = classes[i].labels
@@ -94,14 +92,20 @@ def judge(
     return groups
 
 
+def said(reader: Judge, question: str, text: str, completion: Completion) -> str | None:
+    """What a text that a completion ends says: nothing where that was cut off."""
+    found = reader.read(question, text) if completion.finish_reason == "stop" else None
+    return found and found.text
+
+
 def verdicts(
-    verifier: Verifier, answers: Sequence[Sequence[str | None]], truths: Mapping[int, str | None]
+    reader: Judge, answers: Sequence[Sequence[str | None]], truths: Mapping[int, str | None]
 ) -> dict[int, list[bool | None]]:
     """Of each question with a known answer, whether each given one equals it; None where that could not be
     told.
     """
     known = {i: truth for i, truth in truths.items() if truth is not None}
-    found = iter(verifier.judge([(truth, a) for i, truth in known.items() for a in answers[i]]))
+    found = iter(reader.judge([(truth, a) for i, truth in known.items() for a in answers[i]]))
     return {i: [_truth(next(found)) for _ in answers[i]] for i in known}
 
 

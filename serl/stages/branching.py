@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from statistics import fmean
 from types import MappingProxyType
 
-from evaluation.answers import extract
-from evaluation.verifier import Verifier
+from evaluation.judging import Judge
 from serl.config.objectives import Splitter
 from serl.engines.generator import Generator
 from serl.randomness import rng_of, seed_of
 from serl.records import Completion, Group, Walk
 from serl.rewards.kinds import Case
-from serl.stages.answering import Asking, verdicts
+from serl.stages.answering import Asking, said, verdicts
 from serl.text.steps import Pieces, cuts
 
 
@@ -82,7 +81,7 @@ def values(
     states: Sequence[State],
     continued: Sequence[tuple[Completion, ...]],
     pieces: Pieces,
-    verifier: Verifier,
+    reader: Judge,
     asking: Asking,
     labels: Mapping[str, str] = MappingProxyType({}),
 ) -> list[float]:
@@ -93,13 +92,14 @@ def values(
     """
     texts = [[pieces.text(s.so_far) + c.text for c in out] for s, out in zip(states, continued, strict=True)]
     answers = [
-        [extract(t) if c.finish_reason == "stop" else None for t, c in zip(text, out)]
-        for text, out in zip(texts, continued)
+        [said(reader, s.group.question, t, c) for t, c in zip(text, out)]
+        for s, text, out in zip(states, texts, continued)
     ]
     groups = [s.group for s in states]
-    correct = verdicts(verifier, answers, {i: g.gold for i, g in enumerate(groups)})
+    golds = [None if g.gold is None else reader.gold(g.question, g.gold) for g in groups]
+    correct = verdicts(reader, answers, dict(enumerate(golds)))
     voted = {i: labels.get(g.id, g.majority) for i, g in enumerate(groups)}
-    agreed = verdicts(verifier, answers, voted)
+    agreed = verdicts(reader, answers, voted)
     found = []
     for i, (state, group) in enumerate(zip(states, groups)):
         alike = [bool(same) for same in agreed.get(i, [])]

@@ -4,26 +4,43 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from evaluation.golds import Rule
 from serl.config.schema import Count, Section
 
 
-class JsonlProblems(Section):
-    """Problems in JSON lines (plain or .gz)."""
+class Fields(Section):
+    """Which field of a row holds what; dots go into a nested one: `reward_model.ground_truth`,
+    `prompt.0.content`.
+    """
+
+    question: str = "question"
+    gold: str | None = Field(
+        default=None, description="field of the gold answer, or of a list of them, where there is one"
+    )
+    gold_rule: Rule | None = Field(
+        default=None,
+        description="what makes a gold answer of that field: after_hashes (GSM8K), last_box (MATH), index "
+        "(of an option, from 0), ...; null: what all rows look like",
+    )
+    choices: str | tuple[str, ...] | None = Field(
+        default=None, description="field of the list of options, or the field of each"
+    )
+
+
+class JsonlProblems(Fields):
+    """Problems in a file: JSON lines, or by its name a JSON array, CSV, TSV or Parquet; .gz and .zst too."""
 
     kind: Literal["jsonl"] = "jsonl"
     path: str = Field(description="file, absolute or relative to <data root>/seeds")
-    question: str = "question"
-    gold: str | None = Field(default=None, description="field of the gold answer, where there is one")
 
 
-class HubProblems(Section):
-    """Problems of a Hugging Face dataset, by hub name or local folder."""
+class HubProblems(Fields):
+    """Problems of a Hugging Face dataset, by hub name or local folder, one that `save_to_disk` wrote too."""
 
     kind: Literal["dataset"] = "dataset"
     name: str
+    config: str | None = Field(default=None, description="of a dataset that has several, like gsm8k's main")
     split: str = "train"
-    question: str = "question"
-    gold: str | None = None
 
 
 class GeneratedProblems(Section):

@@ -2,19 +2,18 @@
 loaded.
 """
 
-import difflib
-import gzip
 import hashlib
 import json
 import math
-import os
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evaluation import choices, golds
+from evaluation.domain import Answers
 from serl.config.base import Corpus
-from serl.stages.sources import GeneratedProblems, HubProblems, JsonlProblems, Problems
+from serl.stages.sources import Fields, GeneratedProblems, HubProblems, JsonlProblems, Problems
+from serl.text import rows
 
 if TYPE_CHECKING:
     from serl.records import Problem  # needs pyarrow, which completion and plans do without
@@ -41,21 +40,25 @@ def load_problems(
     match source:
         case JsonlProblems():
             path = Path(source.path) if Path(source.path).is_absolute() else data_root / "seeds" / source.path
-            return _problems(_lines(path), source.question, source.gold, str(path))
+            return _problems(rows.rows(path), source, str(path))
         case GeneratedProblems():
             path = corpus / CORPUS_FILES[source.part]
-            return _problems(_lines(path), "question", "answer", str(path))
+            return _problems(rows.rows(path), Fields(gold="answer", gold_rule="as_is"), str(path))
         case HubProblems():
-            return _problems(_dataset(source), source.question, source.gold, f"dataset {source.name}")
+            return _problems(_dataset(source), source, f"dataset {source.name}")
 
 
-def check_source(source: Problems | None, data_root: Path, wanted: Mapping[str, int]) -> None:
-    """Raises ValueError where problems from outside the run cannot be read, or are fewer than a key
-    (`wanted`) asks for.
+def check_source(
+    source: Problems | None, data_root: Path, wanted: Mapping[str, int], answers: Answers
+) -> None:
+    """Raises ValueError where problems from outside the run cannot be read, do not fit the run's `answers`,
+    or are fewer than a key (`wanted`) asks for.
     """
     if source is None or isinstance(source, GeneratedProblems):
         return
-    there = len(load_problems(source, data_root=data_root, corpus=data_root))
+    found = load_problems(source, data_root=data_root, corpus=data_root)
+    _check_answers(found, answers, source)
+    there = len(found)
     for key, number in wanted.items():
         if number > there:
             raise ValueError(
@@ -87,82 +90,113 @@ def fingerprint(problems: Iterable[object]) -> str:
     return hashlib.sha256(to_jsonl(problems)).hexdigest()[:16]
 
 
-def _lines(path: Path) -> Iterator[tuple[str, object]]:
-    """(place, JSON value) of every line that is not blank."""
-    try:
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
-    except FileNotFoundError:
-        near = difflib.get_close_matches(
-            path.name, os.listdir(path.parent) if path.parent.is_dir() else [], n=3
+def _check_answers(problems: "Sequence[Problem]", answers: Answers, source: Fields) -> None:
+    from evaluation.judging import Judge
+
+    with Judge(answers) as judge:
+        judge.check()
+        fault = judge.first_fault([(p.question, p.gold) for p in problems])
+    if fault:
+        row, what = fault
+        known = "" if source.gold is None else f"; its field is {source.gold!r}, read by gold_rule "
+        rule = known and f"{source.gold_rule or 'null (by what all rows look like)'}"
+        raise ValueError(
+            f"{getattr(source, 'path', None) or source.name}: problem {row + 1} "
+            f"({problems[row].question[:80]!r}): for answers of kind {answers.kind} it {what}{known}{rule}"
         )
-        hint = (
-            f"did you mean {', '.join(near)}?"
-            if near
-            else "put it there or change the path in the configuration"
-        )
-        raise ValueError(f"{path}: no such file; {hint}") from None
-    except (OSError, EOFError, zlib.error) as e:
-        raise ValueError(f"{path}: cannot be read ({e}); a name in .gz must be a gzip file") from e
-    except UnicodeDecodeError as e:
-        raise ValueError(f"{path}: not UTF-8 text ({e}); convert it") from e
-    for number, line in enumerate(
-        text.split("\n"), 1
-    ):  # not splitlines: JSON strings may hold U+2028 and its like
-        if line.strip():
-            try:
-                yield f"{path}:{number}", json.loads(line)
-            except (ValueError, RecursionError) as e:
-                raise ValueError(
-                    f"{path}:{number}: not a JSON object ({e}); write one object per line"
-                ) from e
 
 
 def _dataset(source: HubProblems) -> Iterator[tuple[str, object]]:
-    from datasets import load_dataset
+    from datasets import DatasetDict, load_dataset, load_from_disk
 
+    saved = Path(source.name)
     try:
-        rows = load_dataset(source.name, split=source.split)
+        if (saved / "state.json").is_file() or (saved / "dataset_dict.json").is_file():
+            found = load_from_disk(source.name)
+            rows = found[source.split] if isinstance(found, DatasetDict) else found
+        else:
+            rows = load_dataset(source.name, source.config, split=source.split)
+    except KeyError:
+        raise ValueError(
+            f"dataset {source.name!r}: no split {source.split!r}; it has {', '.join(found)}"
+        ) from None
     except (OSError, ValueError, RuntimeError) as e:
         raise ValueError(
-            f"dataset {source.name!r}, split {source.split!r}: cannot be loaded ({e}); give a local "
-            "folder, or a jsonl file"
+            f"dataset {source.name!r}, config {source.config!r}, split {source.split!r}: cannot be loaded "
+            f"({e}); set `config` and `split`, give a local folder, or a file"
         ) from e
     for number, row in enumerate(rows, 1):
         yield f"dataset {source.name} row {number}", row
 
 
-def _problems(
-    rows: Iterable[tuple[str, object]], question: str, gold: str | None, source: str
-) -> "list[Problem]":
+def _problems(rows: Iterable[tuple[str, object]], fields: Fields, source: str) -> "list[Problem]":
     from serl.records import Problem
 
-    problems = []
+    asked: list[tuple[str, list[str]]] = []
     for place, row in rows:
         if not isinstance(row, dict):
             # The user's data is wrong, not a caller's type.
             raise ValueError(  # noqa: TRY004
                 f"{place}: {type(row).__name__}, not a JSON object; write one object per line"
             )
-        problems.append(
-            Problem(
-                id=f"{len(problems):06d}",
-                question=_field(row, question, place),
-                gold=_field(row, gold, place) if gold else None,
-            )
-        )
-    if not problems:
+        found = _golds(row, fields.gold, place) if fields.gold else []
+        asked.append((_question(row, fields, place), found))
+    if not asked:
         raise ValueError(f"{source}: empty; give at least one problem")
-    return problems
-
-
-def _field(row: dict, name: str, place: str) -> str:
-    if name not in row:
-        raise ValueError(
-            f"{place}: no field {name!r}; it has {', '.join(map(repr, row)) or 'none'}: name the right one "
-            "in the configuration"
+    rule = fields.gold_rule or golds.guessed([gold for _, several in asked for gold in several])
+    return [
+        Problem(
+            id=f"{number:06d}",
+            question=question,
+            gold="\n".join(" ".join(golds.apply(rule, g).split("\n")) for g in several) or None,
         )
-    value = row[name]
+        for number, (question, several) in enumerate(asked)
+    ]
+
+
+def _question(row: dict, fields: Fields, place: str) -> str:
+    """The question as it is asked: with its options below it, where it has any."""
+    question = _text(_value(row, fields.question, place), fields.question, place)
+    if fields.choices is None:
+        return question
+    if isinstance(fields.choices, str):
+        given = _value(row, fields.choices, place)
+        given = given.get("text") if isinstance(given, dict) else given  # as ARC has them
+    else:
+        given = [_value(row, name, place) for name in fields.choices]
+    if not isinstance(given, list) or not 2 <= len(given) <= choices.MAX_OPTIONS:
+        raise ValueError(
+            f"{place}: field {fields.choices!r} is {given!r}, not a list of 2 to {choices.MAX_OPTIONS} texts"
+        )
+    options = [_text(option, str(fields.choices), place) for option in given]
+    return choices.listed(question, [choices.unlettered(option, i) for i, option in enumerate(options)])
+
+
+def _golds(row: dict, name: str, place: str) -> list[str]:
+    value = _value(row, name, place)
+    several = value if isinstance(value, list) and value else [value]
+    return [_text(gold, name, place) for gold in several]
+
+
+def _value(row: dict, name: str, place: str) -> object:
+    """What a field holds; of a name that is none itself, its parts between dots lead to it."""
+    if name in row:
+        return row[name]
+    value: object = row
+    for part in name.split("."):
+        if isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        elif isinstance(value, dict) and part in value:
+            value = value[part]
+        else:
+            raise ValueError(
+                f"{place}: no field {name!r}; it has {', '.join(map(repr, row)) or 'none'}: name the right "
+                "one in the configuration"
+            )
+    return value
+
+
+def _text(value: object, name: str, place: str) -> str:
     text = (
         value
         if isinstance(value, str)

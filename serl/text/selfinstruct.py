@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from rapidfuzz.distance import Indel
 from rapidfuzz.process import cdist
 
+from evaluation import choices
+from evaluation.domain import Answers, ChoiceAnswers, MathAnswers
 from serl.config.engine import Quality
 from serl.text.prompts import one_line
 
@@ -52,7 +54,15 @@ def parse_list(text: str, *, continues: bool, truncated: bool) -> list[str]:
     return [clean for item in items if (clean := one_line(item).strip("*").strip())]
 
 
-def rejection(text: str, rules: Quality) -> str | None:
+def tidied(text: str, answers: Answers) -> str:
+    """An instruction as it is asked: in one line, but for the options of a choice, which get a line each."""
+    if isinstance(answers, ChoiceAnswers):
+        question, options = choices.parted(text)
+        return choices.listed(one_line(question), options)
+    return one_line(text)
+
+
+def rejection(text: str, rules: Quality, answers: Answers = MathAnswers()) -> str | None:
     """The name of the first quality rule that `text` breaks, or None."""
     num_words = len(text.split())
     if num_words < rules.min_words:
@@ -70,7 +80,16 @@ def rejection(text: str, rules: Quality) -> str | None:
         return "contains_solution"
     if _SECOND.search(text):
         return "several_problems"
-    return None
+    return _options_fault(text, answers.options) if isinstance(answers, ChoiceAnswers) else None
+
+
+def _options_fault(text: str, wanted: int | None) -> str | None:
+    _, options = choices.parted(text)
+    if not options:
+        return "no_options"
+    if wanted is not None and len(options) != wanted:
+        return "wrong_number_of_options"
+    return None if choices.distinct(options) else "equal_options"
 
 
 def rouge_tokens(text: str) -> list[str]:

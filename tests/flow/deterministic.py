@@ -120,6 +120,7 @@ class CharacterTokenizer:
     """One token per character."""
 
     chat_template = None
+    bos_token_id = eos_token_id = None
 
     def __call__(self, text: str) -> dict:
         return {"input_ids": [ord(c) for c in text]}

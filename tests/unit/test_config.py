@@ -145,7 +145,7 @@ def test_a_configuration_cannot_be_changed():
             {"base": SCRATCH, "seeds": {"kind": "corpus"}, "respond": SMALL["respond"] | {"anchors": 101}},
             "respond.anchors 101: the corpus has 100",
         ),
-        ({"propose": SMALL["propose"] | {"quality": {"min_words": 151}}}, "min_words is above max_words"),
+        ({"quality": {"min_words": 151}}, "min_words is above max_words"),
         ({"rounds": 1000}, "less than or equal to 999"),  # names of jobs and folders have three digits
         (
             {"seed": 2**32},

@@ -2,12 +2,13 @@
 
 import pytest
 
+from evaluation.domain import Answers, MathAnswers
 from jobs.plan.chain import bounds_of, plan
 from jobs.plan.cluster import load_cluster
 from jobs.sweeps.lanes import count
 from jobs.sweeps.launching import draft_sweep
 from jobs.sweeps.preview import savings
-from serl.config.engine import Prompts
+from serl.config.engine import Prompts, Quality
 from serl.config.files import load, parse_yaml
 from serl.config.read import load_run, revive
 from serl.config.schema import Section
@@ -17,8 +18,10 @@ from tests.conftest import ROOT
 FILES = sorted((ROOT / "configs").rglob("*.yaml"))
 
 
-class PromptFile(Section):
+class DomainFile(Section):
     prompts: Prompts
+    answers: Answers = MathAnswers()
+    quality: Quality
 
 
 def is_run(path) -> bool:
@@ -72,15 +75,15 @@ def test_a_cluster_file_loads(path):
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/prompts").glob("*.yaml")), ids=label)
-def test_a_prompt_file_is_a_prompts_section_and_nothing_else(path):
-    load(PromptFile, path)
+def test_a_domain_file_says_how_its_questions_are_asked_and_read_and_nothing_else(path):
+    load(DomainFile, path)
 
 
 @pytest.mark.parametrize("path", FILES, ids=label)
 def test_no_file_is_forgotten(path):
     extended = {(p.parent / parent).resolve() for p in FILES for parent in _parents(p)}
-    assert is_run(path) or path.resolve() in extended or path.parent.name in ("clusters", "sweeps"), (
-        "neither a run, nor a cluster, nor extended by any file"
+    assert is_run(path) or path.resolve() in extended or path.parent.name in ("clusters", "sweeps", "prompts"), (
+        "neither a run, nor a cluster, nor a domain, nor extended by any file"
     )
 
 

@@ -20,6 +20,7 @@ PROMPTS = Prompts(
 
 class Plain:
     chat_template = None
+    bos_token_id, eos_token_id = 1, 2
 
     def __call__(self, text: str) -> dict:
         return {"input_ids": [1, *map(ord, text)]}
@@ -29,9 +30,10 @@ class Chat(Plain):
     chat_template = "template"
 
     def apply_chat_template(
-        self, conversation: list[dict], *, add_generation_prompt: bool, return_dict: bool, strftime_now
+        self, conversation: list[dict], *, add_generation_prompt: bool, return_dict: bool, strftime_now, **more
     ) -> list[int]:
         assert add_generation_prompt and not return_dict
+        self.given = more
         return [ord(c) for turn in conversation for c in f"<{turn['role']}>{turn['content']}"]
 
 
@@ -101,3 +103,45 @@ def test_shots_are_dropped_from_the_end_until_the_prompt_fits():
 
 def test_white_space_collapses_and_case_stays():
     assert one_line("  ABC\n\t\\Delta \u00a0 x ") == "ABC \\Delta x"
+
+
+class NoSystem(Chat):
+    """As Gemma's template does."""
+
+    def apply_chat_template(self, conversation: list[dict], **how) -> list[int]:
+        if conversation[0]["role"] == "system":
+            raise ValueError("System role not supported")
+        return super().apply_chat_template(conversation, **how)
+
+
+def test_a_template_without_a_system_role_gets_its_text_before_the_users():
+    assert text(question_prompt(NoSystem(), PROMPTS, "1+1?")) == "<user>Think.\n\n1+1?\nAnswer in {braces}."
+    ids, _ = propose_prompt(NoSystem(), PROMPTS, ["one"], 100)
+    assert text(ids).startswith("<user>Write.\n\nQuestions:")
+
+
+def test_a_template_that_fails_for_another_reason_says_so():
+    class Broken(Chat):
+        def apply_chat_template(self, conversation: list[dict], **how) -> list[int]:
+            raise KeyError("tools")
+
+    with pytest.raises(KeyError, match="tools"):
+        question_prompt(Broken(), PROMPTS, "1+1?")
+
+
+def test_arguments_of_the_chat_template_reach_it():
+    chat = Chat()
+    question_prompt(chat, PROMPTS.model_copy(update={"template": {"enable_thinking": False}}), "1+1?")
+    assert chat.given == {"enable_thinking": False}
+
+
+def test_a_prompt_of_text_has_one_begin_and_no_end():
+    """Some tokenizers add an end of text to every text (`add_eos_token`); a prompt may bring its own begin."""
+
+    class Eager(Plain):
+        def __call__(self, text: str) -> dict:
+            return {"input_ids": [1, *(1 if c == "<" else ord(c) for c in text), 2]}
+
+    assert question_prompt(Eager(), PROMPTS, "x") == [1, *map(ord, "Q: x\nA:")]
+    ours = PROMPTS.model_copy(update={"respond_plain": "<Q: {question}"})
+    assert question_prompt(Eager(), ours, "x") == [1, *map(ord, "Q: x")]

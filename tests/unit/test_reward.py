@@ -13,7 +13,16 @@ from serl.config.read import load_run
 from serl.randomness import rng_of, seed_of
 from serl.rewards.kinds import Case, Earnings
 from serl.rewards.outside import Outside, RewardFailed
-from serl.rewards.spec import Majority, PythonReward, RandomReward, SumReward, Verified, Weighted, voted
+from serl.rewards.spec import (
+    Majority,
+    PythonReward,
+    RandomReward,
+    SumReward,
+    TokenF1,
+    Verified,
+    Weighted,
+    voted,
+)
 from tests.conftest import phased
 
 
@@ -37,6 +46,14 @@ def test_the_verified_reward_is_for_what_is_known_to_be_right():
     assert rewards(
         Verified(), labels=[0, 0, None, 1], winner=0, correct=[True, False, None, True], rng=random.Random(0)
     ) == (1.0, 0.0, 0.0, 1.0)
+
+
+def test_the_token_f1_reward_is_of_the_best_gold_and_nothing_without_one():
+    case = {"labels": [0, 1, None], "winner": 0, "correct": [None] * 3, "rng": random.Random(0)}
+    said = ["the red house", "Rome", None]
+    assert rewards(TokenF1(), **case, answers=said, gold="Red house\nHouse, red brick") == (1.0, 0.0, 0.0)
+    assert rewards(TokenF1(), **case, answers=said, gold="house") == (pytest.approx(2 / 3), 0.0, 0.0)
+    assert rewards(TokenF1(), **case, answers=said) == (0.0, 0.0, 0.0)
 
 
 def test_the_random_reward_is_a_fair_coin_that_its_seed_decides():

@@ -1,5 +1,6 @@
 """Shots, lists, quality rules, and novelty against Google's `rouge-score` as the oracle."""
 
+import json
 import random
 import time
 from collections import Counter
@@ -11,9 +12,25 @@ from hypothesis import strategies as st
 from rapidfuzz.distance import Indel
 from rouge_score.rouge_scorer import RougeScorer
 
+from evaluation.domain import ChoiceAnswers
 from serl.config.engine import Quality
+from serl.config.files import parse_yaml
 from serl.text.prompts import one_line
-from serl.text.selfinstruct import Encoder, choose_shots, novel, parse_list, rejection, rouge_tokens, twins
+from serl.text.selfinstruct import (
+    Encoder,
+    choose_shots,
+    novel,
+    parse_list,
+    rejection,
+    rouge_tokens,
+    tidied,
+    twins,
+)
+from tests.conftest import ROOT
+
+MATH = Quality.model_validate_json(
+    json.dumps(parse_yaml((ROOT / "configs/prompts/math.yaml").read_text(), "")["quality"])
+)
 
 SCORER = RougeScorer(["rougeL"], use_stemmer=False)
 STRANGE = [
@@ -269,7 +286,7 @@ def test_a_million_hostile_characters_take_bounded_time(unit):
     ],
 )
 def test_a_rejection_has_the_name_of_its_rule(text, reason):
-    assert rejection(text, Quality()) == reason
+    assert rejection(text, MATH) == reason
 
 
 def test_rules_can_be_switched_off():
@@ -316,3 +333,36 @@ def test_what_is_not_new_names_the_first_text_that_it_repeats_or_comes_too_near_
     assert (near.reason, near.like, near.rouge_l) == ("near_duplicate", pool[0], round(16 / 18, 3))
     assert (same.reason, same.like, same.rouge_l) == ("exact_duplicate", pool[1], 1.0)
     assert fresh is None and (inside.like, inside.rouge_l) == ("brand new words here", 0.75)
+
+
+# ------------------------------------------------------------------------------------------------ options
+FOUR = ChoiceAnswers(options=4)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "Which gas do plants take in? A. oxygen B. carbon dioxide C. helium D. neon",
+        "Which gas do plants take in? (A) oxygen (B) carbon dioxide (C) helium (D) neon",
+        "Which gas do plants take in?\nA) oxygen\nB) carbon dioxide\nC) helium\nD) neon",
+    ],
+)
+def test_a_question_carries_its_options_however_they_were_written(written):
+    asked = tidied(written, FOUR)
+    assert asked == "Which gas do plants take in?\nA. oxygen\nB. carbon dioxide\nC. helium\nD. neon"
+    assert rejection(asked, Quality(), FOUR) is None
+    assert tidied(asked, FOUR) == tidied(one_line(asked), FOUR) == asked  # as a shot, and back
+
+
+@pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        ("Which gas do plants take in?", "no_options"),
+        ("Which gas do plants take in? A. oxygen B. neon C. helium", "wrong_number_of_options"),
+        ("Which gas do plants take in? A. oxygen B. neon C. Oxygen D. helium", "equal_options"),
+        ("Which gas do plants take in? A. oxygen B. neon C. D. helium", "equal_options"),
+        ("Which gas do plants take in? A. oxygen B. neon C. argon D. helium Answer: B", "contains_solution"),
+    ],
+)
+def test_a_choice_that_is_none_is_rejected(written, reason):
+    assert rejection(tidied(written, FOUR), Quality(), FOUR) == reason

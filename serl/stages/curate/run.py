@@ -11,8 +11,7 @@ from serl.stages import read
 from serl.stages.curate.spec import KIND
 from serl.stages.work import Work, corpus_dir
 from serl.text.problems import fingerprint, load_problems
-from serl.text.prompts import one_line
-from serl.text.selfinstruct import Twin, twins
+from serl.text.selfinstruct import Twin, tidied, twins
 
 
 def run(work: Work) -> Manifest:
@@ -36,7 +35,7 @@ def run(work: Work) -> Manifest:
     found = twins([c.text for c in candidates], pool, section.max_rouge_l)
     fresh = [c for c, twin in zip(candidates, found) if twin is None]
     kept = [
-        Problem(id=f"r{round:03d}-{i:06d}", question=one_line(c.text))
+        Problem(id=f"r{round:03d}-{i:06d}", question=tidied(c.text, config.answers))
         for i, c in enumerate(fresh[: section.max_instructions])
     ]
     counts = Counter(twin.reason if twin else "novel" for twin in found)

@@ -35,7 +35,7 @@ class CurateKind(Kind):
             yield ": needs seed problems; give a source under `seeds`"
 
     def check(self, stage: Stage, config: RunConfig, data: Path) -> None:
-        check_source(config.seeds, data, {})
+        check_source(config.seeds, data, {}, config.answers)
 
     def bounds(self, stage: Stage, config: RunConfig, world: World) -> Bounds:
         """Every candidate's fate, and the text of those that stay."""
@@ -44,7 +44,7 @@ class CurateKind(Kind):
         return Bounds(files=self.files, bytes=tokens * BYTES_PER_SAMPLED_TOKEN)
 
     def depends(self, stage: Stage, config: RunConfig) -> Mapping[str, object]:
-        return {"section": stage.section, "seeds": config.seeds}
+        return {"section": stage.section, "seeds": config.seeds, "answers": config.answers.model_dump()}
 
     def outside(self, stage: Stage, config: RunConfig, data: Path) -> Mapping[str, Path]:
         return source_files(config.seeds, data)

@@ -5,17 +5,17 @@ its own.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from serl.config.run import RunConfig
 from serl.engines import generator
 from serl.randomness import rng_of, seed_of
 from serl.records import from_jsonl, share, to_jsonl
 from serl.run.rundir import Manifest
 from serl.stages.parts import in_parts
-from serl.stages.propose.spec import Propose
 from serl.stages.read import kept_questions
 from serl.stages.work import Work, corpus_dir
 from serl.text.problems import fingerprint, load_problems
 from serl.text.prompts import propose_prompt
-from serl.text.selfinstruct import choose_shots, parse_list, rejection
+from serl.text.selfinstruct import choose_shots, parse_list, rejection, tidied
 
 MAX_REJECTED_CHARS = 1000  # of a rejected text, which is kept for people only
 
@@ -73,16 +73,16 @@ def _part(
         items = parse_list(
             completion.text, continues=continues, truncated=completion.finish_reason == "length"
         )
-        yield _judged(p, items, dropped, section)
+        yield _judged(p, items, dropped, config)
     if len(fitting) < len(encoded):
         yield {"candidates": [], "counts": {"prompts_too_long": len(encoded) - len(fitting)}}
 
 
-def _judged(prompt: int, items: list[str], dropped_shots: int, section: Propose) -> dict:
+def _judged(prompt: int, items: list[str], dropped_shots: int, config: RunConfig) -> dict:
     counts: Counter[str] = Counter(items=len(items), dropped_shots=dropped_shots)
     candidates = []
-    for i, text in enumerate(items):
-        reason = rejection(text, section.quality)
+    for i, text in enumerate(tidied(item, config.answers) for item in items):
+        reason = rejection(text, config.quality, config.answers)
         counts[reason or "accepted"] += 1
         shown = text if reason is None else text[:MAX_REJECTED_CHARS]
         candidates.append({"prompt": prompt, "item": i, "text": shown, "rejection": reason})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from serl.config.engine import Quality, Sampling
+from serl.config.engine import Sampling
 from serl.config.run import RunConfig
 from serl.config.schema import Count, Natural
 from serl.stages.kind import BYTES_PER_SAMPLED_TOKEN, POLICY, Bounds, Kind, Stage, StageSection, World
@@ -27,7 +27,6 @@ class Propose(StageSection):
         default=2, description="shots from instructions that passed the difficulty filter in earlier rounds"
     )
     sampling: Sampling
-    quality: Quality = Quality()
     part_prompts: Count = Field(default=256, description="prompts whose results are committed together")
 
 
@@ -52,14 +51,12 @@ class ProposeKind(Kind):
         return tuple(s for s in (last, judged) if s)
 
     def problems(self, stage: Stage, config: RunConfig) -> Iterator[str]:
-        section = stage.section
         if config.seeds is None:
             yield ": needs seed problems; give a source under `seeds`"
-        if section.quality.min_words > section.quality.max_words:
-            yield ".quality: min_words is above max_words: no instruction could pass"
 
     def check(self, stage: Stage, config: RunConfig, data: Path) -> None:
-        check_source(config.seeds, data, {f"{stage.name}.seed_shots": stage.section.seed_shots})
+        wanted = {f"{stage.name}.seed_shots": stage.section.seed_shots}
+        check_source(config.seeds, data, wanted, config.answers)
 
     def bounds(self, stage: Stage, config: RunConfig, world: World) -> Bounds:
         tokens = stage.section.prompts * stage.section.sampling.max_tokens
@@ -69,7 +66,8 @@ class ProposeKind(Kind):
     def depends(self, stage: Stage, config: RunConfig) -> Mapping[str, object]:
         return {
             "seed": config.seed, "base": config.base, "section": stage.section, "seeds": config.seeds,
-            "prompts": config.prompts.model_dump(include={"propose_system", "propose_opening"}),
+            "prompts": config.prompts.model_dump(include={"propose_system", "propose_opening", "template"}),
+            "quality": config.quality, "answers": config.answers.model_dump(),
             "engine": config.engine,
         }  # fmt: skip
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from evaluation.verifier import Verifier
+from evaluation.judging import Judge
 from serl.engines.generator import Generator
 from serl.randomness import rng_of
 from serl.records import ANCHOR, Group, Problem, groups_from_parquet, groups_to_parquet, share
@@ -28,15 +28,15 @@ def run(work: Work) -> Manifest:
     tasks, inputs = questions(work)
     attempt = work.attempt({"policy": digest} | inputs)
     mine = share(tasks, work.shard.index, work.shard.count)
-    limits = Verifier(workers=work.cores, limit_s=section.limit_s)
-    with limits as verifier, Earnings(section.reward) as earnings:
+    judging = Judge(config.answers, workers=work.cores, limit_s=section.limit_s)
+    with judging as reader, Earnings(section.reward) as earnings:
         asking = Asking(
             seed=config.seed, round=work.shard.round, stage=work.shard.stage, prompts=config.prompts,
             sampling=section.sampling, samples=section.samples, earnings=earnings,
         )  # fmt: skip
 
         def part(engine: Generator, tasks: Sequence[tuple[str, Problem]]) -> bytes:
-            return groups_to_parquet(answer(engine, verifier, tasks, asking))
+            return groups_to_parquet(answer(engine, reader, tasks, asking))
 
         parts = in_parts(work, attempt, policy, mine, section.part_prompts, "questions", part)
     groups = [g for data in parts for g in groups_from_parquet(data)]

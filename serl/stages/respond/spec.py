@@ -6,11 +6,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from serl.config.engine import Sampling
+from serl.config.engine import ASKED, Sampling
 from serl.config.run import RunConfig
 from serl.config.schema import Count, Natural, Positive
 from serl.rewards.outside import Outside
-from serl.rewards.spec import Majority, PythonReward, Reward, parts
+from serl.rewards.spec import Majority, PythonReward, Reward, needs_gold, parts
 from serl.stages.kind import BYTES_PER_SAMPLED_TOKEN, POLICY, Bounds, Kind, Stage, StageSection, World
 from serl.stages.sources import Labelled, has_gold
 from serl.text.problems import check_source, source_files
@@ -70,19 +70,20 @@ class RespondKind(Kind):
         if section.sampling.temperature == 0.0:
             yield ".sampling.temperature 0: equal answers make no vote; use a positive temperature"
         source = section.problems.source if section.problems else None
-        if any(part.kind == "verified" for part in parts(section.reward)) and not has_gold(source):
-            yield f".reward.kind verified needs {stage.name}.problems with a gold field"
+        if needs_gold(section.reward) and not has_gold(source):
+            yield f".reward.kind {section.reward.kind} needs {stage.name}.problems with a gold field"
         if section.anchors and not has_gold(config.seeds):
             yield f".anchors {section.anchors}: the seeds have no gold field; set seeds.gold or anchors: 0"
 
     def check(self, stage: Stage, config: RunConfig, data: Path) -> None:
         if stage.section.anchors:
-            check_source(config.seeds, data, {f"{stage.name}.anchors": stage.section.anchors})
+            wanted = {f"{stage.name}.anchors": stage.section.anchors}
+            check_source(config.seeds, data, wanted, config.answers)
         for part in parts(stage.section.reward):
             if isinstance(part, PythonReward):
                 Outside(part).check()
         if stage.section.problems:
-            check_source(stage.section.problems.source, data, {})
+            check_source(stage.section.problems.source, data, {}, config.answers)
 
     def bounds(self, stage: Stage, config: RunConfig, world: World) -> Bounds:
         section = stage.section
@@ -95,7 +96,7 @@ class RespondKind(Kind):
         return {
             "seed": config.seed, "base": config.base, "section": stage.section,
             "seeds": config.seeds if stage.section.anchors else None,
-            "prompts": config.prompts.model_dump(include={"respond_system", "respond_user", "respond_plain"}),
+            "prompts": config.prompts.model_dump(include=ASKED), "answers": config.answers.model_dump(),
             "engine": config.engine,
         }  # fmt: skip
 

@@ -19,7 +19,7 @@ from serl.stages.parts import in_parts
 from serl.stages.score.spec import Score
 from serl.stages.work import Work, corpus_dir
 from serl.text.problems import fingerprint
-from serl.text.prompts import Tokenizer, encode, question_prompt
+from serl.text.prompts import Tokenizer, encode, question_prompt, text_ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,9 @@ def run(work: Work) -> Manifest:
     mine = [
         asked[i] for i in balance.shards([item.work for item in asked], work.shard.count)[work.shard.index]
     ]
-    rules = Rules(letters="official" if _as_published(section) else "native")
+    rules = Rules(
+        letters="official" if _as_published(section) else "native", thinking=work.run.config.answers.thinking
+    )
     with Verifier(workers=work.cores, limit_s=section.limit_s) as verifier:
 
         def part(engine: generator.Generator, chosen: Sequence[Item]) -> bytes:
@@ -152,9 +154,11 @@ def _prompt(run: Run, engine: generator.Generator, section: Score, item: Item) -
         text = mmlu_pro.choice_prompt(item.problem, item.shots[:used], item.problem.subject)
         plain = _as_published(section)
         ids = (
-            _literal(engine.tokenizer, text)
+            text_ids(engine.tokenizer, text)
             if plain
-            else encode(engine.tokenizer, system=None, user=text, plain=text)
+            else encode(
+                engine.tokenizer, system=None, user=text, plain=text, template=run.config.prompts.template
+            )
         )
         if len(ids) < room + (not plain):  # the official script leaves one token unused
             return ids
@@ -166,12 +170,7 @@ def _question(prompts: Prompts, tokenizer: Tokenizer, section: Score, problem: P
     question = f"{preamble}\n\n{problem.question}" if preamble else problem.question
     if section.protocol == "native":
         return question_prompt(tokenizer, prompts, question)
-    return _literal(tokenizer, PROTOCOLS[section.protocol].prompt(question))
-
-
-def _literal(tokenizer: Tokenizer, text: str) -> list[int]:
-    """The text as it stands, with the tokenizer's own BOS and no chat template."""
-    return list(tokenizer(text)["input_ids"])
+    return text_ids(tokenizer, PROTOCOLS[section.protocol].prompt(question))
 
 
 def _as_published(section: Score) -> bool:

@@ -9,7 +9,7 @@ from pydantic import Field
 from evaluation.benchmark import Benchmark, load_benchmark
 from evaluation.benchmark import load_problems as load_benchmark_problems
 from serl.config.base import Scratch
-from serl.config.engine import Engine
+from serl.config.engine import ASKED, Engine
 from serl.config.run import RunConfig
 from serl.config.schema import Count, Natural, Nucleus, Positive
 from serl.stages.kind import BYTES_PER_SAMPLED_TOKEN, POLICY, Bounds, Kind, Stage, StageSection, World
@@ -133,10 +133,12 @@ class ScoreKind(Kind):
 
     def depends(self, stage: Stage, config: RunConfig) -> Mapping[str, object]:
         seed = {"seed": config.seed} if stage.section.samples else {}  # greedy answers have none
-        prompts = config.prompts.model_dump(include={"respond_system", "respond_user", "respond_plain"})
+        prompts = config.prompts.model_dump(include=ASKED)
         engine = self.held(stage.section, config)
         own = stage.section.model_copy(update={"engine": None})
-        return seed | {"base": config.base, "section": own, "prompts": prompts, "engine": engine}
+        return seed | {"base": config.base, "section": own, "prompts": prompts, "engine": engine} | {
+            "answers": config.answers.model_dump(include={"thinking"})
+        }
 
     def outside(self, stage: Stage, config: RunConfig, data: Path) -> Mapping[str, Path]:
         found = [b for name in stage.section.asked if not _made_here(b := load_benchmark(name), config)]

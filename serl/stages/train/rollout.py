@@ -15,7 +15,7 @@ from functools import lru_cache
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evaluation.verifier import Verifier
+from evaluation.judging import Judge
 from serl.config.objectives import Vine
 from serl.engines.ranks import Ranks
 from serl.engines.resident import Resident
@@ -146,7 +146,7 @@ class Sampler:
         self._objective = work.stage.section.objective
         self._ranks, self._engine, self._questions = ranks, engine, questions
         self._tensor_parallel = tensor_parallel
-        self._verifier = Verifier(workers=work.cores, limit_s=self._how.limit_s)
+        self._reader = Judge(work.run.config.answers, workers=work.cores, limit_s=self._how.limit_s)
         self._earnings = Earnings(self._how.reward)
         self._asking = Asking(
             seed=work.run.config.seed, round=work.shard.round, stage=work.shard.stage,
@@ -202,7 +202,7 @@ class Sampler:
         mine = [tree.states[i] for i in own]
         asking = replace(self._asking, samples=kind.rollouts)
         continued = branching.rollouts(self._engine, mine, asking)
-        value = branching.values(mine, continued, self._pieces, self._verifier, asking, labels)
+        value = branching.values(mine, continued, self._pieces, self._reader, asking, labels)
         values = gathered(ranks, value, tensor_parallel=self._tensor_parallel)
         count = len(tree.states)
         return Branches(walks=tree.walks(values), states=count, rollouts=count * kind.rollouts)
@@ -222,14 +222,14 @@ class Sampler:
         mine = [wave[i][0] for i in self._own(len(wave))]
         answered = ask(self._engine, [(OWN, p) for p in mine], self._asking)
         sampled = time.monotonic()
-        groups = judge(answered, self._verifier, self._asking, labels)
+        groups = judge(answered, self._reader, self._asking, labels)
         spent = (sampled - begun, time.monotonic() - sampled)
         slowest = tuple(max(column) for column in zip(*ranks.gather(spent), strict=True))
         return gathered(ranks, groups, tensor_parallel=self._tensor_parallel), slowest
 
     def close(self) -> None:
         self._earnings.close()
-        self._verifier.close()
+        self._reader.close()
 
 
 def folded(parts: Sequence[bytes]) -> bytes:

@@ -13,9 +13,9 @@ from serl.config.run import RunConfig
 from serl.config.schema import Count, Fraction, Positive, Section
 from serl.config.training import Training
 from serl.rewards.outside import Outside
-from serl.rewards.spec import Majority, PythonReward, Reward, parts
+from serl.rewards.spec import Majority, PythonReward, Reward, needs_gold, parts
 from serl.stages.kind import BYTES_PER_SAMPLED_TOKEN, POLICY, Bounds, Kind, Stage, StageSection, World
-from serl.stages.sources import Labelled
+from serl.stages.sources import Labelled, has_gold
 from serl.text.problems import check_source, source_files
 
 POLICY_BYTES = 4  # per parameter: published in float32
@@ -201,6 +201,8 @@ class TrainKind(Kind):
                 ".rollout.problems: give it if and only if no stage of the round brings questions "
                 "(like propose and curate, or respond)"
             )
+        if how and how.problems and needs_gold(how.reward) and not has_gold(how.problems.source):
+            yield f".rollout.reward.kind {how.reward.kind} needs rollout.problems with a gold field"
         if how is None and self.data(stage, config) is None:
             what = f".data {section.data}: no stage of that name" if section.data else ": no stage"
             yield f"{what} before it in the round writes groups; list one that does, like respond"
@@ -259,7 +261,7 @@ class TrainKind(Kind):
     def check(self, stage: Stage, config: RunConfig, data: Path) -> None:
         how = stage.section.rollout if isinstance(stage.section, Train) else None
         if how and how.problems:
-            check_source(how.problems.source, data, {})
+            check_source(how.problems.source, data, {}, config.answers)
         for part in parts(how.reward) if how else ():
             if isinstance(part, PythonReward):
                 Outside(part).check()
@@ -308,7 +310,9 @@ class TrainKind(Kind):
     def depends(self, stage: Stage, config: RunConfig) -> Mapping[str, object]:
         base = config.base
         seed = base.seed if isinstance(base, Scratch) and stage.round == 0 else None
-        return {"seed": config.seed if seed is None else seed, "base": base, "section": stage.section}
+        asked = isinstance(stage.section, Train) and stage.section.rollout
+        how = {"prompts": config.prompts, "answers": config.answers.model_dump()} if asked else {}
+        return how | {"seed": config.seed if seed is None else seed, "base": base, "section": stage.section}
 
 
 KIND = TrainKind()

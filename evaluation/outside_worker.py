@@ -1,11 +1,12 @@
-"""The process that calls a user's reward function: `python -m serl.rewards.worker HANDLE PARENT`, see
-`outside`.
+"""The process that calls a user's function: `python -m evaluation.outside_worker HANDLE PARENT MEMORY_MB`,
+see `outside`.
 """
 
 import ctypes
 import importlib
 import importlib.util
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -40,9 +41,9 @@ def serve(pipe: Connection) -> None:
         pipe.send(("raised", f"{type(e).__name__}: {e}"))
         return
     while True:
-        question, answers, texts, gold = pipe.recv()
+        arguments = pipe.recv()
         try:
-            pipe.send(("returned", _plain(function(question, answers, texts, gold))))
+            pipe.send(("returned", _plain(function(*arguments))))
         except Exception as e:  # noqa: BLE001 (as above)
             pipe.send(("raised", f"{type(e).__name__}: {e}"))
 
@@ -54,12 +55,14 @@ def _plain(value: object) -> object:
 
 
 def main(arguments: Sequence[str]) -> None:
-    handle, parent = map(int, arguments)
+    handle, parent, memory_mb = map(int, arguments)
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(ignored, signal.SIG_IGN)  # a job's signals are for the parent, which ends this process
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return
+    if memory_mb:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_mb * 2**20, memory_mb * 2**20))
     try:
         serve(Connection(handle))
     except (EOFError, BrokenPipeError, ConnectionResetError):
