@@ -20,6 +20,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
+from evaluation.choices import listed
 from evaluation.golds import Rule, apply
 
 DESCRIPTIONS = Path(__file__).parent / "benchmarks"
@@ -30,7 +31,8 @@ Kind = Literal["math", "choice", "letter"]
 """`choice` follows the MMLU-Pro protocol; `letter` asks like a mathematics problem whose text lists the
 choices.
 """
-Prompt = Literal["question", "mmlu_pro"]
+Prompt = Literal["question", "options", "mmlu_pro"]
+"""`question` is asked as it is, `options` with its choices below it, `mmlu_pro` as the official script does."""
 
 
 class Fields(BaseModel):
@@ -110,6 +112,8 @@ class Benchmark(BaseModel):
             raise ValueError(
                 f"kind {self.kind} with prompt {self.prompt}: kind choice and prompt mmlu_pro need each other"
             )
+        if self.prompt == "options" and (self.kind != "letter" or self.fields.choices is None):
+            raise ValueError("prompt options: needs kind letter, and the field of the choices (fields.choices)")
         if twice := set(self.unusable) & (set(self.text) | set(self.amended)):
             raise ValueError(
                 f"rows {sorted(twice)} are listed as unusable and also otherwise; list each once"
@@ -253,10 +257,11 @@ def _problem(benchmark: Benchmark, row: dict[str, Any], where: str, number: int)
             f"{where}: the gold {gold!r} in field {fields.answer!r} is none of the {len(choices)} choices' "
             "letters"
         )
+    question = _text(row, fields.question, where)
     return Problem(
         benchmark=benchmark.name,
         id=id,
-        question=_text(row, fields.question, where),
+        question=listed(question, choices) if benchmark.prompt == "options" else question,
         gold=gold,
         kind=benchmark.kind,
         subject=_text(row, fields.subject, where) if fields.subject else "",

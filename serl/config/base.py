@@ -32,24 +32,27 @@ class Architecture(Section):
 
 
 class Corpus(Section):
-    """Generated documents of the arithmetic domain, its seeds, labelled problems and held-out benchmarks (see
-    `serl.world.arithmetic`).
+    """Generated documents of a toy domain, its seeds, labelled problems and held-out benchmarks (see
+    `serl.world`).
     """
 
+    world: Literal["arithmetic", "things"] = "arithmetic"
     documents: Count
     list_share: Fraction = 0.08
-    choice_share: Fraction = 0.05
+    choice_share: Fraction = Field(default=0.05, description="multiple choice, in the world of arithmetic")
     steps_share: Fraction = Field(
-        default=0.65, description="word problems solved step by step rather than at a glance"
+        default=0.65, description="problems solved step by step rather than at a glance"
     )
-    steps_share_expressions: Fraction = 0.35
+    steps_share_expressions: Fraction = Field(
+        default=0.35, description="the same of expressions, in the world of arithmetic"
+    )
     seeds: Count = 100
     problems: Natural = Field(
         default=2000,
         description="labelled problems for the controls with verified reward; self-play never reads them",
     )
     test_problems: Count = 500
-    choice_problems: Count = 200
+    choice_problems: Count = Field(default=200, description="in the world of arithmetic")
     validation_problems: Count = Field(
         default=100, description="other held-out problems, to choose rounds and settings by"
     )

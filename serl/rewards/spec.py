@@ -67,7 +67,7 @@ class SumReward(Section):
 
 
 Reward = Annotated[
-    Majority | Verified | TokenF1 | RandomReward | PythonReward | SumReward, Field(discriminator="kind")
+    Majority | Verified | RandomReward | TokenF1 | PythonReward | SumReward, Field(discriminator="kind")
 ]
 Weighted.model_rebuild()
 SumReward.model_rebuild()

@@ -18,19 +18,18 @@ from serl.text import rows
 if TYPE_CHECKING:
     from serl.records import Problem  # needs pyarrow, which completion and plans do without
 
-GENERATED_BENCHMARKS = ("arithmetic.jsonl", "arithmetic_choice.jsonl", "arithmetic_validation.jsonl")
+_ARITHMETIC = ("arithmetic.jsonl", "arithmetic_choice.jsonl", "arithmetic_validation.jsonl")
+_THINGS = ("things.jsonl", "things_validation.jsonl")
+GENERATED_BENCHMARKS = (*_ARITHMETIC, *_THINGS)
 CORPUS_FILES = {"seeds": "seeds.jsonl", "problems": "problems.jsonl"}
 
 
 def generated_rows(corpus: Corpus) -> dict[str, int]:
     """How many problems the corpus stage writes for each generated benchmark."""
-    return dict(
-        zip(
-            GENERATED_BENCHMARKS,
-            (corpus.test_problems, corpus.choice_problems, corpus.validation_problems),
-            strict=True,
-        )
-    )
+    if corpus.world == "things":
+        return dict(zip(_THINGS, (corpus.test_problems, corpus.validation_problems), strict=True))
+    counts = (corpus.test_problems, corpus.choice_problems, corpus.validation_problems)
+    return dict(zip(_ARITHMETIC, counts, strict=True))
 
 
 def load_problems(
