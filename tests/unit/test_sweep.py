@@ -224,6 +224,13 @@ def keys(data: Path, **changes) -> dict[str, str]:
         ({"prompts__propose_opening": "More:"}, {"r001-propose", "r001-curate", "r001-respond"}),
         ({"prompts__respond_plain": "{question}"}, {"r000-score", "r001-respond"}),
         ({"engine__max_model_len": 300}, {"r000-score", "r001-propose", "r001-curate", "r001-respond"}),
+        ({"prompts__template": {"x": 1}}, {"r000-score", "r001-propose", "r001-curate", "r001-respond"}),
+        ({"answers": {"kind": "text"}}, {"r001-propose", "r001-curate", "r001-respond"}),
+        (
+            {"answers": {"kind": "math", "thinking": [["<hm>", "</hm>"]]}},
+            {"r000-score", "r001-propose", "r001-curate", "r001-respond"},
+        ),
+        ({"quality": {"min_words": 9}}, {"r001-propose", "r001-curate", "r001-respond"}),
     ],
 )
 def test_trials_part_where_their_configurations_make_a_difference_and_no_earlier(data, change, parts):
@@ -233,7 +240,8 @@ def test_trials_part_where_their_configurations_make_a_difference_and_no_earlier
 
 
 def test_every_prompt_is_in_the_key_of_who_asks_it():
-    assert all(name.startswith(("propose_", "respond_")) for name in Prompts.model_fields)
+    known = ("propose_", "respond_", "template")
+    assert all(name.startswith(known) for name in Prompts.model_fields)
 
 
 def test_sampled_scores_depend_on_the_seed(data):
