@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 from report_run import group
 
-from evaluation.verifier import Verifier
+from evaluation.domain import MathAnswers
+from evaluation.judging import Judge
 from serl.config.engine import Prompts, Sampling
 from serl.config.objectives import Lines
 from serl.records import Completion, Group, Walk
@@ -84,8 +85,8 @@ def valued(
     pieces, how = Pieces(Characters()), asking(reward)
     tree = tree_of(groups, pieces, Lines())
     continued = rollouts(engine, tree.states, how)
-    with Verifier(workers=1, limit_s=5.0) as verifier, how.earnings:
-        return tree.walks(values(tree.states, continued, pieces, verifier, how, labels or {}))
+    with Judge(MathAnswers()) as reader, how.earnings:
+        return tree.walks(values(tree.states, continued, pieces, reader, how, labels or {}))
 
 
 def test_a_state_that_answers_share_is_continued_once_and_groups_share_none():

@@ -225,3 +225,11 @@ def test_a_run_file_brings_the_function_that_stands_beside_it(tmp_path: Path):
     (tmp_path / "mine.py").write_text("def read(q, t): return t")
     source = Source(tmp_path / "run.yaml", {"answers": {"kind": "python", "path": "mine.py:read"}}, {})
     assert with_files(source).tree["answers"]["text"] == "def read(q, t): return t"
+
+
+def test_an_answer_of_several_lines_is_one_answer():
+    """A gold of several lines is several; a majority that serves as gold must not fall apart into its rows."""
+    written = "\\boxed{\\begin{pmatrix}1 & 2\\\\\n3 & 4\\end{pmatrix}}"
+    with Judge(MathAnswers()) as judge:
+        answer = judge.read("", written).text
+        assert "\n" not in answer and judge.judge([(answer, answer), (answer, "3")]) == ["correct", "wrong"]
