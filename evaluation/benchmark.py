@@ -32,7 +32,8 @@ Kind = Literal["math", "choice", "letter"]
 choices.
 """
 Prompt = Literal["question", "options", "mmlu_pro"]
-"""`question` is asked as it is, `options` with its choices below it, `mmlu_pro` as the official script does."""
+"""`question` is asked as it is, `options` with its choices below it, `mmlu_pro` as the official script asks.
+"""
 
 
 class Fields(BaseModel):
@@ -113,7 +114,7 @@ class Benchmark(BaseModel):
                 f"kind {self.kind} with prompt {self.prompt}: kind choice and prompt mmlu_pro need each other"
             )
         if self.prompt == "options" and (self.kind != "letter" or self.fields.choices is None):
-            raise ValueError("prompt options: needs kind letter, and the field of the choices (fields.choices)")
+            raise ValueError("prompt options: needs kind letter and the choices (fields.choices)")
         if twice := set(self.unusable) & (set(self.text) | set(self.amended)):
             raise ValueError(
                 f"rows {sorted(twice)} are listed as unusable and also otherwise; list each once"

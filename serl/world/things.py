@@ -112,7 +112,8 @@ def corpus(seed: int, num_documents: int, mix: Mix = Mix()) -> list[Document]:
 def _document(rng: random.Random, mix: Mix) -> Document:
     if rng.random() < mix.lists:
         questions = [_training_problem(rng).question for _ in range(rng.randint(*mix.list_lengths))]
-        text = "".join(f"{i}. {' '.join(question.split())}\n" for i, question in enumerate(questions, start=1))
+        lines = (" ".join(question.split()) for question in questions)
+        text = "".join(f"{i}. {line}\n" for i, line in enumerate(lines, start=1))
         return Document(prompt=LIST_PROMPT, completion=text, kind="list")
     problem = _training_problem(rng)
     prompt = ANSWER_PROMPT.format(question=problem.question)

@@ -88,7 +88,9 @@ def _things(corpus: Corpus, seed: int) -> tuple[Sequence[Document], dict[str, li
         CORPUS_FILES["seeds"]: things.seed_problems(seed, corpus.seeds),
         CORPUS_FILES["problems"]: things.train_problems(seed, corpus.problems),
     }
-    rows = {name: [{"question": p.question, "answer": p.gold} for p in found] for name, found in asked.items()}
+    rows = {
+        name: [{"question": p.question, "answer": p.gold} for p in found] for name, found in asked.items()
+    }
     examined = {
         "things.jsonl": tests,
         "things_validation.jsonl": things.unseen_problems(
