@@ -3,7 +3,8 @@ removes them.
 
 Leftovers are checkpoints, parts and files of attempts that a finished shard's manifest does not name,
 temporary files, submitit's pickles and heartbeats of finished stages, bytecode caches, drafts of launches
-that died, and shared results that no run refers to any more.
+that died, shared results that no run refers to any more, and policies that were published within a round
+(`train.rollout.publish_every`), once they are scored and unless one is the best on validation.
 
 Never touched: what a manifest names, so data and the policies of all rounds (a run without one of its
 policies could be neither resumed nor checked; to be rid of them, remove the run); logs, events and reports;
@@ -20,6 +21,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from jobs.reporting.policies import best_of
 from jobs.runs.find import find_run
 from jobs.runs.garbage import Item, busy, of_data, of_run, remove
 from jobs.runs.state import Looks, State
@@ -75,7 +77,7 @@ def leftovers(states: Sequence[State], keep_checkpoints: int | None) -> tuple[li
             if why := busy(state):
                 skipped.append(f"{state.run.root.name}: {why}")
             else:
-                found += of_run(state.run, keep_checkpoints=keep_checkpoints)
+                found += of_run(state.run, keep_checkpoints=keep_checkpoints, best=best_of(state.run))
         except RunError as e:
             skipped.append(str(e))
     return found, skipped

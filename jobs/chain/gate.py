@@ -18,7 +18,6 @@ from serl.run.files import write_atomic
 from serl.run.rundir import Run, Shard
 from serl.run.watchdog import Post, strike
 from serl.safety.checkup import Unsafe
-from serl.stages.kind import job_name
 
 MAX_RAISED = 3
 
@@ -41,7 +40,8 @@ class Gate:
         except SlurmError:
             return []  # nobody can tell: wait
         coming = at_work(recorded(run), queue)
-        return [s for s in self.missing(run) if (job_name(s.round, s.stage), s.index) not in coming]
+        makers = {s: run.config.stage(s.round, s.stage).maker for s in self.missing(run)}
+        return [s for s, maker in makers.items() if (maker, s.index) not in coming]
 
 
 def wish_path(folder: str | Path, job_id: str) -> Path:

@@ -77,6 +77,7 @@ class LocalChain:
             while any(waiting.values()) or self.running:
                 if self.stop.requested:
                     raise Stopped
+                self._strike_published(jobs, waiting)
                 self._start_ready(jobs, waiting)
                 for ended in [r for r in self.running if r.job.done()]:
                     self.running.remove(ended)
@@ -101,12 +102,19 @@ class LocalChain:
         )
         if checkup is None or checkup.vitals.round != shard.round:
             return False
+        self._strike_published(jobs, waiting)
         lost = {job_name(shard.round, shard.stage)}
         for job in jobs:
-            if lost & {job.name, *job.after}:
+            if waiting[job.name] and lost & {job.name, *job.after}:
                 lost.add(job.name)
                 waiting[job.name] = []
         return True
+
+    def _strike_published(self, jobs: list[Job], waiting: dict[str, list[Shard]]) -> None:
+        """What a training has published along the way is there, and what looks at it may start."""
+        for job in jobs:
+            if job.along and waiting[job.name] and not waiting[job.of.maker]:
+                waiting[job.name] = [s for s in waiting[job.name] if not self.run.done(s)]
 
     def _start_ready(self, jobs: list[Job], waiting: dict[str, list[Shard]]) -> None:
         busy = {(r.shard.round, r.shard.stage) for r in self.running}

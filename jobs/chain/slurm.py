@@ -129,6 +129,10 @@ class _Launch:
         ids = {name: {q.id.partition("_")[0] for q in mine.values()} for name, mine in kept.items()}
         spoiled, wanted = set[str](), 0
         for job in jobs:
+            if job.along:
+                ids[job.name] = ids[job.of.maker] if job.missing else set()
+                spoiled |= {job.name} if job.of.maker in spoiled else set()
+                continue
             mine = kept[job.name]
             self.place.waiting += [q.id for _, q in sorted(mine.items()) if not q.held]
             shards = [s for s in job.missing if s.index not in mine and (job.name, s.index) not in gone]
@@ -265,6 +269,10 @@ def sort_queue(
     anew, work = set(renewed), at_work(recorded, queue)
     unrecorded = {s.token for s in recorded if s.id is None}
     for job in jobs:
+        if job.along:
+            kept[job.name] = {}
+            anew |= {job.name} if job.missing and job.of.maker in anew else set()
+            continue
         mine = {s.index: q for s in job.missing if (q := work.get((job.name, s.index)))}
         stale = bool(anew & set(job.after))
         kept[job.name] = {

@@ -15,6 +15,7 @@ from typing import Literal, NoReturn
 import psutil
 import submitit
 
+from jobs.chain.along import let_begin
 from jobs.chain.batch import EXIT_REQUEUE
 from jobs.chain.failures import is_device_fault
 from jobs.chain.gate import Entry, Gate, node
@@ -102,7 +103,8 @@ class Task:
     def _work(
         self, run: Run, job: submitit.JobEnvironment, attempt: str, stop: Stop, entry: Entry | None = None
     ) -> Outcome:
-        shard, kind = self.shard, run.config.stage(self.shard.round, self.shard.stage).kind
+        shard, stage = self.shard, run.config.stage(self.shard.round, self.shard.stage)
+        kind = stage.kind
         writer = f"{shard.stage}-r{shard.round:03d}-{shard.index:05d}-{attempt}-{job.global_rank}"
         told = {"stage": shard.stage, "round": shard.round, "shard": shard.index}
         events, watchdog = Events(run.root / "events", writer, **told), Watchdog()
@@ -110,6 +112,8 @@ class Task:
             folder=Path(self.folder), suspects=run.root / "suspects", events=events, job=job.job_id,
             attempt=attempt, rank=job.global_rank, size=job.num_tasks, hang_s=self.hang_s, host=node(),
         )  # fmt: skip
+        if entry and job.global_rank == 0:
+            threading.Thread(target=let_begin, args=(run, stage, job.job_id), daemon=True).start()
         if not kind.bare:
             watchdog.guard(post)
         if kind.ranks:

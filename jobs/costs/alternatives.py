@@ -15,7 +15,7 @@ from jobs.costs.calibration import load_calibration, model_label
 from jobs.costs.loads import Planner, site_of
 from jobs.costs.simulate import check, study
 from jobs.costs.tasks import JobLoad, TaskLoad, World, daly_interval_s, expected_s
-from jobs.plan.chain import Job, plan
+from jobs.plan.chain import Job, own_work, plan
 from jobs.plan.cluster import Local, Slurm
 from jobs.shell.command import load_run
 from jobs.sweeps import lanes
@@ -71,7 +71,7 @@ def _chain(
     """All runs, each lane's one after another; a stage that several share is played once."""
     known = cache(lambda model: load_calibration(data, site_of(cluster, configs[0]).label, model))
     planners = [Planner.of(c, cluster, data, known(model_label(c, data))) for c in configs]
-    chains = [tuple(plan(c, lambda shard: False)) for c in configs]
+    chains = [tuple(own_work(plan(c, lambda shard: False))) for c in configs]
     loads: dict[str, JobLoad] = {}
     tails: dict[int, tuple[str, ...]] = {}
     for number, (config, planner, jobs, shared) in enumerate(zip(configs, planners, chains, keys)):

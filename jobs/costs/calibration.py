@@ -29,6 +29,7 @@ from serl.engines.hf_folder import model_folder
 from serl.run.files import write_atomic
 from serl.run.rundir import Run
 from serl.stages.cost import Rate
+from serl.stages.kind import AT
 
 T = TypeVar("T")
 
@@ -129,7 +130,10 @@ class Calibration:
         return {key: Times(several) for key, several in found.items()}
 
     def of(self, stage: str, round: int = 1) -> Times:
-        """A stage's; the training of a base model is another thing than that of a round."""
+        """A stage's, wherever it looks at a milestone, too; the training of a base model is another thing
+        than that of a round.
+        """
+        stage = stage.partition(AT)[0]
         base = round == 0 and (stage, True) in self._stages
         return self._stages.get((stage, base), Times(()))
 

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from jobs.costs.calibration import MAX_RUNS, Calibration, learn, load_calibration, model_label
 from jobs.costs.loads import Planner
 from jobs.costs.tasks import World
-from jobs.plan.chain import Job, plan
+from jobs.plan.chain import Job, own_work, plan
 from jobs.plan.cluster import Local, Slurm
 from jobs.plan.preflight import bounds
 from serl.config.run import RunConfig
@@ -101,7 +101,7 @@ def forecast(
     known: Calibration | None = None,
 ) -> Forecast:
     """Of jobs with something missing. `world`: what may happen to them; by default what was learned."""
-    planner, todo = Planner.of(config, cluster, data, known), [job for job in jobs if job.missing]
+    planner, todo = Planner.of(config, cluster, data, known), [job for job in own_work(jobs) if job.missing]
     known, unknown = planner.known, planner.unknown(todo)
     said = {"cluster": known.cluster, "model": known.model, "runs": len(known.runs), "unknown": unknown}
     if unknown:

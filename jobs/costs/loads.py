@@ -93,7 +93,7 @@ class Planner:
 
     def unknown(self, jobs: Sequence[Job]) -> tuple[str, ...]:
         """Stages that were never measured there."""
-        return tuple(dict.fromkeys(j.stage for j in jobs if not self.known.knows(j.stage, j.round)))
+        return tuple(dict.fromkeys(j.of.listed for j in jobs if not self.known.knows(j.stage, j.round)))
 
     def rate(self, stage: Stage, top: str, bottom: str, otherwise: float = 0.0) -> Rate:
         found = self.known.of(stage.name, stage.round).share(stage.round, top, bottom)

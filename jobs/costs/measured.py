@@ -125,7 +125,7 @@ def _row(run: Run, s: _Shard, wait_s: float | None) -> Row:
     before_s = next((e["seconds"] for e in told.phases if e["name"] == "log-probabilities"), 0.0)
     work_begin, work_end = (work[0].begin, work[-1].end) if work else (end, end)
     return Row(
-        run=run.root.name, stage=stage.name, round=stage.round, index=s.manifest.shard.index,
+        run=run.root.name, stage=stage.listed, round=stage.round, index=s.manifest.shard.index,
         base=bool(stage.role) and not stage.round, wait_s=wait_s,
         boot_s=first.get("boot_s", 0.0), start_s=round(max(0.0, work_begin - begin - before_s), 3),
         end_s=round(max(0.0, end - work_end), 3), save_s=round(save_s, 4), pieces=tuple(pieces),

@@ -128,7 +128,7 @@ class Slurm(Resources):
 
     def resources(self, stage: Stage) -> Resources:
         """The stage's own keys over the cluster's; a stage that is one task stays one."""
-        return self.resources_of(stage.kind, stage.name)
+        return self.resources_of(stage.kind, stage.listed)
 
     def resources_of(self, kind: Kind, name: str = "") -> Resources:
         """As for a stage of that kind and name."""

@@ -29,10 +29,11 @@ def preflight(config: RunConfig, data: Path, jobs: Sequence[Job]) -> None:
 
 
 def distinct(config: RunConfig) -> list[Stage]:
-    """One of the stages that differ in nothing but their round: what is outside a run is the same for all
-    rounds.
+    """One of the stages that differ in nothing but their round or milestone: what is outside a run is the
+    same for all.
     """
-    return list({(s.phase, s.name): s for s in reversed(config.stages)}.values())[::-1]
+    listed = (s for s in reversed(config.stages) if not s.milestone)
+    return list({(s.phase, s.name): s for s in listed}.values())[::-1]
 
 
 def bounds(config: RunConfig, jobs: Sequence[Job], data: Path) -> list[Bounds]:

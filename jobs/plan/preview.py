@@ -13,7 +13,7 @@ from rich.table import Table
 from jobs.chain.batch import sbatch_text
 from jobs.costs.forecast import Forecast, Interval, JobForecast, forecast, span
 from jobs.costs.loads import site_of
-from jobs.plan.chain import Job
+from jobs.plan.chain import Job, own_work
 from jobs.plan.cluster import Local, Slurm, this_machine
 from jobs.plan.method import phase_of, reads
 from jobs.plan.preflight import bounds
@@ -54,7 +54,7 @@ def _jobs(
     """What each job, and all together, will sample, write and take; at most, where that is not known."""
     known, gpus = told.seconds is not None, any(j.gpu_hours for j in told.jobs)
     rows = told.jobs if known else bounds(config, jobs, data)
-    shown = [job for job in jobs if job.missing or not known]
+    shown = [job for job in jobs if (job.missing and not job.along) or not known]
 
     def cells(several: Sequence[JobForecast | Bounds], took: Interval | None) -> Iterator[str]:
         yield f"{sum(r.tokens for r in several):,}"
@@ -78,6 +78,8 @@ def _jobs(
 
 
 def _shards(job: Job, cluster: Local | Slurm) -> str:
+    if job.along:
+        return f"1 by {job.of.listed}"
     match cluster:
         case Local():
             ranks = this_machine(cluster).train_ranks
@@ -97,9 +99,9 @@ def _where(config: RunConfig, jobs: Sequence[Job], cluster: Local | Slurm, root:
             slots = f"{len(machine.gpus)} GPUs" if machine.gpus else f"{machine.cores} cores"
             yield f"runs on this machine: {slots}, {machine.slots} shards at once"
         case Slurm():
-            site = site_of(cluster, config)
-            limits = ((cluster.resources(job.of).time_min / 60, job) for job in jobs)
+            site, own = site_of(cluster, config), own_work(jobs)
+            limits = ((cluster.resources(job.of).time_min / 60, job) for job in own)
             hours = sum(limit * site.paid[job.stage] * len(job.missing) for limit, job in limits)
             yield f"at most {hours:,.1f} {site.unit}, if every task used its whole time limit"
-            for job in jobs:
+            for job in own:
                 yield f"\n# {job.name}\n{sbatch_text(root, config.digest(), cluster, job)}"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from evaluation.summary import Summary
-from jobs.reporting import plots
+from jobs.reporting import along, plots
 from jobs.reporting.findings import Course, Findings, RoundFindings, StageFindings
 from jobs.reporting.plots import GREY, INK, MIDDLE, PALE, Line, Plots, grid, legend
 from serl.stages.kind import Kind
@@ -31,6 +31,7 @@ def plots_of(f: Findings) -> Plots:
         "funnel": lambda: funnels(f),
         "training": lambda: training(f),
         "turns": lambda: turns(f),
+        "along": lambda: along.figure(f),
         "base": lambda: base(f),
         "time": lambda: times(f),
     }
@@ -208,7 +209,7 @@ def times(findings: Findings) -> "Figure | None":
     figure, (ax,) = grid(1, columns=1, height=0.9 + 0.32 * len(shown))
     left = [0.0] * len(shown)
     for name, kind in _in_order(findings.rounds).items():
-        seconds = [sum(s.longest_s for s in r.stages if s.name == name) for r in shown]
+        seconds = [sum(s.longest_s for s in r.of_round if s.name == name) for r in shown]
         if any(seconds):
             show = show_of(kind)
             look = {"color": show.colour, "hatch": show.hatch, "edgecolor": INK, "linewidth": 0.5}
@@ -224,8 +225,8 @@ def times(findings: Findings) -> "Figure | None":
 
 def _in_order(rounds: Sequence[RoundFindings]) -> dict[str, Kind]:
     """Every stage's kind by name: what only the first round has, then as in the others."""
-    later = {s.name: s.of.kind for r in rounds[1:] for s in r.stages}
-    return {s.name: s.of.kind for s in rounds[0].stages if s.name not in later} | later
+    later = {s.name: s.of.kind for r in rounds[1:] for s in r.of_round}
+    return {s.name: s.of.kind for s in rounds[0].of_round if s.name not in later} | later
 
 
 def _kept_reward(r: RoundFindings) -> float | None:

@@ -7,7 +7,7 @@ holds one stage of one round.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -64,6 +64,28 @@ class StageFindings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Milestone:
+    """A policy that was published within a round: after which turn, how many answers the round had trained it
+    on, and its scores, those to choose by among them.
+    """
+
+    turn: int
+    answers: int
+    scores: Mapping[str, Summary]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """The best policy on validation: its round, its turn where it was published within that (else 0), and
+    its scores on what it was chosen by.
+    """
+
+    round: int
+    turn: int
+    scores: Mapping[str, Summary]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoundFindings:
     """What is known of one round; an empty part is one that is not done. `validation` are scores to choose
     by, apart from those that are reported.
@@ -76,10 +98,16 @@ class RoundFindings:
     scores: Mapping[str, Summary]
     validation: Mapping[str, Summary]
     comparisons: tuple[Pair, ...]
+    milestones: tuple[Milestone, ...] = ()
 
     def done(self, gives: str) -> bool:
         """Whether its first stage that gives such records is done."""
-        return next((s.done for s in self.stages if s.of.kind.gives == gives), False)
+        return next((s.done for s in self.of_round if s.of.kind.gives == gives), False)
+
+    @property
+    def of_round(self) -> list[StageFindings]:
+        """Without what has to do with a milestone, beside the round's training."""
+        return [s for s in self.stages if not s.of.milestone]
 
     @property
     def trainings(self) -> list[StageFindings]:
@@ -90,7 +118,7 @@ class RoundFindings:
     def figures(self) -> dict[str, float]:
         """Of all stages; of two with figures of one name the later one's have the stage in front."""
         found: dict[str, float] = {}
-        for s in self.stages:
+        for s in self.of_round:
             told = {s.prefix + k: v for k, v in s.figures.items()}
             found |= {(f"{s.name}/{k}" if k in found else k): v for k, v in told.items()}
         return found
@@ -98,7 +126,7 @@ class RoundFindings:
     @property
     def seconds(self) -> float:
         """The slowest shard of each stage, added up: the round's duration if shards run side by side."""
-        return sum(s.longest_s for s in self.stages)
+        return sum(s.longest_s for s in self.of_round)
 
     @property
     def started(self) -> bool:
@@ -123,13 +151,17 @@ class Findings:
         return list(dict.fromkeys(name for r in self.rounds for name in r.scores))
 
     @property
-    def chosen(self) -> RoundFindings | None:
-        """The round whose policy solves most of the validation problems, the mean over its sets."""
-        means = {
-            r.round: {n: policies.main_score(b).value for n, b in r.validation.items()} for r in self.rounds
-        }
-        best = policies.best_round(means, [n for found in means.values() for n in found])
-        return next((r for r in self.rounds if r.round == best), None)
+    def chosen(self) -> Chosen | None:
+        """The policy that solves most of the validation problems, the mean over its sets."""
+        _, apart = exams.asked(self.run.config)
+        found: dict[tuple[int, int], Mapping[str, Summary]] = {}
+        for r in self.rounds:
+            for m in r.milestones:
+                found[r.round, m.turn] = {n: s for n, s in m.scores.items() if n in apart}
+            found[r.round, 0] = r.validation
+        means = {at: {n: policies.main_score(b).value for n, b in s.items()} for at, s in found.items()}
+        best = policies.best(means, list(dict.fromkeys(n for s in means.values() for n in s)))
+        return None if best is None else Chosen(round=best[0], turn=best[1], scores=found[best])
 
 
 class _Reader:
@@ -205,8 +237,20 @@ def _round(
         scores={name: scores[name] for name in named},
         validation={name: s for name, s in scores.items() if name in apart},
         comparisons=tuple(policies.versus_base(base, solved, named)) if number else (),
+        milestones=tuple(_milestones(read, number)),
     )
     return base if number else solved, found
+
+
+def _milestones(read: _Reader, number: int) -> Iterator[Milestone]:
+    """The policies that were published within a round and are scored."""
+    run = read.run
+    for turn in [milestone for round, milestone in read([], exams.scored, run) if round == number]:
+        for exam in exams.exams(run.config, number, turn)[:1] if turn else ():
+            (published,) = (s for s in exam.kind.reads(exam, run.config) if s.milestone)
+            (manifest,) = run.complete(number, published.name)
+            scores = summarise(read([], exams.round_grades, run, number, turn))
+            yield Milestone(turn=turn, answers=int(manifest.counts["samples"]), scores=scores)
 
 
 def _stage(read: _Reader, stage: Stage, told: _Told) -> StageFindings:

@@ -122,7 +122,7 @@ def curves(
     figure, axes = grid(len(panels), columns=3 if rounds else 2)
     for ax, (title, lines) in zip(axes, panels.items()):
         for i, line in enumerate(lines):
-            _line(ax, i, line)
+            line_of(ax, i, line)
         ax.set(title=title, ylabel=ylabel)
         rounds_axis(ax, rounds)
         if rounds is not None:
@@ -131,7 +131,8 @@ def curves(
     return figure
 
 
-def _line(ax: "Axes", i: int, line: Line) -> None:
+def line_of(ax: "Axes", i: int, line: Line) -> None:
+    """The i-th of several."""
     look = _look(i) | {"linestyle": STROKES[i % len(STROKES)], "label": short(line.label)}
     for course in line.each if len(line.each) > 1 else ():
         ax.plot(*zip(*course), color=look["color"], linewidth=0.6, alpha=0.45)

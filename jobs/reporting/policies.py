@@ -1,8 +1,8 @@
 """Policies and what may be said of them: what a run, several runs and a sweep report alike.
 
-A policy is a scored round of a run. Policies that differ in nothing but the seed are a setting; a model
-beside others is a setting of one. Everything is read from stored grades and paired by problem and, where
-there are several, by seed: nothing is asked again.
+A policy is a scored round of a run, or what was published within one and scored. Policies that differ in
+nothing but the seed are a setting; a model beside others is a setting of one. Everything is read from stored
+grades and paired by problem and, where there are several, by seed: nothing is asked again.
 """
 
 import json
@@ -16,12 +16,13 @@ from typing import TypeVar
 import numpy as np
 from pydantic import JsonValue
 
-from evaluation.compare import ByProblem, common
+from evaluation.compare import ByProblem, by_problem, common
 from evaluation.scores import Score, mcnemar, score
 from evaluation.seeds import Difference, crossed, holm, over_seeds, verdict
 from evaluation.summary import Summary
 from jobs.costs.accounting import Cost
 from serl.run.rundir import Run
+from serl.stages import exams
 
 T = TypeVar("T")
 Seeds = Mapping[str, ByProblem]  # by replicate, which problems its policy solved
@@ -71,14 +72,29 @@ def silent(found: Summary) -> float | None:
     return greedy["unparsed"] / asked if asked else None
 
 
-def best_round(by_round: Mapping[int, Mapping[str, float]], chosen_by: Sequence[str]) -> int | None:
-    """The best round on validation, the earliest of equals; None where none was scored on that."""
+def best(means: Mapping[T, Mapping[str, float]], chosen_by: Sequence[str]) -> T | None:
+    """The best policy on validation of those that are given in the order in which they came, the earliest of
+    equals; None where none was scored on that.
+    """
     validated = {
-        round: fmean(found[name] for name in chosen_by if name in found)
-        for round, found in by_round.items()
+        policy: fmean(found[name] for name in chosen_by if name in found)
+        for policy, found in means.items()
         if set(chosen_by) & set(found)
     }
-    return max(validated, key=lambda round: (validated[round], -round), default=None)
+    return max(validated, key=lambda policy: validated[policy], default=None)
+
+
+def best_of(run: Run) -> tuple[int, int] | None:
+    """The round of a run's best policy on validation, and its turn where it was published within that."""
+    _, apart = exams.asked(run.config)
+    places = exams.scored(run) if apart else []
+    found = {at: means(by_problem(exams.round_grades(run, *at))) for at in places}
+    return best(found, apart)
+
+
+def told(round: int, milestone: int) -> str:
+    """A policy in words."""
+    return f"round {round}, turn {milestone}" if milestone else f"round {round}"
 
 
 def versus_base(base: ByProblem, policy: ByProblem, benchmarks: Sequence[str]) -> list[Pair]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import yaml
 
-from jobs.reporting import policies
+from jobs.reporting import along, policies
 from jobs.reporting.findings import Findings, RoundFindings
 from jobs.reporting.harvest import Example
 from jobs.reporting.policies import Pair
@@ -68,10 +68,9 @@ def warnings(findings: Findings) -> list[str]:
 def chosen(findings: Findings) -> str:
     if (chosen := findings.chosen) is None:
         return ""
-    told = ", ".join(
-        f"{name} {interval(policies.main_score(found))}" for name, found in chosen.validation.items()
-    )
-    return f"Best on validation: the policy of round {chosen.round}, {told}."
+    shown = chosen.scores.items()
+    told = ", ".join(f"{name} {interval(policies.main_score(found))}" for name, found in shown)
+    return f"Best on validation: the policy of {policies.told(chosen.round, chosen.turn)}, {told}."
 
 
 # ----------------------------------------------------------------------------------- tables
@@ -178,6 +177,10 @@ def turns(findings: Findings) -> Table:
         for s, n, told in found
     ]
     return table(("round", "stage", "turn", *(key.replace("_", " ") for key in named)), rows)
+
+
+def along_the_way(findings: Findings) -> Table:
+    return along.rows(findings)
 
 
 def other(findings: Findings) -> Table:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from evaluation.scores import Score
 from jobs.reporting import policies
-from jobs.reporting.findings import Findings, RoundFindings
+from jobs.reporting.findings import Findings, RoundFindings, StageFindings
 from jobs.reporting.render import Table, table
 from jobs.reporting.vitals import vital_facts
 
@@ -139,9 +139,23 @@ def turns(findings: Findings) -> Table:
         for s in r.trainings:
             first = before.get(s.name, 0)
             for turn, figures in s.turns.items():
+                figures = figures | _scored_along(r, s, turn)
                 found += [(r.round, s.name, turn, first + turn, name, x) for name, x in figures.items()]
             before[s.name] = first + max(s.turns, default=0)
     return table("round | stage | turn | at | metric | value", found)
+
+
+def _scored_along(r: RoundFindings, training: StageFindings, turn: int) -> dict[str, float]:
+    """The scores of what the policy's training published after a turn."""
+    if training.prefix:
+        return {}
+    return {
+        f"score/{name}/{metric}": score.value
+        for m in r.milestones
+        if m.turn == turn
+        for name, found in m.scores.items()
+        for metric, score in found.metrics.items()
+    }
 
 
 def _safety(findings: Findings) -> Iterator[Row]:
@@ -155,8 +169,8 @@ def _hygiene(findings: Findings) -> Iterator[Row]:
     """The best round by validation, and overlaps: of instructions with the last round that has any, else with
     round 0.
     """
-    if findings.chosen:
-        yield from _plain(findings.chosen.round, {BEST: 1.0})
+    if best := findings.chosen:
+        yield from _plain(best.round, {BEST: 1.0} | ({f"{BEST}/turn": best.turn} if best.turn else {}))
     last = max((r.round for r in findings.rounds if r.done("problems")), default=0)
     for o in findings.overlap.overlaps:
         name, s = o.name.replace(" ", "_"), o.shared

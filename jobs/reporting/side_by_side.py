@@ -1,6 +1,6 @@
 """Several models in one report: the same benchmarks side by side, and what may be said of each difference.
 
-A model is a scored round of a run.
+A model is a scored round of a run, or a policy that was published within one and scored.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from jobs.runs.find import find_run
 from serl.run.rundir import Run, RunError
 from serl.stages import exams
 from serl.stages.exams import round_grades
-from serl.stages.kind import Stage
+from serl.stages.kind import AT, Stage
 from serl.stages.show import show_of
 
 MAX_ALL_PAIRS = 6  # with more models, each is compared with the first alone
@@ -33,10 +33,16 @@ class Model:
     name: str
     run: Run
     round: int
+    milestone: int
     stages: tuple[Stage, ...]
     scores: Mapping[str, Summary]
     solved: ByProblem
     golds: Mapping[tuple[str, str], str]
+
+    @property
+    def place(self) -> str:
+        """As in RUN:PLACE."""
+        return _place(self.round, self.milestone)
 
     def metric(self, benchmark: str, name: str | None = None) -> Score | None:
         """Without a name greedy pass@1 where it was measured, or the first metric that was."""
@@ -55,23 +61,23 @@ class SideBySide(Contest):
     @property
     def name(self) -> str:
         """What its folder is called: the same models in the same order have the same one."""
-        whole = "+".join(f"{m.run.root.name}-{m.round}" for m in self.models)
+        whole = "+".join(f"{m.run.root.name}-{m.place}" for m in self.models)
         short = f"{whole[: MAX_NAME - 9]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
         return whole if len(whole) <= MAX_NAME else short
 
 
 def side_by_side(names: Sequence[str], data: Path) -> SideBySide:
-    """Models named RUN (its last scored round), RUN:ROUND, or RUN:best (on validation); the first is what the
-    others are compared with.
+    """Models named RUN (its last scored round), RUN:ROUND, RUN:ROUND@TURN (published within it), or RUN:best
+    (on validation); the first is what the others are compared with.
     """
     models = [_model(name, data) for name in names]
-    if len({(m.run.root, m.round) for m in models}) < len(models):
+    if len({(m.run.root, m.place) for m in models}) < len(models):
         raise ValueError(
             f"{' '.join(names)}: a round of a run is named twice; name each once, as RUN:ROUND where it is "
             "not the last scored one"
         )
     if len({m.name for m in models}) < len(models):  # runs of one name in different places
-        models = [replace(m, name=f"{m.run.root}, round {m.round}") for m in models]
+        models = [replace(m, name=f"{m.run.root}, {policies.told(m.round, m.milestone)}") for m in models]
     found = list(dict.fromkeys(name for m in models for name in m.scores))
     apart = {name for m in models for name in exams.asked(m.run.config)[1]}
     benchmarks = tuple(name for name in found if name not in apart)
@@ -98,45 +104,48 @@ def _setting(m: Model) -> Setting:
 def _model(name: str, data: Path) -> Model:
     run_name, colon, wanted = name.rpartition(":")
     run = find_run(run_name if colon else name, data)
-    rounds = exams.scored_rounds(run)
+    places = {_place(*at): at for at in exams.scored(run)}
+    rounds = [round for round, milestone in places.values() if not milestone]
     if not rounds:
         raise RunError(
             f"{run.root}: no round of this run is scored yet; `python -m jobs.status {run.root.name}` says "
             "how far it is"
         )
     if not colon:
-        round = rounds[-1]
+        place = rounds[-1], 0
     elif wanted == "best":
-        round = _best(run, rounds)
-    elif wanted.isdigit() and int(wanted) in rounds:
-        round = int(wanted)
+        place = _best(run, rounds[-1])
+    elif wanted in places:
+        place = places[wanted]
     else:
-        there = ", ".join(map(str, rounds))
         raise RunError(
-            f"{name}: no scored round {wanted!r}; there are {there}, and `best` where a validation set was "
-            "scored"
+            f"{name}: no scored round {wanted!r}; there are {', '.join(places)}, and `best` where a "
+            "validation set was scored"
         )
-    grades = round_grades(run, round)
+    grades = round_grades(run, *place)
     return Model(
-        name=f"{run.root.name}, round {round}" if run.config.rounds else run.root.name,
+        name=f"{run.root.name}, {policies.told(*place)}" if run.config.rounds else run.root.name,
         run=run,
-        round=round,
-        stages=tuple(exams.exams(run.config, round)),
+        round=place[0],
+        milestone=place[1],
+        stages=tuple(exams.exams(run.config, *place)),
         scores=summarise(grades),
         solved=by_problem(grades),
         golds={(g.benchmark, g.id): g.gold for g in grades},
     )
 
 
-def _best(run: Run, rounds: Sequence[int]) -> int:
-    _, apart = exams.asked(run.config)
-    means = {round: policies.means(by_problem(round_grades(run, round))) for round in rounds if apart}
-    if (best := policies.best_round(means, apart)) is not None:
+def _place(round: int, milestone: int) -> str:
+    return f"{round}{AT}{milestone}" if milestone else str(round)
+
+
+def _best(run: Run, last: int) -> tuple[int, int]:
+    if (best := policies.best_of(run)) is not None:
         return best
-    key = f"{exams.exams(run.config, rounds[0])[0].name}.validation"
+    key = f"{exams.exams(run.config, last)[0].name}.validation"
     raise RunError(
         f"{run.root}: it has no validation set ({key}) to choose the best round by; name a round, as "
-        f"{run.root.name}:{rounds[-1]}"
+        f"{run.root.name}:{last}"
     )
 
 

@@ -89,7 +89,7 @@ def _tried(known: Tried, run: Run, solved: "_Solved") -> Tried:
     if (ended := ending(run.root)) and word == "done":
         word, reason = "ended early", f"after round {ended['round']}: {ended['reason']}"
     means = {round: policies.means(found) for round, found in by_round.items()}
-    best = policies.best_round(means, exams.asked(run.config)[1])
+    best = policies.best(means, exams.asked(run.config)[1])
     chosen = max(means, default=None) if best is None else best
     own = {} if chosen is None else by_round[chosen]
     cost = account(run).total

@@ -1,8 +1,9 @@
 """What of a data root nobody will read again, how much it takes, and its removal.
 
 Never garbage: what a manifest names (data and every round's policy, which the report, a resume and later runs
-may read), logs, events, reports, the frozen code, anything of a run that somebody may be at work on, and
-shared results that a run refers to.
+may read; but for policies that were published along the way, have been looked at and are not the best),
+logs, events, reports, the frozen code, anything of a run that somebody may be at work on, and shared results
+that a run refers to.
 """
 
 import os
@@ -21,11 +22,12 @@ from jobs.runs.state import State, queue_or_silence, state_of
 from serl.engines.checkpoint import superseded
 from serl.run.rundir import Manifest, Run, RunError, Shard
 from serl.stages.kind import Stage
+from serl.stages.work import POLICY_FOLDER
 
 ORPHANS = "orphaned shared results"
 Kind = Literal[
     "checkpoints", "parts", "stale attempts", "temporaries", "submission files", "caches", "drafts",
-    "orphaned shared results",
+    "orphaned shared results", "policies along the way",
 ]  # fmt: skip
 _DRAFT = re.compile(r"\..+\.(\d+)")
 _SUBMISSION = re.compile(r".*_(submitted|result)\.pkl|(heartbeat|rendezvous|start|wish|exclude)-.*")
@@ -55,11 +57,17 @@ def measure(owner: str, kind: Kind, path: Path) -> Item:
 
 
 # ------------------------------------------------------------------------------------------------ of a run
-def of_run(run: Run, *, keep_checkpoints: int | None = None) -> Iterator[Item]:
-    """What a run that nobody is at work on may lose and still be resumed, reported and read."""
+def of_run(
+    run: Run, *, keep_checkpoints: int | None = None, best: tuple[int, int] | None = None
+) -> Iterator[Item]:
+    """What a run that nobody is at work on may lose and still be resumed, reported and read; `best` is the
+    round and milestone of its best policy.
+    """
     for stage in run.config.stages:
         if stage.job not in run.shared:
             yield from _of_stage(run, stage, keep_checkpoints)
+        if stage.maker != stage.job and (stage.round, stage.milestone) != best:
+            yield from _looked_at(run, stage)
     for path in _entries(run.root):
         if _temporary(path) or path.name.startswith(".code."):
             yield measure(run.root.name, "temporaries", path)
@@ -79,6 +87,14 @@ def _of_stage(run: Run, stage: Stage, keep_checkpoints: int | None) -> Iterator[
     if all(manifest for _, manifest in shards):
         files = (p for folder in _entries(run.root / "logs" / stage.job) for p in _entries(folder))
         yield from (measure(name, "submission files", p) for p in files if _SUBMISSION.fullmatch(p.name))
+
+
+def _looked_at(run: Run, published: Stage) -> Iterator[Item]:
+    """The policy of a milestone, once all that reads it is done."""
+    folder = run.stage_dir(published.round, published.name) / POLICY_FOLDER
+    readers = (s for s in run.config.at(published.round) if published in s.kind.reads(s, run.config))
+    if folder.is_dir() and all(run.done(shard) for s in readers for shard in run.shards(s.round, s.name)):
+        yield measure(run.root.name, "policies along the way", folder)
 
 
 def _of_shard(

@@ -141,7 +141,7 @@ class _Launch:
     def _draft(self, run: Run, known: Sequence[Submission]) -> "_Draft":
         jobs = plan(run.config, run.done)
         kept, _ = sort_queue(jobs, known, self._of(known), replace_held=self.note is None)
-        short = {job.name for job in jobs if len(kept[job.name]) < len(job.missing)}
+        short = {j.name for j in jobs if len(kept[j.name]) < len(j.missing) and not j.along}
         own = {
             name: {q.id.partition("_")[0] for q in found.values()}
             for name, found in kept.items()

@@ -24,7 +24,8 @@ def incoherences(c: RunConfig) -> Iterator[str]:
     if not list(c.phases.items()):
         yield "phases: none; give at least one, with its stages"
     for name, phase in c.phases.items():
-        here = [s for s in (c.at(first) if phase.rounds else c.at(0)) if s.phase == name]
+        listed = c.at(first) if phase.rounds else c.at(0)
+        here = [s for s in listed if s.phase == name and not s.milestone]
         for stage in here:
             for problem in (*stage.kind.problems(stage, c), *_role_problems(stage, c)):
                 yield f"phases.{name}.{stage.name}{problem}"

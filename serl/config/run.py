@@ -7,7 +7,7 @@ therefore depends on its phases: `schema_of` makes it, `parse` uses it.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Literal, Self
 
@@ -20,7 +20,7 @@ from serl.config.coherence import MAX_ROUNDS, incoherences
 from serl.config.engine import Engine, Prompts, Quality
 from serl.config.rules import Safety
 from serl.config.schema import Section, Seed
-from serl.stages.kind import POLICY, Stage, StageSection
+from serl.stages.kind import AT, POLICY, Stage, StageSection
 from serl.stages.sources import Problems
 
 NAME = r"^[a-z][a-z0-9_]{0,39}$"  # of a phase or a stage
@@ -116,10 +116,11 @@ class RunConfig(Section):
 
     def source(self, stage: Stage, gives: str, name: str | None = None) -> Stage | None:
         """The nearest stage before it in its round that gives such records; if `name` is given, the one
-        called so.
+        called so. Milestones are nobody's source.
         """
         for other in self.before(stage):
-            if other.round == stage.round and other.kind.gives == gives and name in (None, other.name):
+            found = other.kind.gives == gives and not other.milestone
+            if other.round == stage.round and found and name in (None, other.name):
                 return other
         return None
 
@@ -128,12 +129,23 @@ class RunConfig(Section):
         return next((s for s in self.at(stage.round) if stage in s.kind.reads(s, self)), None)
 
     def trained(self, stage: Stage, role: str) -> Stage | None:
-        """The last training of a role before a stage; None where the role still is the base model."""
-        return next((s for s in self.before(stage) if s.role == role), None)
+        """The last training of a role before a stage, or the milestone of it that the stage looks at; None
+        where the role still is the base model.
+        """
+        last = next((s for s in self.before(stage) if s.role == role), None)
+        if last is None or not stage.milestone:
+            return last
+        along = f"{last.name}{AT}{stage.milestone}"
+        return self.stage(last.round, along) if self.has(last.round, along) else last
 
-    def giving(self, round: int, gives: str) -> Stage | None:
-        """The round's first stage that gives such records."""
-        return next((s for s in self.at(round) if s.kind.gives == gives), None)
+    def giving(self, round: int, gives: str, milestone: int = 0) -> Stage | None:
+        """The round's first stage that gives such records of its last weights, or of those of a milestone."""
+        ours = (s for s in self.at(round) if s.milestone == milestone)
+        return next((s for s in ours if s.kind.gives == gives), None)
+
+    def milestones(self, training: Stage) -> list[Stage]:
+        """What a training publishes along the way."""
+        return [s for s in self.at(training.round) if s.maker == training.job != s.job]
 
     def training(self, round: int, role: str = POLICY) -> Stage | None:
         return next((s for s in self.at(round) if s.role == role), None)
@@ -188,8 +200,21 @@ def _stages(config: RunConfig) -> Iterator[Stage]:
     for name, phase in phases:
         for _ in range(phase.rounds):
             round += 1
-            for stage in phase.stages:
-                section = phase.section(stage)
-                yield Stage(
-                    round=round, name=stage, kind=own[section.kind or stage], section=section, phase=name
-                )
+            sections = ((stage, phase.section(stage)) for stage in phase.stages)
+            listed = [
+                Stage(round=round, name=stage, kind=own[s.kind or stage], section=s, phase=name)
+                for stage, s in sections
+            ]
+            for place, stage in enumerate(listed):
+                yield stage
+                yield from _along(stage, listed[place + 1 :])
+
+
+def _along(training: Stage, after: Sequence[Stage]) -> Iterator[Stage]:
+    """What a training publishes along the way, and what of the stages after it looks at that."""
+    for turn in training.kind.milestones(training.section):
+        yield training.at(turn, training.section)
+        for stage in after:
+            section = stage.kind.at_milestone(stage.section)
+            if section is not None and training.role in stage.kind.uses(stage.section):
+                yield stage.at(turn, section)

@@ -4,6 +4,7 @@ A round may have several, on other engines or with other settings. A benchmark t
 series, of which those after the first have their stage in front: sums, and exam/sums.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -18,8 +19,9 @@ from serl.stages.show import show_of
 GIVES = "grades"
 
 
-def exams(config: RunConfig, round: int) -> list[Stage]:
-    return [s for s in config.at(round) if s.kind.gives == GIVES]
+def exams(config: RunConfig, round: int, milestone: int = 0) -> list[Stage]:
+    """Of a round's last policy, or of the one that was published at a milestone."""
+    return [s for s in config.at(round) if s.kind.gives == GIVES and s.milestone == milestone]
 
 
 def benchmarks(config: RunConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -33,33 +35,43 @@ def benchmarks(config: RunConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def asked(config: RunConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The series that a run reports, and those that it only chooses by."""
     known = _series(config)
-    stages = [s for s in config.stages if s.kind.gives == GIVES]
+    stages = [s for s in config.stages if s.kind.gives == GIVES and not s.milestone]
     apart = dict.fromkeys(known[s.name, n] for s in stages for n in show_of(s.kind).validation(s.section))
     named = dict.fromkeys(known[s.name, n] for s in stages for n in show_of(s.kind).benchmarks(s.section))
     return tuple(name for name in named if name not in apart), tuple(apart)
 
 
+def scored(run: Run) -> list[tuple[int, int]]:
+    """The policies of which every examination is done, in the order in which they came: their round, and the
+    milestone where they were published within that (0: they are its last).
+    """
+    stages = [s for s in run.config.stages if s.kind.gives == GIVES]
+    places = sorted({(s.round, s.milestone) for s in stages}, key=lambda at: (at[0], at[1] or math.inf))
+    return [at for at in places if all(_done(run, stage) for stage in exams(run.config, *at))]
+
+
 def scored_rounds(run: Run) -> list[int]:
-    """The rounds of which every examination is done."""
-    stages = [(n, exams(run.config, n)) for n in range(run.config.rounds + 1)]
-    return [n for n, found in stages if found and all(_done(run, stage) for stage in found)]
+    """The rounds whose last policy is among them."""
+    return [round for round, milestone in scored(run) if not milestone]
 
 
 def _done(run: Run, stage: Stage) -> bool:
-    return all(run.done(shard) for shard in run.shards(stage.round, stage.name))
+    """A milestone that its training did not come to is never examined."""
+    found = [run.manifest(shard) for shard in run.shards(stage.round, stage.name)]
+    return all(found) and not (stage.milestone and any(m.over for m in found if m))
 
 
 def grades(run: Run, stage: Stage) -> list[Grade]:
     """The graded responses of one examination, under the names of its series."""
     rows = [Grade(**row) for m in left(run, stage) for row in from_jsonl(run.read(m))]
     names = _series(run.config)
-    told = {row.benchmark: names.get((stage.name, row.benchmark), row.benchmark) for row in rows}
+    told = {row.benchmark: names.get((stage.listed, row.benchmark), row.benchmark) for row in rows}
     return [row if told[b := row.benchmark] == b else replace(row, benchmark=told[b]) for row in rows]
 
 
-def round_grades(run: Run, round: int) -> list[Grade]:
-    """All graded responses of a round."""
-    return [row for stage in exams(run.config, round) for row in grades(run, stage)]
+def round_grades(run: Run, round: int, milestone: int = 0) -> list[Grade]:
+    """All graded responses of a policy."""
+    return [row for stage in exams(run.config, round, milestone) for row in grades(run, stage)]
 
 
 def _series(config: RunConfig) -> Mapping[tuple[str, str], str]:
@@ -69,7 +81,7 @@ def _series(config: RunConfig) -> Mapping[tuple[str, str], str]:
     names: dict[tuple[str, str], str] = {}
     before: dict[tuple[int, str], str] = {}
     for s in config.stages:
-        if s.kind.gives == GIVES:
+        if s.kind.gives == GIVES and not s.milestone:
             show = show_of(s.kind)
             for name in (*show.benchmarks(s.section), *show.validation(s.section)):
                 first = before.setdefault((s.round, name), s.name) == s.name

@@ -11,7 +11,7 @@ A kind is a folder of `serl/stages`, or of a package that the run file names und
 
 import importlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Engine = Literal["vllm", "deepspeed", "forward", "cpu"]
 Gives = Literal["documents", "candidates", "problems", "groups", "grades", "weights", "records"]
+AT = "@"  # between the name of a stage and a milestone
 POLICY = "policy"  # the role that answers, where nobody says otherwise
 
 
@@ -39,13 +40,19 @@ class StageSection(Section):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """A stage of one round: what it is called, which kind does it, and how."""
+    """A stage of one round: what it is called, which kind does it, and how.
+
+    A *milestone* is a turn of a training after which its weights are published along the way, while it goes
+    on. They are the result of a stage of their own, like train@25, which the training's work brings; the
+    stages that look at them are others, like score@25.
+    """
 
     round: int
     name: str
     kind: "Kind"
     section: Section
     phase: str
+    milestone: int = 0  # 0: it has to do with the weights that its round ends with
 
     @property
     def job(self) -> str:
@@ -53,13 +60,28 @@ class Stage:
         return job_name(self.round, self.name)
 
     @property
+    def listed(self) -> str:
+        """What its phase calls it: score, also where it looks at a milestone."""
+        return self.name.partition(AT)[0]
+
+    @property
+    def maker(self) -> str:
+        """The job whose work brings its results: its own, or of weights along the way their training's."""
+        along = self.milestone and self.kind.role(self.section)
+        return job_name(self.round, self.listed) if along else self.job
+
+    def at(self, milestone: int, section: Section) -> "Stage":
+        """The one that has to do with a milestone."""
+        return replace(self, name=f"{self.name}{AT}{milestone}", section=section, milestone=milestone)
+
+    @property
     def num_shards(self) -> int:
         return self.kind.num_shards(self.section)
 
     @property
     def role(self) -> str | None:
-        """Whose weights it moves."""
-        return self.kind.role(self.section)
+        """Whose weights it moves; at a milestone that is its training's doing."""
+        return None if self.milestone else self.kind.role(self.section)
 
 
 def job_name(round: int, stage: str) -> str:
@@ -138,6 +160,18 @@ class Kind:
     def uses(self, section: Section) -> tuple[str, ...]:
         """The roles whose weights it loads."""
         return ()
+
+    def milestones(self, section: Section) -> tuple[int, ...]:
+        """Of a training, the turns after which it publishes its weights along the way, for others to look
+        at.
+        """
+        return ()
+
+    def at_milestone(self, section: Section) -> Section | None:
+        """What it does with weights that are published along the way; None where it does not look at
+        them.
+        """
+        return None
 
     def base_section(self, base: Section) -> Section | None:
         """How it helps to make the base model, where it does."""

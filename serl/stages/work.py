@@ -15,6 +15,7 @@ from serl.run.signals import Stop
 from serl.run.watchdog import Watchdog
 from serl.stages.kind import POLICY, Stage
 
+POLICY_FOLDER = "policy"  # of a training, inside its stage's folder
 DOCUMENTS, TOKENIZER = "documents.parquet", "tokenizer"  # of the base model's world, inside `corpus_dir`
 
 
@@ -50,8 +51,20 @@ class Work:
         self.events.add("progress", done=done, total=total, unit=unit)
 
     def weights(self, role: str) -> tuple[Path, str]:
-        """The weights that a role has when this stage begins, and their digest."""
-        return _weights(self.run, self.run.config.before(self.stage), role)
+        """The weights that a role has when this stage begins, or that it had at the milestone which the stage
+        looks at, and their digest.
+        """
+        trained = self.run.config.trained(self.stage, role)
+        if trained and trained.milestone:
+            return _weights(self.run, [trained])
+        return _weights(self.run, (s for s in self.run.config.before(self.stage) if s.role == role))
+
+    def skip(self, milestones: Iterable[Stage]) -> None:
+        """Publish as empty what a training did not come to along the way."""
+        for stage in milestones:
+            (shard,) = self.run.shards(stage.round, stage.name)
+            if not self.run.done(shard):
+                Attempt(self.run, shard, id=self.attempt_id, inputs={}).publish([], {OVER: 1.0})
 
 
 def execute(work: Work) -> Manifest:
@@ -65,6 +78,7 @@ def execute(work: Work) -> Manifest:
     told = {"stage": shard.stage, "round": shard.round, "index": shard.index, "attempt": work.attempt_id}
     work.events.add("start", **told, **where)
     if over(work.run, work.stage):
+        work.skip(work.run.config.milestones(work.stage))
         manifest = work.attempt({}).publish([], {OVER: 1.0})
         work.events.add("done", seconds=manifest.seconds)
         return manifest
@@ -85,7 +99,14 @@ def execute(work: Work) -> Manifest:
 
 
 def over(run: Run, stage: Stage) -> bool:
-    """Whether the stage's phase had come to its end (`until`) before its round."""
+    """Whether the stage's phase had come to its end (`until`) before its round, or its training before its
+    milestone.
+    """
+    if stage.maker != stage.job:
+        return bool(run.complete(stage.round, stage.listed))  # its training has ended without it
+    if stage.milestone:
+        read = [s for s in stage.kind.reads(stage, run.config) if s.milestone]
+        return any(m.over for s in read for m in run.complete(s.round, s.name))
     teller = run.config.ended_by(stage)
     if teller is None:
         return False
@@ -106,16 +127,21 @@ def corpus_dir(run: Run) -> Path:
 
 def policy_dir(run: Run, round: int, role: str = POLICY) -> tuple[Path, str]:
     """The weights that a role has after a round, and their digest; refuses while they are not there."""
-    stages = (s for s in reversed(run.config.stages) if s.round <= round)
-    return _weights(run, stages, role)
+    return _weights(run, (s for s in reversed(run.config.stages) if s.round <= round and s.role == role))
 
 
-def _weights(run: Run, nearest_first: Iterable[Stage], role: str) -> tuple[Path, str]:
-    for stage in nearest_first:
-        if stage.role == role:
-            (manifest,) = run.complete(stage.round, stage.name)
-            if not manifest.over:
-                return run.stage_dir(stage.round, stage.name) / "policy", manifest.digest
+def _weights(run: Run, trainings: Iterable[Stage]) -> tuple[Path, str]:
+    """What the nearest of these published, which come nearest first; else the base model's."""
+    for stage in trainings:
+        (manifest,) = run.complete(stage.round, stage.name)
+        folder = run.stage_dir(stage.round, stage.name) / POLICY_FOLDER
+        if stage.milestone and not manifest.over and not folder.is_dir():
+            raise RunError(
+                f"{folder}: removed since it was looked at (jobs.gc does that); restore it, or leave what was "
+                "found of it"
+            )
+        if not manifest.over:
+            return folder, manifest.digest
     base = run.config.base
     assert isinstance(base, Checkpoint), "a base that is made here is the first training of its role"
     folder = model_folder(base.path, run.data_root)

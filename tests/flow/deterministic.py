@@ -88,8 +88,11 @@ TURNS = CONFIG | {
             "samples": 4,
             "sampling": {"temperature": 1.0, "max_tokens": 60},
             "turns": 3,
+            "publish_every": 1,
         },
     },
+    "stages": [*CONFIG["stages"], "score"],
+    "score": {"shards": 1, "benchmarks": ["arithmetic"], "max_tokens": 60},
 }
 NOUNS = [
     "apples",
@@ -268,7 +271,7 @@ def finish(root: Path, attempt: int) -> None:
     config = run_config(TRIED)
     run = Run.open(root) if (root / "run.json").is_file() else Run.create(root, config, "test")
     for job in plan(run.config, run.done):
-        for shard in job.missing:
+        for shard in job.missing if not job.along else ():
             name = f"{shard.stage}-r{shard.round:03d}-{shard.index:05d}-{attempt}-0"
             execute(
                 Work(
@@ -322,6 +325,9 @@ def new_root(folder: Path) -> Path:
         for b in (3, 5)
     ]
     (folder / "seeds/seeds.jsonl").write_bytes(to_jsonl(seeds))
+    (folder / "benchmarks").mkdir()
+    problems = [{"id": str(i), "question": f"What is {i} plus {i}?", "answer": 2 * i, "kind": "sum"} for i in (1, 2)]
+    (folder / "benchmarks/arithmetic.jsonl").write_bytes(to_jsonl(problems))
     (folder / "runs").mkdir()
     return folder / "runs/killed"
 

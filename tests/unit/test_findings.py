@@ -105,8 +105,7 @@ def test_validation_scores_choose_a_round_and_are_in_no_result(tmp_path, small_t
     }
     assert (
         found.chosen.round == 1
-        and set(found.chosen.validation) == {"choices"}
-        and set(found.chosen.scores) == {"sums"}
+        and set(found.chosen.scores) == {"choices"}
     )
     header = run_page.summary_table(found, scalars.rows(found)).header
     assert "choices" not in run_page.headline(found) and "choices" not in header

@@ -27,6 +27,11 @@ class Score(StageSection):
         description="benchmarks to choose by (a round, a sweep's best setting); reported apart, never in a "
         "headline",
     )
+    along: tuple[str, ...] | None = Field(
+        default=None,
+        description="of these benchmarks those that a policy is asked which a training publishes along the "
+        "way (train.rollout.publish_every); null: those to choose by, and all where there are none",
+    )
     max_tokens: Count
     samples: Natural = 0
     temperature: Positive = 1.0
@@ -72,6 +77,12 @@ class ScoreKind(Kind):
     def uses(self, section: Score) -> tuple[str, ...]:
         return (section.role,)
 
+    def at_milestone(self, section: Score) -> Score:
+        chosen = section.along or section.validation or section.asked
+        benchmarks = tuple(name for name in section.benchmarks if name in chosen)
+        validation = tuple(name for name in section.validation if name in chosen)
+        return section.model_copy(update={"benchmarks": benchmarks, "validation": validation})
+
     def held(self, section: Score, config: RunConfig) -> Engine:
         return section.engine or config.engine
 
@@ -86,6 +97,8 @@ class ScoreKind(Kind):
                 f": {', '.join(twice)} named twice; a benchmark is either reported (benchmarks) or chosen "
                 "by (validation)"
             )
+        if unknown := sorted(set(stage.section.along or ()) - set(asked)):
+            yield f".along: {', '.join(unknown)} is not asked; name it in benchmarks or validation, too"
         if unasked := sorted(set(preamble) - set(asked)):
             yield (
                 f".preamble: {', '.join(unasked)} is not asked; name it in benchmarks, or leave its "

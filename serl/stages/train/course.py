@@ -8,11 +8,13 @@ ended: its steps are numbered on, in checkpoints and in the schedule, while peop
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
 from serl.engines.keeper import Extra, Resumed
 from serl.engines.ranks import Ranks
+from serl.engines.slices import Sealed
 from serl.engines.trainer import StepStats, Trainer
 from serl.learning.batch import Sample
 from serl.learning.objective import Loss
@@ -22,8 +24,8 @@ from serl.run.files import rename_if_absent
 from serl.run.rundir import RunError
 from serl.run.signals import Preempted
 from serl.stages import read
-from serl.stages.kind import Stage
-from serl.stages.work import Work
+from serl.stages.kind import AT, Stage
+from serl.stages.work import POLICY_FOLDER, Work
 
 CARRY = "carry"  # beside a published policy: the optimizer's state, for the next round of the phase
 
@@ -116,19 +118,40 @@ class Course:
         """Give the policy to the world, and the optimizer to the next round where it goes on; `kept` passed
         the filter.
         """
-        folder = self.attempt.folder / f"policy.{self.work.attempt_id}"
-        self.work.phase("export")
-        sealed = self.trainer.export(folder, tokenizer)
+        folder, sealed = self._exported(self.attempt, tokenizer)
         self.trainer.fence()
         if _goes_on(self.work):
             self._hand_on()
         if self.ranks.first:
+            self.work.skip(self.work.run.config.milestones(self.work.stage))
             if kept is not None:
                 read.write_kept(folder, kept)
             more = {"steps": self.done, "ranks": self.ranks.size}
             self.attempt.publish_folder(
-                folder, "policy", {**counts, **more}, sealed=sealed, beside=beside or {}
+                folder, POLICY_FOLDER, {**counts, **more}, sealed=sealed, beside=beside or {}
             )
+
+    def publish_along(self, turn: int, tokenizer, learned: int) -> None:
+        """Give the weights after a turn to those who look at them while training goes on, unless an attempt
+        before has; `learned` answers they were trained on.
+        """
+        run, begun = self.work.run, time.monotonic()
+        (shard,) = run.shards(self.work.shard.round, f"{self.work.shard.stage}{AT}{turn}")
+        if self.ranks.from_first(run.done(shard)):
+            return
+        attempt = Attempt(run, shard, id=self.work.attempt_id, inputs=self.attempt.inputs)
+        folder, sealed = self._exported(attempt, tokenizer)
+        if self.ranks.first:
+            counts = {"turns": turn, "steps": self.done, "samples": learned}
+            attempt.publish_folder(folder, POLICY_FOLDER, counts, sealed=sealed)
+            self.work.events.add("published", turn=turn, seconds=round(time.monotonic() - begun, 3))
+        self.ranks.barrier()
+
+    def _exported(self, attempt: Attempt, tokenizer) -> tuple[Path, dict[str, Sealed]]:
+        """The weights as they are, in a folder of this attempt; what its writers know of the files."""
+        folder = attempt.folder / f"{POLICY_FOLDER}.{self.work.attempt_id}"
+        self.work.phase(f"export {self.done}")
+        return folder, self.trainer.export(folder, tokenizer)
 
     def _hand_on(self) -> None:
         """The optimizer's state, whole or not at all; that of an attempt before is as good."""

@@ -46,6 +46,11 @@ class Rollout(Section):
         default=None, description="questions of a turn at most; null: four times `prompts` with refill"
     )
     turns: Count | None = Field(default=None, description="null: as many as ask every question once")
+    publish_every: Count | None = Field(
+        default=None,
+        description="turns from one publication of the weights along the way to the next: the scoring stages "
+        "after it look at each while training goes on; null: only at the end",
+    )
     problems: Labelled | None = Field(
         default=None, description="where questions come from when no stage of the round brings any"
     )
@@ -53,6 +58,12 @@ class Rollout(Section):
         default=5.0, description="time limit of one answer's parsing or comparison, seconds"
     )
     engine: Engine | None = Field(default=None, description="where it is not to be the run's")
+
+    @property
+    def milestones(self) -> tuple[int, ...]:
+        """The turns after which the weights are published along the way; after the last they are anyway."""
+        every = self.publish_every
+        return tuple(range(every, self.turns or 0, every)) if every else ()
 
     @property
     def most_asked(self) -> int:
@@ -64,6 +75,21 @@ class Rollout(Section):
         if self.max_asked is not None and self.max_asked < self.prompts:
             raise ValueError(
                 f"max_asked {self.max_asked}: less than prompts {self.prompts}; ask at least for those"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _something_along_the_way(self) -> Self:
+        every = self.publish_every
+        if every is not None and self.turns is None:
+            raise ValueError(
+                f"publish_every {every}: how many turns there are is only known with turns; set that, or leave "
+                "publish_every out"
+            )
+        if every is not None and not self.milestones:
+            raise ValueError(
+                f"publish_every {every}: nothing would be published along the way of {self.turns} turns; use "
+                f"less than {self.turns}, or leave it out"
             )
         return self
 
@@ -167,6 +193,10 @@ class TrainKind(Kind):
     def role(self, section: Section) -> str | None:
         return section.role if isinstance(section, Train) else POLICY
 
+    def milestones(self, section: Section) -> tuple[int, ...]:
+        how = section.rollout if isinstance(section, Train) else None
+        return how.milestones if how else ()
+
     def uses(self, section: Train) -> tuple[str, ...]:
         if not isinstance(section, Train) or section.init in ("previous", "base"):
             return ()
@@ -207,11 +237,21 @@ class TrainKind(Kind):
             what = f".data {section.data}: no stage of that name" if section.data else ": no stage"
             yield f"{what} before it in the round writes groups; list one that does, like respond"
         yield from self._sampling_problems(stage, config)
+        yield from self._milestone_problems(stage, config)
         yield from self._carry_problems(stage, config)
         if (start := section.init) not in ("previous", "base") and config.trained(stage, start) is None:
             yield (
                 f".init {start}: no stage before it trains that role; use previous, base or a role that "
                 "is trained"
+            )
+
+    def _milestone_problems(self, stage: Stage, config: RunConfig) -> Iterator[str]:
+        """What nobody looks at need not be published."""
+        along = config.milestones(stage)
+        if along and not any(along[0] in s.kind.reads(s, config) for s in config.at(stage.round)):
+            yield (
+                f".rollout.publish_every {stage.section.rollout.publish_every}: no stage after it in the round "
+                f"examines the role {stage.role}; list one that does, like score, or leave publish_every out"
             )
 
     def _carry_problems(self, stage: Stage, config: RunConfig) -> Iterator[str]:
@@ -285,6 +325,11 @@ class TrainKind(Kind):
         return how.turns or -(-self.num_questions(stage, config) // how.prompts)
 
     def bounds(self, stage: Stage, config: RunConfig, world: World) -> Bounds:
+        more, share = POLICY_MORE
+        lasting = int(more + (1 + share) * world.num_parameters * POLICY_BYTES)
+        files = self.files + lasting // POLICY_FILE_BYTES
+        if stage.milestone:
+            return Bounds(files=files, bytes=lasting)
         tokens = branched = 0
         if isinstance(stage.section, Train) and (how := stage.section.rollout):
             turns, longest = self.num_turns(stage, config), how.sampling.max_tokens
@@ -292,10 +337,7 @@ class TrainKind(Kind):
             if isinstance(vine := stage.section.objective, Vine):
                 branched = turns * how.prompts * how.samples * vine.most_tokens(longest)
         sampled = tokens * BYTES_PER_SAMPLED_TOKEN
-        more, share = POLICY_MORE
-        lasting = int(more + (1 + share) * world.num_parameters * POLICY_BYTES)
         temporary = world.num_parameters * CHECKPOINT_BYTES * (stage.section.keep_checkpoints + 1)
-        files = self.files + lasting // POLICY_FILE_BYTES
         return Bounds(
             tokens=tokens + branched,
             files=files + bool(tokens),

@@ -60,12 +60,13 @@ def reinforce(work: Work, ranks: Ranks) -> None:
     total = min(steps, settings.max_steps or steps)
     course = Course(work, ranks, attempt, trainer, total=max(1, total))
     sampler = Sampler(work, ranks, engine, questions, held.tensor_parallel)
+    tokenizer = load_tokenizer(start)
     try:
-        school = School(work, course, engine, sampler, questions)
+        school = School(work, course, engine, sampler, questions, tokenizer)
         counts = school.teach(num_turns)
     finally:
         sampler.close()
-    course.publish(load_tokenizer(start), counts, kept=school.kept(), beside={read.TURNS: school.folded()})
+    course.publish(tokenizer, counts, kept=school.kept(), beside={read.TURNS: school.folded()})
 
 
 def _num_turns(settings: Train, num_questions: int) -> int:
@@ -81,10 +82,13 @@ def _steps_of_a_turn(settings: Train) -> int:
 
 @dataclass(slots=True)
 class Place:
-    """Where a training is: the turn that comes next, and where it begins to ask."""
+    """Where a training is: the turn that comes next, where it begins to ask, and on how many answers it has
+    been trained.
+    """
 
     turn: int = 0
     position: int = 0
+    learned: int = 0
 
 
 WORST = ("mismatch_kl", "mismatch_max")
@@ -94,7 +98,10 @@ WORST = ("mismatch_kl", "mismatch_max")
 class School:
     """The turns of a training."""
 
-    def __init__(self, work: Work, course: Course, engine: Resident, sampler: Sampler, questions: Questions):
+    def __init__(
+        self, work: Work, course: Course, engine: Resident, sampler: Sampler, questions: Questions, tokenizer
+    ):
+        self._tokenizer = tokenizer
         self._work, self._course, self._engine, self._sampler = work, course, engine, sampler
         self._questions, self._settings = questions, work.stage.section
         self._ranks, self._trainer, self._attempt = course.ranks, course.trainer, course.attempt
@@ -109,10 +116,13 @@ class School:
         probes = self._first_probes()
         while place.turn < num_turns and not self._enough():
             begun = time.monotonic()
+            if place.turn in self._settings.rollout.milestones:
+                self._course.publish_along(place.turn, self._tokenizer, place.learned)
             sampled, transfer_s = self._sampled(place, probes)
             samples = self._learn(place.turn, sampled, transfer_s)
             probes = samples[:PROBES] or probes
-            place = Place(turn=place.turn + 1, position=sampled.position)
+            learned = place.learned + len(samples)
+            place = Place(turn=place.turn + 1, position=sampled.position, learned=learned)
             self._longest_s = max(self._longest_s, time.monotonic() - begun)
             last = place.turn == num_turns or self._enough()
             due = place.turn % self._settings.checkpoint_every == 0
