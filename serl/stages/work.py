@@ -137,8 +137,8 @@ def _weights(run: Run, trainings: Iterable[Stage]) -> tuple[Path, str]:
         folder = run.stage_dir(stage.round, stage.name) / POLICY_FOLDER
         if stage.milestone and not manifest.over and not folder.is_dir():
             raise RunError(
-                f"{folder}: removed since it was looked at (jobs.gc does that); restore it, or leave what was "
-                "found of it"
+                f"{folder}: removed since it was looked at (jobs.gc does that); restore it, or leave what "
+                "was found of it"
             )
         if not manifest.over:
             return folder, manifest.digest

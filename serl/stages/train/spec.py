@@ -83,8 +83,8 @@ class Rollout(Section):
         every = self.publish_every
         if every is not None and self.turns is None:
             raise ValueError(
-                f"publish_every {every}: how many turns there are is only known with turns; set that, or leave "
-                "publish_every out"
+                f"publish_every {every}: how many turns there are is only known with turns; set that, or "
+                "leave publish_every out"
             )
         if every is not None and not self.milestones:
             raise ValueError(
@@ -250,8 +250,8 @@ class TrainKind(Kind):
         along = config.milestones(stage)
         if along and not any(along[0] in s.kind.reads(s, config) for s in config.at(stage.round)):
             yield (
-                f".rollout.publish_every {stage.section.rollout.publish_every}: no stage after it in the round "
-                f"examines the role {stage.role}; list one that does, like score, or leave publish_every out"
+                f".rollout.publish_every {stage.section.rollout.publish_every}: no stage after it in the "
+                f"round examines the role {stage.role}; list one that does, like score, or leave it out"
             )
 
     def _carry_problems(self, stage: Stage, config: RunConfig) -> Iterator[str]:
