@@ -28,7 +28,7 @@ from jobs.shell.screen import say
 from jobs.sweeps import lanes
 from jobs.sweeps.launching import Draft, code_of, draft_sweep, prepare, run_here
 from jobs.sweeps.relay import hand_over
-from jobs.sweeps.status import facts, glance, show_status
+from jobs.sweeps.status import look_at, show_status
 from jobs.sweeps.trials import load_sweep, sweep_dir
 
 
@@ -83,9 +83,10 @@ def _launch(draft: Draft, cluster: Local | Slurm) -> Answer:
 
 
 def _status(data: Path, name: str) -> Answer:
-    seen = glance(load_sweep(data, name), data)
-    show_status(seen, Console())
-    return Answer(fields=facts(seen))
+    sweep = load_sweep(data, name)
+    fields, states = look_at(sweep, data)
+    show_status(sweep, fields, states, Console())
+    return Answer(fields=fields)
 
 
 def _cancel(data: Path, name: str) -> Answer:

@@ -9,7 +9,8 @@ from pydantic import JsonValue
 from jobs.reporting import plots
 from jobs.reporting.plots import Bar, Line, Plots
 from jobs.reporting.policies import Contest, Setting
-from jobs.reporting.sweep_findings import is_number, short_keys, value_text
+from jobs.reporting.sweep_findings import is_number, value_text
+from jobs.sweeps.trials import short_keys
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

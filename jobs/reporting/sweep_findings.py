@@ -19,7 +19,7 @@ from jobs.costs.accounting import account
 from jobs.reporting import policies
 from jobs.reporting.policies import Contest, Setting, Tried, compared
 from jobs.runs.state import Looks
-from jobs.sweeps.trials import Sweep, Trial, sweep_dir
+from jobs.sweeps.trials import Sweep, Trial, short_keys, sweep_dir
 from serl.run.files import write_atomic
 from serl.run.rundir import Run, RunError, ending
 from serl.stages import exams
@@ -109,21 +109,6 @@ def _settings(sweep: Sweep, trials: Sequence[Tried]) -> list[Setting]:
         over = {replicate_of(t, key): t for t in members if t.over}
         settings.append(Setting(label=label, overrides=overrides, trials=tuple(members), over=over))
     return settings
-
-
-def short_keys(keys: Sequence[str]) -> dict[str, str]:
-    """Each dotted key by as few of its last words as tell it from the others."""
-
-    def ends(key: str, end: str) -> bool:
-        return f".{key}".endswith(f".{end}")
-
-    names = {}
-    for key in dict.fromkeys(keys):
-        words = key.split(".")
-        shorter = [".".join(words[-n:]) for n in range(1, len(words) + 1)]
-        own = (end for end in shorter if not any(ends(other, end) for other in keys if other != key))
-        names[key] = next(own, key)
-    return names
 
 
 def replicate_of(trial: Tried, key: str) -> str:

@@ -145,11 +145,15 @@ class Looks:
         for root in list_runs(data):
             try:
                 run = Run.open(root)
-                self._of(run)(live=False)
+                self.learn(run)
                 runs.append(run)
             except RunError as e:
                 faults[root] = e
         return self(runs), faults
+
+    def learn(self, run: Run) -> None:
+        """Read its manifests; raises RunError where it is damaged."""
+        self._of(run)(live=False)
 
     def _of(self, run: Run) -> Look:
         return self._looks.setdefault(run.root, Look(run))

@@ -17,6 +17,7 @@ from jobs.plan.chain import bounds_of, plan
 from jobs.plan.cluster import Local
 from jobs.plan.preflight import check_space, distinct, preflight, world_of
 from jobs.runs.code import code_version, freeze_code, frozen_digest, packages_of
+from jobs.runs.differ import leaves
 from jobs.runs.shared import Outside, shared_keys
 from jobs.shell.screen import say
 from jobs.sweeps.schema import SweepConfig, load_sweep_file
@@ -122,20 +123,12 @@ def _check_same(run: Run, trial: Trial, config: RunConfig) -> None:
     """A trial that was launched keeps its configuration: results of two must not stand under one id."""
     wanted = config.cut(run.config.rounds) if ending(run.root) else config
     if run.config != wanted:
-        keys = ", ".join(_parted(run.config.model_dump(mode="json"), wanted.model_dump(mode="json")))
+        old, new = (dict(leaves(c.model_dump(mode="json"))) for c in (run.config, wanted))
+        keys = ", ".join(key for key in {**old, **new} if old.get(key) != new.get(key))
         raise RunError(
             f"{run.root}: trial {trial} was launched with another configuration (it differs in {keys}): the "
             "base file has changed since; restore it, or give the sweep another name"
         )
-
-
-def _parted(old: object, new: object, key: str = "") -> Iterator[str]:
-    """The keys at which two configurations part."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in dict.fromkeys((*old, *new)):
-            yield from _parted(old.get(name), new.get(name), f"{key}.{name}".lstrip("."))
-    elif old != new:
-        yield key
 
 
 def _record(draft: Draft) -> None:

@@ -60,6 +60,27 @@ def _told(value: JsonValue) -> str:
     return value["kind"] if list(value) == ["kind"] else whole
 
 
+def short_keys(keys: Sequence[str]) -> dict[str, str]:
+    """Each dotted key by as few of its last words as tell it from the others."""
+
+    def ends(key: str, end: str) -> bool:
+        return f".{key}".endswith(f".{end}")
+
+    names = {}
+    for key in dict.fromkeys(keys):
+        words = key.split(".")
+        shorter = [".".join(words[-n:]) for n in range(1, len(words) + 1)]
+        own = (end for end in shorter if not any(ends(other, end) for other in keys if other != key))
+        names[key] = next(own, key)
+    return names
+
+
+def labels(trials: Sequence[Trial]) -> list[str]:
+    """What differs, in short."""
+    short = short_keys(list(dict.fromkeys(key for t in trials for key in t.overrides)))
+    return [str(replace(t, overrides={short[k]: v for k, v in t.overrides.items()})) for t in trials]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
     """A sweep as it was last launched: its file's content, and every trial that it has had."""
