@@ -31,6 +31,17 @@ def agreed(job: submitit.JobEnvironment, path: Path, decide) -> object:
     return json.loads(path.read_bytes())
 
 
+def take_gpus(job: submitit.JobEnvironment, gpus: int) -> None:
+    """Of the GPUs that a job has on its node, leave this process its own share in sight; some sites have done
+    so already.
+    """
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    seen, share = told.split(",") if told else [str(i) for i in range(gpus)], gpus // job.num_tasks
+    if len(seen) > share:
+        mine = seen[job.local_rank * share : (job.local_rank + 1) * share]
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
+
+
 def join_ranks(job: submitit.JobEnvironment, path: Path, *, address: str) -> None:
     """Tell torch.distributed who is who. Rank 0 picks a free port."""
 

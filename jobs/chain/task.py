@@ -19,7 +19,7 @@ from jobs.chain.along import let_begin
 from jobs.chain.batch import EXIT_REQUEUE
 from jobs.chain.failures import is_device_fault
 from jobs.chain.gate import Entry, Gate, node
-from jobs.chain.ranks import agreed, join_ranks
+from jobs.chain.ranks import agreed, join_ranks, take_gpus
 from jobs.runs.processes import Process
 from serl.run.events import Events
 from serl.run.rundir import Run, Shard
@@ -119,9 +119,12 @@ class Task:
         if kind.ranks:
             address = socket.gethostname() if entry else "127.0.0.1"
             join_ranks(job, Path(self.folder) / f"rendezvous-{attempt}.json", address=address)
+        if kind.array and job.num_tasks > 1:
+            take_gpus(job, self.gpus)
         work = Work(
             run=run, shard=shard, attempt_id=attempt, device=self.device, cores=self.cores, stop=stop,
-            events=events, watchdog=watchdog, place=_place(job, self.gpus, stop.end),
+            events=events, watchdog=watchdog, place=_place(job, self.gpus, stop.end), rank=job.global_rank,
+            ranks=job.num_tasks,
         )  # fmt: skip
         try:
             execute(work)

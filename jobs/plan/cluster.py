@@ -61,7 +61,11 @@ class Resources(Section):
     constraint: str | None = None
     time_min: Count = 240
     nodes: Count = 1
-    tasks_per_node: Count = 1
+    tasks_per_node: Count = Field(
+        default=1,
+        description="ranks of a training on a node; of a generating stage, where its own entry says so, the "
+        "engines that share a shard and the job's GPUs",
+    )
     cpus_per_task: Count = 8
     gpus_per_node: Natural = 1
     mem_gb: Count = 64
@@ -135,7 +139,7 @@ class Slurm(Resources):
         told = (self.stages.get(name) or self.stages.get(kind.name) or Resources()).told()
         chosen = {key: told.get(key, getattr(self, key)) for key in Resources.model_fields}
         if not kind.ranks:
-            chosen |= {"nodes": 1, "tasks_per_node": 1}
+            chosen |= {"nodes": 1, "tasks_per_node": told.get("tasks_per_node", 1) if kind.array else 1}
         if kind.bare and "gpus_per_node" not in told:
             chosen["gpus_per_node"] = 0
         return Resources(**chosen)

@@ -77,8 +77,11 @@ def _room(cluster: Local | Slurm, stage: Stage) -> tuple[str, int]:
             return f"this machine's {'GPUs' if machine.gpus else 'cores'}", machine.slots
         case Slurm():
             own = cluster.resources(stage)
-            key = "gpus_per_node" if own.gpus_per_node else "cpus_per_task"
-            return f"{key} of {stage.name} in the cluster file", own.gpus_per_node or own.cpus_per_task
+            if not own.gpus_per_node:
+                return f"cpus_per_task of {stage.name} in the cluster file", own.cpus_per_task
+            each = f" for each of its {own.tasks_per_node} tasks" if own.tasks_per_node > 1 else ""
+            most = own.gpus_per_node // own.tasks_per_node
+            return f"gpus_per_node of {stage.name} in the cluster file{each}", most
 
 
 def num_parameters(config: RunConfig, data: Path) -> int:

@@ -86,7 +86,9 @@ def _shards(job: Job, cluster: Local | Slurm) -> str:
             return f"1 x {ranks} ranks" if job.of.kind.ranks else str(job.num_shards)
         case Slurm():
             own = cluster.resources(job.of)
-            size = f"{own.nodes} nodes x {own.tasks_per_node} ranks" if own.ranks > 1 else "1 task"
+            size = f"{own.tasks_per_node} engines" if own.ranks > 1 else "1 task"
+            if job.of.kind.ranks and own.ranks > 1:
+                size = f"{own.nodes} nodes x {own.tasks_per_node} ranks"
             gpus = f", {own.nodes * own.gpus_per_node} GPUs" if own.gpus_per_node else ""
             return f"{job.num_shards} x {size}{gpus}"
 

@@ -26,6 +26,10 @@ class Overtaken(Exception):
     """Another attempt has published the shard: there is nothing left to do for it."""
 
 
+class Helped(Exception):
+    """This process has done its share of a shard's parts; the first of its job waits for all and publishes."""
+
+
 def _contents(folder: Path, sealed: Mapping[str, tuple[int, str]] = NOTHING) -> dict[str, list]:
     """Size and digest of every file of a folder, by relative name; without the note that repeats them.
 
@@ -65,6 +69,10 @@ class Attempt:
             return self._part(index).read_bytes()
         except FileNotFoundError:
             return None
+
+    def num_parts(self) -> int:
+        """How many are committed, by whomever: one listing."""
+        return sum(name.startswith("part_") and name.endswith(self.key) for name in os.listdir(self.folder))
 
     def overtaken(self) -> bool:
         """Whether another attempt has published the shard: one look at its manifest's name."""

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from serl.engines import generator
-from serl.run.attempt import Attempt, Overtaken
+from serl.run.attempt import Attempt, Helped, Overtaken
 from serl.stages.work import Work
 
 T = TypeVar("T")
+LOOK_S = 0.5
 
 
 def in_parts(
@@ -27,13 +28,15 @@ def in_parts(
     instead.
 
     The policy is loaded when the first part needs it. Leaves at a part's end when asked to, or when the next
-    part would not be done in time.
+    part would not be done in time. Of several processes of one job each does a stretch of the parts; the
+    first then waits for those of the others, which leave with `Helped`.
     """
     engine: generator.Generator | None = None
-    parts: list[bytes] = []
+    parts: dict[int, bytes] = {}
     longest_s = 0.0
     held = work.stage.kind.held(work.stage.section, work.run.config)
-    for number, start in enumerate(range(0, len(items), size)):
+    starts = range(0, len(items), size)
+    for number in stretch(len(starts), work.rank, work.ranks):
         data = attempt.part(number)
         if data is None:
             if attempt.overtaken():
@@ -47,7 +50,7 @@ def in_parts(
                     "phase", name=f"{work.shard.stage} load", seconds=round(time.monotonic() - begun, 3)
                 )
             work.phase(f"part {number}")
-            before, mine = engine.sampled, items[start : start + size]
+            before, mine = engine.sampled, items[starts[number] : starts[number] + size]
             data = attempt.commit(number, compute(engine, mine))
             longest_s = max(longest_s, time.monotonic() - begun)
             said = {
@@ -56,7 +59,29 @@ def in_parts(
                 "tokens": engine.sampled - before,
             }
             work.events.add("phase", name=f"{work.shard.stage} part {number}", **said)
-        parts.append(data)
-        work.progress(min(start + size, len(items)), len(items), unit)
+        parts[number] = data
+        there = attempt.num_parts() if work.ranks > 1 else len(parts)
+        work.progress(min(there * size, len(items)), len(items), unit)
+    if work.rank:
+        raise Helped
+    for number in range(len(parts), len(starts)):
+        work.phase(f"part {number}")
+        parts[number] = _awaited(work, attempt, number)
+        work.progress(min(attempt.num_parts() * size, len(items)), len(items), unit)
     work.phase("publish")
-    return parts
+    return [parts[number] for number in range(len(starts))]
+
+
+def stretch(num_parts: int, rank: int, ranks: int) -> range:
+    """The parts of one process: neighbours, for their prompts are alike."""
+    return range(num_parts * rank // ranks, num_parts * (rank + 1) // ranks)
+
+
+def _awaited(work: Work, attempt: Attempt, number: int) -> bytes:
+    """A part that another process of this job is at work on; were that to die, its job would end with it."""
+    while (data := attempt.part(number)) is None:
+        if attempt.overtaken():
+            raise Overtaken
+        work.stop.safe_point()
+        time.sleep(LOOK_S)
+    return data

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from serl.config.base import Checkpoint
 from serl.engines.hf_folder import model_folder
-from serl.run.attempt import Attempt, Overtaken
+from serl.run.attempt import Attempt, Helped, Overtaken
 from serl.run.events import Events
 from serl.run.rundir import OVER, Manifest, Run, RunError, Shard
 from serl.run.signals import Stop
@@ -23,7 +23,8 @@ DOCUMENTS, TOKENIZER = "documents.parquet", "tokenizer"  # of the base model's w
 class Work:
     """One attempt at one shard: all that a stage function is told.
 
-    `place` is what the start event adds for accounting: host, GPUs, ranks ...
+    `place` is what the start event adds for accounting: host, GPUs, ranks ... `rank` of `ranks`: which
+    process of its job this is; those of a generating stage share the parts of a shard.
     """
 
     run: Run
@@ -35,6 +36,8 @@ class Work:
     stop: Stop
     watchdog: Watchdog = dataclasses.field(default_factory=Watchdog)
     place: Mapping[str, str | float] = dataclasses.field(default_factory=dict)
+    rank: int = 0
+    ranks: int = 1
 
     @property
     def stage(self) -> Stage:
@@ -67,9 +70,9 @@ class Work:
                 Attempt(self.run, shard, id=self.attempt_id, inputs={}).publish([], {OVER: 1.0})
 
 
-def execute(work: Work) -> Manifest:
+def execute(work: Work) -> Manifest | None:
     """Run the shard's stage unless it is done already; every rank of a training job returns the manifest that
-    rank 0 published.
+    rank 0 published, one that only helped to generate none.
     """
     kind, done = work.stage.kind, work.run.manifest(work.shard)
     if done is not None and not kind.ranks:  # ranks look together, lest one leaves the others waiting
@@ -88,6 +91,9 @@ def execute(work: Work) -> Manifest:
     work.phase("prepare")
     try:
         manifest = module.run(work)
+    except Helped:
+        work.events.add("done", seconds=0.0)
+        return None
     except Overtaken:
         winner = work.run.manifest(work.shard)
         assert winner is not None, f"{work.shard}: published, and then not there"

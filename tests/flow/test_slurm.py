@@ -9,7 +9,7 @@ import time
 from datetime import datetime
 
 import pytest
-from lab import ROOT, new_trial, nodes_of, preempt, running_lab, slurm, wait_until
+from lab import CLUSTER, ROOT, new_trial, nodes_of, preempt, running_lab, slurm, wait_until
 
 from jobs.chain.cancel import cancel
 from jobs.chain.queue import Journal
@@ -51,6 +51,10 @@ def quiet(lab, tmp_path_factory):
         ),
         "held": new_trial(folder / "held", config={"rounds": 1}, cluster={"max_attempts": 2}),
         "child": new_trial(folder / "child", config={"rounds": 1}),
+        "engines": new_trial(
+            folder / "engines", config={"rounds": 1},
+            cluster={"stages": CLUSTER.get("stages", {}) | {"respond": {"tasks_per_node": 2}}},
+        ),
         "slow": new_trial(
             folder / "slow", config={"rounds": 1}, cluster={"stragglers": {"factor": 1.5, "min_done": 0.4}},
             setup=(f"export SERL_TEST_CALL_S=0.5 SERL_TEST_LOAD_S=0 SERL_TEST_SLOW={folder}/slow/slow",),
@@ -108,6 +112,16 @@ def test_a_child_that_starts_before_its_parent_is_done_waits_in_the_queue(quiet,
     assert quiet["child"].finish() == calm[0]
     train = next(s.id for s in Journal(quiet["child"].run.root).submissions() if s.job == "r001-train")
     assert "Restarts=0" not in slurm("scontrol", "show", "job", train)
+
+
+def test_several_engines_of_a_job_divide_the_parts_of_its_shard(quiet, calm):
+    """The data are those of one engine, every call was made once, and both had a share in them."""
+    t = quiet["engines"]
+    assert (t.finish(), t.noted("end")) == calm
+    told = [e for e in read_events(t.run.root / "events") if e["kind"] == "start" and e["stage"] == "respond"]
+    assert told and {e["ranks"] for e in told} == {2}
+    workers = {p.stem[-1] for p in (t.run.root / "events").glob("respond-*.jsonl") if " part " in p.read_text()}
+    assert workers == {"0", "1"}
 
 
 def test_a_job_without_progress_holds_itself_says_why_and_resume_replaces_it(quiet, calm):

@@ -74,6 +74,11 @@ def test_a_choice_benchmark_has_its_own_worked_examples(data):
         ),
         (Slurm(data="x", gpus_per_node=0, cpus_per_task=2), "more than cpus_per_task of propose"),
         (Slurm(data="x", gpus_per_node=4), ""),
+        (
+            Slurm(data="x", gpus_per_node=4, stages={"respond": {"tasks_per_node": 2}}),
+            "more than gpus_per_node of respond in the cluster file for each of its 2 tasks, 2",
+        ),
+        (Slurm(data="x", gpus_per_node=4, tasks_per_node=4), ""),
         (Slurm(data="x", gpus_per_node=4, stages={"curate": {"gpus_per_node": 1}}), ""),
     ],
 )

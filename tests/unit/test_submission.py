@@ -34,7 +34,8 @@ GOLDEN = Path(__file__).with_name("sbatch.golden")
 CLUSTER = {
     "kind": "slurm", "data": "/data", "partition": "gpu", "account": "lab", "python": "/env/bin/python", "gpus_per_node": 4, "signal_s": 180,
     "setup": ["module load cuda"], "extra": {"exclude": "n13"},
-    "stages": {"train": {"nodes": 2, "tasks_per_node": 4, "time_min": 600}, "curate": {"partition": "cpu", "cpus_per_task": 16}},
+    "stages": {"train": {"nodes": 2, "tasks_per_node": 4, "time_min": 600}, "curate": {"partition": "cpu", "cpus_per_task": 16},
+               "respond": {"tasks_per_node": 4}},
 }  # fmt: skip
 FAKES = {
     "sbatch": '#!/bin/bash\ncp "$1" $FAKE/script-$(ls $FAKE | wc -l)\necho "Submitted batch job $((100 + $(ls $FAKE | wc -l)))"\n',
