@@ -13,6 +13,7 @@ from jobs.plan.chain import plan
 from jobs.plan.cluster import Local, Slurm, Tracker, this_machine
 from jobs.runs.processes import claim
 from jobs.runs.progress import Board
+from jobs.shell.screen import say
 from serl.run.rundir import Run
 from serl.run.signals import Stop
 
@@ -27,18 +28,10 @@ def drive(run: Run, cluster: Local | Slurm) -> int:
 
 def _hand_over(run: Run, cluster: Slurm) -> int:
     """Submit what is missing, and leave: nobody is needed from here on."""
-    console = Console()
     for s in submit_missing(run, cluster):
-        text = (
-            f"Slurm takes no more jobs for now: job {s.id} submits the rest"
-            if s.job == RELAY
-            else f"{s.job}: {len(s.shards)} shards as job {s.id}"
-        )
-        console.print(text, highlight=False)
-    console.print(
-        f"{run.root.name} is in the queue; look with `python -m jobs.status {run.root.name} --watch`",
-        highlight=False,
-    )
+        rest = f"Slurm takes no more jobs for now: job {s.id} submits the rest"
+        say(rest if s.job == RELAY else f"{s.job}: {len(s.shards)} shards as job {s.id}")
+    say(f"{run.root.name} is in the queue; look with `python -m jobs.status {run.root.name} --watch`")
     return 0
 
 
@@ -48,7 +41,7 @@ def run_here(run: Run, cluster: Local, stop: Stop) -> int:
     console = Console()
     claim(run.root)
     if left := end_leftovers(run, GRACE_S):
-        console.print(f"ended {left} processes that an earlier launcher had left behind")
+        say(f"ended {left} processes that an earlier launcher had left behind", console=console)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop.request)
     from jobs.costs.forecast import freeze_forecast
@@ -86,5 +79,5 @@ def _report(run: Run, cluster: Local, console: Console) -> None:
 
     paths, summary = write_report(run)
     console.print(summary)
-    for line in [f"report: {paths.html}", *mirror(run, cluster.trackers)]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for line in (f"report: {paths.html}", *mirror(run, cluster.trackers)):
+        say(line, console=console)
