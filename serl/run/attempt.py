@@ -27,7 +27,7 @@ class Overtaken(Exception):
 
 
 class Helped(Exception):
-    """This process has done its share of a shard's parts; the first of its job waits for all and publishes."""
+    """This process has done its share of a shard's parts; the first of its job publishes them all."""
 
 
 def _contents(folder: Path, sealed: Mapping[str, tuple[int, str]] = NOTHING) -> dict[str, list]:
