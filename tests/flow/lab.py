@@ -181,7 +181,7 @@ def new_trial(
         ("model.safetensors", "\x02" + "\0" * 7 + "{}"),
     ):
         (folder / "models/base" / name).write_text(text)  # enough for preflight; nobody loads it
-    (folder / "benchmarks").mkdir()
+    (folder / "benchmarks").mkdir(exist_ok=True)
     problems = [
         {"id": str(i), "question": f"What is {i} plus {i}?", "answer": str(2 * i), "kind": "sum"}
         for i in range(16)

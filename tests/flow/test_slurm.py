@@ -9,7 +9,7 @@ import time
 from datetime import datetime
 
 import pytest
-from lab import CLUSTER, ROOT, new_trial, nodes_of, preempt, running_lab, slurm, wait_until
+from lab import CLUSTER, ROOT, SCORE, STAND_IN, new_trial, nodes_of, preempt, running_lab, slurm, wait_until
 
 from jobs.chain.cancel import cancel
 from jobs.chain.queue import Journal
@@ -201,6 +201,28 @@ def test_kill_9_of_a_task_and_of_a_rank_and_requeue_from_outside_change_nothing(
     ranks[-1].kill()
     assert t.finish() == calm[0]
     assert json.loads(verb("status", t, "--json"))["failures"] == [], "what went on is not reported as failed"
+
+
+def test_what_a_training_publishes_along_the_way_is_scored_while_it_goes_on_whoever_is_killed(trial):
+    """And who waits for a milestone comes when it is there, not before, and not only after the training."""
+    rollout = {"prompts": 2, "samples": 4, "turns": 12, "publish_every": 4, "sampling": {"max_tokens": 60}}
+    config = {
+        "rounds": 1, "stages": [*STAND_IN["stages"], "score"], "score": SCORE | {"shards": 1},
+        "train": STAND_IN["train"] | {"rollout": rollout},
+    }  # fmt: skip
+    calm, killed = (trial(config=config, setup=("export SERL_TEST_STEP_S=4",)) for _ in range(2))
+    for t in (calm, killed):
+        t.submit()
+    (first,) = killed.run.shards(1, "train@4")
+    wait_until(lambda: killed.run.done(first), "the first milestone", killed.explain)
+    killed.tasks("r001-train")[-1].kill()
+    assert killed.finish() == calm.finish()
+    assert set(killed.noted("end").values()) == {1}, "every part was computed once"
+    for t in (calm, killed):
+        made = {name: t.run.manifest(t.run.shards(1, name)[0]) for name in ("train@4", "score@4", "train@8", "train")}
+        assert made["train@4"].created < made["score@4"].created < made["train"].created
+        begun = [e["time"] for e in read_events(t.run.root / "events") if e["kind"] == "start" and e["stage"] == "score@8"]
+        assert made["train@8"].created < begun[0]
 
 
 def test_a_cancelled_job_stays_dead_until_resume_submits_exactly_what_is_missing(trial, calm):

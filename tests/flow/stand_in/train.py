@@ -10,8 +10,10 @@ import os
 import shutil
 import socket
 import time
+from pathlib import Path
 
 from serl.engines.generator import note
+from serl.run.attempt import Attempt
 from serl.run.files import write_atomic
 from serl.run.rundir import Manifest
 from serl.run.signals import Preempted
@@ -88,6 +90,8 @@ def _teach(work: Work, ranks: Ranks) -> None:
             "step": state["step"] + 1,
             "digest": hashlib.sha256((state["digest"] + repr(mine)).encode()).hexdigest(),
         }
+        if ranks.rank == 0:
+            _publish_along(work, attempt, state)
         leave = ranks.any(work.stop.due(STEP_S)) and state["step"] < STEPS
         if ranks.rank == 0:
             note("step", f"{round}/{state['step']}")
@@ -97,10 +101,24 @@ def _teach(work: Work, ranks: Ranks) -> None:
         if leave:
             raise Preempted
     if ranks.rank == 0:
-        built = attempt.folder / f"policy.{work.attempt_id}"
-        shutil.rmtree(built, ignore_errors=True)
-        built.mkdir()
-        (built / "config.json").write_text("{}")
-        (built / "weights").write_text(state["digest"])
+        built = _built(work, attempt, state)
         read.write_kept(built, kept)
         attempt.publish_folder(built, "policy", dict(fates) | {"steps": STEPS})
+
+
+def _publish_along(work: Work, attempt: Attempt, state: dict) -> None:
+    """A milestone counts steps here."""
+    for stage in work.run.config.milestones(work.stage):
+        (shard,) = work.run.shards(stage.round, stage.name)
+        if stage.milestone == state["step"] and not work.run.done(shard):
+            own = Attempt(work.run, shard, id=work.attempt_id, inputs=attempt.inputs)
+            own.publish_folder(_built(work, own, state), "policy", {"samples": state["step"]})
+
+
+def _built(work: Work, attempt: Attempt, state: dict) -> Path:
+    built = attempt.folder / f"policy.{work.attempt_id}"
+    shutil.rmtree(built, ignore_errors=True)
+    built.mkdir()
+    (built / "config.json").write_text("{}")
+    (built / "weights").write_text(state["digest"])
+    return built
