@@ -139,7 +139,7 @@ def checkpoints(root: Path, census: Census, number: int) -> dict:
 
 def main(folder: Path) -> None:
     root = new_root(folder)
-    (folder / "benchmarks").mkdir()
+    (folder / "benchmarks").mkdir(exist_ok=True)
     rows = [
         {"id": str(i), "question": f"What is {i} plus {i}?", "answer": str(2 * i), "kind": "sum"}
         for i in range(16)
