@@ -205,7 +205,8 @@ def test_kill_9_of_a_task_and_of_a_rank_and_requeue_from_outside_change_nothing(
 
 def test_what_a_training_publishes_along_the_way_is_scored_while_it_goes_on_whoever_is_killed(trial):
     """And who waits for a milestone comes when it is there, not before, and not only after the training."""
-    rollout = {"prompts": 2, "samples": 4, "turns": 12, "publish_every": 4, "sampling": {"max_tokens": 60}}
+    rollout = {"prompts": 2, "samples": 4, "turns": 12, "publish_every": 4}
+    rollout["sampling"] = {"temperature": 1.0, "max_tokens": 60}
     config = {
         "rounds": 1, "stages": [*STAND_IN["stages"], "score"], "score": SCORE | {"shards": 1},
         "train": STAND_IN["train"] | {"rollout": rollout},
