@@ -18,18 +18,21 @@ from string import ascii_uppercase
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, field_validator, model_validator
 
 from evaluation.choices import listed
+from evaluation.domain import Answers
 from evaluation.golds import Rule, apply
+from evaluation.rows import rows, value_at
 
+_ANSWERS: TypeAdapter[Answers] = TypeAdapter(Answers)
 DESCRIPTIONS = Path(__file__).parent / "benchmarks"
 
 _LETTERED = re.compile(r"(?:^|(?<=\s))\(?([A-Z])[).]\s?")
 
-Kind = Literal["math", "choice", "letter"]
+Kind = Literal["math", "choice", "letter", "text", "number", "python"]
 """`choice` follows the MMLU-Pro protocol; `letter` asks like a mathematics problem whose text lists the
-choices.
+choices; the last three are domains of `answers`.
 """
 Prompt = Literal["question", "options", "mmlu_pro"]
 """`question` is asked as it is, `options` with its choices below it, `mmlu_pro` as the official script asks.
@@ -72,22 +75,24 @@ class Benchmark(BaseModel):
     `gold` names the rule that makes a gold answer of the published one. `amended` rows have a gold that
     needed a person; `text` rows are prose that only the same prose equals; `unusable` rows have none that a
     response could be compared with, and are not asked. `response_tokens` is how long a response usually is:
-    shards are balanced by it.
+    shards are balanced by it. `answers` says, in place of `kind` and `prompt`, what an answer is (see
+    `domain`); of a choice the options are listed below the question.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    name: str
+    name: str = ""
     kind: Kind
-    version: str
-    licence: str
-    source: str
+    version: str = "unversioned"
+    licence: str = "not stated"
+    source: str = "not stated"
     file: str
     shots_file: str | None = None
     num_rows: int | None = None
     sha256: str | None = None
     metric: Literal["pass_at_1"] = "pass_at_1"
     prompt: Prompt = "question"
+    answers: Answers | None = None
     gold: Rule = "as_is"
     tolerance: float = 0.0
     response_tokens: int = 300
@@ -99,13 +104,32 @@ class Benchmark(BaseModel):
 
     @field_validator("amended", "unusable", mode="before")
     @classmethod
-    def _keys(cls, rows: object) -> object:
-        return {str(key): value for key, value in rows.items()} if isinstance(rows, dict) else rows
+    def _keys(cls, listed: object) -> object:
+        return {str(key): value for key, value in listed.items()} if isinstance(listed, dict) else listed
 
     @field_validator("text", mode="before")
     @classmethod
-    def _ids(cls, rows: object) -> object:
-        return tuple(map(str, rows)) if isinstance(rows, list) else rows
+    def _ids(cls, listed: object) -> object:
+        return tuple(map(str, listed)) if isinstance(listed, list) else listed
+
+    @model_validator(mode="before")
+    @classmethod
+    def _domain(cls, tree: object) -> object:
+        """The kind and the prompt that `answers` stands for."""
+        answers = tree.get("answers") if isinstance(tree, dict) else None
+        kind = answers.get("kind") if isinstance(answers, dict) else None
+        if kind is None:
+            return tree
+        implied = {"kind": "letter", "prompt": "options"} if kind == "choice" else {"kind": kind}
+        if any(tree.get(key, value) != value for key, value in implied.items()):
+            raise ValueError("answers: says kind and prompt too; leave those out")
+        return tree | implied | {"answers": _ANSWERS.validate_json(json.dumps(answers))}
+
+    @property
+    def domain(self) -> str:
+        """What its rows store of `answers`; empty where their kind says it."""
+        own = self.answers is not None and self.kind in ("text", "number", "python")
+        return self.answers.model_dump_json(exclude={"levels", "thinking"}) if own else ""
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
@@ -127,7 +151,8 @@ class Problem:
     """One question with its gold answer; `choices` and `reasoning` (of a worked example) are empty where
     there are none.
 
-    A number within `tolerance` of the gold, relatively, is correct too.
+    A number within `tolerance` of the gold, relatively, is correct too. `domain` are the benchmark's
+    `answers` as JSON, where its kind does not say how answers are read.
     """
 
     benchmark: str
@@ -140,6 +165,7 @@ class Problem:
     choices: tuple[str, ...] = ()
     reasoning: str = ""
     tolerance: float = 0.0
+    domain: str = ""
 
 
 def benchmark_names(folder: Path = DESCRIPTIONS) -> list[str]:
@@ -224,7 +250,10 @@ def _refuse_unknown(benchmark: Benchmark, problems: Mapping[str, Problem], path:
 
 
 def rows_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The JSON objects of a .jsonl or .jsonl.gz file, with their line numbers."""
+    """The rows of a file, with their numbers: of JSON lines (.gz too) those of the lines."""
+    if not path.name.endswith((".jsonl", ".jsonl.gz")):
+        yield from ((number, row) for number, (_, row) in enumerate(rows(path), 1))
+        return
     line = 0
     try:
         with (
@@ -252,8 +281,8 @@ def _problem(benchmark: Benchmark, row: dict[str, Any], where: str, number: int)
     fields = benchmark.fields
     choices = _choices(row, fields.choices, where)
     id = _text(row, fields.id, where) if fields.id else str(number)
-    gold = benchmark.amended.get(id) or apply(benchmark.gold, _text(row, fields.answer, where))
-    if benchmark.kind != "math" and gold not in tuple(ascii_uppercase[: len(choices)]):
+    gold = benchmark.amended.get(id) or _gold(benchmark, row, where)
+    if benchmark.kind in ("choice", "letter") and gold not in tuple(ascii_uppercase[: len(choices)]):
         raise ValueError(
             f"{where}: the gold {gold!r} in field {fields.answer!r} is none of the {len(choices)} choices' "
             "letters"
@@ -270,25 +299,38 @@ def _problem(benchmark: Benchmark, row: dict[str, Any], where: str, number: int)
         choices=choices,
         reasoning=_text(row, fields.reasoning, where) if fields.reasoning else "",
         tolerance=benchmark.tolerance,
+        domain=benchmark.domain,
     )
 
 
+def _gold(benchmark: Benchmark, row: dict[str, Any], where: str) -> str:
+    """One line; of a list of golds a line each, where the domain lets any of them be right."""
+    field = benchmark.fields.answer
+    several = _value(row, field, where) if benchmark.domain else None
+    if not isinstance(several, list):
+        return apply(benchmark.gold, _text(row, field, where))
+    return "\n".join(" ".join(apply(benchmark.gold, str(gold)).split("\n")) for gold in several)
+
+
+def _value(row: dict[str, Any], field: str, where: str) -> object:
+    try:
+        return value_at(row, field)
+    except KeyError:
+        raise ValueError(f"{where}: field {field!r} is missing; the row has {', '.join(row)}") from None
+
+
 def _text(row: dict[str, Any], field: str, where: str) -> str:
-    match row.get(field):
-        case str() | int() | float() as value:
-            return str(value)
-        case _:
-            raise ValueError(
-                f"{where}: field {field!r} is {'not text' if field in row else 'missing'}; the row has "
-                f"{', '.join(row)}"
-            )
+    value = _value(row, field, where)
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise ValueError(f"{where}: field {field!r} is not text; the row has {', '.join(row)}")
 
 
 def _choices(row: dict[str, Any], field: str | None, where: str) -> tuple[str, ...]:
     """The choices' texts without their letters; some files have them all in one text, `A) .. B) ..`."""
     if field is None:
         return ()
-    values = row.get(field)
+    values = _value(row, field, where)
     if isinstance(values, str):
         starts = [found.start() for found in _LETTERED.finditer(values)]
         values = [values[i:j].strip() for i, j in zip(starts, [*starts[1:], len(values)], strict=True)]

@@ -13,9 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
 
+from pydantic import TypeAdapter
+
 from evaluation import command
 from evaluation.answers import LEVELS, Level, Reading, letter_of, read
 from evaluation.benchmark import Problem
+from evaluation.domain import Answers
+from evaluation.judging import Judge
 from evaluation.letters import read_letter
 from evaluation.mmlu_pro import Row, announces, extract_letter, official
 from evaluation.scores import VERDICTS
@@ -24,6 +28,9 @@ from evaluation.summary import Summary, summarise
 from evaluation.thinking import DELIMITERS, Delimiters
 from evaluation.verifier import Verifier
 from evaluation.worker import Verdict
+
+
+_ANSWERS: TypeAdapter[Answers] = TypeAdapter(Answers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +51,31 @@ def grade(
 
 
 def regrade(grades: Sequence[Grade], verifier: Verifier, rules: Rules = Rules()) -> list[Grade]:
-    """The same responses, read and judged anew; letters are found as each row says."""
+    """The same responses, read and judged anew; letters are found as each row says, and answers of a domain
+    as that says.
+    """
+    found = dict(enumerate(grades))
+    for domain in {row.domain for row in grades}:
+        mine = [i for i, row in found.items() if row.domain == domain]
+        rows = [grades[i] for i in mine]
+        graded = _of_domain(rows, domain, rules) if domain else _of_kind(rows, verifier, rules)
+        found |= dict(zip(mine, graded, strict=True))
+    return list(found.values())
+
+
+def _of_domain(grades: Sequence[Grade], domain: str, rules: Rules) -> list[Grade]:
+    how = {"levels": rules.levels, "thinking": rules.thinking}
+    with Judge(_ANSWERS.validate_json(domain).model_copy(update=how)) as judge:
+        readings = [
+            judge.read(row.question, row.response, finished=row.finish_reason != "length") for row in grades
+        ]
+        extracted = [reading and reading.text for reading in readings]
+        golds = [judge.gold(row.question, row.gold) for row in grades]
+        verdicts = judge.judge(list(zip(golds, extracted, strict=True)))
+        return _graded(grades, readings, verdicts, _labels(grades, extracted, judge))
+
+
+def _of_kind(grades: Sequence[Grade], verifier: Verifier, rules: Rules) -> list[Grade]:
     readings = [_read(row, rules) for row in grades]
     extracted = [reading and reading.text for reading in readings]
     compared = [_pair(row, answer) for row, answer in zip(grades, extracted, strict=True)]
@@ -53,7 +84,15 @@ def regrade(grades: Sequence[Grade], verifier: Verifier, rules: Rules = Rules())
         _choice(row, answer) if pair is None else next(judged)
         for row, answer, pair in zip(grades, extracted, compared, strict=True)
     ]
-    labels = _labels(grades, extracted, verifier)
+    return _graded(grades, readings, verdicts, _labels(grades, extracted, verifier))
+
+
+def _graded(
+    grades: Sequence[Grade],
+    readings: Sequence[Reading | None],
+    verdicts: Sequence[Verdict],
+    labels: Sequence[int | None],
+) -> list[Grade]:
     return [
         dataclasses.replace(
             row,
@@ -122,6 +161,8 @@ def _ungraded(known: Mapping[tuple[str, str], Problem], response: Response, lett
         num_choices=len(problem.choices),
         choice=problem.choices[ascii_uppercase.index(problem.gold)] if problem.kind == "letter" else "",
         tolerance=problem.tolerance,
+        domain=problem.domain,
+        question=problem.question if problem.kind == "python" else "",
         subject=problem.subject,
         level=problem.level,
         letters=letters,
@@ -166,7 +207,9 @@ def _choice(row: Grade, letter: str | None) -> Verdict:
     return "unparsed" if letter is None else "correct" if letter == row.gold else "wrong"
 
 
-def _labels(grades: Sequence[Grade], extracted: Sequence[str | None], verifier: Verifier) -> list[int | None]:
+def _labels(
+    grades: Sequence[Grade], extracted: Sequence[str | None], verifier: Verifier | Judge
+) -> list[int | None]:
     """The class of each sample within its problem; greedy and truncated responses cast no vote."""
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for i, row in enumerate(grades):

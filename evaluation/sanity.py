@@ -63,12 +63,12 @@ def check(benchmark: Benchmark, problems: Sequence[Problem], verifier: Verifier)
     kinds: Counter[str] = Counter()
     misread, num_text = [], 0
     for problem, verdict in zip(problems, verdicts, strict=True):
-        looks: Declared | str = declared(problem.gold) if problem.kind == "math" else "letter"
-        kind = found.get(problem.id, "letter")
+        looks: Declared | str = declared(problem.gold) if problem.kind == "math" else problem.kind
+        kind = found.get(problem.id, problem.kind)
         is_text = problem.id in benchmark.text
         kinds["prose" if is_text else looks] += 1
         num_text += is_text
-        understood = is_text or looks == "letter" or kind in ALLOWED[looks]
+        understood = is_text or problem.kind != "math" or kind in ALLOWED[looks]
         if not understood or verdict != "correct":
             misread.append(
                 Misread(id=problem.id, gold=problem.gold, declared=looks, found=kind, verdict=verdict)
@@ -143,7 +143,7 @@ def _boxed(problem: Problem) -> Response:
     text = (
         f"The answer is ({problem.gold})."
         if problem.kind == "choice"
-        else f"So we find \\boxed{{{problem.gold}}}."
+        else f"So we find \\boxed{{{problem.gold.partition(chr(10))[0]}}}."
     )
     return Response(
         benchmark=problem.benchmark,

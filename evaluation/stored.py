@@ -36,6 +36,8 @@ class Grade:
     no vote.
 
     `choice` is the text of the right choice where the answer may be given as a letter or as that text.
+    `domain` are the benchmark's `answers` as JSON where its kind does not say how answers are read; for a
+    function that reads them `question` is kept.
     `reading` is how plainly the extracted answer was said to be the answer; rows of before it was stored have
     none. `letters` says whose rules found the letter.
     """
@@ -51,6 +53,8 @@ class Grade:
     num_choices: int
     choice: str = ""
     tolerance: float = 0.0
+    domain: str = ""
+    question: str = ""
     subject: str = ""
     level: str = ""
     extracted: str | None = None

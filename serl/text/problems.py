@@ -9,11 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation import choices, golds
+from evaluation import choices, golds, rows
 from evaluation.domain import Answers
 from serl.config.base import Corpus
 from serl.stages.sources import Fields, GeneratedProblems, HubProblems, JsonlProblems, Problems
-from serl.text import rows
 
 if TYPE_CHECKING:
     from serl.records import Problem  # needs pyarrow, which completion and plans do without
@@ -112,9 +111,9 @@ def _dataset(source: HubProblems) -> Iterator[tuple[str, object]]:
     try:
         if (saved / "state.json").is_file() or (saved / "dataset_dict.json").is_file():
             found = load_from_disk(source.name)
-            rows = found[source.split] if isinstance(found, DatasetDict) else found
+            found = found[source.split] if isinstance(found, DatasetDict) else found
         else:
-            rows = load_dataset(source.name, source.config, split=source.split)
+            found = load_dataset(source.name, source.config, split=source.split)
     except KeyError:
         raise ValueError(
             f"dataset {source.name!r}: no split {source.split!r}; it has {', '.join(found)}"
@@ -124,22 +123,22 @@ def _dataset(source: HubProblems) -> Iterator[tuple[str, object]]:
             f"dataset {source.name!r}, config {source.config!r}, split {source.split!r}: cannot be loaded "
             f"({e}); set `config` and `split`, give a local folder, or a file"
         ) from e
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(found, 1):
         yield f"dataset {source.name} row {number}", row
 
 
-def _problems(rows: Iterable[tuple[str, object]], fields: Fields, source: str) -> "list[Problem]":
+def _problems(found: Iterable[tuple[str, object]], fields: Fields, source: str) -> "list[Problem]":
     from serl.records import Problem
 
     asked: list[tuple[str, list[str]]] = []
-    for place, row in rows:
+    for place, row in found:
         if not isinstance(row, dict):
             # The user's data is wrong, not a caller's type.
             raise ValueError(  # noqa: TRY004
                 f"{place}: {type(row).__name__}, not a JSON object; write one object per line"
             )
-        found = _golds(row, fields.gold, place) if fields.gold else []
-        asked.append((_question(row, fields, place), found))
+        several = _golds(row, fields.gold, place) if fields.gold else []
+        asked.append((_question(row, fields, place), several))
     if not asked:
         raise ValueError(f"{source}: empty; give at least one problem")
     rule = fields.gold_rule or golds.guessed([gold for _, several in asked for gold in several])
@@ -178,21 +177,13 @@ def _golds(row: dict, name: str, place: str) -> list[str]:
 
 
 def _value(row: dict, name: str, place: str) -> object:
-    """What a field holds; of a name that is none itself, its parts between dots lead to it."""
-    if name in row:
-        return row[name]
-    value: object = row
-    for part in name.split("."):
-        if isinstance(value, list) and part.isdecimal() and int(part) < len(value):
-            value = value[int(part)]
-        elif isinstance(value, dict) and part in value:
-            value = value[part]
-        else:
-            raise ValueError(
-                f"{place}: no field {name!r}; it has {', '.join(map(repr, row)) or 'none'}: name the right "
-                "one in the configuration"
-            )
-    return value
+    try:
+        return rows.value_at(row, name)
+    except KeyError:
+        raise ValueError(
+            f"{place}: no field {name!r}; it has {', '.join(map(repr, row)) or 'none'}: name the right one "
+            "in the configuration"
+        ) from None
 
 
 def _text(value: object, name: str, place: str) -> str:

@@ -94,8 +94,9 @@ def steps(problem: Problem) -> str:
     """The worked answer: option by option, until one fits; starts with a space."""
     end = ascii_uppercase.index(problem.gold) + 1
     looked = zip(ascii_uppercase, problem.options[:end], strict=False)
-    seen = " ".join(f"{letter}. {option}: {KIND_OF[option]}." for letter, option in looked)
-    return f" {seen} The answer is ({problem.gold})."
+    seen = [f"{letter}. {option}, {KIND_OF[option]}" for letter, option in looked]
+    said = " ".join(f"{problem.kind}? {what}: no." for what in seen[:-1])
+    return f" {said} {problem.kind}? {seen[-1]}: yes. The answer is ({problem.gold}).".replace("  ", " ")
 
 
 def guess(letter: str) -> str:

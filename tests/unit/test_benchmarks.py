@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.benchmark import DESCRIPTIONS, benchmark_names, load_benchmark, load_problems, load_shots
+from evaluation.benchmark import (
+    DESCRIPTIONS,
+    Benchmark,
+    benchmark_names,
+    load_benchmark,
+    load_problems,
+    load_shots,
+)
+from evaluation.grade import grade, regrade
+from evaluation.verifier import Verifier
 
 ROWS = [{"id": "a", "question": "1+1?", "answer": "2", "kind": "sum"}, {"id": "b", "question": "2+2?", "answer": 4, "kind": "sum"}]
 
@@ -100,3 +109,74 @@ def test_the_real_file_fits_its_description(name):
     benchmark = load_benchmark(name)
     assert len(load_problems(benchmark, [folder])) == benchmark.num_rows
     assert len(load_shots(benchmark, [folder])) == (70 if name == "mmlu_pro" else 0)
+
+
+# ------------------------------------------------------------------------------------------------ domains
+def described(**fields: object) -> Benchmark:
+    return Benchmark.model_validate_json(json.dumps({"name": "mine", "file": "mine.csv"} | fields))
+
+
+@pytest.mark.parametrize(
+    ("answers", "rows", "responses", "verdicts"),
+    [
+        (
+            {"kind": "text"},
+            [{"question": "Who?", "answer": ["Marie Curie", "Curie"]}],
+            ["The answer is Curie.", r"\boxed{\text{marie curie}}", "The answer is Bohr", ""],
+            ["correct", "correct", "wrong", "unparsed"],
+        ),
+        (
+            {"kind": "number", "unit": "km", "tolerance": 0.01},
+            [{"question": "How far?", "answer": 100}],
+            ["The answer is 100.5 km", "The answer is 100000 m", "It is 102 km long.", "The answer is 5 kg"],
+            ["correct", "correct", "wrong", "unparsed"],
+        ),
+        (
+            {"kind": "choice"},
+            [{"question": "Which?", "answer": "B", "options": ["x^2", "one half"]}],
+            ["The answer is (B)", "The answer is one half", "The answer is A", "Who knows"],
+            ["correct", "correct", "wrong", "unparsed"],
+        ),
+        (
+            {"kind": "python", "path": "tests.unit.reading:shouted"},
+            [{"question": "Say yes", "answer": "yes yes!"}],
+            ["I say YES", "I say NO", "I say nothing", ""],
+            ["correct", "wrong", "unparsed", "unparsed"],
+        ),
+    ],
+)
+def test_a_benchmark_of_any_domain_is_graded_by_its_rules(tmp_path, answers, rows, responses, verdicts):
+    fields = {"choices": "options"} if answers["kind"] == "choice" else {}
+    benchmark = described(answers=answers, fields=fields, file="mine.jsonl")
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    problems = load_problems(benchmark, [tmp_path])
+    if fields:
+        assert problems[0].question == "Which?\nA. x^2\nB. one half"
+    rows = [
+        {"benchmark": "mine", "id": "0", "sample": i, "mode": "sample", "response": r, "finish_reason": "stop"}
+        for i, r in enumerate(responses)
+    ]
+    with Verifier() as verifier:
+        graded = grade(problems, rows, verifier)
+        assert [row.verdict for row in graded] == verdicts
+        assert [row.verdict for row in regrade(graded, verifier)] == verdicts
+    silent = [row.label is None for row in graded]
+    assert silent == [v == "unparsed" for v in verdicts]
+
+
+def test_a_benchmark_may_be_a_table(tmp_path):
+    (tmp_path / "mine.csv").write_text("question,answer\n1+1?,2\n")
+    assert load_problems(described(kind="math"), [tmp_path])[0].gold == "2"
+
+
+def test_answers_say_the_kind_alone():
+    with pytest.raises(ValueError, match="says kind and prompt too"):
+        described(answers={"kind": "text"}, kind="math")
+    with pytest.raises(ValueError, match="needs kind letter and the choices"):
+        described(answers={"kind": "choice"})
+
+
+def test_a_shipped_description_states_version_licence_and_source():
+    for name in benchmark_names():
+        benchmark = load_benchmark(name)
+        assert "not stated" not in (benchmark.licence, benchmark.source) and benchmark.version != "unversioned"

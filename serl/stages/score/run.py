@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation import balance, mmlu_pro
-from evaluation.benchmark import Benchmark, Problem, load_benchmark, load_problems, load_shots
+from evaluation.benchmark import Benchmark, Problem, load_problems, load_shots
 from evaluation.grade import Rules, grade
 from evaluation.protocols import PROTOCOLS
 from evaluation.stored import Mode, Response
@@ -61,7 +61,7 @@ def run(work: Work) -> Manifest:
 
 def items(name: str, run: Run, section: Score) -> list[Item]:
     """The problems of a benchmark as this run asks them."""
-    benchmark = load_benchmark(name)
+    benchmark = section.described(name)
     folders: Sequence[Path] = (corpus_dir(run), run.data_root / "benchmarks")
     problems = load_problems(benchmark, folders)[: section.max_problems]
     shots = _shots_by_subject(benchmark, folders)

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from evaluation.benchmark import Benchmark, load_benchmark
+from evaluation.benchmark import Benchmark, benchmark_names, load_benchmark
 from evaluation.benchmark import load_problems as load_benchmark_problems
 from serl.config.base import Scratch
 from serl.config.engine import ASKED, Engine
@@ -22,6 +22,10 @@ class Score(StageSection):
     role: str = Field(default=POLICY, description="who is examined")
     shards: Count
     benchmarks: tuple[str, ...] = Field(min_length=1)
+    own: dict[str, Benchmark] = Field(
+        default={},
+        description="benchmarks of yours by name, each as a file of evaluation/benchmarks/ describes one",
+    )
     validation: tuple[str, ...] = Field(
         default=(),
         description="benchmarks to choose by (a round, a sweep's best setting); reported apart, never in a "
@@ -58,6 +62,16 @@ class Score(StageSection):
     limit_s: Positive = 5.0
     part_prompts: Count = 256
     engine: Engine | None = Field(default=None, description="where it is not to be the run's")
+
+    @field_validator("own")
+    @classmethod
+    def _named(cls, own: dict[str, Benchmark]) -> dict[str, Benchmark]:
+        if taken := sorted(set(own) & set(benchmark_names())):
+            raise ValueError(f"{', '.join(taken)}: the name of a shipped benchmark; choose another")
+        return {name: benchmark.model_copy(update={"name": name}) for name, benchmark in own.items()}
+
+    def described(self, name: str) -> Benchmark:
+        return self.own.get(name) or load_benchmark(name)
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -107,7 +121,7 @@ class ScoreKind(Kind):
 
     def check(self, stage: Stage, config: RunConfig, data: Path) -> None:
         for name in stage.section.asked:
-            benchmark = load_benchmark(name)
+            benchmark = stage.section.described(name)
             if benchmark.kind == "choice" and name in stage.section.preamble:
                 raise ValueError(
                     f"{stage.name}.preamble.{name}: a choice benchmark brings worked examples of its own "
@@ -122,7 +136,7 @@ class ScoreKind(Kind):
         """
         found = {}
         for name in stage.section.asked if not isinstance(config.base, Scratch) else ():
-            benchmark = load_benchmark(name)
+            benchmark = stage.section.described(name)
             if benchmark.num_rows is None and (data / "benchmarks" / benchmark.file).is_file():
                 found[name] = len(load_benchmark_problems(benchmark, [data / "benchmarks"]))
         return found
@@ -133,7 +147,7 @@ class ScoreKind(Kind):
         """
         made = generated_rows(config.base.corpus) if isinstance(config.base, Scratch) else {}
         counts = [
-            (b := load_benchmark(name)).num_rows or made.get(b.file) or rows.get(name, 0)
+            (b := stage.section.described(name)).num_rows or made.get(b.file) or rows.get(name, 0)
             for name in stage.section.asked
         ]
         return sum(min(n, stage.section.max_problems or n) for n in counts)
@@ -154,7 +168,8 @@ class ScoreKind(Kind):
         }
 
     def outside(self, stage: Stage, config: RunConfig, data: Path) -> Mapping[str, Path]:
-        found = [b for name in stage.section.asked if not _made_here(b := load_benchmark(name), config)]
+        asked = map(stage.section.described, stage.section.asked)
+        found = [b for b in asked if not _made_here(b, config)]
         files: Sequence[str] = [f for b in found for f in (b.file, b.shots_file) if f]
         return {file: data / "benchmarks" / file for file in files}
 

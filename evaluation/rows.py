@@ -12,7 +12,20 @@ from pathlib import Path
 
 Rows = Iterator[tuple[str, object]]
 
-TABLES = (".parquet", ".csv", ".tsv")
+def value_at(row: dict, name: str) -> object:
+    """What a field holds; of a name that is none itself, its parts between dots lead to it. Raises KeyError.
+    """
+    if name in row:
+        return row[name]
+    value: object = row
+    for part in name.split("."):
+        if isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        elif isinstance(value, dict) and part in value:
+            value = value[part]
+        else:
+            raise KeyError(name)
+    return value
 
 
 def rows(path: Path) -> Rows:
