@@ -18,7 +18,7 @@ from jobs.chain.queue import SlurmError
 from jobs.health.canary import ENGINES, measure
 from jobs.health.checks import Check, check_site, problem
 from jobs.health.machine_checks import check_data, check_machine
-from jobs.health.node import check_nodes
+from jobs.health.node import check_node, kinds_of_node
 from jobs.health.site import ask_site
 from jobs.health.stage_checks import check_lead_time, check_stages
 from jobs.plan.cluster import Local, Slurm, load_cluster
@@ -87,8 +87,8 @@ def examine_slurm(cluster: Slurm, data: Path, args: argparse.Namespace) -> Itera
         return
     yield from check_machine(measure(data, ()), None, node=False, several=True)
     yield from check_data(data)
-    if args.job:
-        yield from check_nodes(cluster, data, args.modules, args.wait)
+    for asked in kinds_of_node(cluster) if args.job else ():
+        yield from check_node(cluster, asked, data, args.modules, args.wait)
 
 
 def as_lines(check: Check) -> str:

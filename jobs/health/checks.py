@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jobs.chain.queue import DEFAULT_MAX_ARRAY
-from jobs.health.site import Site, kind_of_preemption
+from jobs.health.site import Site
 
 Level = Literal["ok", "warning", "problem"]
 Ill = tuple[bool, Level, str]  # whether it is so, how bad that is, and what to do about it
@@ -74,7 +74,7 @@ def _delay(site: Site) -> Check:
 
 def _signal(site: Site) -> str:
     """Which signal says that a job is to give way; ours act on either."""
-    if kind_of_preemption(site) == "none":
+    if site.preemption == "none":
         return "none needed: nothing is preempted here"
     if site.has("PreemptParameters", "send_user_signal"):
         return "USR2 (PreemptParameters=send_user_signal)"

@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from jobs.chain.batch import by_the_script, directives, gpus, setup
-from jobs.chain.queue import SlurmError, ask_slurm
+from jobs.chain.batch import errand_text, sbatch
+from jobs.chain.queue import SlurmError
 from jobs.health.canary import from_json
 from jobs.health.checks import Check, judged, problem, warning
 from jobs.health.machine_checks import check_clocks, check_machine
@@ -23,11 +23,6 @@ POLL_S = 1.0
 JOB_MIN = 15
 SHARE_S = 30.0  # for a file written on a node to show on this one
 LIVE = ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING")
-
-
-def check_nodes(cluster: Slurm, data: Path, modules: Sequence[str], wait_s: int) -> Iterator[Check]:
-    for asked in kinds_of_node(cluster):
-        yield from check_node(cluster, asked, data, modules, wait_s)
 
 
 def kinds_of_node(cluster: Slurm) -> list[Resources]:
@@ -42,23 +37,10 @@ def kinds_of_node(cluster: Slurm) -> list[Resources]:
 
 def job_script(cluster: Slurm, asked: Resources, folder: Path, data: Path, modules: Sequence[str]) -> str:
     """The text for sbatch: the same setup and interpreter as a stage's job."""
-    options = {
-        "job_name": "serl-doctor",
-        "chdir": str(ROOT),  # a run's jobs start in its copy of the code
-        "output": str(folder / "log"),
-        "time": asked.time_min,
-        "nodes": 1,
-        "ntasks": 1,
-        "cpus_per_task": asked.cpus_per_task,
-        "mem": f"{asked.mem_gb}GB",
-        **{k: getattr(asked, k) for k in ("partition", "account", "qos", "constraint")},
-        **gpus(asked),
-        **asked.extra,
-    }
-    python = cluster.python or shlex.quote(sys.executable)
+    options = {"job_name": "serl-doctor", "output": str(folder / "log")}
     into = shlex.join([str(data), *modules, "--into", str(folder / "facts.json")])
-    command = f"srun {python} -m jobs.health.canary {into}"
-    return "\n".join(["#!/bin/bash", *directives(options), "", *setup(ROOT, cluster), command, ""])
+    command = f"srun {cluster.python or shlex.quote(sys.executable)} -m jobs.health.canary {into}"
+    return errand_text(ROOT, cluster, asked, options, command)
 
 
 def check_node(
@@ -71,8 +53,7 @@ def check_node(
     try:
         script.write_text(job_script(cluster, asked, folder, data, modules))
         submitted = time.time()
-        with by_the_script():
-            job = ask_slurm(["sbatch", "--parsable", str(script)]).strip().partition(";")[0]
+        job = sbatch(script)
         state = wait_for(job, answer, wait_s)
         if not answer.exists():
             yield _no_answer(subject, job, state, folder / "log")

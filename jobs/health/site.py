@@ -1,9 +1,11 @@
 """What a Slurm site says about itself: commands asked, outputs parsed; nothing is judged here."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, Field
 
 from jobs.chain.queue import SlurmError, ask_slurm, seconds
 
@@ -16,49 +18,84 @@ _SHOW = ("sacctmgr", "--noheader", "--parsable2", "show")
 LIST_ASSOCIATIONS = (*_SHOW, "association", "format=Account,Partition,QOS,MaxSubmit")
 LIST_QOS = (*_SHOW, "qos", "format=Name,PreemptMode,GraceTime,MaxWall,MaxSubmitPU")
 
+Row = TypeVar("Row", bound=BaseModel)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Partition:
+
+def minutes(text: str) -> int | None:
+    """Slurm's [days-]hours:minutes:seconds, rounded down; None for no limit."""
+    return None if text in NO_LIMIT else seconds(text) // 60
+
+
+def _limit(text: str) -> int | None:
+    return int(text) if text.isdigit() else None
+
+
+def _names(text: str) -> tuple[str, ...] | None:
+    return None if text in ("ALL", *NO_LIMIT) else tuple(text.split(","))
+
+
+def _gpus(gres: str) -> list[list[str]]:
+    """Words like [gpu, h100, 4] of gpu:h100:4(S:0-1)."""
+    return [g.split("(")[0].split(":") for g in gres.split(",") if g.startswith("gpu:")]
+
+
+Limit = Annotated[int | None, BeforeValidator(_limit)]
+Names = Annotated[tuple[str, ...] | None, BeforeValidator(_names)]
+AtLeast = Annotated[int, BeforeValidator(lambda text: text.rstrip("+"))]
+Words = Annotated[tuple[str, ...], BeforeValidator(lambda text: tuple(filter(None, text.split(","))))]
+
+
+class Partition(BaseModel):
     """A line of `scontrol show partition`; limits are None where there are none."""
 
-    name: str
-    up: bool
-    max_minutes: int | None
-    max_nodes: int | None
-    preempt_mode: str
-    grace_s: int
-    accounts: tuple[str, ...] | None
-    qos: tuple[str, ...] | None
+    name: str = Field(alias="PartitionName")
+    up: Annotated[bool, BeforeValidator(lambda text: text == "UP")] = Field(default=True, alias="State")
+    max_minutes: Annotated[int | None, BeforeValidator(minutes)] = Field(default=None, alias="MaxTime")
+    max_nodes: Limit = Field(default=None, alias="MaxNodes")
+    preempt_mode: str = Field(default="OFF", alias="PreemptMode")
+    grace_s: Limit = Field(default=None, alias="GraceTime")
+    accounts: Names = Field(default=None, alias="AllowAccounts")
+    qos: Names = Field(default=None, alias="AllowQos")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Nodes:
+class Nodes(BaseModel):
     """Nodes of a partition that are alike: a line of sinfo."""
 
     partition: str
     count: int
-    cpus: int
-    memory_mb: int
-    gpus: int
-    gpu_types: tuple[str, ...]
-    features: frozenset[str]
+    cpus: AtLeast
+    memory_mb: AtLeast
+    gres: Annotated[list[list[str]], BeforeValidator(_gpus)]
+    words: Words
+
+    @property
+    def gpus(self) -> int:
+        return sum(int(words[-1]) for words in self.gres if words[-1].isdigit())
+
+    @property
+    def gpu_types(self) -> tuple[str, ...]:
+        return tuple(words[1] for words in self.gres if len(words) > 2)
+
+    @property
+    def features(self) -> frozenset[str]:
+        return frozenset(self.words) - {"(null)"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Association:
+class Association(BaseModel):
     """What accounting lets a user charge to."""
 
     account: str
     partition: str
-    qos: tuple[str, ...]
-    max_submit: int | None
+    qos: Words
+    max_submit: Limit
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Qos:
+class Qos(BaseModel):
+    name: str
     preempt_mode: str
-    grace_s: int
-    max_submit: int | None
+    grace_s: Annotated[int, BeforeValidator(seconds)]
+    max_wall: str
+    max_submit: Limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +118,14 @@ class Site:
         """Whether a comma-separated setting lists a word."""
         return word in re.split(r"[,\s]+", self.settings.get(key, "").lower())
 
+    @property
+    def preemption(self) -> Literal["none", "partition", "qos"]:
+        """What decides who gives way to whom."""
+        kind = self.settings.get("PreemptType", "").rpartition("/")[2]
+        if kind in ("none", "(null)", "") or self.settings.get("PreemptMode", "OFF").upper() == "OFF":
+            return "none"
+        return "qos" if kind == "qos" else "partition"
+
 
 def ask_site() -> Site:
     settings = parse_settings(ask_slurm([*SHOW_CONFIG]))
@@ -97,14 +142,6 @@ def ask_site() -> Site:
     )  # fmt: skip
 
 
-def kind_of_preemption(site: Site) -> Literal["none", "partition", "qos"]:
-    """What decides who gives way to whom."""
-    kind = site.settings.get("PreemptType", "").rpartition("/")[2]
-    if kind in ("none", "(null)", "") or site.settings.get("PreemptMode", "OFF").upper() == "OFF":
-        return "none"
-    return "qos" if kind == "qos" else "partition"
-
-
 def parse_settings(text: str) -> dict[str, str]:
     """`scontrol show config`; its other sections have keys of their own and do no harm."""
     pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
@@ -114,69 +151,25 @@ def parse_settings(text: str) -> dict[str, str]:
 def parse_partitions(text: str) -> tuple[dict[str, Partition], str | None]:
     """Partitions by name, and the default one."""
     rows = [dict(pair.split("=", 1) for pair in line.split() if "=" in pair) for line in text.splitlines()]
-    rows = [row for row in rows if "PartitionName" in row]
-    default = next((row["PartitionName"] for row in rows if row.get("Default") == "YES"), None)
-    return {row["PartitionName"]: _partition(row) for row in rows}, default
-
-
-def _partition(row: Mapping[str, str]) -> Partition:
-    return Partition(
-        name=row["PartitionName"],
-        up=row.get("State", "UP") == "UP",
-        max_minutes=minutes(row.get("MaxTime", "")),
-        max_nodes=_limit(row.get("MaxNodes", "")),
-        preempt_mode=row.get("PreemptMode", "OFF"),
-        grace_s=_limit(row.get("GraceTime", "")) or 0,
-        accounts=_names(row.get("AllowAccounts", "ALL")),
-        qos=_names(row.get("AllowQos", "ALL")),
-    )
+    found = [Partition.model_validate(row) for row in rows if "PartitionName" in row]
+    default = next((row.get("PartitionName") for row in rows if row.get("Default") == "YES"), None)
+    return {p.name: p for p in found}, default
 
 
 def parse_nodes(text: str) -> tuple[Nodes, ...]:
-    return tuple(_nodes(*row) for row in _rows(text, 6))
-
-
-def _nodes(partition: str, count: str, cpus: str, memory: str, gres: str, features: str) -> Nodes:
-    """`gres` is like gpu:4, or gpu:h100:4(S:0-1)."""
-    gpus = [g.split("(")[0].split(":") for g in gres.split(",") if g.startswith("gpu:")]
-    return Nodes(
-        partition=partition,
-        count=int(count),
-        cpus=int(cpus.rstrip("+")),
-        memory_mb=int(memory.rstrip("+")),
-        gpus=sum(int(g[-1]) for g in gpus if g[-1].isdigit()),
-        gpu_types=tuple(g[1] for g in gpus if len(g) > 2),
-        features=frozenset(features.split(",")) - {"(null)"},
-    )
+    return _rows(text, Nodes)
 
 
 def parse_associations(text: str) -> tuple[Association, ...]:
-    return tuple(
-        Association(account=a, partition=p, qos=tuple(filter(None, q.split(","))), max_submit=_limit(n))
-        for a, p, q, n in _rows(text, 4)
-    )
+    return _rows(text, Association)
 
 
 def parse_qos(text: str) -> dict[str, Qos]:
-    return {
-        name: Qos(preempt_mode=mode, grace_s=seconds(grace), max_submit=_limit(submit))
-        for name, mode, grace, _, submit in _rows(text, 5)
-    }
+    return {qos.name: qos for qos in _rows(text, Qos)}
 
 
-def _rows(text: str, columns: int) -> Iterator[list[str]]:
-    """Lines of as many columns; others are not for us."""
-    return (row for line in text.splitlines() if len(row := line.split("|")) == columns)
-
-
-def minutes(text: str) -> int | None:
-    """Slurm's [days-]hours:minutes:seconds, rounded down; None for no limit."""
-    return None if text in NO_LIMIT else seconds(text) // 60
-
-
-def _limit(text: str) -> int | None:
-    return int(text) if text.isdigit() else None
-
-
-def _names(text: str) -> tuple[str, ...] | None:
-    return None if text in ("ALL", *NO_LIMIT) else tuple(text.split(","))
+def _rows(text: str, kind: type[Row]) -> tuple[Row, ...]:
+    """Lines of as many columns as there are fields; others are not for us."""
+    names = list(kind.model_fields)
+    rows = (line.split("|") for line in text.splitlines())
+    return tuple(kind.model_validate(dict(zip(names, row))) for row in rows if len(row) == len(names))

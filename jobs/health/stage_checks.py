@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from jobs.health.checks import Check, judged, problem, warning
-from jobs.health.site import Nodes, Partition, Site, kind_of_preemption
+from jobs.health.site import Nodes, Partition, Site
 from jobs.plan.cluster import Resources, Slurm
 from serl.stages import kinds
 
@@ -120,8 +120,8 @@ def _matches(constraint: str | None, features: frozenset[str]) -> bool:
 
 def _preemption(site: Site, partition: Partition, asked: Resources, stages: str) -> Check:
     """What happens to these jobs when others want their nodes."""
-    subject, kind = f"preemption ({stages})", kind_of_preemption(site)
-    mode, grace = partition.preempt_mode, partition.grace_s
+    subject, kind = f"preemption ({stages})", site.preemption
+    mode, grace = partition.preempt_mode, partition.grace_s or 0
     if kind == "qos":
         own = (site.qos or {}).get(asked.qos or "normal")
         inherits = own is None or own.preempt_mode in ("cluster", "")
