@@ -1,5 +1,5 @@
 """What runs on a cluster have taken, so that the next one can be planned:
-`<data>/calibration/CLUSTER/MODEL.json` holds a row for each published shard,
+`<data>/calibration/CLUSTER/MODEL.json` holds a row for each stage and round of a run,
 `<data>/calibration/CLUSTER.json` a row for each run: how often nodes were taken away.
 
 Rows are learned whenever a run's report is written, again for the same run in place of before. Work is
@@ -10,7 +10,7 @@ other shard counts, lengths and batches can be planned from it.
 import json
 import math
 import statistics
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -20,7 +20,7 @@ from typing import TypeVar
 import numpy as np
 from pydantic import TypeAdapter
 
-from jobs.costs.measured import Row, Seen, rows, seen_by
+from jobs.costs.measured import Pieces, Row, Seen, rows, seen_by
 from jobs.costs.tasks import HOUR_S, TakingRate
 from jobs.plan.cluster import Local, Slurm, this_machine
 from serl.config.base import Scratch
@@ -33,7 +33,7 @@ from serl.stages.kind import AT
 
 T = TypeVar("T")
 
-VERSION = 1
+VERSION = 2
 MAX_RUNS, MAX_SEEN = 20, 100  # the newest count
 UNKNOWN = 0.15  # log-normal sigma of what one observation says nothing about
 DRIFT = 0.06  # how far a yield is taken to lie from that of another run, or of the round before
@@ -52,30 +52,27 @@ class Pace:
     def __call__(self, size: float) -> float:
         return self.fixed_s + self.per_size_s * size
 
-    def error(self, row: Row) -> float:
+    def error(self, pieces: Pieces) -> float:
         """By what factor, as a logarithm, a shard's pieces took longer."""
-        expected_s = sum(self(size) for size, _ in row.pieces)
-        return _log(sum(s for _, s in row.pieces) / max(expected_s, 1e-9))
+        return _log(sum(s for _, s in pieces) / max(sum(self(size) for size, _ in pieces), 1e-9))
 
 
 @dataclass(frozen=True)
 class Times:
-    """What the shards of a stage took and gave. Spreads are log-normal sigmas."""
+    """What a stage took and gave, in some rounds and runs. Spreads are log-normal sigmas."""
 
     rows: Sequence[Row]
 
     @cached_property
     def pace(self) -> Pace:
         """Fitted to all pieces of the stage, relative errors counted alike; there has to be one."""
-        worked = [r for r in self.rows if r.pieces]
-        fixed_s, per_size_s = fit([p for r in worked for p in r.pieces])
-        plain = Pace(fixed_s=fixed_s, per_size_s=per_size_s, job_sigma=0.0, task_sigma=0.0)
-        errors: dict[tuple[str, int], list[float]] = defaultdict(list)
-        for r in worked:
-            errors[r.run, r.round].append(plain.error(r))
-        within = [v - statistics.fmean(job) for job in errors.values() if len(job) > 1 for v in job]
-        jobs = [*map(statistics.fmean, errors.values())]
-        return replace(plain, job_sigma=_sigma(jobs), task_sigma=_sd(within) if within else 0.05)
+        worked = [r for r in self.rows if r.shards]
+        fixed_s, per_size_s = fit([piece for r in worked for shard in r.shards for piece in shard])
+        plain = Pace(fixed_s=fixed_s, per_size_s=per_size_s, job_sigma=0.0, task_sigma=0.05)
+        errors = [[plain.error(shard) for shard in r.shards] for r in worked]
+        jobs = [*map(statistics.fmean, errors)]
+        within = [e - mean for own, mean in zip(errors, jobs) if len(own) > 1 for e in own]
+        return replace(plain, job_sigma=_sigma(jobs), task_sigma=_sd(within) if within else plain.task_sigma)
 
     @cached_property
     def waited_s(self) -> float | None:
@@ -86,7 +83,7 @@ class Times:
     @cached_property
     def started_s(self) -> float:
         """From a process's birth to its first piece."""
-        return statistics.median(r.boot_s + r.start_s for r in self.rows)
+        return statistics.median(r.start_s for r in self.rows)
 
     @cached_property
     def ended_s(self) -> float:
@@ -99,15 +96,11 @@ class Times:
 
     def share(self, round: int, top: str, bottom: str) -> Rate | None:
         """A yield per another, like tokens per sample; of an unseen round, as in the last before it."""
-        yields: dict[tuple[int, str], Counter[str]] = defaultdict(Counter)
-        for r in self.rows:
-            if top in r.yields and bottom in r.yields:
-                yields[r.round, r.run].update(r.yields)
-        shares = {key: y[top] / y[bottom] for key, y in yields.items() if y[bottom]}
-        if not shares:
+        told = [r for r in self.rows if top in r.yields and r.yields.get(bottom)]
+        if not told:
             return None
-        known = max((r for r, _ in shares if r <= round), default=min(r for r, _ in shares))
-        values = [share for (r, _), share in shares.items() if r == known]
+        known = max((r.round for r in told if r.round <= round), default=min(r.round for r in told))
+        values = [r.yields[top] / r.yields[bottom] for r in told if r.round == known]
         spread = _sd([_log(v) for v in values if v > 0]) if len(values) > 1 else DRIFT
         sigma = math.hypot(spread, DRIFT * math.sqrt(abs(round - known)))
         return Rate(value=statistics.fmean(values), sigma=sigma)
@@ -142,7 +135,7 @@ class Calibration:
         return list(dict.fromkeys(r.run for r in self.rows))
 
     def knows(self, stage: str, round: int) -> bool:
-        return any(r.pieces for r in self.of(stage, round).rows)
+        return any(r.shards for r in self.of(stage, round).rows)
 
     def waited_s(self, stage: str, round: int) -> float:
         """By a stage; where it waits for nothing, by any."""
@@ -167,9 +160,8 @@ class Calibration:
         by_run: dict[str, list[float]] = defaultdict(list)
         for times in self._stages.values():
             for r in times.rows:
-                if sum(size for size, _ in r.pieces):
-                    by_run[r.run].append(times.pace.error(r))
-        means = [statistics.fmean(v) for v in by_run.values()]
+                by_run[r.run] += [times.pace.error(shard) for shard in r.shards]
+        means = [statistics.fmean(v) for v in by_run.values() if v]
         return max(0.03, _sd(means)) if len(means) > 1 else 0.06
 
 

@@ -1,10 +1,10 @@
-"""What a run measured, for `jobs.costs.calibration` to keep: what its published shards took, and how often a
-node was taken away from it. Read from manifests and events.
+"""What a run measured, for `jobs.costs.calibration` to keep: what its stages took, and how often a node was
+taken away from it. Read from manifests and events.
 """
 
 import statistics
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -19,27 +19,28 @@ from serl.stages.cost import cost_of
 from serl.stages.kind import Stage
 
 TAKEN = ("preempted", "node failure", "killed")
+MAX_SHARDS = 64  # whose pieces are kept: as many tell the pace of a thousand
+Pieces = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One published shard. `pieces` are (size, seconds) of its parts, or of its mean step; `yields` what came
-    of it.
+    """One stage and round of a run, as far as it was published and told of. Seconds are medians over shards.
+
+    `shards` has, of each, the (size, seconds) of its parts, or of its mean step; `yields` what came of all.
     """
 
     run: str
     stage: str
     round: int
-    index: int
+    base: bool = False  # the training of a base model, which is another thing than that of a round
     wait_s: float | None = None  # from the end of what it waited for; None where it waited for nothing
-    boot_s: float = 0.0
     start_s: float = 0.0  # without what a training does for every token before its first step: a yield
     end_s: float = 0.0
     save_s: float = 0.0
-    pieces: tuple[tuple[float, float], ...] = ()
+    shards: tuple[Pieces, ...] = ()
     yields: Mapping[str, float] = field(default_factory=dict)
-    files: int = 0
-    base: bool = False  # the training of a base model, which is another thing than that of a round
+    files: float = 0.0  # of a shard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +53,9 @@ class Seen:
     away_s: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Shard:
-    """A published shard: by whom, when its first attempt was there, and the parts of all attempts."""
+    """A published shard: the attempt that did it, when the first was there, and the parts of all."""
 
     stage: Stage
     manifest: Manifest
@@ -62,18 +63,53 @@ class _Shard:
     first: float
     parts: Sequence[Piece]
 
+    @property
+    def before_s(self) -> float:
+        """What a training did for every token before its first step."""
+        told = (e["seconds"] for e in self.winner.phases if e["name"] == "log-probabilities")
+        return next(told, 0.0)
+
+    def times(self) -> tuple[float, float, float, Pieces]:
+        """Seconds to its first piece, after its last, and of a save; and the pieces."""
+        told, kind = self.winner, self.stage.kind
+        begin = told.first["time"]
+        end = next((e["time"] for e in told.events if e["kind"] == "done"), self.manifest.created)
+        work, save_s = told.parts, 0.0
+        pieces = tuple((p.tokens, round(p.seconds, 3)) for p in work)
+        if kind.ranks:
+            work = told.steps if len(told.steps) > 1 else []
+            pieces, save_s = _mean_step(self.stage, work[1:], told.ranks)
+        elif not kind.array:
+            work = [Piece(number=0, begin=begin, end=end)]
+            pieces = ((cost_of(kind).size(self.manifest.counts), end - begin),)
+        first, last = (work[0].begin, work[-1].end) if work else (end, end)
+        start_s = told.first.get("boot_s", 0.0) + max(0.0, first - begin - self.before_s)
+        return start_s, max(0.0, end - last), save_s, pieces
+
+    def yields(self, pieces: Pieces) -> dict[str, float]:
+        """Counts whose ratios the next plan needs."""
+        counts, section = self.manifest.counts, self.stage.section
+        items, tokens = float(sum(p.items for p in self.parts)), sum(p.tokens for p in self.parts)
+        found = cost_of(self.stage.kind).yields(self.stage, counts, items, tokens)
+        if found:
+            found |= {"bytes": float(sum(f.bytes for f in self.manifest.files))}
+        samples, steps = counts.get("samples", 0.0), counts.get("steps", 0.0)
+        if self.before_s and samples and steps and pieces:
+            in_step = min(section.batch_samples, samples * section.epochs / steps)
+            found |= {"logp_s": self.before_s, "tokens": samples * pieces[0][0] * self.winner.ranks / in_step}
+        return found
+
 
 def rows(run: Run) -> list[Row]:
-    """One for each shard that this run has published itself, and told of."""
-    told = told_by(run)
-    found = []
+    """One for each stage of which this run has published shards itself, and told of them."""
+    told, by_job = told_by(run), {}
     for stage in run.config.stages:
-        for shard in run.shards(stage.round, stage.name):
-            attempts = told.get((stage.round, stage.name, shard.index), ())
-            if published := _shard(run, stage, shard, attempts):
-                found.append(published)
-    waits = _waits(run, found)
-    return [_row(run, s, waits.get(s.stage.job)) for s in found]
+        shards = run.shards(stage.round, stage.name)
+        found = (_shard(run, stage, s, told.get((s.round, s.stage, s.index), ())) for s in shards)
+        if mine := [s for s in found if s]:
+            by_job[stage.job] = mine
+    waits = dict(_waits(run, by_job))
+    return [_row(run, shards, waits.get(job)) for job, shards in by_job.items()]
 
 
 def _shard(run: Run, stage: Stage, shard: Shard, attempts: Sequence[Told]) -> _Shard | None:
@@ -84,88 +120,54 @@ def _shard(run: Run, stage: Stage, shard: Shard, attempts: Sequence[Told]) -> _S
     begun = {t.id: t for t in attempts if t.first["kind"] == "start"}
     if manifest is None or manifest.attempt not in begun:
         return None
-    parts = {p.number: p for t in begun.values() for p in t.parts}
-    first = min(t.begin for t in begun.values())
-    return _Shard(
-        stage=stage, manifest=manifest, winner=begun[manifest.attempt], first=first, parts=[*parts.values()]
-    )
+    parts = list({p.number: p for t in begun.values() for p in t.parts}.values())
+    first, winner = min(t.begin for t in begun.values()), begun[manifest.attempt]
+    return _Shard(stage=stage, manifest=manifest, winner=winner, first=first, parts=parts)
 
 
-def _waits(run: Run, shards: Sequence[_Shard]) -> dict[str, float]:
+def _waits(run: Run, by_job: Mapping[str, Sequence[_Shard]]) -> Iterator[tuple[str, float]]:
     """By job, from the end of what it waits for to its first process; here, from when something made room, if
     later.
     """
-    ends, firsts = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
-    for s in shards:
-        ends[s.stage.job].append(s.manifest.created)
-        firsts[s.stage.job].append(s.first)
-    rooms = [] if Journal(run.root) else [s.manifest.created for s in shards]
-    waits = {}
-    for stage in {s.stage.job: s.stage for s in shards}.values():
-        before, first = after_of(run.config, stage.round, stage.name), min(firsts[stage.job])
+    ends = {job: [s.manifest.created for s in shards] for job, shards in by_job.items()}
+    rooms = [] if Journal(run.root) else [end for several in ends.values() for end in several]
+    for job, shards in by_job.items():
+        stage, first = shards[0].stage, min(s.first for s in shards)
+        before = after_of(run.config, stage.round, stage.name)
         if before and all(name in ends for name in before):
             ready = max(max(ends[name]) for name in before)
-            room = max((end for end in rooms if ready < end <= first), default=ready)
-            waits[stage.job] = max(0.0, first - room)
-    return waits
+            yield job, max(0.0, first - max((end for end in rooms if ready < end <= first), default=ready))
 
 
-def _row(run: Run, s: _Shard, wait_s: float | None) -> Row:
-    stage, told, first, files = s.stage, s.winner, s.winner.first, s.manifest.files
-    begin = first["time"]
-    end = next((e["time"] for e in told.events if e["kind"] == "done"), s.manifest.created)
-    work, save_s = told.parts, 0.0
-    pieces = [(p.tokens, round(p.seconds, 3)) for p in work]
-    if stage.kind.ranks:
-        work = told.steps if len(told.steps) > 1 else []
-        pieces, save_s = _mean_step(stage, work[1:], told.ranks)
-    elif not stage.kind.array:
-        work = [Piece(number=0, begin=begin, end=end)]
-        pieces = [(cost_of(stage.kind).size(s.manifest.counts), end - begin)]
-    before_s = next((e["seconds"] for e in told.phases if e["name"] == "log-probabilities"), 0.0)
-    work_begin, work_end = (work[0].begin, work[-1].end) if work else (end, end)
+def _row(run: Run, shards: Sequence[_Shard], wait_s: float | None) -> Row:
+    stage = shards[0].stage
+    starts, ends, saves, pieces = zip(*(s.times() for s in shards))
+    yields: Counter[str] = Counter()
+    for s, own in zip(shards, pieces):
+        yields.update(s.yields(own))
+    files = [len(s.manifest.files) + 1 for s in shards]
+    middle = {"start_s": starts, "end_s": ends, "save_s": saves, "files": files}
     return Row(
-        run=run.root.name, stage=stage.listed, round=stage.round, index=s.manifest.shard.index,
-        base=bool(stage.role) and not stage.round, wait_s=wait_s,
-        boot_s=first.get("boot_s", 0.0), start_s=round(max(0.0, work_begin - begin - before_s), 3),
-        end_s=round(max(0.0, end - work_end), 3), save_s=round(save_s, 4), pieces=tuple(pieces),
-        yields=_yields(s) | _before_steps(s, pieces, before_s),
-        files=len(files) + 1,
+        run=run.root.name, stage=stage.name, round=stage.round, base=bool(stage.role) and not stage.round,
+        wait_s=wait_s, shards=tuple(filter(None, pieces))[:: -(-len(pieces) // MAX_SHARDS)],
+        yields=dict(yields), **{name: round(statistics.median(v), 3) for name, v in middle.items()},
     )  # fmt: skip
 
 
-def _yields(s: _Shard) -> dict[str, float]:
-    """Counts whose ratios the next plan needs."""
-    items, tokens = float(sum(p.items for p in s.parts)), sum(p.tokens for p in s.parts)
-    found = cost_of(s.stage.kind).yields(s.stage, s.manifest.counts, items, tokens)
-    return found | {"bytes": float(sum(f.bytes for f in s.manifest.files))} if found else {}
-
-
-def _before_steps(s: _Shard, pieces: Sequence[tuple[float, float]], seconds: float) -> dict[str, float]:
-    """What a training did for every token before its first step, and how many there were."""
-    samples, steps = (s.manifest.counts.get(name, 0.0) for name in ("samples", "steps"))
-    if not (seconds and samples and steps and pieces):
-        return {}
-    in_step = min(s.stage.section.batch_samples, samples * s.stage.section.epochs / steps)
-    return {"logp_s": seconds, "tokens": samples * pieces[0][0] * s.winner.ranks / in_step}
-
-
-def _mean_step(
-    stage: Stage, steps: Sequence[Piece], ranks: int
-) -> tuple[list[tuple[float, float]], float]:
+def _mean_step(stage: Stage, steps: Sequence[Piece], ranks: int) -> tuple[Pieces, float]:
     """Tokens of one rank in the mean step and its seconds; and those of a save, where it is seen: where steps
     are uneven they are taken with all that lies between.
     """
     if not steps:
-        return [], 0.0
+        return (), 0.0
     reckon = cost_of(stage.kind)
     every = reckon.keeps_every(stage.section)
-    saving = [p.seconds for p in steps if reckon.even(stage.section) and (p.number - 1) % every == 0]
-    plain = [p for p in steps if not reckon.even(stage.section) or (p.number - 1) % every] or steps
+    saving = [p for p in steps if reckon.even(stage.section) and (p.number - 1) % every == 0]
+    plain = [p for p in steps if p not in saving] or steps
     tokens = statistics.fmean([p.tokens for p in plain if p.tokens] or [0.0]) / ranks
-    save_s = statistics.median(saving) - statistics.median(p.seconds for p in plain) if saving else 0.0
-    step = (float(f"{x:.6g}") for x in (tokens, statistics.fmean(p.seconds for p in plain)))
-    return [tuple(step)], max(0.0, save_s)
+    plain_s, saving_s = [p.seconds for p in plain], [p.seconds for p in saving]
+    save_s = statistics.median(saving_s) - statistics.median(plain_s) if saving else 0.0
+    return ((tokens, statistics.fmean(plain_s)),), max(0.0, save_s)
 
 
 def seen_by(run: Run) -> list[Seen]:
