@@ -9,23 +9,21 @@ used = kept + lost, always. Nothing is changed here.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from jobs.chain.queue import Journal, recorded
 from jobs.costs.sacct import Record, by_attempt, split_attempt
 from jobs.costs.told import told_by
-from jobs.costs.tries import Clues, Try, eventless, heartbeats, judge, position
+from jobs.costs.tries import Clues, Try, eventless, heartbeats, judge
 from serl.run.rundir import Run
 from serl.stages.kind import job_name
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What tries used, in seconds of tasks (of an array, or ranks of a training) and hours of GPUs, and what
-    of that was lost, by cause.
-    """
+    """What tries used, in seconds of tasks (or ranks) and hours of GPUs, and what of it was lost."""
 
     tries: tuple[Try, ...] = ()
 
@@ -129,9 +127,7 @@ def account(
     now: float | None = None,
     slurm: Callable[[Sequence[str]], Sequence[Record]] | None = None,
 ) -> Account:
-    """Of all attempts so far. `live`: what has no end is at work, not dead. `slurm` asks sacct, if Slurm has
-    part.
-    """
+    """Of all attempts. `live`: what has no end is at work, not dead. `slurm` asks sacct where it has part."""
     told = told_by(run)
     submitted = {s.id for s in recorded(run) if s.id is not None and s.shards}  # a relay does no shard
     ids = [t.id for several in told.values() for t in several]
@@ -143,25 +139,13 @@ def account(
     found: dict[tuple[int, str], list[Try]] = {(s.round, s.name): [] for s in run.config.stages}
     for stage in run.config.stages:
         for shard in run.shards(stage.round, stage.name) if told else ():
-            if several := told.get((stage.round, stage.name, shard.index)):
-                found[stage.round, stage.name] += judge(
-                    shard, several, run.manifest(shard), stage.kind, clues
-                )
-    for t in _eventless(run, records, {split_attempt(id) for id in ids}):
+            several = told.get((stage.round, stage.name, shard.index), ())
+            done = run.manifest(shard) if several else None
+            found[stage.round, stage.name] += judge(shard, several, done, stage.kind, clues)
+    known = {split_attempt(id) for id in ids}
+    for t in eventless(records, known, Journal(run.root).submissions()):
         found[t.round, t.stage].append(t)
     return Account(costs={key: Cost(tuple(tries)) for key, tries in found.items()})
-
-
-def _eventless(
-    run: Run, records: Mapping[tuple[str, int], Record], known: set[tuple[str, int]]
-) -> Iterator[Try]:
-    """Of the run's own jobs: of those of a shared stage, attempts without events may be another run's."""
-    own = {s.id: s for s in Journal(run.root).submissions() if s.shards}
-    for (job, restart), record in records.items():
-        submission = own.get(job.partition("_")[0])
-        told = submission is None or (job, restart) in known or record.end is None
-        if not told and position(job) < len(submission.shards):
-            yield eventless(job, record, submission)
 
 
 def duration(seconds: float, digits: int = 0) -> str:

@@ -123,9 +123,7 @@ class Calibration:
         return {key: Times(several) for key, several in found.items()}
 
     def of(self, stage: str, round: int = 1) -> Times:
-        """A stage's, wherever it looks at a milestone, too; the training of a base model is another thing
-        than that of a round.
-        """
+        """A stage's, at milestones, too; the training of a base model is another thing than a round's."""
         stage = stage.partition(AT)[0]
         base = round == 0 and (stage, True) in self._stages
         return self._stages.get((stage, base), Times(()))

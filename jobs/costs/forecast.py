@@ -63,9 +63,7 @@ class JobForecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """`seconds` are the whole run's, `task_s` those of slots; neither where `unknown` stages were not
-    measured.
-    """
+    """`seconds` of the whole run and `task_s` of slots; neither where stages are `unknown`."""
 
     cluster: str
     model: str
@@ -161,9 +159,7 @@ def learn_from(run: Run) -> None:
 
 
 def learn_from_trials(roots: Iterable[Path]) -> None:
-    """The same of as many trials that are done as are remembered, each once, since their own reports may do
-    it.
-    """
+    """As many trials that are done as are remembered; each once, since their own reports may do it."""
     for run in islice(filter(None, map(_whole, roots)), MAX_RUNS):
         if kept := frozen(run):
             known = load_calibration(run.data_root, kept[1].cluster, model_label(run.config, run.data_root))

@@ -126,9 +126,7 @@ def _shard(run: Run, stage: Stage, shard: Shard, attempts: Sequence[Told]) -> _S
 
 
 def _waits(run: Run, by_job: Mapping[str, Sequence[_Shard]]) -> Iterator[tuple[str, float]]:
-    """By job, from the end of what it waits for to its first process; here, from when something made room, if
-    later.
-    """
+    """By job, from the end of what it waits for to its first process; here, from when there was room."""
     ends = {job: [s.manifest.created for s in shards] for job, shards in by_job.items()}
     rooms = [] if Journal(run.root) else [end for several in ends.values() for end in several]
     for job, shards in by_job.items():
@@ -148,7 +146,7 @@ def _row(run: Run, shards: Sequence[_Shard], wait_s: float | None) -> Row:
     files = [len(s.manifest.files) + 1 for s in shards]
     middle = {"start_s": starts, "end_s": ends, "save_s": saves, "files": files}
     return Row(
-        run=run.root.name, stage=stage.name, round=stage.round, base=bool(stage.role) and not stage.round,
+        run=run.root.name, stage=stage.listed, round=stage.round, base=bool(stage.role) and not stage.round,
         wait_s=wait_s, shards=tuple(filter(None, pieces))[:: -(-len(pieces) // MAX_SHARDS)],
         yields=dict(yields), **{name: round(statistics.median(v), 3) for name, v in middle.items()},
     )  # fmt: skip

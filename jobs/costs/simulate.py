@@ -216,9 +216,7 @@ class Study:
 def study(
     jobs: Sequence[JobLoad], world: World, *, histories: int = 200, seed: int = 0, max_tasks: int = 200_000
 ) -> Study:
-    """`histories` of them, one where there is no chance, fewer (but 15) where that were more than `max_tasks`
-    tasks in all.
-    """
+    """`histories` of them, one where there is no chance, fewer (but 15) for more than `max_tasks` in all."""
     chance = world.preempt_per_hour or world.queue_wait_s or world.straggle or world.doubt
     chance = chance or any(job.spread or job.straggle for job in jobs)
     num_tasks = max(1, sum(len(job.tasks) for job in jobs))

@@ -143,9 +143,7 @@ def expected_s(load: TaskLoad, preempt_per_hour: float) -> float:
 
 
 def daly_interval_s(save_s: float, preempt_per_hour: float) -> float:
-    """Work between saves that costs least, to first order (Young 1974): sqrt(2 x save x mean time to
-    preemption).
-    """
+    """Work between saves that costs least, to first order: sqrt(2 x save x time to a taking) (Young 1974)."""
     return math.sqrt(2 * save_s * HOUR_S / preempt_per_hour)
 
 

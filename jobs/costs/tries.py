@@ -6,7 +6,7 @@ where there is one.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -31,9 +31,7 @@ STATES: Mapping[str, End] = {
 
 @dataclass(slots=True, kw_only=True)
 class Try:
-    """One attempt, all its ranks together. `kept_s` of its time survived; `startup_s` came before its first
-    work.
-    """
+    """One attempt, all ranks. `kept_s` of its time survived; `startup_s` came before its first work."""
 
     round: int
     stage: str
@@ -170,17 +168,21 @@ def _steps_kept(own: Try, t: Told, later: Sequence[Told]) -> list[Piece]:
     return kept
 
 
-def eventless(job: str, record: Record, submission: Submission) -> Try:
-    """Only Slurm knows of it: it found predecessors missing and went back, or died before its first word."""
-    round, stage = stage_of(submission.job)
-    end = record.end or record.start
-    return Try(
-        round=round, stage=stage, index=submission.shards[position(job)], id=job, begin=record.start, end=end,
-        ended=STATES.get(record.state, "killed"), startup_s=end - record.start, exact=True,
-        wait_s=record.wait_s,
-    )  # fmt: skip
-
-
-def position(job: str) -> int:
-    """In its array; 0 for a job that is none."""
-    return int(job.partition("_")[2] or 0)
+def eventless(
+    records: Mapping[tuple[str, int], Record], known: Collection[tuple[str, int]], own: Iterable[Submission]
+) -> Iterator[Try]:
+    """What only Slurm knows of: it found predecessors missing and went back, or died before its first word.
+    Only of the run's `own` jobs: at a shared stage it may be another run's.
+    """
+    submissions = {s.id: s for s in own}
+    for (job, restart), record in records.items():
+        id, _, position = job.partition("_")
+        shards = submissions[id].shards[int(position or 0) :][:1] if id in submissions else ()
+        if (job, restart) in known or record.end is None or not shards:
+            continue
+        round, stage = stage_of(submissions[id].job)
+        yield Try(
+            round=round, stage=stage, index=shards[0], id=job, begin=record.start, end=record.end,
+            ended=STATES.get(record.state, "killed"), startup_s=record.end - record.start, exact=True,
+            wait_s=record.wait_s,
+        )  # fmt: skip

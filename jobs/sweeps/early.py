@@ -43,9 +43,7 @@ def _may_end(run: Run, shard: Shard) -> bool:
 
 
 def verdict(trial: str, scored: Mapping[str, Answers], alpha: float) -> str:
-    """Why `trial` is to be ended, or nothing: all against the best, paired over problems, with Holm's
-    correction.
-    """
+    """Why `trial` is to be ended, or nothing: all against the best, paired over problems, after Holm."""
     common = sorted(set.intersection(*(set(found) for found in scored.values())))
     if len(scored) < 2 or not common:
         return ""
@@ -65,9 +63,7 @@ def verdict(trial: str, scored: Mapping[str, Answers], alpha: float) -> str:
 
 
 def _p(best: Sequence[float], other: Sequence[float]) -> float:
-    """McNemar's exact test of rights and wrongs: where few problems differ, the bootstrap is too quick to
-    decide.
-    """
+    """McNemar's exact test of rights and wrongs: with few differences the bootstrap decides too quickly."""
     found = paired(best, other)
     return found.p_mcnemar if {*best, *other} <= {0.0, 1.0} else found.p
 

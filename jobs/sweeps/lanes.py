@@ -48,9 +48,7 @@ def _fitting(cap: int, unit: str, widths: Sequence[int]) -> int:
 
 
 def _widest(config: RunConfig, cluster: Slurm, *, gpus: bool) -> int:
-    """Held at once at most: the widest job beside a grading still at work, for which nobody in the trial
-    waits.
-    """
+    """Held at once at most: the widest job beside a grading, for which nobody in the trial waits."""
     widths = [(s, width(s, cluster, gpus=gpus)) for s in config.stages]
     grading = max((w for s, w in widths if _grades(s)), default=0)
     return max([grading, *(w + (grading if s.round else 0) for s, w in widths if not _grades(s))])
@@ -91,9 +89,7 @@ def submit(
 
 @dataclass(slots=True)
 class _Launch:
-    """One pass over the runs. `queue` is by token; `tails`, by lane, are ids that the lane's next run waits
-    for.
-    """
+    """One pass. `queue` is by token; `tails`, by lane, are ids that the lane's next run waits for."""
 
     runs: Sequence[Run]
     num_lanes: int
@@ -174,9 +170,7 @@ class _Launch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Draft:
-    """Of a run, by the queue: whether anything is to be submitted, its missing shared stages, its last jobs'
-    ids.
-    """
+    """Of a run, by the queue: whether something is missing, which shared stages are, its last jobs' ids."""
 
     missing: bool
     renewed: frozenset[str]

@@ -71,9 +71,7 @@ def _incoherences(draft: Draft) -> Iterator[str]:
 
 
 def prepare(draft: Draft, *, at_once: int = 1) -> list[Run]:
-    """Check, write the sweep's record, create missing runs, in an order that a crash cannot spoil. `at_once`
-    trials work.
-    """
+    """Check, record, create missing runs, in an order that no crash can spoil. `at_once` trials work."""
     for trial, config in zip(draft.trials, draft.configs, strict=True):
         if run := trial.opened(draft.data):
             _check_same(run, trial, config)
@@ -92,9 +90,7 @@ def code_of(draft: Draft) -> Path:
 
 
 def _preflight(draft: Draft, at_once: int) -> None:
-    """Each set of inputs once, and the space for all that is not done: shared once, temporary for those at
-    work.
-    """
+    """Each set of inputs once, and the space for all that is to do: what is shared once."""
     done: set[str] = set()
     sizes: dict[str, World] = {}
     lasting, passing = 0, []
@@ -143,9 +139,7 @@ def _record(draft: Draft) -> None:
 
 
 def _run(draft: Draft, number: int, code: Path, version: str) -> Run:
-    """Created if need be. One that was cut off before its code was linked gets it now, if it still is its
-    code.
-    """
+    """Created if need be. One that was cut off before its code was linked gets it now, if it is the same."""
     root, keys = draft.root(draft.trials[number]), draft.keys[number]
     if not root.exists():
         Run.create(root, draft.configs[number], version, shared=keys, sweep=draft.config.name)
