@@ -5,19 +5,16 @@ Finished runs under --data are kept, so that an interrupted benchmark goes on. P
 """
 
 import argparse
-import shutil
 import statistics
-import subprocess
-import sys
 from pathlib import Path
+
+from bases import QUICKSTART, base_run, launch
 
 from evaluation.summary import summarise
 from serl.run.rundir import Run
 from serl.stages.exams import round_grades
-from serl.stages.work import corpus_dir, policy_dir
-from serl.text.problems import GENERATED_BENCHMARKS
+from serl.stages.work import policy_dir
 
-QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 LABELLED = [
     "stages=[train, score]", "propose=null", "curate=null", "respond=null",
     "train.rollout.problems={source: {kind: jsonl, path: problems.jsonl, gold: answer}, per_round: 128}",
@@ -50,23 +47,11 @@ def main() -> None:
     names = list(ARMS)
     rows: dict[str, list[tuple[float, float]]] = {}
     for seed in args.seeds:
-        base = _base(args.data, seed)
+        base = base_run(args.data, seed)
         for number in args.arms:
             run = _run(args.data, f"arm{number}-seed{seed}", base, seed, ARMS[names[number]])
             rows.setdefault(names[number], []).append((_greedy(run, 0), _greedy(run, run.config.rounds)))
             print(_table(rows), flush=True)
-
-
-def _base(data: Path, seed: int) -> Run:
-    """The base model of a seed, made once; its corpus gives every arm seeds, labelled problems and benchmarks."""
-    run = _launch(data, f"base-seed{seed}", [f"seed={seed}", "rounds=0"])
-    for folder in ("seeds", "benchmarks"):
-        (data / folder).mkdir(exist_ok=True)
-    for name in ("seeds.jsonl", "problems.jsonl"):
-        shutil.copy(corpus_dir(run) / name, data / "seeds" / f"{seed}-{name}")
-    for name in GENERATED_BENCHMARKS[:2]:  # the same for every seed
-        shutil.copy(corpus_dir(run) / name, data / "benchmarks" / name)
-    return run
 
 
 def _run(data: Path, name: str, base: Run, seed: int, changes: list[str]) -> Run:
@@ -79,22 +64,7 @@ def _run(data: Path, name: str, base: Run, seed: int, changes: list[str]) -> Run
     own = [c.replace("path: problems.jsonl", f"path: {seed}-problems.jsonl") for c in changes]
     if "propose=null" in own:
         shared[-1] = "seeds=null"
-    return _launch(data, name, shared + own)
-
-
-def _launch(data: Path, name: str, overrides: list[str]) -> Run:
-    root = (data / "runs" / name).resolve()
-    verb = (
-        ["resume", name]
-        if (root / "run.json").exists()
-        else ["launch", str(QUICKSTART), f"name={name}", "score.validation=[]", *overrides]
-    )
-    subprocess.run(
-        [sys.executable, "-m", f"jobs.{verb[0]}", "--data", str(data), *verb[1:]],
-        check=True,
-        stdout=sys.stderr,
-    )
-    return Run.open(root)
+    return launch(data, QUICKSTART, name, "score.validation=[]", *shared, *own)
 
 
 def _greedy(run: Run, round: int) -> float:

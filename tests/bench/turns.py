@@ -6,21 +6,19 @@ over trained answers. Finished runs under --data are kept, so that an interrupte
 """
 
 import argparse
-import shutil
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
 import yaml
+from bases import QUICKSTART, base_run, launch
 
 from evaluation.summary import summarise
 from serl.run.events import read_events
 from serl.run.rundir import Run
 from serl.stages.exams import round_grades
-from serl.stages.work import corpus_dir, policy_dir
+from serl.stages.work import policy_dir
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = QUICKSTART.parent
 GOAL = 0.95
 PARTS = ("sample_s", "vote_s", "logprob_s", "step_s", "transfer_s")
 
@@ -46,18 +44,14 @@ def main() -> None:
 
 
 def _learn(data: Path, seed: int, rounds: int, lr: float) -> Run:
-    base = _launch(data, CONFIGS / "quickstart.yaml", f"base-seed{seed}", f"seed={seed}", "rounds=0")
-    for folder in ("seeds", "benchmarks"):
-        (data / folder).mkdir(exist_ok=True)
-    shutil.copy(corpus_dir(base) / "problems.jsonl", data / "seeds" / f"{seed}.jsonl")
-    shutil.copy(corpus_dir(base) / "arithmetic.jsonl", data / "benchmarks" / "arithmetic.jsonl")
+    base = base_run(data, seed)
     path = data / f"seed{seed}.yaml"
     path.write_text(yaml.safe_dump(_tree(policy_dir(base, 0)[0], seed, rounds, lr), sort_keys=False))
-    return _launch(data, path, f"turns-seed{seed}")
+    return launch(data, path, f"turns-seed{seed}")
 
 
 def _tree(policy: Path, seed: int, rounds: int, lr: float) -> dict:
-    source = {"kind": "jsonl", "path": f"{seed}.jsonl", "gold": "answer"}
+    source = {"kind": "jsonl", "path": f"{seed}-problems.jsonl", "gold": "answer"}
     rollout = {
         "prompts": 16, "samples": 16, "turns": 2, "sampling": {"temperature": 1.0, "max_tokens": 96},
         "problems": {"source": source, "per_round": 32},
@@ -73,14 +67,6 @@ def _tree(policy: Path, seed: int, rounds: int, lr: float) -> dict:
         "base": {"kind": "checkpoint", "path": str(policy.resolve())},
         "engine": {"max_model_len": 512, "kv_cache_gib": 0.25}, "phases": {"learn": learn},
     }  # fmt: skip
-
-
-def _launch(data: Path, config: Path, name: str, *overrides: str) -> Run:
-    root = (data / "runs" / name).resolve()
-    verb = ["resume", name] if (root / "run.json").exists() else ["launch", str(config), f"name={name}", *overrides]
-    command = [sys.executable, "-m", f"jobs.{verb[0]}", "--data", str(data), *verb[1:]]
-    subprocess.run(command, check=True, stdout=sys.stderr)
-    return Run.open(root)
 
 
 def _curve(run: Run) -> list[tuple[int, float]]:
