@@ -1,4 +1,4 @@
-"""The quickstart's base model of a seed, for benchmarks that train on from it: made once, kept, launched again."""
+"""The quickstart's base model of a seed, for benchmarks that train on from it: made once and kept."""
 
 import shutil
 import subprocess
@@ -13,8 +13,8 @@ QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 
 
 def base_run(data: Path, seed: int) -> Run:
-    """The run of round 0 alone. Its seeds and labelled problems lie in data/seeds as `SEED-NAME`, its benchmarks,
-    which are the same for every seed, in data/benchmarks.
+    """The run of round 0 alone. Its seeds and labelled problems lie in data/seeds as `SEED-NAME`, its
+    benchmarks, which are the same for every seed, in data/benchmarks.
     """
     run = launch(data, QUICKSTART, f"base-seed{seed}", f"seed={seed}", "rounds=0", "score.validation=[]")
     for folder in ("seeds", "benchmarks"):

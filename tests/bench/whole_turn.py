@@ -1,10 +1,11 @@
-"""A whole turn of ours against one of TRL's GRPOTrainer: `slurm/python tests/bench/whole_turn.py --trl PYTHON`.
+"""A whole turn against one of TRL's GRPOTrainer: `slurm/python tests/bench/whole_turn.py --trl PYTHON`.
 
-Both train the quickstart's base model on the same 16 prompts a turn, 16 answers each of at most 96 tokens, rewarded
-by the majority, 16 optimizer steps of 16 answers: sampling, vote, log-probabilities, steps and new weights for the
-sampler are all in it, and whatever lies between two turns. One core each, one after the other, in seconds of the
-clock: the machine should have nothing else to do. TRL answers with transformers' generation, for its colocated vLLM
-wants a GPU; ours with vLLM, and it compares answers as mathematics. PYTHON: see `trainers.py`.
+Both train the quickstart's base model on the same 16 prompts a turn, 16 answers each of at most 96 tokens,
+rewarded by the majority, 16 optimizer steps of 16 answers: sampling, vote, log-probabilities, steps and new
+weights for the sampler are all in it, and whatever lies between two turns. One core each, one after the other,
+in seconds of the clock: the machine should have nothing else to do. TRL answers with transformers' generation,
+for its colocated vLLM wants a GPU; ours with vLLM, and it compares answers as mathematics. PYTHON: see
+`trainers.py`.
 """
 
 import argparse
@@ -42,7 +43,8 @@ def main() -> None:
     theirs = side(args.trl, "their_turns.py", *_options(args, policy, groups))
     mine, other = statistics.median(_turns(run)), statistics.median(theirs["seconds"])
     sampled = sum(len(c.token_ids) for g in groups for c in g.completions) / args.turns
-    print(f"a whole turn: {mine:.2f} s of ours, {other:.2f} s of {theirs['version']}: {other / mine:.2f} times")
+    told = f"{mine:.2f} s of ours, {other:.2f} s of {theirs['version']}"
+    print(f"a whole turn: {told}: {other / mine:.2f} times")
     print(f"tokens sampled in a turn: {sampled:,.0f} and {statistics.fmean(theirs['tokens']):,.0f}")
 
 

@@ -1,4 +1,4 @@
-"""What both sides of the race are given: a random Llama, and sequences with rewards. Imports nothing of either."""
+"""What both sides of a race are given: a random Llama, and sequences with rewards; neither is imported."""
 
 import argparse
 import json

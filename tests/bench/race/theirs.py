@@ -1,8 +1,8 @@
 """The other side of `trainers.py`: optimizer steps of TRL's GRPOTrainer on the same sequences.
 
 Runs in TRL's environment. Its answers and rewards are given (`rollout_func`), and what it does to score and
-pad them is not counted; a step is its forward and backward passes and the optimizer. What is set is what makes
-its loss ours: no checkpointing, float32, the token mean of a whole batch, no KL, one step for a batch.
+pad them is not counted; a step is its forward and backward passes and the optimizer. What is set is what
+makes its loss ours: no checkpointing, float32, the token mean of a whole batch, no KL, one step for a batch.
 """
 
 import os
