@@ -48,7 +48,7 @@ def body(argv: Sequence[str]) -> int:
     else:
         found, halted, sent = side_by_side(args.run, data), None, []
         paths, summary = write_side_by_side(found, data)
-        told = {"models": [m.name for m in found.models]}
+        told = {"models": [s.label for s in found.settings]}
     console = Console()
     console.print(summary)
     if halted:

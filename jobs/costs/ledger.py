@@ -6,7 +6,6 @@ trial on Slurm waits for its turn too, and for stages that other trials compute:
 its own alone are compared.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from jobs.chain.queue import Journal
@@ -14,7 +13,6 @@ from jobs.costs.accounting import Account, Cost, account, duration
 from jobs.costs.forecast import Forecast, Interval, JobForecast, frozen, span
 from jobs.costs.sacct import ask_sacct
 from jobs.plan.chain import after_of
-from jobs.reporting.render import Block, Paragraph, Table
 from serl.run.rundir import Run, RunError
 from serl.stages.kind import Stage
 
@@ -103,36 +101,3 @@ def facts(book: Ledger) -> dict:
     planned = [book.planned.low, book.planned.median, book.planned.high] if book.planned else None
     plan = {"planned_s": planned, "actual_s": book.seconds, "error": book.error()}
     return book.account.facts() | {"plan": plan}
-
-
-# ------------------------------------------------------------------------------------ for the report
-def cost_blocks(run: Run) -> Iterator[Block]:
-    """What the report says of a run's cost."""
-    book = ledger(run)
-    total = book.account.total
-    if not total.attempts:
-        return
-    yield Paragraph(f"{book.sentence()} In all {total.sentence()}.")
-    header = ["job", "planned [90 %], s", "actual, s", "tasks used, s", "lost, s", "why"]
-    header += ["GPU-hours", "lost"] if total.gpu_hours else []
-    lines = [line for line in book.lines if line.cost.attempts or line.planned]
-    lines.append(Line(name="all", planned=None, seconds=book.seconds, cost=total))
-    rows = [_cells(line)[: len(header)] for line in lines]
-    yield Table(header=header, rows=rows, numeric=frozenset(range(1, len(header))) - {5})
-    own = "the attempts' own events"
-    source = f"Slurm's accounts and {own}" if book.account.by_slurm else own
-    waited = f"; waited in the queue {duration(total.wait_s)}" if total.wait_s else ""
-    yield Paragraph(
-        "Lost is what had to be done again: work of an attempt that no part or checkpoint kept, and "
-        f"start-ups of attempts that did not finish. From {source}{waited}.",
-        "note",
-    )
-
-
-def _cells(line: Line) -> Sequence[str]:
-    planned, cost = line.planned.seconds if line.planned else None, line.cost
-    told = f"{planned.median:.0f} [{planned.low:.0f}, {planned.high:.0f}]" if planned else ""
-    why = ", ".join(f"{cause} {s:.0f}" for cause, s in cost.lost_s.items() if s >= 0.5)
-    took = "" if line.seconds is None else f"{line.seconds:.0f}"
-    cells = (line.name, told, took, f"{cost.used_s:.0f}", f"{cost.all_lost_s:.0f}", why)
-    return *cells, f"{cost.gpu_hours:.2f}", f"{cost.all_lost_gpu_hours:.2f}"

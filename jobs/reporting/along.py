@@ -11,7 +11,6 @@ from evaluation.summary import Summary
 from jobs.reporting import plots, policies
 from jobs.reporting.findings import Findings, RoundFindings
 from jobs.reporting.plots import GREY, Line, grid
-from jobs.reporting.render import Table, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,6 +28,10 @@ class Point:
     answers: int
     benchmark: str
     score: Score
+
+    @property
+    def told(self) -> int | str:
+        return self.turn or "last"
 
 
 def curve(findings: Findings) -> list[Point]:
@@ -81,14 +84,8 @@ def figure(findings: Findings) -> "Figure | None":
     return drawn
 
 
-def rows(findings: Findings) -> Table:
-    """Every policy of the curve, with the numbers that are drawn."""
-    found = [p for p in curve(findings) if p.turn or p.round]
+def told(findings: Findings) -> list[Point]:
+    """Every policy that is drawn, without the base model."""
+    found = curve(findings)
     asked = {p.benchmark for p in found if p.turn}
-    lines = [
-        (p.round, p.turn or "last", p.turns, p.answers, p.benchmark, p.score, p.score.n)
-        for p in found
-        if p.benchmark in asked
-    ]
-    header = ("round", "turn", "turns in all", "answers trained on", "benchmark")
-    return table((*header, "value [95 % interval]", "problems"), lines)
+    return [p for p in found if p.benchmark in asked and (p.turn or p.round)]

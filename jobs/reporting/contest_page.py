@@ -1,196 +1,151 @@
-"""What the report of settings beside each other shows, of a sweep and of several models, and the same as
-rows: the evidence, the costs, and what is not finished. `templates/contest.md` puts it in order.
+"""The tables of settings beside each other, of a sweep and of several models: for CSV whole, and for the
+page, which `templates/contest.md` puts in order.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from jobs.costs.accounting import Cost
 from jobs.reporting.board import Scalar, Session
-from jobs.reporting.policies import Contest, Pair, Tried
-from jobs.reporting.render import Table, interval, table
+from jobs.reporting.policies import Contest, Setting, Tried
+from jobs.reporting.render import Table, listing
 from jobs.reporting.sweep_findings import is_number, replicate_of, value_text
 
-WORDS = ("done", "ended early", "running", "queued", "held", "stopped", "failed", "damaged", "not begun")
 MAX_ROWS = 60  # of settings and pairs on the page; the CSV files have all
 MAX_TRIALS = 200
+PAIRS = (
+    "benchmark | first | second | difference = found.difference | low = found.low | high = found.high"
+    " | seeds = found.num_seeds | problems = found.num_problems | p = found.p | p_holm = p | verdict = word"
+)
+SETTINGS = (
+    "rank | setting = label | benchmark | role | seeds = seeds.n | trials | mean = seeds.value"
+    " | stderr = seeds.stderr | low = seeds.low | high = seeds.high | problems_low = problems.low"
+    " | problems_high = problems.high | base = base.value | overrides"
+)
+TRIALS = (
+    "trial = id | run = name | setting | replicate | state = word | round = at.round | chosen = at.chosen"
+    " | benchmark = at.benchmark | role = at.role | score = at.mean | used_s = cost.used_s"
+    " | lost_s = cost.all_lost_s | gpu_hours = cost.gpu_hours | reason"
+)
+SCORES = (
+    "run | round | benchmark | role | metric | value = mean.value | stderr = mean.stderr | low = mean.low"
+    " | high = mean.high | n = mean.n"
+)
 
 
-def headline(found: Contest) -> list[str]:
-    """The best setting, and against how many others that is shown."""
-    trials, settings = len(found.trials), len(found.settings)
-    words = {word: n for word in WORDS if (n := sum(t.word == word for t in found.trials))}
-    counted = ", ".join(f"{n} {word}" for word, n in words.items())
-    sentences = [f"{_some(trials, 'trial')} of {_some(settings, 'setting')}: {counted}."]
-    best = next((s for s in found.settings if s.over), None)
-    if best is None or not found.ranked_by:
-        return [*sentences, "No setting has a score yet."]
-    by = "validation" if found.validation else "the reported benchmarks themselves, which flatters the winner"
-    top = best.rank(found.ranked_by)
-    equal = [s for s in found.settings if len(s.over) == len(best.over) and s.rank(found.ranked_by) == top]
-    tied = f" (no better there than {_some(len(equal) - 1, 'other')})" if len(equal) > 1 else ""
-    told = "; ".join(f"{n} {interval(best.seeds(n))}" for n in found.benchmarks if best.seeds(n).n)
-    sentences.append(f"Best by {by}{tied}: {best.label}, {_some(len(best.over), 'seed')}: {told}.")
-    for name in found.benchmarks:
-        mine = [p for p in found.pairs if p.benchmark == name and best.label in (p.first, p.second)]
-        gains = [p.word if p.second == best.label else _opposite(p.word) for p in mine]
-        worse = gains.count("worse")
-        unlike = f", and worse than {worse}" if worse else ""
-        shown = f"shown better than {gains.count('better')} of {len(mine)} other settings{unlike}"
-        sentences += [f"On {name} it is {shown}."] if mine else []
-    return sentences
+def files(found: Contest) -> dict[str, Table]:
+    """The CSV files beside the page: models have their scores, trials what they are and came to."""
+    pairs = {"pairs.csv": listing(found.pairs, PAIRS)}
+    if any(t.scores for t in found.trials):
+        return {"report.csv": listing(_scores(found), SCORES)} | pairs
+    settings = listing(standings(found), SETTINGS)
+    return {"report.csv": listing(_by_round(found), TRIALS), "settings.csv": settings} | pairs
 
 
-def _some(n: int, noun: str) -> str:
-    return f"{n} {noun}{'s' * (n != 1)}"
+def facts(found: Contest) -> dict[str, object]:
+    """What the page's template is told."""
+    own = {"found": found, "trials": trials(found), "standings": standings(found), "costs": costs(found)}
+    order = sorted(found.pairs, key=lambda p: (found.benchmarks.index(p.benchmark), p.p, p.found.p))
+    return own | {"pairs": order, "metrics": _metrics(found), "most": MAX_ROWS, "most_trials": MAX_TRIALS}
 
 
-def _opposite(word: str) -> str:
-    return {"better": "worse", "worse": "better"}.get(word, word)
-
-
-# ----------------------------------------------------------------------------------- tables
 def summary_table(found: Contest) -> Table:
     """A row per setting, best first: its seeds, and means with intervals over seeds."""
-    rows = []
-    for s in found.settings[:MAX_ROWS]:
-        hours = f"{s.cost.used_s / 3600:.2f}"
-        rows.append((s.label, f"{len(s.over)}/{len(s.trials)}", *map(s.told, found.columns), hours))
-    return table(("setting", "seeds", *found.columns, "task-hours"), rows)
-
-
-def settings(found: Contest, names: Sequence[str]) -> list[Table]:
-    """For each benchmark that anything is known of, to be read downwards."""
-    return [shown for name in names if (shown := _setting(found, name))]
-
-
-def _setting(found: Contest, name: str) -> Table:
-    rows = []
-    for number, s in enumerate(found.settings[:MAX_ROWS], 1):
-        if (seeds := s.seeds(name)).n:
-            within, base = s.problems(name), s.base(name)
-            rounds = ", ".join(map(str, sorted({t.chosen for t in s.over.values()})))
-            told = f"[{within.low:.3f}, {within.high:.3f}]"
-            rows.append((number, s.label, seeds.n, seeds, told, base.value if base.n else None, rounds))
-    return table(("", name, "seeds", "mean [over seeds]", "over problems", "base model", "rounds"), rows)
-
-
-def costs(found: Contest) -> Table:
-    costs = [(s.label, s.cost, len(s.trials)) for s in found.settings]
-    total = ("all", sum((c for _, c, _ in costs), Cost()), len(found.trials))
-    rows = [(label, *_cost_cells(c, n)) for label, c, n in (*costs[:MAX_ROWS], total)]
-    header = "setting | trials | task-hours | per trial | lost | GPU-hours | per trial"
-    return table(header, rows if total[1].attempts else [])
-
-
-def _cost_cells(c: Cost, trials: int) -> tuple[object, ...]:
-    hours, gpus = c.used_s / 3600, c.gpu_hours
-    lost = f"{c.all_lost_s / c.used_s:.1%}" if c.used_s else None
-    by_gpu = (f"{gpus:.2f}", f"{gpus / trials:.2f}") if gpus else (None, None)
-    return trials, hours, hours / trials, lost, *by_gpu
-
-
-def unfinished(found: Contest) -> Table:
-    rows = [
-        (t.name, s.label, _replicate(found, t), t.word, t.reason)
-        for s in found.settings
-        for t in s.trials
-        if t.word != "done"
+    shown = [
+        {"label": s.label, "seeds": f"{len(s.over)}/{len(s.trials)}", "hours": s.cost.used_s / 3600}
+        | {f"score/{name}": s.told(name) for name in found.columns}
+        for s in found.settings[:MAX_ROWS]
     ]
-    return table(("run", "setting", found.replicate, "state", "reason"), rows[:MAX_TRIALS])
+    scores = {name: f"score/{name}" for name in found.columns}
+    return listing(shown, {"setting": "label", "seeds": "seeds"} | scores | {"task-hours": "hours:.2f"})
 
 
-def _replicate(found: Contest, t: Tried) -> str | None:
-    return replicate_of(t, found.replicate) if found.replicate in t.overrides else None
+def standings(found: Contest) -> list[dict]:
+    """Each setting on each benchmark that anything is known of: over seeds, and over problems."""
+    return [
+        {"rank": rank, "label": s.label, "benchmark": name, "role": found.role(name), "seeds": seeds}
+        | {"trials": len(s.trials), "problems": s.problems(name), "base": s.base(name)}
+        | {"rounds": ", ".join(map(str, sorted({t.chosen for t in s.over.values()})))}
+        | {"overrides": json.dumps(s.overrides, sort_keys=True)}
+        for rank, s in enumerate(found.settings, 1)
+        for name in found.columns
+        if (seeds := s.seeds(name)).n
+    ]
 
 
-def trials(found: Contest) -> Table:
-    """What counts of each, and where it comes from."""
-    rows = []
-    for s in found.settings:
-        for t in s.trials:
-            scores = map(t.means.get(t.chosen, {}).get, found.columns)
-            gpus = f"{t.cost.gpu_hours:.2f}" if t.cost.gpu_hours else None
-            origin = (t.run.digest, t.run.code) if t.run else (None, None)
-            start = (t.name, s.label, _replicate(found, t), t.word, t.chosen)
-            rows.append((*start, *scores, t.cost.used_s / 3600, gpus, *origin))
-    first, last = (
-        ("run", "setting", found.replicate, "state", "round"),
-        ("task-hours", "GPU-hours", "digest", "code"),
-    )
-    return table((*first, *found.columns, *last), rows[:MAX_TRIALS])
+def trials(found: Contest) -> list[dict]:
+    """What each came to, and where it comes from."""
+    return [_trial(found, s, t) for s in found.settings for t in s.trials]
 
 
-# ----------------------------------------------------------------------------------- for other programs
-def pair_table(found: Contest) -> Table:
-    """Tests for a reader, the surest first."""
-    order = sorted(found.pairs, key=lambda p: (found.benchmarks.index(p.benchmark), p.p, p.found.p))
-    rows = []
-    for p in order[:MAX_ROWS]:
-        d = p.found
-        told = (f"{d.difference:+.3f} [{d.low:+.3f}, {d.high:+.3f}]", f"{d.num_seeds}, {d.num_problems}")
-        rows.append((p.benchmark, p.second, p.first, p.word, *told, f"{d.p:.2g}", f"{p.p:.2g}"))
-    header = "benchmark | setting | against | verdict | difference | seeds, problems | p | p (Holm)"
-    return table(header, rows)
+def _trial(found: Contest, s: Setting, t: Tried) -> dict:
+    known = {name: getattr(t, name) for name in ("id", "name", "word", "reason", "run", "chosen", "cost")}
+    own = {"setting": s.label, "replicate": replicate_of(t, found.replicate), "means": t.means}
+    scores = {f"score/{name}": value for name, value in t.counts.items()}
+    return known | own | scores | {"hours": t.cost.used_s / 3600}
 
 
-def pair_rows(pairs: Sequence[Pair]) -> Table:
-    """The same for programs."""
-    return table(
-        "benchmark | first | second | difference | low | high | seeds | problems | p | p_holm | verdict",
-        (
-            (p.benchmark, p.first, p.second, d.difference, d.low, d.high, d.num_seeds, d.num_problems, d.p,
-             p.p, p.word)
-            for p in pairs for d in (p.found,)
-        ),
-    )  # fmt: skip
-
-
-def trial_rows(found: Contest) -> Table:
+def _by_round(found: Contest) -> list[dict]:
     """A row for each trial, round and benchmark, and one without them for a trial that has no score."""
-    key, rows = found.replicate, []
-    for s in found.settings:
-        for t in s.trials:
-            start = (t.id, t.name, s.label, replicate_of(t, key), t.word)
-            scores = [
-                (r, int(r == t.chosen), name, found.role(name), value)
-                for r, means in sorted(t.means.items())
-                for name, value in means.items()
-            ]
-            end = (t.cost.used_s, t.cost.all_lost_s, t.cost.gpu_hours, t.reason)
-            rows += [(*start, *score, *end) for score in scores or [(None,) * 5]]
-    header = "trial | run | setting | replicate | state | round | chosen | benchmark | role | score"
-    return table(f"{header} | used_s | lost_s | gpu_hours | reason", rows)
+    rows: list[dict] = []
+    for t in trials(found):
+        scores = [
+            {"round": r, "chosen": int(r == t["chosen"]), "benchmark": n, "role": found.role(n), "mean": x}
+            for r, means in sorted(t["means"].items())
+            for n, x in means.items()
+        ]
+        rows += [t | {"at": score} for score in scores or [{}]]
+    return rows
 
 
-def setting_rows(found: Contest) -> Table:
-    """A row for each setting and benchmark: over seeds and over problems."""
-    rows = []
-    for rank, s in enumerate(found.settings, 1):
-        overrides = json.dumps(s.overrides, sort_keys=True)
-        for name in found.columns:
-            if (v := s.seeds(name)).n:
-                within = s.problems(name)
-                seeds = (v.n, len(s.trials), v.value, v.stderr, v.low, v.high)
-                ends = (within.low, within.high, s.base(name).value, overrides)
-                rows.append((rank, s.label, name, found.role(name), *seeds, *ends))
-    header = "rank | setting | benchmark | role | seeds | trials | mean | stderr | low | high"
-    return table(f"{header} | problems_low | problems_high | base | overrides", rows)
+def costs(found: Contest) -> list[dict]:
+    """Of each setting, and of all."""
+    all_of_them = sum((s.cost for s in found.settings), Cost())
+    told = [(s.label, s.cost, len(s.trials)) for s in found.settings[:MAX_ROWS]]
+    return [
+        {"setting": label, "trials": n, "hours": c.used_s / 3600, "each": c.used_s / 3600 / n}
+        | {"lost": c.all_lost_s / c.used_s if c.used_s else None}
+        | ({"gpu_hours": c.gpu_hours, "gpu_each": c.gpu_hours / n} if c.gpu_hours else {})
+        for label, c, n in (*told, ("all", all_of_them, len(found.trials)))
+        if all_of_them.attempts
+    ]
 
 
+def _scores(found: Contest) -> list[dict]:
+    return [
+        {"run": t.run.root.name, "round": t.chosen, "benchmark": name, "role": found.role(name)}
+        | {"metric": metric, "mean": score}
+        for t in found.trials
+        for name, summary in t.scores.items()
+        for metric, score in summary.metrics.items()
+    ]
+
+
+def _metrics(found: Contest) -> Table:
+    """Every metric of every benchmark that is reported, a column for each model."""
+    rows: dict[tuple[str, str], dict[str, object]] = {}
+    for t in found.trials:
+        for name in (n for n in found.benchmarks if n in t.scores):
+            for metric, score in t.scores[name].metrics.items():
+                rows.setdefault((name, metric), {"": name, ".": metric})[t.name] = score
+    models = {t.name: t.name for t in found.trials}
+    return listing(rows.values(), {"benchmark": "", "metric": "."} | models)
+
+
+# ----------------------------------------------------------------------------------- for TensorBoard
 def sessions(found: Contest) -> list[Session]:
-    """For TensorBoard: each trial that has a score. A key of which some value is no number has texts
-    throughout.
-    """
+    """Each trial that has a score. A key of which some value is no number has texts throughout."""
     keys = dict.fromkeys(key for t in found.trials for key in t.overrides)
     words = {k for k in keys if not all(is_number(t.overrides[k]) for t in found.trials if k in t.overrides)}
-    made = []
-    for t in found.trials:
-        if t.chosen is not None:
-            texts = {key: value_text(key, t.overrides.get(key)) for key in keys if key in words}
-            by_round = [(r, name, x) for r, means in sorted(t.means.items()) for name, x in means.items()]
-            scores = [Scalar(f"score/{name}", round, value) for round, name, value in by_round]
-            final = [Scalar(f"final/{name}", t.chosen, value) for name, value in t.means[t.chosen].items()]
-            end = "success" if t.over else "failure" if t.word == "failed" else "running"
-            made.append(Session(t.name, t.id, {**t.overrides, **texts}, [*scores, *final], end))
-    return made
+    return [_session(t, words) for t in found.trials if t.chosen is not None]
+
+
+def _session(t: Tried, words: set[str]) -> Session:
+    texts = {key: value_text(key, t.overrides.get(key)) for key in words}
+    scores = [
+        Scalar(f"score/{name}", r, x) for r, means in sorted(t.means.items()) for name, x in means.items()
+    ]
+    final = [Scalar(f"final/{name}", t.chosen, x) for name, x in t.counts.items()]
+    end = "success" if t.over else "failure" if t.word == "failed" else "running"
+    settings: Mapping = {**t.overrides, **texts}
+    return Session(t.name, t.id, settings, [*scores, *final], end)

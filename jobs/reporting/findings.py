@@ -17,8 +17,11 @@ from jobs.reporting import harvest, hygiene, policies
 from jobs.reporting.harvest import Votes
 from jobs.reporting.hygiene import Hygiene
 from jobs.reporting.policies import Pair
+from serl.records import Group
 from serl.run.events import read_events
 from serl.run.rundir import Run, RunError
+from serl.safety.checkup import checked_rounds, read_checkup
+from serl.safety.vitals import Vitals, examine, take_vitals
 from serl.stages import exams
 from serl.stages.kind import POLICY, Stage
 from serl.stages.read import problems, round_groups
@@ -28,6 +31,7 @@ from serl.stages.work import corpus_dir
 T = TypeVar("T")
 Course = Mapping[int, Mapping[str, float]]  # by step or turn, what was told of it
 
+KNOWN = {"documents", "candidates", "problems", "groups", "grades", "weights"}  # what other tables tell of
 EVENT_KEYS = {"time", "kind", "stage", "round", "shard", "step", "turn"}
 
 
@@ -95,6 +99,7 @@ class RoundFindings:
     stages: tuple[StageFindings, ...]
     funnel: tuple[Passage, ...]
     votes: Votes | None
+    vitals: Vitals | None
     scores: Mapping[str, Summary]
     validation: Mapping[str, Summary]
     comparisons: tuple[Pair, ...]
@@ -108,6 +113,16 @@ class RoundFindings:
     def of_round(self) -> list[StageFindings]:
         """Without what has to do with a milestone, beside the round's training."""
         return [s for s in self.stages if not s.of.milestone]
+
+    def scored_along(self, training: StageFindings, turn: int) -> dict[str, float]:
+        """The scores of what the policy's training published after a turn."""
+        return {
+            f"score/{name}/{metric}": score.value
+            for m in self.milestones
+            if m.turn == turn and not training.prefix
+            for name, found in m.scores.items()
+            for metric, score in found.metrics.items()
+        }
 
     @property
     def trainings(self) -> list[StageFindings]:
@@ -145,6 +160,61 @@ class Findings:
     @property
     def scored(self) -> list[RoundFindings]:
         return [r for r in self.rounds if r.scores]
+
+    @property
+    def lines(self) -> list[dict]:
+        """For tables: each benchmark's scores by round, and how they compare with the base's."""
+        scores = {r.round: {**r.scores, **r.validation} for r in self.rounds}
+        names = dict.fromkeys(name for found in scores.values() for name in found)
+        pairs = {(r.round, p.benchmark): p for r in self.rounds for p in r.comparisons}
+        _, apart = exams.asked(self.run.config)
+        return [
+            {"benchmark": name, "round": round, "apart": name in apart, "pair": pairs.get((round, name))}
+            | {"n": policies.main_score(found[name]).n, "silent": policies.silent(found[name])}
+            | found[name].metrics
+            for name in names
+            for round, found in scores.items()
+            if name in found
+        ]
+
+    @property
+    def examined(self) -> bool:
+        return any(s.of.kind.gives == exams.GIVES for r in self.rounds for s in r.stages)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What safety's rules say of votes that no training has looked at yet."""
+        taken = [r.vitals for r in self.rounds if r.vitals and r.round in checked_rounds(self.run.config)]
+        return [
+            f"round {now.round}, at which no training has looked yet: {alarm.sentence}"
+            for i, now in enumerate(taken)
+            if read_checkup(self.run, now.round) is None
+            for alarm in examine(now, taken[:i], self.run.config.safety)
+        ]
+
+    @property
+    def other(self) -> list[dict]:
+        """Counts of stages that no other table tells of."""
+        stages = [s for s in self.stages if s.of.kind.gives not in KNOWN]
+        told = [(s, name, n) for s in stages for name, n in s.figures.items()]
+        return [{"round": s.of.round, "stage": s.name, "count": name, "value": n} for s, name, n in told]
+
+    @property
+    def turns(self) -> list[dict]:
+        """Every turn with its figures; `at` counts those of a stage through all rounds."""
+        found, before = [], Counter[str]()
+        for r in self.rounds:
+            for s in r.trainings:
+                own = {"round": r.round, "stage": s.name}
+                for n, told in s.turns.items():
+                    figures = {**told, **r.scored_along(s, n)}
+                    found.append(own | {"turn": n, "at": before[s.name] + n, "figures": figures})
+                before[s.name] += max(s.turns, default=0)
+        return found
+
+    @property
+    def stages(self) -> list[StageFindings]:
+        return [s for r in self.rounds for s in r.stages]
 
     @property
     def benchmarks(self) -> list[str]:
@@ -223,9 +293,10 @@ def _round(
     """With the base model's answers, which round 0 finds and later rounds are compared with."""
     run, done = read.run, [s.of for s in stages if s.done]
     answering = run.config.judged(number) or run.config.giving(number, "groups")
+    groups = read([], _groups, run, number) if answering in done else []
+    votes = harvest.votes(run.config, number, groups) if groups else None
     graded = [s for s in exams.exams(run.config, number) if s in done]
     grades = [row for s in graded for row in read([], exams.grades, run, s)]
-    votes = read(None, _votes, run, number) if answering in done else None
     solved, scores = by_problem([g for g in grades if g.mode == "greedy"]), summarise(grades)
     _, apart = exams.asked(run.config)
     named = [name for name in scores if name not in apart]
@@ -234,6 +305,7 @@ def _round(
         stages=stages,
         funnel=tuple(_funnel(stages, answering, votes)),
         votes=votes,
+        vitals=_vitals(number, stages, answering, groups, votes) if votes else None,
         scores={name: scores[name] for name in named},
         validation={name: s for name, s in scores.items() if name in apart},
         comparisons=tuple(policies.versus_base(base, solved, named)) if number else (),
@@ -251,6 +323,23 @@ def _milestones(read: _Reader, number: int) -> Iterator[Milestone]:
             (manifest,) = run.complete(number, published.name)
             scores = summarise(read([], exams.round_grades, run, number, turn))
             yield Milestone(turn=turn, answers=int(manifest.counts["samples"]), scores=scores)
+
+
+def _groups(run: Run, round: int) -> list[Group]:
+    return round_groups(run, round, completions=False)
+
+
+def _vitals(
+    number: int,
+    stages: Sequence[StageFindings],
+    answering: Stage | None,
+    groups: Sequence[Group],
+    votes: Votes,
+) -> Vitals:
+    """The round as safety sees it."""
+    asked = next(s.counts for s in stages if s.of == answering)
+    chosen = next((s.counts for s in stages if s.of.kind.gives == "problems"), None)
+    return take_vitals(number, groups, votes.fates["kept"], asked, chosen)
 
 
 def _stage(read: _Reader, stage: Stage, told: _Told) -> StageFindings:
@@ -273,11 +362,6 @@ def _stage(read: _Reader, stage: Stage, told: _Told) -> StageFindings:
         turns=told.course(stage, "turn"),
         seconds=told.seconds.get((stage.round, stage.name), {}) if stage.role else {},
     )
-
-
-def _votes(run: Run, round: int) -> Votes | None:
-    groups = round_groups(run, round, completions=False)
-    return harvest.votes(run.config, round, groups) if groups else None
 
 
 def _funnel(stages: Sequence[StageFindings], answering: Stage | None, votes: Votes | None) -> list[Passage]:

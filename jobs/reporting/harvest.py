@@ -23,15 +23,17 @@ class Example:
     for answers that cast no vote.
     """
 
-    id: str
-    role: str
-    question: str
-    gold: str | None
+    group: Group
     fate: Fate
-    majority: str | None
-    majority_correct: bool | None
-    agreement: float
     answers: tuple[tuple[str | None, int], ...]
+
+    @property
+    def id(self) -> str:
+        return self.group.id
+
+    @property
+    def majority_correct(self) -> bool | None:
+        return self.group.winner_correct
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,15 +66,15 @@ def votes(config: RunConfig, round: int, groups: Sequence[Group]) -> Votes:
     that has a winner.
     """
     (low, high), by_vote = band(config, round)
-    fates = [fate(g, low, high, voted=by_vote) for g in groups]
-    own = [(g, f) for g, f in zip(groups, fates) if g.own]
-    anchors = [(g, f) for g, f in zip(groups, fates) if not g.own]
-    num_samples = len(groups[0].labels)
+    judged = [(g, fate(g, low, high, voted=by_vote)) for g in groups]
+    own, anchors = [(g, f) for g, f in judged if g.own], [(g, f) for g, f in judged if not g.own]
+    kept = [g for g, f in own if f == "kept"]
     right = {
         "anchors": _right([g for g, _ in anchors]),
         "anchors in the band": _right([g for g, f in anchors if f == "kept"]),
-        "trained": _right([g for g, f in own if f == "kept"]),
+        "trained": _right(kept),
     }
+    num_samples = len(groups[0].labels)
     return Votes(
         num_samples=num_samples,
         num_groups=len(own),
@@ -82,7 +84,7 @@ def votes(config: RunConfig, round: int, groups: Sequence[Group]) -> Votes:
         agreement=score([g.agreement for g, _ in own]),
         margin=score([g.margin for g, _ in own]),
         reward=score([g.mean_reward for g, _ in own]),
-        kept_reward=score([g.mean_reward for g, f in own if f == "kept"]),
+        kept_reward=score([g.mean_reward for g in kept]),
         kept_share=score([float(f == "kept") for _, f in own]),
         anchor_agreement=score([g.agreement for g, _ in anchors]),
         right={name: result for name, result in right.items() if result.n},
@@ -108,18 +110,25 @@ def _examples(own: Judged, anchors: Judged) -> tuple[Example, ...]:
     for wanted in dict.fromkeys(EXAMPLE_FATES):
         chosen += [(g, f) for g, f in own if f == wanted][: EXAMPLE_FATES.count(wanted)]
     chosen += [(g, f) for g, f in anchors if g.winner_correct is False][:1]
-    return tuple(_example(g, f) for g, f in chosen)
+    return tuple(Example(group=g, fate=f, answers=tuple(_answers(g))) for g, f in chosen)
 
 
-def _example(group: Group, verdict: Fate) -> Example:
-    texts: dict[int, str] = {}
-    for answer, label in zip(group.answers, group.labels):
-        if answer is not None and label is not None:
-            texts[label] = min(texts.get(label, answer), answer, key=lambda text: (len(text), text))
-    sizes = Counter(group.labels)
-    ranked = sorted(sizes.items(), key=lambda item: (item[0] is None, -item[1], item[0] or 0))
-    return Example(
-        id=group.id, role=group.role, question=group.question, gold=group.gold, fate=verdict,
-        majority=group.majority, majority_correct=group.winner_correct, agreement=group.agreement,
-        answers=tuple((texts.get(label), n) for label, n in ranked),
-    )  # fmt: skip
+def _answers(group: Group) -> list[tuple[str | None, int]]:
+    found = classes(group.labels)
+    return [(next(iter(spellings(group.answers, mine)), None), len(mine)) for _, mine in found]
+
+
+def classes(labels: Sequence[int | None]) -> list[tuple[int | None, list[int]]]:
+    """The classes of a group with the places of their answers, the largest first; those that cast no vote
+    come last.
+    """
+    places: dict[int | None, list[int]] = {}
+    for i, label in enumerate(labels):
+        places.setdefault(label, []).append(i)
+    return sorted(places.items(), key=lambda item: (item[0] is None, -len(item[1]), item[0] or 0))
+
+
+def spellings(answers: Sequence[str | None], places: Sequence[int]) -> list[str]:
+    """How the answers of a class are written, the shortest first."""
+    found = {text for i in places if (text := answers[i]) is not None}
+    return sorted(found, key=lambda text: (len(text), text))

@@ -7,7 +7,7 @@ grades and paired by problem and, where there are several, by seed: nothing is a
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from statistics import fmean
@@ -21,11 +21,15 @@ from evaluation.scores import Score, mcnemar, score
 from evaluation.seeds import Difference, crossed, holm, over_seeds, verdict
 from evaluation.summary import Summary
 from jobs.costs.accounting import Cost
+from jobs.reporting.render import p_value
 from serl.run.rundir import Run
 from serl.stages import exams
 
 T = TypeVar("T")
 Seeds = Mapping[str, ByProblem]  # by replicate, which problems its policy solved
+Problem = tuple[str, str]  # of a benchmark
+NOTHING = Cost()
+MAX_ALL_PAIRS = 8  # with more settings, each is compared with the first alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,10 @@ class Pair:
     def told(self) -> str:
         """The verdict as a sentence says it."""
         return {"not shown": "not shown better"}.get(self.word, self.word)
+
+    @property
+    def test(self) -> str:
+        return p_value(self.p)
 
 
 def means(solved: ByProblem) -> dict[str, float]:
@@ -113,8 +121,9 @@ def versus_base(base: ByProblem, policy: ByProblem, benchmarks: Sequence[str]) -
 # ----------------------------------------------------------------------------------- settings
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
-    """A run and the policy of it that counts: `means` by round and benchmark, `chosen` its round, `solved`
-    the problems that its policy solved, `overrides` what makes it differ from others.
+    """A run and the policy of it that counts: `means` by round and benchmark, `chosen` its round, `milestone`
+    its turn where it was published within that, `solved` the problems that its policy solved, `overrides` what makes it differ from others. `scores` and `golds`
+    are of models that somebody named.
     """
 
     name: str
@@ -125,13 +134,21 @@ class Tried:
     reason: str = ""
     means: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     chosen: int | None = None
+    milestone: int = 0
     solved: ByProblem = field(default_factory=dict)
-    cost: Cost = Cost()
+    cost: Cost = NOTHING
+    scores: Mapping[str, Summary] = field(default_factory=dict)
+    golds: Mapping[Problem, str] = field(default_factory=dict)
 
     @property
     def over(self) -> bool:
         """Whether nothing more will come of it: done, or ended early; its score then counts."""
         return self.chosen is not None and self.word in ("done", "ended early")
+
+    @property
+    def counts(self) -> Mapping[str, float]:
+        """The means of the policy that counts."""
+        return self.means.get(self.chosen, {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,17 +166,16 @@ class Setting:
 
     @property
     def cost(self) -> Cost:
-        return sum((t.cost for t in self.trials), Cost())
+        return sum((t.cost for t in self.trials), NOTHING)
 
     def seeds(self, benchmark: str) -> Score:
         """The mean over seeds, of the chosen rounds: how well it works."""
-        found = [t.means.get(t.chosen, {}).get(benchmark) for t in self.over.values()]
-        return over_seeds([value for value in found if value is not None])
+        return over_seeds([t.counts[benchmark] for t in self.over.values() if benchmark in t.counts])
 
     def base(self, benchmark: str) -> Score:
         """That of its base models."""
-        found = [t.means.get(0, {}).get(benchmark) for t in self.over.values()]
-        return over_seeds([value for value in found if value is not None])
+        bases = [t.means.get(0, {}) for t in self.over.values()]
+        return over_seeds([found[benchmark] for found in bases if benchmark in found])
 
     def problems(self, benchmark: str) -> Score:
         """The mean over problems, the seeds of each averaged first: how well these very policies were
@@ -183,18 +199,35 @@ class Setting:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contest:
     """Settings on benchmarks; those that any of the runs only chooses by are apart in `validation`.
-    `replicate` is the key that tells repetitions.
+    `replicate` is the key that tells repetitions; `unpaired` says what could not be compared, and
+    `asked_differently` by key in what the models' examinations differ.
     """
 
+    name: str
     settings: tuple[Setting, ...]
     benchmarks: tuple[str, ...]
     validation: tuple[str, ...]
     pairs: tuple[Pair, ...]
     replicate: str = "seed"
+    unpaired: tuple[str, ...] = ()
+    asked_differently: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def trials(self) -> list[Tried]:
         return [t for s in self.settings for t in s.trials]
+
+    @property
+    def best(self) -> Setting | None:
+        """The first that counts."""
+        return next((s for s in self.settings if s.over), None) if self.ranked_by else None
+
+    @property
+    def equals(self) -> list[Setting]:
+        """Those that stand as high as the best, which is one of them."""
+        if (best := self.best) is None:
+            return []
+        top = len(best.over), best.rank(self.ranked_by)
+        return [s for s in self.settings if (len(s.over), s.rank(self.ranked_by)) == top]
 
     @property
     def ranked_by(self) -> tuple[str, ...]:
@@ -217,37 +250,42 @@ class Contest:
     def role(self, benchmark: str) -> str:
         return "validation" if benchmark in self.validation else "headline"
 
+    def words(self, setting: Setting, benchmark: str) -> Iterator[str]:
+        """What each test on a benchmark says of a setting."""
+        opposite = {"better": "worse", "worse": "better"}
+        for p in self.pairs:
+            if p.benchmark == benchmark and setting.label in (p.first, p.second):
+                yield p.word if p.second == setting.label else opposite.get(p.word, p.word)
+
 
 def compared(
     settings: Mapping[str, Seeds],
     benchmarks: Sequence[str],
-    most: int,
     unlike: Collection[tuple[str, str, str]] = (),
-) -> list[Pair]:
-    """Every two settings, or where there are more than `most` each with the first, on the seeds and problems
-    that both have, without those (benchmark, first, second) that are `unlike`; Holm's adjustment over all of
-    them.
+) -> tuple[Pair, ...]:
+    """Those that are `matched`, on the seeds and problems that both have, without those (benchmark, first,
+    second) that are `unlike`; Holm's adjustment over all of them.
     """
     tested = []
     for benchmark in benchmarks:
-        for first, second in matched(list(settings), most):
+        for first, second in matched(list(settings)):
             answers = _answers(settings[first], settings[second], benchmark)
             if answers is not None and (benchmark, first, second) not in unlike:
                 tested.append((benchmark, first, second, *answers))
     found = [crossed(ours, theirs) for *_, ours, theirs in tested]
     adjusted = holm([f.p for f in found])
-    return [
+    return tuple(
         Pair(
             benchmark=benchmark, first=first, second=second, found=f, p=p,
             means=(float(ours.mean()), float(theirs.mean())),
         )
         for (benchmark, first, second, ours, theirs), f, p in zip(tested, found, adjusted, strict=True)
-    ]  # fmt: skip
+    )  # fmt: skip
 
 
-def matched(labels: Sequence[T], most: int) -> list[tuple[T, T]]:
-    """Which are compared: every two, or of more than `most` each with the first."""
-    if len(labels) <= most:
+def matched(labels: Sequence[T]) -> list[tuple[T, T]]:
+    """Which are compared: every two, or of many each with the first."""
+    if len(labels) <= MAX_ALL_PAIRS:
         return list(combinations(labels, 2))
     return [(labels[0], other) for other in labels[1:]]
 

@@ -1,6 +1,6 @@
-"""Pages as HTML and Markdown, and tables for terminals and CSV, too. The only place where text becomes
-markup, so the only place where it is escaped, all of it: whatever a template prints that is not markup
-already.
+"""Tables and pages: one description of each for HTML, Markdown, terminals and CSV. The only place where text
+becomes markup, so the only place where it is escaped, all of it: whatever a template prints that is not
+markup already.
 
 A page is a template of `templates/`, written once for both formats with the words of `words.html` and
 `words.md`. Text may come from a model: what is not to be shown as it is goes through `visible` first.
@@ -11,6 +11,7 @@ import csv
 import io
 import math
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,43 +24,26 @@ from rich.text import Text
 
 from evaluation.scores import Score
 from jobs.reporting.visible import MAX_LONG, visible, visible_lines
+from jobs.shell import screen
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~$&!:@])")
-_FIGURE = re.compile(r"(p )?[-+±\d.,:%/<=\[\] e]*( of \d+)?")
+_FIGURE = re.compile(r"(p )?[-+±\d.,:%/<=\[\]() e]*( of \d+)?")
 _WWW = re.compile(r"www\.", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Heading:
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Paragraph:
-    """`tone` is "lead", "note" or nothing."""
-
-    text: str
-    tone: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Cells as values. Columns of figures are set to the right: those of `numeric`, or those whose cells all
-    are.
-    """
+    """Cells as values; columns whose cells all are figures are set to the right."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[object]]
-    numeric: frozenset[int] | None = None
 
     @property
     def right(self) -> frozenset[int]:
-        if self.numeric is not None:
-            return self.numeric
         columns = [[cell(value) for value in column] for column in zip(*self.rows)]
         return frozenset(
             i for i, texts in enumerate(columns) if any(texts) and all(map(_FIGURE.fullmatch, texts))
@@ -67,11 +51,6 @@ class Table:
 
     def __bool__(self) -> bool:
         return bool(self.rows)
-
-
-@dataclass(frozen=True, slots=True)
-class Code:
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +65,61 @@ class Picture:
         return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode("ascii")
 
 
-Block = Heading | Paragraph | Table | Code | Picture
+# ----------------------------------------------------------------------------------- tables
+def listing(items: Iterable[object], columns: str | Mapping[str, str]) -> Table:
+    """A row for each item. A column says where in the item its value is, and after a colon how it is shown
+    (see `shown`): attributes, keys or places with dots between, or of a mapping the first key that is there
+    of several with bars between. As text: columns with bars between, `header = where` or where both are one.
+    """
+    if isinstance(columns, str):
+        told = [column.partition(" = ") for column in columns.split(" | ")]
+        columns = {name.strip(): where.strip() or name.strip() for name, _, where in told}
+    places = [where.partition(":") for where in columns.values()]
+    return Table(list(columns), [[shown(_at(item, path), how) for path, _, how in places] for item in items])
 
 
-def table(header: str | Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """A table whose header may be written as one text with bars."""
-    return Table(header=header.split(" | ") if isinstance(header, str) else header, rows=list(rows))
+def _at(item: object, path: str) -> object:
+    if isinstance(item, Mapping):
+        for key in path.split("|"):
+            if key in item:
+                return item[key]
+    for name in path.split("."):
+        if item is None:
+            break
+        match item:
+            case Mapping():
+                item = item.get(name)
+            case tuple() if name.isdigit():
+                item = item[int(name)]
+            case _:
+                item = getattr(item, name)
+    return item
+
+
+def shown(value: object, how: str = "") -> object:
+    """A value as a column wants it. A score as its interval alone ("ends"), with it ("[]"), with its farther
+    end ("±": near 0 and 1 an interval is not symmetric), or only its number ("n"); a time as a "date", a name
+    in "words"; or in any format of Python's.
+    """
+    if value is None or not how:
+        return value
+    if isinstance(value, Score):
+        match how:
+            case "n":
+                return str(value.n)
+            case "ends":
+                return f"[{value.low:.3f}, {value.high:.3f}]"
+            case "[]":
+                return f"{value.value:.3f} [{value.low:.3f}, {value.high:.3f}] of {value.n}"
+            case "±":
+                return f"{value.value:.3f}±{max(value.high - value.value, value.value - value.low):.3f}"
+        return f"{value.value:{how}}"
+    match how:
+        case "date":
+            return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(value))
+        case "words":
+            return value.replace("_", " ")
+    return f"{value:{how}}"
 
 
 def cell(value: object) -> str:
@@ -99,6 +127,8 @@ def cell(value: object) -> str:
     match value:
         case None:
             return ""
+        case Markup():
+            return value
         case Score():
             return interval(value)
         case float():
@@ -119,34 +149,11 @@ def p_value(p: float) -> str:
     return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
 
 
-# ----------------------------------------------------------------------------------- formats
-def to_html(title: str, blocks: Sequence[Block]) -> str:
-    """A page of blocks; see `html_page`."""
-    return html_page("blocks.md", {"title": title, "content": blocks})
-
-
-def to_markdown(title: str, blocks: Sequence[Block]) -> str:
-    return markdown_page("blocks.md", {"title": title, "content": blocks})
-
-
-def html_page(body: str, facts: Mapping[str, object]) -> str:
-    """A page that needs nothing but itself and may run nothing: it forbids scripts and the network."""
-    return _environment("html").get_template("page.html").render(facts, body=body)
-
-
-def markdown_page(body: str, facts: Mapping[str, object]) -> str:
-    """The same page without its pictures."""
-    return _environment("md").get_template("page.md").render(facts, body=body)
-
-
-def to_terminal(shown: Table, caption: str) -> RichTable:
-    """A table for a terminal. Text objects throughout: nothing in a name or a figure is taken for markup."""
-    text = Text(visible(caption, MAX_LONG))
-    made = RichTable(box=None, pad_edge=False, caption=text, caption_justify="left")
-    for i, name in enumerate(shown.header):
-        made.add_column(Text(visible(name)), justify="right" if i in shown.right else "left")
-    for row in shown.rows:
-        made.add_row(*(Text(visible(cell(value))) for value in row))
+def to_terminal(told: Table, caption: str) -> RichTable:
+    """A table for a terminal: nothing in a name or a figure is taken for markup."""
+    header = [f"{'>' if i in told.right else ''}{visible(name)}" for i, name in enumerate(told.header)]
+    made = screen.table(header, ([visible(cell(value)) for value in row] for row in told.rows))
+    made.caption, made.caption_justify = Text(visible(caption, MAX_LONG)), "left"
     return made
 
 
@@ -159,18 +166,34 @@ def to_csv(told: Table) -> bytes:
     return sink.getvalue().encode("utf-8")
 
 
-# ----------------------------------------------------------------------------------- escaping
+# ----------------------------------------------------------------------------------- pages
+def page(body: str, suffix: str, facts: Mapping[str, object]) -> str:
+    """As HTML it needs nothing but itself and may run nothing: it forbids scripts and the network. As
+    Markdown (`md`) it is the same page without its pictures.
+    """
+    return environment(suffix).get_template(f"page.{suffix}").render(facts, body=body)
+
+
+def sentences(template: str, **facts: object) -> list[str]:
+    """What a template of plain text says, a sentence a paragraph."""
+    text = environment("txt").get_template(template).render(facts)
+    return [" ".join(told.split()) for told in text.split("\n\n") if told.strip()]
+
+
 @cache
-def _environment(suffix: str) -> "Environment":
+def environment(suffix: str) -> "Environment":
     """Whatever a template prints is made visible and escaped for its format, unless it is markup already."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, finalize=_FINAL[suffix], keep_trailing_newline=True,
+        loader=FileSystemLoader(TEMPLATES), autoescape=suffix != "txt", undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, 
+        extensions=["jinja2.ext.do"], finalize=_markdown if suffix == "md" else _visible,
+        keep_trailing_newline=True,
     )  # fmt: skip
-    made.globals |= {"words": f"words.{suffix}", "cell": cell}
-    made.filters |= {"code": _CODE[suffix], "type": lambda block: type(block).__name__}
+    made.globals |= {"words": f"words.{suffix}", "listing": listing, "p_value": p_value}
+    made.filters |= {"cell": cell, "shown": shown, "visible": visible}
+    made.filters["code"] = _fenced if suffix == "md" else lambda text: escape(visible_lines(text))
     return made
 
 
@@ -187,10 +210,6 @@ def _markdown(value: object) -> Markup:
 
 def _fenced(text: str) -> Markup:
     """In a fence longer than any in it."""
-    shown = visible_lines(text)
-    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", shown)), default=0))
-    return Markup(f"{fence}\n{shown}\n{fence}")
-
-
-_FINAL = {"html": _visible, "md": _markdown}
-_CODE = {"html": lambda text: escape(visible_lines(text)), "md": _fenced}
+    told = visible_lines(text)
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", told)), default=0))
+    return Markup(f"{fence}\n{told}\n{fence}")

@@ -1,4 +1,4 @@
-"""What a sweep has found: its trials with their scores, states and costs, its settings over seeds, and which
+"""A sweep as a contest: its trials with their scores, states and costs, its settings over seeds, and which
 differences are shown.
 
 Trials that differ in nothing but the replicate key are one setting. A trial's policy is that of its best
@@ -18,14 +18,13 @@ from evaluation.compare import ByProblem, by_problem
 from jobs.costs.accounting import account
 from jobs.reporting import policies
 from jobs.reporting.policies import Contest, Setting, Tried, compared
-from jobs.runs.state import Looks
+from jobs.runs.state import Looks, State
 from jobs.sweeps.trials import Sweep, Trial, short_keys, sweep_dir
 from serl.run.files import write_atomic
 from serl.run.rundir import Run, RunError, ending
 from serl.stages import exams
 from serl.stages.read import left
 
-MAX_ALL_PAIRS = 8  # with more settings, each is compared with the best alone
 CACHE = "solved.json"
 
 
@@ -33,19 +32,11 @@ def gather_sweep(sweep: Sweep, data: Path) -> Contest:
     """Read every trial as far as it is; settings best first, those of which fewer seeds are over after the
     others: few seeds make lucky winners.
     """
-    solved = _Solved(sweep_dir(data, sweep.name) / CACHE)
-    looks = Looks()
-    runs = {t.id: _opened(data / "runs" / t.run, looks) for t in sweep.trials}
-    there = {id: run for id, run in runs.items() if isinstance(run, Run)}
-    states = dict(zip(there, looks(list(there.values())), strict=True))
-    trials = []
-    for t in sweep.trials:
-        known = Tried(name=t.run, id=t.id, overrides=t.overrides)
-        if isinstance(run := runs[t.id], Run):
-            word, causes = states[t.id].word, "; ".join(states[t.id].causes())
-            trials.append(_tried(replace(known, run=run, word=word, reason=causes), run, solved))
-        else:
-            trials.append(replace(known, word="damaged" if run else "not begun", reason=run))
+    solved, looks = _Solved(sweep_dir(data, sweep.name) / CACHE), Looks()
+    opened = [_opened(t, data, looks) for t in sweep.trials]
+    there = [t.run for t in opened if t.run]
+    states = iter(looks(there))
+    trials = [_with_scores(t, next(states), solved) if t.run else t for t in opened]
     solved.keep()
     asked = [exams.asked(t.run.config) for t in trials if t.run]
     validation = tuple(dict.fromkeys(name for _, apart in asked for name in apart))
@@ -56,43 +47,40 @@ def gather_sweep(sweep: Sweep, data: Path) -> Contest:
         return -len(s.over), -s.rank(validation or benchmarks), s.label
 
     settings = tuple(sorted(_settings(sweep, trials), key=order))
-    able = {s.label: s.solved for s in settings if s.over}
     return Contest(
+        name=sweep.name,
         settings=settings,
         benchmarks=benchmarks,
         validation=validation,
-        pairs=tuple(compared(able, benchmarks, MAX_ALL_PAIRS)),
+        pairs=compared({s.label: s.solved for s in settings if s.over}, benchmarks),
         replicate=sweep.config.replicate,
     )
 
 
-def _opened(root: Path, looks: Looks) -> Run | str:
-    """The trial's run; why it cannot be read, or nothing where it was not made yet."""
-    if not (root / "run.json").exists():
-        return ""
+def _opened(trial: Trial, data: Path, looks: Looks) -> Tried:
+    """With its run, if that was made; one that cannot be read says why."""
+    known = Tried(name=trial.run, id=trial.id, overrides=trial.overrides)
     try:
-        run = Run.open(root)
-        looks.learn(run)
+        if run := trial.opened(data):
+            looks.learn(run)
+        return replace(known, run=run)
     except RunError as e:
-        return str(e)
-    return run
+        return replace(known, word="damaged", reason=str(e))
 
 
-def _tried(known: Tried, run: Run, solved: "_Solved") -> Tried:
-    """With what its scores say."""
-    by_round: dict[int, ByProblem] = {}
-    word, reason = known.word, known.reason
+def _with_scores(known: Tried, state: State, solved: "_Solved") -> Tried:
+    run, word, reason = state.run, state.word, "; ".join(state.causes())
+    cost = account(run).total
     try:
         by_round = {round: solved(run, round) for round in exams.scored_rounds(run)}
     except RunError as e:
-        word, reason = "damaged", str(e)
+        return replace(known, word="damaged", reason=str(e), cost=cost)
     if (ended := ending(run.root)) and word == "done":
         word, reason = "ended early", f"after round {ended['round']}: {ended['reason']}"
     means = {round: policies.means(found) for round, found in by_round.items()}
     best = policies.best(means, exams.asked(run.config)[1])
     chosen = max(means, default=None) if best is None else best
     own = {} if chosen is None else by_round[chosen]
-    cost = account(run).total
     return replace(known, word=word, reason=reason, means=means, chosen=chosen, solved=own, cost=cost)
 
 

@@ -8,34 +8,39 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.table import Table
+import yaml
+from rich.table import Table as RichTable
 
 from evaluation.seeds import ALPHA
 from jobs.costs.forecast import learn_from
-from jobs.costs.ledger import cost_blocks
+from jobs.costs.ledger import ledger
 from jobs.plan.cluster import Tracker
 from jobs.reporting import (
+    along,
     board,
     contest_figures,
     contest_page,
     figures,
     plots,
+    policies,
     render,
-    run_page,
     scalars,
-    side_by_side,
 )
 from jobs.reporting.findings import Findings, gather
 from jobs.reporting.policies import Contest
-from jobs.reporting.side_by_side import SideBySide
+from jobs.reporting.render import Table, listing
 from jobs.reporting.sweep_findings import gather_sweep
 from jobs.reporting.trackers import mirror
-from jobs.reporting.vitals import halt, vital_blocks
+from jobs.reporting.vitals import alarm_sentences, halt, vital_table
 from jobs.sweeps.trials import Sweep, sweep_dir
 from serl.run.files import write_atomic
 from serl.run.rundir import Run, RunError
+from serl.safety.checkup import checkups
 
 AGAIN = "make room, or the folder writable, and write the report again"
+ELSEWHERE = "choose a writable data root with --data or $SERL_DATA"
+MAX_EXAMPLE_ROUNDS = 12
+TURNS = "round | stage | turn | at | metric | value"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +52,7 @@ class Paths:
     csv: Path
 
 
-def conclude(run: Run, trackers: Sequence[Tracker]) -> tuple[Table, list[str]]:
+def conclude(run: Run, trackers: Sequence[Tracker]) -> tuple[RichTable, list[str]]:
     """At the end of a run: write its report, and mirror its figures. Returns a table for a terminal, and
     lines that say where everything went.
     """
@@ -55,31 +60,38 @@ def conclude(run: Run, trackers: Sequence[Tracker]) -> tuple[Table, list[str]]:
     return summary, [f"report: {paths.html}", *mirror(run, trackers)]
 
 
-def write_report(run: Run) -> tuple[Paths, Table]:
+def write_report(run: Run) -> tuple[Paths, RichTable]:
     """The report of a run and its TensorBoard scalars; returns where, and the table for a terminal."""
     with _writing(run.data_root / "calibration", AGAIN):
         learn_from(run)
     found = gather(run)
-    rows, turns = scalars.rows(found), scalars.turns(found)
-    more = {"turns.csv": render.to_csv(turns)} if turns else {}
+    rows, turns = scalars.rows(found), listing(scalars.all_turns(found), TURNS)
+    told = render.sentences("run_headline.txt", findings=found)
     facts = {
         "title": f"Report of {run.root.name}",
-        "page": run_page,
+        "headline": told,
+        "halted": halt(run),
         "findings": found,
         "rows": rows,
+        "by_round": scalars.by_round,
         "plots": plots.drawn(figures.plots_of(found)),
-        "halted": halt(run),
-        "vitals": vital_blocks(run),
-        "cost": list(cost_blocks(run)),
+        "vitals": vital_table(run),
+        "alarms": alarm_sentences(run, checkups(run)),
+        "trainings": scalars.trainings(found, rows),
+        "turns": scalars.turn_table(found),
+        "along": along.told(found),
+        "policy": policies.told,
+        "examples": [r for r in found.rounds if r.votes and r.votes.examples][-MAX_EXAMPLE_ROUNDS:],
+        "cost": ledger(run),
+        "config": yaml.safe_dump(run.config.model_dump(mode="json"), sort_keys=False, width=120),
         "folder": shlex.quote(str(run.root)),
         "alpha": ALPHA,
     }
     with _writing(run.root, AGAIN):
-        paths = _write(
-            run.root, "run.md", facts, {"report.csv": render.to_csv(scalars.csv_table(rows))} | more
-        )
+        tables = {"report.csv": scalars.csv_table(rows)} | ({"turns.csv": turns} if turns else {})
+        paths = _write(run.root, "run.md", facts, tables)
         write_tensorboard(run, found, rows)
-    return paths, render.to_terminal(run_page.summary_table(found, rows), run_page.headline(found))
+    return paths, render.to_terminal(scalars.summary_table(found, rows), " ".join(told))
 
 
 def write_tensorboard(run: Run, found: Findings, rows: Sequence[scalars.Row]) -> None:
@@ -88,51 +100,41 @@ def write_tensorboard(run: Run, found: Findings, rows: Sequence[scalars.Row]) ->
     told = [board.Scalar(row.tag, row.round, row.value, ended[row.round]) for row in rows]
     board.write_scalars(run.root / "tensorboard" / "rounds", told)
     turns = [
-        board.Scalar(f"{stage}/{name}", at, value, ended[round])
-        for round, stage, _, at, name, value in scalars.turns(found).rows
+        board.Scalar(f"{t['stage']}/{t['metric']}", t["at"], t["value"], ended[t["round"]])
+        for t in scalars.all_turns(found)
     ]
     if turns:
         board.write_scalars(run.root / "tensorboard" / "turns", turns)
 
 
-def write_side_by_side(found: SideBySide, data: Path) -> tuple[Paths, Table]:
+def write_side_by_side(found: Contest, data: Path) -> tuple[Paths, RichTable]:
     """Several models' common report in a folder of its own, where `pairs.csv` holds the tests; returns as
     `write_report` does.
     """
-    folder, told = data / "reports" / found.name, side_by_side.headlines(found)
-    facts = _contest(found, "Models side by side", told, side_by_side.facts(found))
-    tables = {"report.csv": side_by_side.score_rows(found), "pairs.csv": contest_page.pair_rows(found.pairs)}
-    with _writing(folder, "choose a writable data root with --data or $SERL_DATA"):
-        paths = _write(folder, "contest.md", facts, {name: render.to_csv(t) for name, t in tables.items()})
-    return paths, render.to_terminal(contest_page.summary_table(found), " ".join(told))
+    return _contest(found, data / "reports" / found.name, "Models side by side", ELSEWHERE)
 
 
-def write_sweep_report(sweep: Sweep, data: Path) -> tuple[tuple[Path, ...], Table]:
+def write_sweep_report(sweep: Sweep, data: Path) -> tuple[tuple[Path, ...], RichTable]:
     """A sweep's report, with TensorBoard's hyperparameter table; returns the files, the page first, and the
     table for a terminal.
     """
     found, folder = gather_sweep(sweep, data), sweep_dir(data, sweep.name)
-    told = contest_page.headline(found)
-    facts = _contest(found, f"Sweep {sweep.name}", told, {"unpaired": (), "metrics": None, "asked": None})
-    tables = {
-        "report.csv": contest_page.trial_rows(found),
-        "settings.csv": contest_page.setting_rows(found),
-        "pairs.csv": contest_page.pair_rows(found.pairs),
-    }
+    paths, summary = _contest(found, folder, f"Sweep {sweep.name}", AGAIN)
     with _writing(folder, AGAIN):
-        paths = _write(folder, "contest.md", facts, {name: render.to_csv(t) for name, t in tables.items()})
         board.write_hparams(folder / "tensorboard", contest_page.sessions(found), found.columns)
-    files = (paths.html, paths.markdown, *(folder / name for name in tables))
-    return files, render.to_terminal(contest_page.summary_table(found), " ".join(told))
+    more = (folder / name for name in contest_page.files(found))
+    return (paths.html, paths.markdown, *more), summary
 
 
-def _contest(
-    found: Contest, title: str, told: Sequence[str], more: Mapping[str, object]
-) -> dict[str, object]:
+def _contest(found: Contest, folder: Path, title: str, remedy: str) -> tuple[Paths, RichTable]:
+    told = render.sentences("contest_headline.txt", found=found, models=any(t.scores for t in found.trials))
     space = contest_figures.space(found)
     drawn = plots.drawn(contest_figures.plots_of(found) | space)
-    own = {"title": title, "headline": told, "found": found, "page": contest_page, "more": more}
-    return own | {"plots": drawn, "space": [(drawn[caption], caption) for caption in space]}
+    facts = contest_page.facts(found) | {"title": title, "headline": told, "plots": drawn}
+    facts["space"] = [(drawn[caption], caption) for caption in space]
+    with _writing(folder, remedy):
+        paths = _write(folder, "contest.md", facts, contest_page.files(found))
+    return paths, render.to_terminal(contest_page.summary_table(found), " ".join(told))
 
 
 @contextmanager
@@ -143,12 +145,12 @@ def _writing(place: Path, remedy: str) -> Iterator[None]:
         raise RunError(f"{place}: cannot be written ({e.strerror}); {remedy}") from e
 
 
-def _write(folder: Path, page: str, facts: Mapping[str, object], files: Mapping[str, bytes]) -> Paths:
-    """The page in both formats, and files beside it."""
+def _write(folder: Path, page: str, facts: Mapping[str, object], tables: Mapping[str, Table]) -> Paths:
+    """The page in both formats, and tables beside it."""
     paths = Paths(html=folder / "report.html", markdown=folder / "report.md", csv=folder / "report.csv")
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        write_atomic(folder / name, content)
-    write_atomic(paths.markdown, render.markdown_page(page, facts).encode())
-    write_atomic(paths.html, render.html_page(page, facts).encode())
+    for name, table in tables.items():
+        write_atomic(folder / name, render.to_csv(table))
+    write_atomic(paths.markdown, render.page(page, "md", facts).encode())
+    write_atomic(paths.html, render.page(page, "html", facts).encode())
     return paths

@@ -10,7 +10,8 @@ from jobs import report, status
 from jobs.chain.batch import EXIT_REQUEUE
 from jobs.chain.failures import failures
 from jobs.chain.gate import Entry, Gate, wish_path
-from jobs.reporting.vitals import alarm_sentences, vital_blocks, vital_facts
+from jobs.reporting.vitals import alarm_sentences, vital_facts, vital_table
+from jobs.reporting.vitals import halt as halted_by
 from serl.run.rundir import RunError
 from serl.safety.checkup import Unsafe, accept, accepted, checkups, halted, read_checkup, refusal
 from serl.stages.read import round_groups
@@ -114,19 +115,19 @@ def test_what_is_switched_off_or_only_warns_halts_nothing(tmp_path, small_tree):
 
 
 def test_a_run_says_in_its_report_what_fired(run, capsys):
-    assert vital_blocks(run) == []
+    assert not vital_table(run) and halted_by(run) == []
     for r in (1, 2, 3):
         look(run, r)
-    blocks = vital_blocks(run)
-    assert "stopped by safety before round 3 trains" in blocks[1].text
+    (told_why,), shown = halted_by(run), vital_table(run)
+    assert "stopped by safety before round 3 trains" in told_why
     told = report.body([str(run.root)]).fields["halted"]
-    assert told == blocks[1].text and capsys.readouterr().out.count(told) == 1
-    assert blocks[1].text in html.unescape((run.root / "report.html").read_text().partition("<h2>")[0]), (
+    assert told == told_why and capsys.readouterr().out.count(told) == 1
+    assert told_why in html.unescape((run.root / "report.html").read_text().partition("<h2>")[0]), (
         "before any figure"
     )
     status.body([run.root.name, "--data", str(run.data_root)])
     assert capsys.readouterr().out.count("stopped by safety") == 1
-    assert [row[0] for row in blocks[2].rows] == ["1", "2", "3"] and blocks[2].rows[2][1:3] == [
+    assert [row[0] for row in shown.rows] == [1, 2, 3] and shown.rows[2][1:3] == [
         "accuracy: stop, conviction: stop",
         f"0.200 ({NUM_ANCHORS})",
     ]

@@ -18,8 +18,9 @@ from report_run import (
     publish,
 )
 
-from jobs.reporting import harvest, run_page, scalars
+from jobs.reporting import harvest, scalars
 from jobs.reporting.findings import gather
+from jobs.reporting.render import sentences
 from jobs.reporting.written import write_report
 from serl.records import to_jsonl
 from serl.run.events import Events
@@ -107,8 +108,8 @@ def test_validation_scores_choose_a_round_and_are_in_no_result(tmp_path, small_t
         found.chosen.round == 1
         and set(found.chosen.scores) == {"choices"}
     )
-    header = run_page.summary_table(found, scalars.rows(found)).header
-    assert "choices" not in run_page.headline(found) and "choices" not in header
+    header = scalars.summary_table(found, scalars.rows(found)).header
+    assert "choices" not in sentences("run_headline.txt", findings=found)[0] and "choices" not in header
     rows = {(r.round, r.benchmark, r.metric) for r in scalars.rows(found)}
     assert (1, "choices", "pass_at_1") in rows and (1, "", "best_on_validation") in rows
     text = write_report(run)[0].markdown.read_text()

@@ -15,9 +15,9 @@ import pytest
 from report_run import SAMPLES, SCORE, do_propose, do_respond, do_round, do_score, group, make_run
 from rich.console import Console
 
-from jobs.reporting import run_page, scalars
+from jobs.reporting import scalars
 from jobs.reporting.findings import gather
-from jobs.reporting.render import Code, Heading, Paragraph, Table, to_html, to_markdown
+from jobs.reporting.render import Table, environment
 from jobs.reporting.visible import visible
 from jobs.reporting.written import write_report, write_tensorboard
 from serl.run.events import Events
@@ -35,6 +35,10 @@ HOSTILE = [
     "x" * 100_000,
     "--- === *** ___ ~~~ $$ <!-- <![CDATA[ &lt; &#60; {{ }} ${x} `",
 ]
+
+WORDS = """{% from words import heading, paragraph, table, code with context %}
+{{ heading(text) }}{{ paragraph(text) }}{{ paragraph(text, text) }}{{ table(told) }}
+{{ code(text) }}"""
 
 
 class Page(html.parser.HTMLParser):
@@ -174,7 +178,7 @@ def test_agreement_that_rises_while_the_majority_is_less_often_right_is_called_a
             for i in range(20)
         ]
         do_respond(run, round, [group("g", [0] * 5 + [1] * 3), *anchors])
-    assert "collapse" in run_page.warnings(gather(run))[0]
+    assert "right in 10.0%, 90.0% in round 1" in gather(run).warnings[0]
     assert "collapse" in write_report(run)[0].markdown.read_text()
 
 
@@ -219,21 +223,14 @@ def test_visible_text_is_bounded_one_line_and_says_what_it_left_out():
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_block_lets_text_through_as_markup(text):
-    blocks = [
-        Heading(text),
-        Paragraph(text),
-        Paragraph(text, text),
-        Table(header=[text], rows=[[text]]),
-        Code(text),
-    ]
-    page = Page(to_html(text, blocks))
+    html, markdown = (environment(suffix).from_string(WORDS).render(text=text, told=Table([text], [[text]])) for suffix in ("html", "md"))
+    page = Page(html)
     assert (
         page.open == []
         and "script" not in {tag for tag, _ in page.tags}
         and not any("onerror" in attrs for _, attrs in page.tags)
     )
-    markdown = to_markdown(text, blocks)
-    assert unseen(to_html(text, blocks) + markdown) == set()
+    assert unseen(html + markdown) == set()
     fence = re.findall(r"^`{3,}$", markdown, re.MULTILINE)[-1]
     outside = markdown.split("\n" + fence + "\n")[0]
     assert not re.search(r"(?<!\\)[<\[`*]", outside.replace("**", "")) and "javascript:" not in outside

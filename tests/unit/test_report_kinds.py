@@ -8,7 +8,7 @@ import sys
 import pytest
 from report_run import SAMPLES, do_round, do_score, do_train, group, make_run, publish
 
-from jobs.reporting import figures, plots, run_page, scalars
+from jobs.reporting import figures, plots, scalars
 from jobs.reporting.findings import gather
 from jobs.reporting.written import write_report
 from serl.records import groups_to_parquet, share
@@ -169,7 +169,7 @@ def test_phases_roles_and_several_stages_of_one_kind_make_one_report(tmp_path, s
     told = {r.metric: r.value for r in rows if r.round == 2}
     assert (told["samples"], told["critic/samples"], told["critic/last_step/number"]) == (40, 30, 3)
     assert {"unparsed_share", "second/unparsed_share"} <= told.keys()
-    assert [t.header[0] for t in run_page.trainings(found, rows)] == ["round", "critic: round"]
+    assert [t.header[0] for t in scalars.trainings(found, rows)] == ["round", "critic: round"]
     paths, _ = write_report(run)
     assert "second (" not in paths.markdown.read_text() and "critic: round" in paths.html.read_text()
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from report_run import SCORE, grades, publish
 
-from jobs.reporting.side_by_side import MAX_ALL_PAIRS, side_by_side
+from jobs.reporting.policies import MAX_ALL_PAIRS
+from jobs.reporting.side_by_side import side_by_side
 from jobs.reporting.written import write_side_by_side
 from serl.records import to_jsonl
 from serl.run.rundir import Run, RunError
@@ -83,7 +84,7 @@ def test_a_round_of_a_run_is_a_model_and_the_best_on_validation_can_be_asked_for
     for round, skill in enumerate((0.3, 0.7, 0.5)):
         do_score(run, round, skill)
     found = side_by_side(["run:0", "run:best", "run"], tmp_path)
-    assert [(m.name, m.round) for m in found.models] == [
+    assert [(m.name, m.chosen) for m in found.trials] == [
         ("run, round 0", 0),
         ("run, round 1", 1),
         ("run, round 2", 2),
