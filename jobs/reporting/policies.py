@@ -122,8 +122,8 @@ def versus_base(base: ByProblem, policy: ByProblem, benchmarks: Sequence[str]) -
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
     """A run and the policy of it that counts: `means` by round and benchmark, `chosen` its round, `milestone`
-    its turn where it was published within that, `solved` the problems that its policy solved, `overrides` what makes it differ from others. `scores` and `golds`
-    are of models that somebody named.
+    its turn where it was published within that, `solved` the problems that it solved, `overrides` what makes
+    it differ from others. `scores` and `golds` are of models that somebody named.
     """
 
     name: str
