@@ -2,6 +2,10 @@
 
 import hashlib
 import random
+from collections.abc import Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def seed_of(*parts: str | int) -> int:
@@ -12,3 +16,10 @@ def seed_of(*parts: str | int) -> int:
 
 def rng_of(*parts: str | int) -> random.Random:
     return random.Random(seed_of(*parts))
+
+
+def part_of(items: Sequence[T], shares: tuple[float, float], seed: int) -> list[T]:
+    """Those that lie between two shares of a seeded order of all, in their own order."""
+    order = rng_of(seed, "questions").sample(range(len(items)), len(items))
+    low, high = (round(len(items) * share) for share in shares)
+    return [items[i] for i in sorted(order[low:high])]

@@ -117,6 +117,32 @@ class Walk:
     values: tuple[float, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two answers to a question, the better one first; with probability `label`, where that is not sure.
+
+    `margin` is how much better it has to be; `says` who tells (gold, reward, a role, a file); `right` whether
+    the gold answer agrees, None where it does not tell them apart.
+    """
+
+    id: str
+    question: str
+    prompt_ids: tuple[int, ...]
+    completions: tuple[Completion, Completion]
+    says: str
+    label: float = 1.0
+    margin: float = 0.0
+    right: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """What a model's scalar head gave each answer of a group, or of a pair, in their order."""
+
+    id: str
+    scores: tuple[float, ...]
+
+
 _COMPLETION = pa.struct(
     [
         ("token_ids", pa.list_(pa.int32())),
@@ -146,17 +172,46 @@ GROUP_SCHEMA = pa.schema(
 )
 
 
+PAIR_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("question", pa.string()),
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("completions", pa.list_(_COMPLETION)),
+        ("says", pa.string()),
+        ("label", pa.float64()),
+        ("margin", pa.float64()),
+        ("right", pa.bool_()),
+    ]
+)
+
+
 def groups_to_parquet(groups: Iterable[Group]) -> bytes:
     """Equal groups give equal bytes."""
-    rows = [_shallow(g) | {"completions": [_shallow(c) for c in g.completions]} for g in groups]
+    return _parquet(groups, GROUP_SCHEMA)
+
+
+def pairs_to_parquet(pairs: Iterable[Pair]) -> bytes:
+    return _parquet(pairs, PAIR_SCHEMA)
+
+
+def pairs_from_parquet(data: bytes) -> list[Pair]:
+    rows = pq.read_table(io.BytesIO(data)).to_pylist()
+    return [
+        Pair(**row | {"prompt_ids": tuple(row["prompt_ids"]), "completions": _completions(row)})
+        for row in rows
+    ]
+
+
+def _parquet(records: Iterable[Group | Pair], schema: pa.Schema) -> bytes:
+    rows = [_shallow(r) | {"completions": [_shallow(c) for c in r.completions]} for r in records]
     sink = io.BytesIO()
-    pq.write_table(
-        pa.Table.from_pylist(rows, schema=GROUP_SCHEMA), sink, compression="zstd", row_group_size=ROW_GROUP
-    )
+    table = pa.Table.from_pylist(rows, schema=schema)
+    pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP)
     return sink.getvalue()
 
 
-def _shallow(record: Group | Completion) -> dict[str, object]:
+def _shallow(record: Group | Pair | Completion) -> dict[str, object]:
     """The fields as they are; `dataclasses.asdict` would copy every token id."""
     return {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
 
@@ -174,7 +229,12 @@ def groups_from_parquet(data: bytes, *, completions: bool = True) -> list[Group]
 
 
 def _group(row: dict) -> Group:
-    completions = tuple(
+    lists = {key: tuple(row[key]) for key in ("prompt_ids", "answers", "labels", "rewards")}
+    return Group(**(row | lists | {"completions": _completions(row)}))
+
+
+def _completions(row: dict) -> tuple[Completion, ...]:
+    return tuple(
         Completion(
             token_ids=tuple(c["token_ids"]),
             logprobs=tuple(c["logprobs"]),
@@ -183,8 +243,6 @@ def _group(row: dict) -> Group:
         )
         for c in row["completions"]
     )
-    lists = {key: tuple(row[key]) for key in ("prompt_ids", "answers", "labels", "rewards")}
-    return Group(**(row | lists | {"completions": completions}))
 
 
 def to_jsonl(rows: Iterable[object]) -> bytes:

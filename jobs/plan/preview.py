@@ -42,7 +42,7 @@ def _method(config: RunConfig) -> Table:
     latest = {(s.phase if s.round else "", s.name): s for s in config.stages}.values()
     rows = [
         (phase_of(config, s), s.name, s.kind.name, ", ".join(reads(config, s)))
-        + (", ".join(s.kind.uses(s.section)), s.role or "", s.kind.gives)
+        + (", ".join(s.kind.uses(s.section)), s.role or "", s.gives)
         for s in latest
     ]
     return table(METHOD, rows, title=f"{config.name}: who reads what, in the last round of each phase")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from serl.config.run import Phase, RunConfig
 
 MAX_ROUNDS = 999
+OF_USE = ("pairs", "answers", "scores", "records")  # also where nothing is trained
 
 
 def incoherences(c: RunConfig) -> Iterator[str]:
@@ -71,7 +72,7 @@ def _phase_problems(phase: Phase, here: list[Stage]) -> Iterator[str]:
     if phase.until is not None and phase.until not in signals:
         told = f"its stages publish {', '.join(signals)}" if signals else "its stages publish none that could"
         yield f"until {phase.until}: no count of its stages; {told}"
-    if phase.rounds and not roles and not any(s.kind.gives == "records" for s in here):
+    if phase.rounds and not roles and not any(s.gives in OF_USE for s in here):
         yield (
             f"rounds {phase.rounds}: nothing is trained, so that there is only round 0, the base model; "
             "set rounds: 0"

@@ -229,10 +229,10 @@ class Ppo(Clipped):
 
 
 class Imitation(Section):
-    """Next-token cross-entropy on documents; `prompt_weight` scales the loss on prompt tokens."""
+    """Next-token cross-entropy on documents or answers; `prompt_weight` scales the loss on prompt tokens."""
 
     kind: Literal["imitation"] = "imitation"
-    prompt_weight: Fraction = 0.1
+    prompt_weight: Fraction = 0.0
 
 
 class BradleyTerry(Section):
@@ -316,10 +316,12 @@ FIELD_BOUNDS: dict[tuple[str, str], tuple[float, float]] = {
 }
 
 GroupObjective = ReinforcePP | Rloo | Grpo | ReinforcePPBaseline | DrGrpo | Dapo | Gspo | Cispo | MaxRl
+Trained = GroupObjective | Vine | Imitation | BradleyTerry | Dpo  # of a kind of stage
 Mean = Literal["token", "sequence"]
+Learned = Literal["groups", "pairs", "answers"]
 
 
-def own_mean(objective: GroupObjective | Vine) -> Mean | None:
+def own_mean(objective: Trained) -> Mean | None:
     """What the loss is a mean of where the method says so itself; None: it is the user's choice.
 
     Dr. GRPO's sum over tokens is divided by a constant: each of them weighs 1, as in a mean over tokens.
@@ -327,16 +329,42 @@ def own_mean(objective: GroupObjective | Vine) -> Mean | None:
     match objective:
         case Dapo() | Cispo() | DrGrpo():
             return "token"
-        case Gspo():
+        case Gspo() | BradleyTerry() | Dpo():
             return "sequence"
-        case ReinforcePP() | Rloo() | Grpo() | ReinforcePPBaseline() | MaxRl() | Vine():
+        case ReinforcePP() | Rloo() | Grpo() | ReinforcePPBaseline() | MaxRl() | Vine() | Imitation():
             return None
         case _:
             assert_never(objective)
 
 
-PolicyObjective = Annotated[GroupObjective | Vine, Field(discriminator="kind")]
-PairObjective = Annotated[BradleyTerry | Dpo | ImplicitReward, Field(discriminator="kind")]
+def learns_from(objective: Trained) -> Learned:
+    """The records that an objective needs."""
+    match objective:
+        case Imitation():
+            return "answers"
+        case BradleyTerry() | Dpo():
+            return "pairs"
+        case _:
+            return "groups"
+
+
+def needs_scalar(objective: Trained) -> bool:
+    """Whether it trains a head of one number a text, which cannot speak."""
+    return isinstance(objective, BradleyTerry)
+
+
+def has_reference(objective: Trained) -> bool:
+    """Whether what is minimised depends on another policy's log-probabilities."""
+    match objective:
+        case Imitation() | BradleyTerry():
+            return False
+        case Dpo():
+            return True
+        case _:
+            return objective.kl > 0
+
+
+TrainObjective = Annotated[Trained, Field(discriminator="kind")]
 Objective = Annotated[
     GroupObjective | Vine | Ppo | Imitation | BradleyTerry | Forecast | Dpo | ImplicitReward,
     Field(discriminator="kind"),

@@ -20,7 +20,7 @@ from serl.config.coherence import MAX_ROUNDS, incoherences
 from serl.config.engine import Engine, Prompts, Quality
 from serl.config.rules import Safety
 from serl.config.schema import Section, Seed
-from serl.stages.kind import AT, POLICY, Stage, StageSection
+from serl.stages.kind import AT, POLICY, Kind, Stage, StageSection
 from serl.stages.sources import Problems
 
 NAME = r"^[a-z][a-z0-9_]{0,39}$"  # of a phase or a stage
@@ -115,12 +115,13 @@ class RunConfig(Section):
         return reversed(self.stages[: self._by_name[stage.round, stage.name]])
 
     def source(self, stage: Stage, gives: str, name: str | None = None) -> Stage | None:
-        """The nearest stage before it in its round that gives such records; if `name` is given, the one
-        called so. Milestones are nobody's source.
+        """The nearest stage before it in its round that gives such records; if `name` is given, the nearest
+        of any round that is called so. Milestones are nobody's source.
         """
         for other in self.before(stage):
-            found = other.kind.gives == gives and not other.milestone
-            if other.round == stage.round and found and name in (None, other.name):
+            if name is None and other.round != stage.round:
+                return None
+            if other.gives == gives and not other.milestone and name in (None, other.name):
                 return other
         return None
 
@@ -141,7 +142,7 @@ class RunConfig(Section):
     def giving(self, round: int, gives: str, milestone: int = 0) -> Stage | None:
         """The round's first stage that gives such records of its last weights, or of those of a milestone."""
         ours = (s for s in self.at(round) if s.milestone == milestone)
-        return next((s for s in ours if s.kind.gives == gives), None)
+        return next((s for s in ours if s.gives == gives), None)
 
     def milestones(self, training: Stage) -> list[Stage]:
         """What a training publishes along the way."""
@@ -154,7 +155,7 @@ class RunConfig(Section):
         """The stage whose groups the policy's training of a round learns from: what safety looks at."""
         training = self.training(round) if round else None
         found = training.kind.reads(training, self) if training else ()
-        return next((s for s in found if s.kind.gives == "groups"), None)
+        return next((s for s in found if s.gives == "groups" and s.round == round), None)
 
     def ended_by(self, stage: Stage) -> Stage | None:
         """The stage of the round before whose count may have ended the phase that both are in."""
@@ -182,20 +183,26 @@ def digest(config: dict) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _at_base(name: str, phase: Phase, own: Mapping[str, Kind]) -> list[Stage]:
+    """The stages of a phase that round 0, the base model, has, too."""
+    found = [(stage, section := phase.section(stage), own[section.kind or stage]) for stage in phase.stages]
+    return [
+        Stage(round=0, name=stage, kind=kind, section=section, phase=name)
+        for stage, section, kind in found
+        if kind.at_base
+    ]
+
+
 def _stages(config: RunConfig) -> Iterator[Stage]:
-    """Round 0 makes the base model where it is made on the spot, and does what the first phase does that
-    can.
+    """Round 0 makes the base model where it is made on the spot, and does what can be done with it of the
+    first phase that has such stages.
     """
     own = rooms.kinds(config.plugins)
     phases = list(config.phases.items())
     for name, kind in own.items():
         if section := kind.base_section(config.base):
             yield Stage(round=0, name=name, kind=kind, section=section, phase="")
-    for name, phase in phases[:1]:
-        for stage in phase.stages:
-            section = phase.section(stage)
-            if (kind := own[section.kind or stage]).at_base:
-                yield Stage(round=0, name=stage, kind=kind, section=section, phase=name)
+    yield from next(filter(None, (_at_base(name, phase, own) for name, phase in phases)), [])
     round = 0
     for name, phase in phases:
         for _ in range(phase.rounds):

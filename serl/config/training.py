@@ -75,5 +75,5 @@ class Training(Section):
 class Pretrain(Training):
     """Imitation of the corpus from random weights."""
 
-    objective: Imitation = Imitation()
+    objective: Imitation = Imitation(prompt_weight=0.1)
     batch_tokens: Count = Field(description="tokens in one optimizer step, over all ranks")

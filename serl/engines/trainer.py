@@ -19,8 +19,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from serl.config.training import Training
 from serl.engines import pieces
 from serl.engines.export import export_model
-from serl.engines.keeper import Extra, Keeper, Resumed
 from serl.engines.hf_folder import HeadKind
+from serl.engines.keeper import Extra, Keeper, Resumed
 from serl.engines.loading import prepare
 from serl.engines.passes import gather_logprobs, module_of, share_of
 from serl.engines.ranks import Ranks

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from serl.learning.batch import Sample
+from serl.learning.batch import Sample, scored
 
 ANSWER = "completions.list.element"
 READ = ["prompt_ids", f"{ANSWER}.token_ids", f"{ANSWER}.logprobs"]
@@ -69,6 +69,21 @@ class Samples(Sequence[Sample]):
             num_prompt=len(prompt),
             column={name: value_T[mine] for name, value_T in self._column.items()},
         )
+
+
+class Texts(Sequence[Sample]):
+    """Whole texts for a scalar head, with one number a column each; made when they are asked for."""
+
+    def __init__(self, samples: Samples, column: Mapping[str, Tensor]):
+        self._samples, self._column = samples, column
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, at: int) -> Sample:
+        at = range(len(self))[at]
+        own = {name: value_S[at : at + 1] for name, value_S in self._column.items()}
+        return scored(self._samples[at], own)
 
 
 def read_answers(files: Iterable[bytes | Path], kept: Sequence[bool]) -> Answers:

@@ -1,14 +1,16 @@
 """What an answer earns: a closed union over the reward kinds of the configuration."""
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Self, assert_never
 
 from evaluation.words import token_f1
 from serl.rewards.outside import Outside
+from serl.rewards.preferred import model_rewards
 from serl.rewards.spec import (
     Majority,
+    ModelReward,
     PythonReward,
     RandomReward,
     Reward,
@@ -24,7 +26,8 @@ class Case:
     """One question and its N answers. `answers[i]` is what was read of text i (None: nothing), `labels[i]`
     its class.
 
-    `correct[i]` says whether answer i equals the gold answer (None: no gold, no answer, or undecided).
+    `correct[i]` says whether answer i equals the gold answer (None: no gold, no answer, or undecided);
+    `scores` has, by role, what reward models gave each answer.
     """
 
     labels: Sequence[int | None]
@@ -35,6 +38,7 @@ class Case:
     answers: Sequence[str | None] = ()
     texts: Sequence[str] = ()
     gold: str | None = None
+    scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 class Earnings:
@@ -62,6 +66,8 @@ class Earnings:
                 return tuple(float(case.rng.random() < 0.5) for _ in case.labels)
             case PythonReward():
                 return self._outside[reward](case.question, case.answers, case.texts, case.gold)
+            case ModelReward():
+                return model_rewards(reward, case.scores[reward.role])
             case SumReward():
                 columns = [[w.weight * r for r in self._of(w.reward, case)] for w in reward.of]
                 return tuple(map(sum, zip(*columns, strict=True)))

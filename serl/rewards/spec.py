@@ -52,6 +52,18 @@ class PythonReward(Section):
         return function_path(path)
 
 
+class ModelReward(Section):
+    """What a reward model says of an answer, between 0 and 1; in a training that samples for itself."""
+
+    kind: Literal["model"] = "model"
+    role: str = Field(default="reward", description="a role that was trained with a scalar head")
+    of: Literal["pair", "answer"] = Field(
+        default="pair",
+        description="pair: how probably it is better than another answer to the question, on average; "
+        "answer: sigmoid of its score, as SER has it, which an offset of all scores moves",
+    )
+
+
 class Weighted(Section):
     """A reward and its weight in a sum."""
 
@@ -67,7 +79,8 @@ class SumReward(Section):
 
 
 Reward = Annotated[
-    Majority | Verified | RandomReward | TokenF1 | PythonReward | SumReward, Field(discriminator="kind")
+    Majority | Verified | RandomReward | TokenF1 | PythonReward | ModelReward | SumReward,
+    Field(discriminator="kind"),
 ]
 Weighted.model_rebuild()
 SumReward.model_rebuild()
@@ -83,6 +96,11 @@ def parts(reward: Reward) -> tuple[Reward, ...]:
 def needs_gold(reward: Reward) -> bool:
     """Whether some of it is nothing without gold answers."""
     return any(isinstance(part, Verified | TokenF1) for part in parts(reward))
+
+
+def judges(reward: Reward) -> tuple[str, ...]:
+    """The roles whose scores a reward needs."""
+    return tuple(dict.fromkeys(p.role for p in parts(reward) if isinstance(p, ModelReward)))
 
 
 def voted(reward: Reward) -> bool:

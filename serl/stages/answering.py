@@ -2,8 +2,8 @@
 alike.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from evaluation.judging import Judge
@@ -21,7 +21,7 @@ Answered = tuple[str, Problem, list[int], tuple[Completion, ...]]  # role, probl
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asking:
     """How questions are asked and what answers earn; `seed`, `round` and `stage` are what all chance is a
-    function of.
+    function of, `scorers` the reward models by role.
     """
 
     seed: int
@@ -31,6 +31,7 @@ class Asking:
     sampling: Sampling
     samples: int
     earnings: Earnings
+    scorers: Mapping[str, Callable[[Sequence[Sequence[int]]], list[float]]] = field(default_factory=dict)
 
 
 def answer(
@@ -70,6 +71,7 @@ def judge(
     golds = [None if p.gold is None else reader.gold(p.question, p.gold) for _, p, _, _ in answered]
     correct = verdicts(reader, answers, dict(enumerate(golds)))
     agreed = verdicts(reader, answers, {i: labels.get(p.id) for i, (_, p, _, _) in enumerate(answered)})
+    scores = {name: _scores(ask, answered) for name, ask in asking.scorers.items()}
     groups = []
     for i, (role, p, ids, out) in enumerate(answered):
         labels = classes[i].labels
@@ -79,6 +81,7 @@ def judge(
         case = Case(
             labels=labels, winner=result.winner, correct=truth, question=p.question, answers=answers[i],
             texts=[c.text for c in out], gold=p.gold, rng=rng_of(asking.seed, asking.round, "reward", p.id),
+            scores={name: found[i] for name, found in scores.items()},
         )  # fmt: skip
         groups.append(
             Group(
@@ -96,6 +99,20 @@ def said(reader: Judge, question: str, text: str, completion: Completion) -> str
     """What a text that a completion ends says: nothing where that was cut off."""
     found = reader.read(question, text) if completion.finish_reason == "stop" else None
     return found and found.text
+
+
+def _scores(
+    ask: Callable[[Sequence[Sequence[int]]], list[float]], answered: Sequence[Answered]
+) -> list[list[float]]:
+    """What a reward model says of all answers to each question."""
+    found = iter(ask([[*ids, *c.token_ids] for _, _, ids, out in answered for c in out]))
+    return [[next(found) for _ in out] for _, _, _, out in answered]
+
+
+def graded(reader: Judge, groups: Sequence[Group]) -> dict[int, list[bool | None]]:
+    """Of each stored group with a gold answer, whether each of its answers equals it."""
+    golds = [None if g.gold is None else reader.gold(g.question, g.gold) for g in groups]
+    return verdicts(reader, [g.answers for g in groups], dict(enumerate(golds)))
 
 
 def verdicts(

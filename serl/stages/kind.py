@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from serl.config.run import RunConfig
 
 Engine = Literal["vllm", "deepspeed", "forward", "cpu"]
-Gives = Literal["documents", "candidates", "problems", "groups", "grades", "weights", "records"]
+Gives = Literal[
+    "documents", "candidates", "problems", "groups", "pairs", "answers", "scores", "grades", "weights",
+    "records",
+]  # fmt: skip
 AT = "@"  # between the name of a stage and a milestone
 POLICY = "policy"  # the role that answers, where nobody says otherwise
 
@@ -77,6 +80,11 @@ class Stage:
     @property
     def num_shards(self) -> int:
         return self.kind.num_shards(self.section)
+
+    @property
+    def gives(self) -> Gives:
+        """What its records are."""
+        return self.kind.given(self.section)
 
     @property
     def role(self) -> str | None:
@@ -153,6 +161,10 @@ class Kind:
     def num_shards(self, section: Section) -> int:
         return 1
 
+    def given(self, section: Section) -> Gives:
+        """What it gives, where that is the section's to say."""
+        return self.gives
+
     def role(self, section: Section) -> str | None:
         """Whose weights it moves; None where it moves none."""
         return None
@@ -186,6 +198,10 @@ class Kind:
     def reads(self, stage: Stage, config: "RunConfig") -> tuple[Stage, ...]:
         """The stages whose manifests it reads first-hand."""
         return ()
+
+    def writer(self, stage: Stage, config: "RunConfig") -> Stage:
+        """The stage that sampled the answers which it gives."""
+        return stage
 
     def problems(self, stage: Stage, config: "RunConfig") -> Iterator[str]:
         """Sentences on what does not fit together, each beginning with the key, relative to the section."""

@@ -1,40 +1,53 @@
-"""The loop of every stage that generates: commit part by part, so that a shard that is preempted loses a
+"""The loop of every stage that asks a model: commit part by part, so that a shard that is preempted loses a
 part, not the shard.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from serl.engines import generator
 from serl.run.attempt import Attempt, Helped, Overtaken
 from serl.stages.work import Work
 
+
+class Engine(Protocol):
+    """A model that counts the tokens it has sampled, or read, so far."""
+
+    sampled: int
+
+
 T = TypeVar("T")
+E = TypeVar("E", bound=Engine)
 LOOK_S = 0.5
+
+
+def sampling_from(work: Work, policy: Path) -> Callable[[], generator.Generator]:
+    """What loads a policy into vLLM, as the stage holds it."""
+    held = work.stage.kind.held(work.stage.section, work.run.config)
+    return lambda: generator.Generator(policy, held, device=work.device)
 
 
 def in_parts(
     work: Work,
     attempt: Attempt,
-    policy: Path,
+    load: Callable[[], E],
     items: Sequence[T],
     size: int,
     unit: str,
-    compute: Callable[[generator.Generator, Sequence[T]], bytes],
+    compute: Callable[[E, Sequence[T]], bytes],
 ) -> list[bytes]:
     """`compute` on `items`, `size` at a time, in order; parts that an earlier attempt committed are read
     instead.
 
-    The policy is loaded when the first part needs it. Leaves at a part's end when asked to, or when the next
+    The model is loaded when the first part needs it. Leaves at a part's end when asked to, or when the next
     part would not be done in time. Of several processes of one job each does a stretch of the parts; the
     first then waits for those of the others, which leave with `Helped`.
     """
-    engine: generator.Generator | None = None
+    engine: E | None = None
     parts: dict[int, bytes] = {}
     longest_s = 0.0
-    held = work.stage.kind.held(work.stage.section, work.run.config)
     starts = range(0, len(items), size)
     for number in stretch(len(starts), work.rank, work.ranks):
         data = attempt.part(number)
@@ -45,7 +58,7 @@ def in_parts(
             begun = time.monotonic()
             if engine is None:
                 work.phase("load")
-                engine = generator.Generator(policy, held, device=work.device)
+                engine = load()
                 work.events.add(
                     "phase", name=f"{work.shard.stage} load", seconds=round(time.monotonic() - begun, 3)
                 )

@@ -8,7 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serl.config.run import RunConfig
-from serl.records import Candidate, Group, Problem, from_jsonl, groups_from_parquet, to_jsonl
+from serl.records import (
+    Candidate,
+    Group,
+    Pair,
+    Problem,
+    from_jsonl,
+    groups_from_parquet,
+    pairs_from_parquet,
+    to_jsonl,
+)
 from serl.rewards.spec import voted
 from serl.rewards.vote import fate
 from serl.run.rundir import Manifest, Run
@@ -39,6 +48,17 @@ def groups(run: Run, stage: Stage, *, completions: bool) -> list[Group]:
     """All groups of a stage, in order; see `groups_from_parquet`."""
     found = left(run, stage)
     return [g for m in found for g in groups_from_parquet(run.read(m), completions=completions)]
+
+
+def pairs(run: Run, stage: Stage) -> list[Pair]:
+    """All pairs of a stage, in order."""
+    return [p for m in left(run, stage) for p in pairs_from_parquet(run.read(m))]
+
+
+def scores(run: Run, stage: Stage) -> dict[str, Sequence[float]]:
+    """What a stage's model gave each answer of a group, or pair, by its id."""
+    rows = (row for m in left(run, stage) for row in from_jsonl(run.read(m)))
+    return {row["id"]: row["scores"] for row in rows}
 
 
 def turn_files(run: Run, round: int) -> list[tuple[Stage, Path]]:

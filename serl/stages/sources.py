@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from evaluation.golds import Rule
-from serl.config.schema import Count, Section
+from serl.config.schema import Count, Fraction, Section
 
 
 class Fields(Section):
@@ -50,7 +50,72 @@ class GeneratedProblems(Section):
     part: Literal["seeds", "problems"] = "seeds"
 
 
+class TextFields(Section):
+    """Which field of a row holds the question, and which an answer to imitate."""
+
+    question: str = "question"
+    answer: str = "answer"
+
+
+class PairFields(Section):
+    """Which field of a row holds what of a pair."""
+
+    question: str = "question"
+    better: str = "better"
+    worse: str = "worse"
+    label: str | None = Field(
+        default=None, description="a field that is 1 where `better` is the better one, and 0 where `worse` is"
+    )
+
+
+class JsonlTexts(TextFields):
+    """Answers in a file, as problems may be."""
+
+    kind: Literal["jsonl"] = "jsonl"
+    path: str = Field(description="file, absolute or relative to <data root>/seeds")
+
+
+class HubTexts(TextFields):
+    """Answers of a Hugging Face dataset, by hub name or local folder."""
+
+    kind: Literal["dataset"] = "dataset"
+    name: str
+    config: str | None = None
+    split: str = "train"
+
+
+class JsonlPairs(PairFields):
+    """Pairs of answers in a file, as problems may be."""
+
+    kind: Literal["jsonl"] = "jsonl"
+    path: str = Field(description="file, absolute or relative to <data root>/seeds")
+
+
+class HubPairs(PairFields):
+    """Pairs of answers of a Hugging Face dataset, by hub name or local folder."""
+
+    kind: Literal["dataset"] = "dataset"
+    name: str
+    config: str | None = None
+    split: str = "train"
+
+
+Texts = Annotated[JsonlTexts | HubTexts, Field(discriminator="kind")]
+Pairs = Annotated[JsonlPairs | HubPairs, Field(discriminator="kind")]
 Problems = Annotated[JsonlProblems | HubProblems | GeneratedProblems, Field(discriminator="kind")]
+
+
+def _some(shares: tuple[float, float]) -> tuple[float, float]:
+    if shares[0] >= shares[1]:
+        raise ValueError(f"{list(shares)}: no question lies between; write [0.0, 0.15] or the like")
+    return shares
+
+
+Part = Annotated[
+    tuple[Fraction, Fraction],
+    AfterValidator(_some),
+    Field(description="the share of questions (of given pairs) that is looked at, of an order by the seed"),
+]
 
 
 class Labelled(Section):

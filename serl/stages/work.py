@@ -149,7 +149,9 @@ def _weights(run: Run, trainings: Iterable[Stage]) -> tuple[Path, str]:
         if not manifest.over:
             return folder, manifest.digest
     base = run.config.base
-    assert isinstance(base, Checkpoint), "a base that is made here is the first training of its role"
+    if not isinstance(base, Checkpoint):  # a role that nobody has trained begins as the base
+        assert role != POLICY, "a base that is made here is the first training of the policy"
+        return policy_dir(run, 0)
     folder = model_folder(base.path, run.data_root)
     if not (folder / "config.json").is_file():
         raise RunError(f"{folder}: no config.json; base.path must be a Hugging Face model folder")

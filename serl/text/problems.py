@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING
 from evaluation import choices, golds, rows
 from evaluation.domain import Answers
 from serl.config.base import Corpus
-from serl.stages.sources import Fields, GeneratedProblems, HubProblems, JsonlProblems, Problems
+from serl.stages.sources import (
+    Fields,
+    GeneratedProblems,
+    HubPairs,
+    HubProblems,
+    HubTexts,
+    JsonlPairs,
+    JsonlProblems,
+    JsonlTexts,
+    Pairs,
+    Problems,
+    Texts,
+)
 
 if TYPE_CHECKING:
     from serl.records import Problem  # needs pyarrow, which completion and plans do without
@@ -37,13 +49,27 @@ def load_problems(
     """The problems of `source`; `corpus` is where round 0's corpus stage publishes."""
     match source:
         case JsonlProblems():
-            path = Path(source.path) if Path(source.path).is_absolute() else data_root / "seeds" / source.path
-            return _problems(rows.rows(path), source, str(path))
+            return _problems(source_rows(source, data_root), source, str(_path(source.path, data_root)))
         case GeneratedProblems():
             path = corpus / CORPUS_FILES[source.part]
             return _problems(rows.rows(path), Fields(gold="answer", gold_rule="as_is"), str(path))
         case HubProblems():
-            return _problems(_dataset(source), source, f"dataset {source.name}")
+            return _problems(source_rows(source, data_root), source, f"dataset {source.name}")
+
+
+def source_rows(
+    source: JsonlProblems | HubProblems | JsonlPairs | HubPairs | JsonlTexts | HubTexts, data_root: Path
+) -> rows.Rows:
+    """(place, row) of a file, or of a dataset."""
+    match source:
+        case JsonlProblems() | JsonlPairs() | JsonlTexts():
+            return rows.rows(_path(source.path, data_root))
+        case HubProblems() | HubPairs() | HubTexts():
+            return _dataset(source)
+
+
+def _path(path: str, data_root: Path) -> Path:
+    return Path(path) if Path(path).is_absolute() else data_root / "seeds" / path
 
 
 def check_source(
@@ -65,15 +91,14 @@ def check_source(
             )
 
 
-def source_files(source: Problems | None, data_root: Path) -> dict[str, Path]:
+def source_files(source: Problems | Pairs | Texts | None, data_root: Path) -> dict[str, Path]:
     """The files and folders that a source is read from; of the hub, or of the run's own world, there are
     none.
     """
     match source:
-        case JsonlProblems():
-            path = Path(source.path)
-            return {source.path: path if path.is_absolute() else data_root / "seeds" / path}
-        case HubProblems() if Path(source.name).is_dir():
+        case JsonlProblems() | JsonlPairs() | JsonlTexts():
+            return {source.path: _path(source.path, data_root)}
+        case HubProblems() | HubPairs() | HubTexts() if Path(source.name).is_dir():
             return {source.name: Path(source.name)}
         case _:
             return {}
@@ -104,7 +129,7 @@ def _check_answers(problems: "Sequence[Problem]", answers: Answers, source: Fiel
         )
 
 
-def _dataset(source: HubProblems) -> Iterator[tuple[str, object]]:
+def _dataset(source: HubProblems | HubPairs | HubTexts) -> Iterator[tuple[str, object]]:
     from datasets import DatasetDict, load_dataset, load_from_disk
 
     saved = Path(source.name)
@@ -132,11 +157,7 @@ def _problems(found: Iterable[tuple[str, object]], fields: Fields, source: str) 
 
     asked: list[tuple[str, list[str]]] = []
     for place, row in found:
-        if not isinstance(row, dict):
-            # The user's data is wrong, not a caller's type.
-            raise ValueError(  # noqa: TRY004
-                f"{place}: {type(row).__name__}, not a JSON object; write one object per line"
-            )
+        _validate_row(row, place)
         several = _golds(row, fields.gold, place) if fields.gold else []
         asked.append((_question(row, fields, place), several))
     if not asked:
@@ -150,6 +171,20 @@ def _problems(found: Iterable[tuple[str, object]], fields: Fields, source: str) 
         )
         for number, (question, several) in enumerate(asked)
     ]
+
+
+def _validate_row(row: object, place: str) -> None:
+    if not isinstance(row, dict):
+        # The user's data is wrong, not a caller's type.
+        raise ValueError(  # noqa: TRY004
+            f"{place}: {type(row).__name__}, not a JSON object; write one object per line"
+        )
+
+
+def text_field(row: object, name: str, place: str) -> str:
+    """The text, or number as text, that a row has under a name."""
+    _validate_row(row, place)
+    return _text(_value(row, name, place), name, place)
 
 
 def _question(row: dict, fields: Fields, place: str) -> str:

@@ -247,7 +247,7 @@ def test_training_that_is_asked_to_leave_before_its_first_step_leaves(tmp_path, 
     attempt = SimpleNamespace(folder=tmp_path, key="k", part=lambda number: None)
     alone = Ranks(rank=0, size=1, device=torch.device("cpu"))
     with pytest.raises(Preempted):  # without a trainer: nothing of one is asked for
-        frozen._log_probabilities(work, alone, attempt, None, [None])
+        frozen.log_probabilities(work, alone, attempt, None, [None])
     monkeypatch.setattr(course.Course, "_adopt", lambda self: 0)  # no optimizer of a round before
     with pytest.raises(Preempted):
         course.Course(work, alone, attempt, None, total=1).resume()

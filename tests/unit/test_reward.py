@@ -1,5 +1,6 @@
 """What answers earn."""
 
+import math
 import random
 import time
 
@@ -13,14 +14,17 @@ from serl.config.read import load_run
 from serl.randomness import rng_of, seed_of
 from serl.rewards.kinds import Case, Earnings
 from serl.rewards.outside import Outside, RewardFailed
+from serl.rewards.preferred import model_rewards
 from serl.rewards.spec import (
     Majority,
+    ModelReward,
     PythonReward,
     RandomReward,
     SumReward,
     TokenF1,
     Verified,
     Weighted,
+    judges,
     voted,
 )
 from tests.conftest import phased
@@ -158,3 +162,34 @@ def test_a_file_beside_the_run_file_is_part_of_the_run(tmp_path, small_tree):
     (tmp_path / "mine.py").unlink()
     with pytest.raises(ConfigError, match=r"mine\.py: cannot be read.*put the file beside the run file"):
         load_run(tmp_path / "run.yaml")
+
+
+# ---------------------------------------------------------------------------------------- reward models
+SCORES = (2.0, -1.0, 0.5, 0.5)
+
+
+def test_a_models_reward_is_how_probably_an_answer_is_better_than_another():
+    sigmoid = lambda x: 1 / (1 + math.exp(-x))  # noqa: E731
+    expected = [
+        sum(sigmoid(a - b) for j, b in enumerate(SCORES) if j != i) / 3 for i, a in enumerate(SCORES)
+    ]
+    assert model_rewards(ModelReward(), SCORES) == pytest.approx(expected)
+    assert sum(expected) == pytest.approx(2.0), "of two answers one is better"
+    moved = [s + 40.0 for s in SCORES]
+    assert model_rewards(ModelReward(), moved) == pytest.approx(expected), "an offset says nothing"
+
+
+def test_an_answers_own_probability_is_the_published_reward_and_never_overflows():
+    assert model_rewards(ModelReward(of="answer"), (0.0, 1000.0, -1000.0)) == (0.5, 1.0, 0.0)
+    assert model_rewards(ModelReward(), (7.0,)) == (0.5,)
+
+
+def test_a_sum_may_have_a_models_word_in_it_and_names_its_roles():
+    taste = Weighted(weight=0.5, reward=ModelReward(role="taste"))
+    reward = SumReward(of=(taste, Weighted(reward=Majority())))
+    case = Case(labels=[0, 0, 1, None], winner=0, correct=[None] * 4, rng=random.Random(0), scores={"taste": SCORES})
+    with Earnings(reward) as earned:
+        found = earned(case)
+    own = model_rewards(ModelReward(), SCORES)
+    assert found == pytest.approx([0.5 * x + y for x, y in zip(own, (1, 1, 0, 0))])
+    assert judges(reward) == ("taste",) and not voted(reward)

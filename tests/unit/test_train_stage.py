@@ -76,7 +76,7 @@ def test_log_probabilities_are_kept_part_by_part_and_none_is_computed_twice(run,
             return [torch.full((s.num_response,), float(len(seen))) for s in mine]
 
         trainer = SimpleNamespace(logprobs=logprobs, temperature=1.0)
-        return frozen._log_probabilities(work, alone, work.attempt({}), trainer, samples)
+        return frozen.log_probabilities(work, alone, work.attempt({}), trainer, samples)
 
     with pytest.raises(Preempted):
         attempt("first", leave_after=2)

@@ -10,7 +10,7 @@ from serl.engines import generator
 from serl.randomness import rng_of, seed_of
 from serl.records import from_jsonl, share, to_jsonl
 from serl.run.rundir import Manifest
-from serl.stages.parts import in_parts
+from serl.stages.parts import in_parts, sampling_from
 from serl.stages.read import kept_questions
 from serl.stages.work import Work, corpus_dir
 from serl.text.problems import fingerprint, load_problems
@@ -35,7 +35,8 @@ def run(work: Work) -> Manifest:
     def part(engine: generator.Generator, prompts: Sequence[int]) -> bytes:
         return to_jsonl(_part(work, engine, seeds, kept, prompts))
 
-    parts = in_parts(work, attempt, policy, mine, section.part_prompts, "prompts", part)
+    load = sampling_from(work, policy)
+    parts = in_parts(work, attempt, load, mine, section.part_prompts, "prompts", part)
     rows = from_jsonl(b"".join(parts))
     counts = sum((Counter(r["counts"]) for r in rows), Counter())
     candidates = [c for r in rows for c in r["candidates"]]

@@ -11,7 +11,7 @@ from serl.rewards.kinds import Earnings
 from serl.run.rundir import Manifest
 from serl.stages import read
 from serl.stages.answering import Asking, answer, draw
-from serl.stages.parts import in_parts
+from serl.stages.parts import in_parts, sampling_from
 from serl.stages.respond.spec import KIND
 from serl.stages.work import Work, corpus_dir
 from serl.text.problems import fingerprint, load_problems
@@ -38,7 +38,8 @@ def run(work: Work) -> Manifest:
         def part(engine: Generator, tasks: Sequence[tuple[str, Problem]]) -> bytes:
             return groups_to_parquet(answer(engine, reader, tasks, asking))
 
-        parts = in_parts(work, attempt, policy, mine, section.part_prompts, "questions", part)
+        load = sampling_from(work, policy)
+        parts = in_parts(work, attempt, load, mine, section.part_prompts, "questions", part)
     groups = [g for data in parts for g in groups_from_parquet(data)]
     return attempt.publish_bytes(
         ".parquet", groups_to_parquet(groups), len(groups), _counts(groups, len(mine))

@@ -10,7 +10,7 @@ from serl.config.engine import ASKED, Sampling
 from serl.config.run import RunConfig
 from serl.config.schema import Count, Natural, Positive
 from serl.rewards.outside import Outside
-from serl.rewards.spec import Majority, PythonReward, Reward, needs_gold, parts
+from serl.rewards.spec import Majority, PythonReward, Reward, judges, needs_gold, parts
 from serl.stages.kind import BYTES_PER_SAMPLED_TOKEN, POLICY, Bounds, Kind, Stage, StageSection, World
 from serl.stages.sources import Labelled, has_gold
 from serl.text.problems import check_source, source_files
@@ -69,6 +69,11 @@ class RespondKind(Kind):
             )
         if section.sampling.temperature == 0.0:
             yield ".sampling.temperature 0: equal answers make no vote; use a positive temperature"
+        if judges(section.reward):
+            yield (
+                ".reward.kind model: a stage that samples holds no other model; have a judge score its "
+                "answers, or use it in a training's rollout"
+            )
         source = section.problems.source if section.problems else None
         if needs_gold(section.reward) and not has_gold(source):
             yield f".reward.kind {section.reward.kind} needs {stage.name}.problems with a gold field"

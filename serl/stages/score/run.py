@@ -15,7 +15,7 @@ from serl.engines import generator
 from serl.randomness import seed_of
 from serl.records import Completion, to_jsonl
 from serl.run.rundir import Manifest, Run
-from serl.stages.parts import in_parts
+from serl.stages.parts import in_parts, sampling_from
 from serl.stages.score.spec import Score
 from serl.stages.work import Work, corpus_dir
 from serl.text.problems import fingerprint
@@ -55,7 +55,8 @@ def run(work: Work) -> Manifest:
                 grade([i.problem for i in chosen], _respond(work, engine, section, chosen), verifier, rules)
             )
 
-        data = b"".join(in_parts(work, attempt, policy, mine, section.part_prompts, "problems", part))
+        load = sampling_from(work, policy)
+        data = b"".join(in_parts(work, attempt, load, mine, section.part_prompts, "problems", part))
     return attempt.publish_bytes(".jsonl", data, data.count(b"\n"), {"problems": len(mine)})
 
 

@@ -26,7 +26,9 @@ class TrainCost(Cost):
             return Lesson(
                 steps=steps, step_tokens=section.batch_tokens, tokens=tokens, sigma=per_document.sigma
             )
-        kept, length = known.rate(stage, "kept", "groups", 1.0), reckon.length(source, known)
+        writer = source.kind.writer(source, config)
+        length = cost_of(writer.kind).length(writer, known)
+        kept = known.rate(stage, "kept", "groups", 1.0)
         answers = reckon.samples(source.section)
         samples = reckon.given(source, config, known) * kept.value * answers
         most = section.max_groups(answers)

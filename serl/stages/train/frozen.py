@@ -13,7 +13,7 @@ from serl.engines.model import load_tokenizer
 from serl.engines.ranks import Ranks
 from serl.engines.trainer import Trainer
 from serl.learning import algorithms, batch, columns
-from serl.learning.objective import mismatch
+from serl.learning.objective import Loss, mismatch
 from serl.records import Group
 from serl.run.attempt import Attempt
 from serl.stages import read
@@ -32,15 +32,15 @@ def reinforce(work: Work, ranks: Ranks) -> None:
     settings, source = work.stage.section, KIND.data(work.stage, config)
     assert isinstance(settings, Train) and source is not None, "checked with the configuration"
     previous, digest = starting_weights(work, settings)
-    inputs = {f"{source.name}/{m.shard.index:05d}": m.digest for m in work.run.complete(round, source.name)}
-    attempt = work.attempt({"policy": digest} | inputs)
+    attempt = work.attempt({"policy": digest} | inputs_of(work, source))
     groups = read.groups(work.run, source, completions=False)
     if config.judged(round) == source:
         look_first(work, ranks, groups)
     kept, fates = read.trainable(work.stage, source, groups)
     taught = kept[: settings.max_groups(source.section.samples)]
-    samples = columns.Samples(_read_answers(work, ranks, source, groups, taught))
-    batches = _batches(work, settings, len(samples))
+    chosen = {id(g) for g in taught}
+    samples = columns.Samples(read_answers(work, ranks, source, [id(g) in chosen for g in groups]))
+    batches = batches_of(work, settings, len(samples))
     work.phase("load")
     trainer = Trainer(
         previous,
@@ -56,11 +56,32 @@ def reinforce(work: Work, ranks: Ranks) -> None:
     course.publish(load_tokenizer(previous), counts, kept=kept)
 
 
-def _batches(work: Work, settings: Train, num_samples: int) -> list[list[int]]:
+def inputs_of(work: Work, source: Stage) -> dict[str, str]:
+    """What is learned from, by digest."""
+    found = work.run.complete(source.round, source.name)
+    return {f"{source.name}/{m.shard.index:05d}": m.digest for m in found}
+
+
+def batches_of(work: Work, settings: Train, num_samples: int, together: int = 1) -> list[list[int]]:
+    """The optimizer batches of all epochs; so many neighbours stay `together`."""
     seed, round, stage = work.run.config.seed, work.shard.round, work.shard.stage
-    orders = (batch.sample_order(num_samples, seed, round, stage, e) for e in range(settings.epochs))
-    found = [b for order in orders for b in batch.split_evenly(order, settings.batch_samples)]
-    return found[: settings.max_steps]
+    units, size = num_samples // together, settings.batch_samples // together
+    orders = (batch.sample_order(units, seed, round, stage, e) for e in range(settings.epochs))
+    found = [b for order in orders for b in batch.split_evenly(order, size)][: settings.max_steps]
+    return [[u * together + i for u in b for i in range(together)] for b in found]
+
+
+def take_steps(
+    course: Course, samples: Sequence[batch.Sample], batches: Sequence[Sequence[int]], loss: Loss
+) -> None:
+    """Every optimizer step that no checkpoint holds yet."""
+    course.resume()
+    start = time.monotonic()
+    for number in range(course.done, len(batches)):
+        course.step([samples[i] for i in batches[number]], loss)
+        due = course.done % course.trainer.settings.checkpoint_every == 0
+        course.rest({}, last=course.done == len(batches), due=due)
+    course.work.events.add("phase", name="steps", seconds=round(time.monotonic() - start, 3))
 
 
 def _teach(
@@ -70,37 +91,27 @@ def _teach(
     batches: Sequence[Sequence[int]],
     taught: Sequence[Group],
 ) -> dict[str, float]:
-    """Every optimizer step that no checkpoint holds yet; figures of the whole."""
+    """The steps; figures of the whole."""
     settings = work.stage.section
-    logp = _log_probabilities(work, course.ranks, course.attempt, course.trainer, samples)
+    logp = log_probabilities(work, course.ranks, course.attempt, course.trainer, samples)
     reward_GN = torch.tensor([g.rewards for g in taught])
     column = algorithms.columns(settings.objective, reward_GN, logp, settings.loss_mean, settings.correction)
-    samples, loss = samples.attach(column), algorithms.policy_loss(settings.objective)
-    course.resume()
-    start = time.monotonic()
-    for number in range(course.done, len(batches)):
-        course.step([samples[i] for i in batches[number]], loss)
-        due = course.done % settings.checkpoint_every == 0
-        course.rest({}, last=course.done == len(batches), due=due)
-    work.events.add("phase", name="steps", seconds=round(time.monotonic() - start, 3))
+    take_steps(course, samples.attach(column), batches, algorithms.policy_loss(settings.objective))
     return mismatch(logp.old_T, logp.behaviour_T)
 
 
-def _read_answers(
-    work: Work, ranks: Ranks, source: Stage, groups: Sequence[Group], taught: Sequence[Group]
-) -> columns.Answers:
-    """The tokens of the groups that are trained on; each rank checks its share of the files against their
+def read_answers(work: Work, ranks: Ranks, source: Stage, kept: Sequence[bool]) -> columns.Answers:
+    """The tokens of the records that are kept; each rank checks its share of the files against their
     digests.
     """
-    chosen = {id(g) for g in taught}
     files = (
         work.run.read(m) if i % ranks.size == ranks.rank else work.run.path(m, m.files[0])
         for i, m in enumerate(read.left(work.run, source))
     )
-    return columns.read_answers(files, [id(g) in chosen for g in groups])
+    return columns.read_answers(files, kept)
 
 
-def _log_probabilities(
+def log_probabilities(
     work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, samples: columns.Samples
 ) -> algorithms.LogProbs:
     """Of every response token under the round's first weights and the reference; computed once and kept in

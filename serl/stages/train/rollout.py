@@ -8,7 +8,7 @@ begins.
 import io
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 
@@ -19,11 +19,12 @@ from evaluation.judging import Judge
 from serl.config.objectives import Vine
 from serl.engines.ranks import Ranks
 from serl.engines.resident import Resident
+from serl.engines.scorer import Scorer
 from serl.engines.shares import gathered, share_of
 from serl.randomness import rng_of
 from serl.records import GROUP_SCHEMA, ROW_GROUP, Group, Problem, Walk, groups_from_parquet, groups_to_parquet
 from serl.rewards.kinds import Earnings
-from serl.rewards.spec import voted
+from serl.rewards.spec import judges, voted
 from serl.stages import branching, read
 from serl.stages.answering import Asking, ask, draw, judge
 from serl.stages.train.spec import KIND, Rollout
@@ -123,7 +124,7 @@ def questions_of(work: Work) -> Questions:
     else:
         manifests = run.complete(source.round, source.name)
         inputs = {f"{source.name}/{m.shard.index:05d}": m.digest for m in manifests}
-        if source.kind.gives == "groups":
+        if source.gives == "groups":
             kept, _ = read.trainable(stage, source, read.groups(run, source, completions=False))
             problems = [Problem(id=g.id, question=g.question, gold=g.gold) for g in kept]
             labels = {g.id: g.majority for g in kept if g.majority is not None}
@@ -151,7 +152,7 @@ class Sampler:
         self._asking = Asking(
             seed=work.run.config.seed, round=work.shard.round, stage=work.shard.stage,
             prompts=work.run.config.prompts, sampling=self._how.sampling, samples=self._how.samples,
-            earnings=self._earnings,
+            earnings=self._earnings, scorers=_scorers(work, ranks),
         )  # fmt: skip
         self._pieces = Pieces(engine.tokenizer)
 
@@ -230,6 +231,18 @@ class Sampler:
     def close(self) -> None:
         self._earnings.close()
         self._reader.close()
+
+
+def _scorers(work: Work, ranks: Ranks) -> dict[str, Callable[[Sequence[Sequence[int]]], list[float]]]:
+    """The reward models that judge answers, whole on every rank."""
+    section = work.stage.section
+    folders = {role: work.weights(role)[0] for role in judges(section.rollout.reward)}
+    return {
+        role: Scorer(
+            folder, device=str(ranks.device), microbatch_tokens=section.microbatch_tokens
+        ).score
+        for role, folder in folders.items()
+    }
 
 
 def folded(parts: Sequence[bytes]) -> bytes:

@@ -1,11 +1,12 @@
 """train: from documents or groups of answers to weights. One shard, as many ranks as the job has."""
 
+from serl.config.objectives import learns_from
 from serl.config.training import Pretrain
 from serl.engines.ranks import join_ranks
 from serl.run.rundir import Manifest
 from serl.run.signals import Preempted
 from serl.safety.checkup import Unsafe
-from serl.stages.train import frozen, imitate, turns
+from serl.stages.train import chosen, frozen, imitate, turns
 from serl.stages.work import Work
 
 
@@ -19,10 +20,12 @@ def run(work: Work) -> Manifest:
             section = work.stage.section
             if isinstance(section, Pretrain):
                 imitate.imitate(work, ranks)
-            elif section.rollout is None:
+            elif section.rollout is not None:
+                turns.reinforce(work, ranks)
+            elif learns_from(section.objective) == "groups":
                 frozen.reinforce(work, ranks)
             else:
-                turns.reinforce(work, ranks)
+                chosen.learn(work, ranks)
             ranks.barrier()
     manifest = work.run.manifest(work.shard)
     assert manifest is not None, f"{work.shard}: rank 0 returned without publishing"

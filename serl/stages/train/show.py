@@ -14,6 +14,8 @@ class TrainShow(Show):
         "clip_fraction": "clipped tokens (share)",
         "entropy": "surprise per token (nats)",
         "ref_kl": "KL to the reference",
+        "pair_accuracy": "pairs in the right order (share)",
+        "reward_gap": "reward of the better less that of the worse answer",
         "grad_norm": "gradient norm",
         "tokens_per_s": "tokens per second",
         "lr": "learning rate",

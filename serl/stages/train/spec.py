@@ -8,12 +8,23 @@ from pydantic import Field, field_validator, model_validator
 
 from serl.config.base import Scratch
 from serl.config.engine import Engine, Sampling
-from serl.config.objectives import Correction, Mean, PolicyObjective, ReinforcePP, Rloo, Vine, own_mean
+from serl.config.objectives import (
+    Correction,
+    Imitation,
+    Mean,
+    ReinforcePP,
+    Rloo,
+    TrainObjective,
+    Vine,
+    learns_from,
+    needs_scalar,
+    own_mean,
+)
 from serl.config.run import RunConfig
 from serl.config.schema import Count, Fraction, Positive, Section
 from serl.config.training import Training
 from serl.rewards.outside import Outside
-from serl.rewards.spec import Majority, PythonReward, Reward, needs_gold, parts
+from serl.rewards.spec import Majority, PythonReward, Reward, judges, needs_gold, parts
 from serl.stages.kind import BYTES_PER_SAMPLED_TOKEN, POLICY, Bounds, Kind, Stage, StageSection, World
 from serl.stages.sources import Labelled, has_gold
 from serl.text.problems import check_source, source_files
@@ -95,7 +106,7 @@ class Rollout(Section):
 
 
 class Train(Training, StageSection):
-    """Reinforcement learning on the round's groups whose vote is informative."""
+    """Learning from groups of answers whose rewards are informative, from pairs, or from chosen answers."""
 
     role: str = Field(default=POLICY, description="whose weights move")
     init: str = Field(
@@ -104,9 +115,10 @@ class Train(Training, StageSection):
         "role",
     )
     data: str | None = Field(
-        default=None, description="the stage whose groups are learned from; null: the nearest before"
+        default=None,
+        description="the stage whose groups, pairs or answers are learned from; null: the nearest before",
     )
-    objective: PolicyObjective
+    objective: TrainObjective
     rollout: Rollout | None = Field(
         default=None,
         description="sample along the way; null: learn from the answers that a stage before has sampled",
@@ -122,7 +134,7 @@ class Train(Training, StageSection):
         default=None, description="null: the objective's own, and over tokens where it has none"
     )
     reference: Literal["base", "previous"] = Field(
-        default="base", description="whose log-probabilities the KL is measured against"
+        default="base", description="whose log-probabilities the KL, or a preference, is measured against"
     )
     importance_cap: float | None = Field(
         default=None, gt=0.0, description="truncate pi_trainer/pi_vllm at this value; null: no correction"
@@ -163,6 +175,29 @@ class Train(Training, StageSection):
         return self
 
     @model_validator(mode="after")
+    def _offline(self) -> Self:
+        """What pairs and chosen answers leave no room for."""
+        learned = learns_from(self.objective)
+        if learned != "groups" and self.rollout is not None:
+            raise ValueError(
+                f"rollout: {self.objective.kind} learns from {learned} that a stage before has chosen, and "
+                "samples nothing; take rollout away, or choose an objective of groups"
+            )
+        if learned == "pairs" and self.batch_samples % 2:
+            raise ValueError(f"batch_samples {self.batch_samples}: a pair is two answers; use an even number")
+        if isinstance(self.objective, Imitation) and self.objective.prompt_weight:
+            raise ValueError(
+                f"objective.prompt_weight {self.objective.prompt_weight:g}: of chosen answers only the "
+                "answers are learned; use 0"
+            )
+        if needs_scalar(self.objective) and self.role == POLICY:
+            raise ValueError(
+                f"role {POLICY}: {self.objective.kind} trains a head of one number a text, which cannot "
+                "answer; give it a role of its own, like role: reward"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_mean(self) -> Self:
         own = own_mean(self.objective)
         if self.loss_mean is not None and own not in (None, self.loss_mean):
@@ -198,29 +233,33 @@ class TrainKind(Kind):
         return how.milestones if how else ()
 
     def uses(self, section: Train) -> tuple[str, ...]:
-        if not isinstance(section, Train) or section.init in ("previous", "base"):
+        if not isinstance(section, Train):
             return ()
-        return (section.init,)
+        judging = judges(section.rollout.reward) if section.rollout else ()
+        return (*(() if section.init in ("previous", "base") else (section.init,)), *judging)
 
     def reads(self, stage: Stage, config: RunConfig) -> tuple[Stage, ...]:
-        """Its groups or documents, and the weights that it starts from, where nothing that it reads waits for
-        them.
+        """What it learns from, the models that it uses, and the weights that it starts from, where nothing
+        that it reads waits for them.
         """
         data = self.data(stage, config)
-        alone = isinstance(stage.section, Train) and (data is None or data.kind.gives != "groups")
-        start = config.trained(stage, stage.section.role) if alone else None
-        return tuple(s for s in (data, start) if s)
+        if not isinstance(stage.section, Train):
+            return (data,) if data else ()
+        waited = data is not None and data.gives == "groups"
+        roles = (() if waited else (stage.section.role,)) + self.uses(stage.section)
+        found = (data, *(config.trained(stage, role) for role in roles))
+        return tuple({s.job: s for s in found if s}.values())
 
     def data(self, stage: Stage, config: RunConfig) -> Stage | None:
-        """The stage that it learns from: documents, groups, or, where it samples for itself, just
-        questions.
+        """The stage that it learns from: documents, what its objective needs, or, where it samples for
+        itself, just questions.
         """
         section = stage.section
         if not isinstance(section, Train):
             return config.source(stage, "documents")
-        groups = config.source(stage, "groups", section.data)
-        if groups or section.rollout is None:
-            return groups
+        found = config.source(stage, learns_from(section.objective), section.data)
+        if found or section.rollout is None:
+            return found
         return config.source(stage, "problems", section.data)
 
     def problems(self, stage: Stage, config: RunConfig) -> Iterator[str]:
@@ -234,10 +273,19 @@ class TrainKind(Kind):
         if how and how.problems and needs_gold(how.reward) and not has_gold(how.problems.source):
             yield f".rollout.reward.kind {how.reward.kind} needs rollout.problems with a gold field"
         if how is None and self.data(stage, config) is None:
+            learned = learns_from(section.objective)
             what = f".data {section.data}: no stage of that name" if section.data else ": no stage"
-            yield f"{what} before it in the round writes groups; list one that does, like respond"
+            example = "respond" if learned == "groups" else f"select, which chooses {learned}"
+            yield f"{what} before it in the round writes {learned}; list one that does, like {example}"
         yield from self._sampling_problems(stage, config)
         yield from self._milestone_problems(stage, config)
+        start = config.trained(stage, section.role if section.init == "previous" else section.init)
+        if start and _scalar(start) and not needs_scalar(section.objective):
+            yield (
+                f".init {section.init}: {start.name} gives the role {start.role} a head of one number a "
+                f"text, which {section.objective.kind} cannot go on with; start from base or a role that "
+                "answers"
+            )
         yield from self._carry_problems(stage, config)
         if (start := section.init) not in ("previous", "base") and config.trained(stage, start) is None:
             yield (
@@ -273,7 +321,7 @@ class TrainKind(Kind):
         how, data = stage.section.rollout, self.data(stage, config)
         if how:
             key, sampling = ".rollout.sampling", how.sampling
-            if how.vote == "array" and (data is None or data.kind.gives != "groups"):
+            if how.vote == "array" and (data is None or data.gives != "groups"):
                 yield (
                     ".rollout.vote array: no stage of the round has voted; list one that does, like "
                     "respond, or use fresh"
@@ -282,7 +330,7 @@ class TrainKind(Kind):
                 yield (
                     ".rollout.sampling.temperature 0: equal answers make no vote; use a positive temperature"
                 )
-        elif data:
+        elif data and data.gives == "groups":
             key, sampling = f": its answers are those of {data.name}, whose sampling", data.section.sampling
         else:
             return
@@ -316,7 +364,7 @@ class TrainKind(Kind):
             return how.problems.per_round
         return (
             data.section.max_instructions
-            if data.kind.gives == "problems"
+            if data.gives == "problems"
             else data.kind.num_questions(data, config)
         )
 
@@ -355,6 +403,11 @@ class TrainKind(Kind):
         asked = isinstance(stage.section, Train) and stage.section.rollout
         how = {"prompts": config.prompts, "answers": config.answers.model_dump()} if asked else {}
         return how | {"seed": config.seed if seed is None else seed, "base": base, "section": stage.section}
+
+
+def _scalar(training: Stage) -> bool:
+    section = training.section
+    return isinstance(section, Train) and needs_scalar(section.objective)
 
 
 KIND = TrainKind()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from serl.config.objectives import has_reference
 from serl.engines.passes import frozen_logprobs
 from serl.engines.ranks import Ranks
 from serl.learning.batch import Sample
@@ -36,15 +37,15 @@ def starts_from_base(work: Work, settings: Train) -> bool:
 
 
 def reference(work: Work, ranks: Ranks, temperature: float, *, moving: bool) -> Forward | None:
-    """Whose log-probabilities the KL is measured against; None where there is no KL, or it is the policy
-    itself.
+    """Whose log-probabilities the KL, or a preference, is measured against; None where nothing is, or it is
+    the policy itself.
 
     `moving`: answers come from the policy as it is trained, so that the one from the start is another than
     it.
     """
     settings = work.stage.section
     from_start = settings.reference == "previous" or starts_from_base(work, settings)
-    if settings.objective.kl == 0 or (from_start and not moving):
+    if not has_reference(settings.objective) or (from_start and not moving):
         return None
     folder, _ = starting_weights(work, settings) if from_start else policy_dir(work.run, 0)
     return frozen_logprobs(folder, settings, ranks=ranks, temperature=temperature)

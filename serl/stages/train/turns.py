@@ -21,6 +21,7 @@ from serl.engines.trainer import StepStats, Trainer
 from serl.learning import algorithms, batch, vine
 from serl.learning.objective import k3, mismatch
 from serl.records import Group, Walk
+from serl.rewards.spec import judges
 from serl.safety.turns import TurnFigures, examine_turn
 from serl.stages import read
 from serl.stages.train.course import Course, horizon, safe_point
@@ -39,7 +40,8 @@ def reinforce(work: Work, ranks: Ranks) -> None:
     assert isinstance(settings, Train) and settings.rollout is not None, "chosen by the section"
     start, digest = starting_weights(work, settings)
     questions = questions_of(work)
-    attempt = work.attempt({"policy": digest} | dict(questions.inputs))
+    judging = {role: work.weights(role)[1] for role in judges(settings.rollout.reward)}
+    attempt = work.attempt({"policy": digest} | judging | dict(questions.inputs))
     if judged := config.judged(work.shard.round):
         look_first(work, ranks, read.groups(work.run, judged, completions=False))
     num_turns = _num_turns(settings, len(questions.problems))
@@ -258,7 +260,7 @@ class School:
     def kept(self) -> list[Group]:
         """The questions that passed the difficulty filter: of the stage before, or of the turns."""
         source = KIND.data(self._work.stage, self._work.run.config)
-        if source is not None and source.kind.gives == "groups":
+        if source is not None and source.gives == "groups":
             return read.trainable(
                 self._work.stage, source, read.groups(self._work.run, source, completions=False)
             )[0]

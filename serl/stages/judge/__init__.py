@@ -1,0 +1,1 @@
+"""The kind of stages `judge`: what it says of itself is in `spec`."""

@@ -1,0 +1,114 @@
+"""Offline learning on the real engines: a reward model, its word on stored answers, DPO-positive, RestEM; and with kills."""
+
+import json
+import shutil
+
+import pytest
+from chain import event_seen, kill, manifests, open_run, run_verb, tasks_of, verb, wait_for
+
+from serl.run.events import read_file
+from serl.stages import read
+from serl.stages.work import policy_dir
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.timeout(1200)
+FILE = str(ROOT / "tests/flow/preferences.yaml")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def calm(data):
+    code, said = run_verb("launch", FILE, "name=calm", data=data)
+    assert code == 0, said
+    return open_run(data, "calm")
+
+
+def stage(run, name):
+    return run.config.stage(1, name)
+
+
+def steps(run, name):
+    files = (run.root / "events").glob(f"{name}-r001-*.jsonl")
+    return [e for path in files for e in read_file(path) if e["kind"] == "step"]
+
+
+def test_pairs_and_right_answers_are_what_rewards_say_and_gold_audits(calm):
+    groups = {g.id: g for g in read.groups(calm, stage(calm, "respond"), completions=True)}
+    pairs = read.pairs(calm, stage(calm, "pairs"))
+    assert len(pairs) > 60
+    for p in pairs:
+        group, i, j = groups[p.id.rsplit("-", 2)[0]], *map(int, p.id.rsplit("-", 2)[1:])
+        assert p.completions == (group.completions[i], group.completions[j])
+        assert (group.rewards[i], group.rewards[j], p.prompt_ids) == (1.0, 0.0, group.prompt_ids)
+        a, b = (group.answers[k] == group.gold for k in (i, j))
+        assert p.right == (None if a == b else a)
+    right = read.groups(calm, stage(calm, "right"), completions=False)
+    assert right and all(set(g.rewards) == {1.0} and len(g.rewards) <= 2 for g in right)
+
+
+def test_scores_are_those_of_the_published_reward_model(calm):
+    """Read by transformers alone, one text at a time."""
+    torch = pytest.importorskip("torch")
+    from transformers import AutoModelForSequenceClassification
+
+    folder, _ = policy_dir(calm, 1, "reward")
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    told = read.scores(calm, stage(calm, "judge"))
+    groups = read.groups(calm, stage(calm, "respond"), completions=True)
+    assert set(told) == {g.id for g in groups}
+    for group in groups[::11]:
+        with torch.no_grad():
+            texts = [torch.tensor([group.prompt_ids + c.token_ids]) for c in group.completions]
+            assert told[group.id] == pytest.approx([model(t).logits.item() for t in texts], abs=1e-4)
+
+
+def test_the_judge_counts_what_its_scores_are_worth(calm):
+    counts = [m.counts for m in calm.complete(1, "judge")]
+    assert sum(c["questions"] for c in counts) == 60
+    pairs = len(read.pairs(calm, stage(calm, "pairs")))
+    (exam,) = calm.complete(1, "exam")
+    assert exam.counts["pairs"] == pairs
+    assert exam.counts["agreed"] > pairs / 2, "it was trained on these very pairs"
+
+
+def test_every_training_took_its_steps_and_said_how_they_went(calm):
+    pairs = len(read.pairs(calm, stage(calm, "pairs")))
+    for name in ("reward", "prefer"):
+        (manifest,) = calm.complete(1, name)
+        assert manifest.counts["samples"] == 2 * pairs
+        assert manifest.counts["steps"] == -(-pairs // 8) > 8
+        assert all(0 <= e["pair_accuracy"] <= 1 for e in steps(calm, name))
+    answers = sum(len(g.answers) for g in read.groups(calm, stage(calm, "right"), completions=False))
+    assert calm.complete(1, "imitate")[0].counts["samples"] == answers
+    first = steps(calm, "prefer")[0]
+    assert first["loss"] == pytest.approx(0.6931, abs=1e-3), "the reference is where it starts"
+    said = (calm.root / "report.md").read_text()
+    assert "pairs_right" in said and "best_of_4" in said
+
+
+def test_kills_of_a_judge_and_of_trainings_change_nothing(calm, data, tmp_path):
+    """From its answers on, the run is done again, under kills."""
+    shutil.copytree(calm.root, tmp_path / "runs/calm")
+    for name in ("pairs", "reward", "judge", "exam", "prefer"):
+        shutil.rmtree(tmp_path / "runs/calm/round_001" / name)
+    shutil.rmtree(tmp_path / "runs/calm/events")
+    launcher = verb("resume", "calm", data=tmp_path)
+    for name, kind in (("reward", "step"), ("judge", "progress"), ("prefer", "step")):
+        wait_for(lambda n=name, k=kind: event_seen(tmp_path / "runs/calm", n, 1, k), f"{kind} of {name}")
+        if leaves := tasks_of(launcher.process.pid, name):
+            kill(leaves[-1])
+    kill(launcher.process.pid)
+    launcher.process.wait()
+    code, said = run_verb("resume", "calm", data=tmp_path)
+    assert code == 0, said
+    ours = {k: m.digest for k, m in manifests(open_run(tmp_path, "calm")).items()}
+    assert ours == {k: m.digest for k, m in manifests(calm).items()}
+
+
+def test_status_and_browser_read_such_a_run(calm, data):
+    code, said = run_verb("status", "calm", "--json", data=data)
+    assert code == 0 and json.loads(said)["state"] == "done"
