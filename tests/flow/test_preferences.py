@@ -87,7 +87,7 @@ def test_every_training_took_its_steps_and_said_how_they_went(calm):
     first = steps(calm, "prefer")[0]
     assert first["loss"] == pytest.approx(0.6931, abs=1e-3), "the reference is where it starts"
     said = (calm.root / "report.md").read_text()
-    assert "pairs_right" in said and "best_of_4" in said
+    assert "pairs\\_right" in said and "best\\_of\\_4" in said
 
 
 def test_kills_of_a_judge_and_of_trainings_change_nothing(calm, data, tmp_path):
