@@ -38,8 +38,8 @@ def show_plan(
 
 
 def _method(config: RunConfig) -> Table:
-    """One line for each stage of a phase, as it is in the phase's last round."""
-    latest = {(s.phase if s.round else "", s.name): s for s in config.stages}.values()
+    """One line for each stage of a phase, as it is in the phase's last round, and at its last milestone."""
+    latest = {(s.phase if s.round else "", s.listed, s.milestone > 0): s for s in config.stages}.values()
     rows = [
         (phase_of(config, s), s.name, s.kind.name, ", ".join(reads(config, s)))
         + (", ".join(s.kind.uses(s.section)), s.role or "", s.gives)
