@@ -79,8 +79,11 @@ def read_rows(path: Path) -> list[Grade]:
 
 
 def stored(run: Path) -> Iterator[tuple[str, list[Grade]]]:
-    """The grades of each scored round of a run; refuses files that differ from their manifest."""
-    folders = {path.parent.name: path for path in run.glob("round_*/score") if path.is_dir()} | _shared(run)
+    """The grades of each scored round of a run, and of what was published within it, as round_001@25; refuses
+    files that differ from their manifest.
+    """
+    found = (path for name in ("score", "score@*") for path in run.glob(f"round_*/{name}") if path.is_dir())
+    folders = {path.parent.name + path.name.removeprefix("score"): path for path in found} | _shared(run)
     if not folders:
         raise ValueError(f"{run}: no round has scores (round_*/score); nothing to grade")
     for round, folder in sorted(folders.items()):

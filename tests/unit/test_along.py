@@ -8,6 +8,7 @@ import pytest
 from fake_slurm import install
 from report_run import grades, publish
 
+from evaluation.stored import stored
 from jobs.chain.along import let_begin, without
 from jobs.chain.gate import Gate
 from jobs.chain.queue import Journal
@@ -256,6 +257,11 @@ def test_the_curve_goes_from_the_base_through_the_milestones_to_the_end(examined
 def test_without_milestones_there_is_no_such_curve(tmp_path):
     run = Run.create(tmp_path / "runs" / "small", run_config(tree(rollout={"publish_every": None})), "test")
     assert along.curve(gather(run)) == [] and along.figure(gather(run)) is None
+
+
+def test_their_grades_are_read_without_a_model_too(examined):
+    found = {name: {row.benchmark for row in rows} for name, rows in stored(examined.root)}
+    assert found["round_001@4"] == {"arithmetic_validation"} and "arithmetic" in found["round_001"]
 
 
 def test_gc_takes_policies_that_were_looked_at_but_never_the_best(examined):
