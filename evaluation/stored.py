@@ -82,8 +82,8 @@ def stored(run: Path) -> Iterator[tuple[str, list[Grade]]]:
     """The grades of each scored round of a run, and of what was published within it, as round_001@25; refuses
     files that differ from their manifest.
     """
-    found = (path for name in ("score", "score@*") for path in run.glob(f"round_*/{name}") if path.is_dir())
-    folders = {path.parent.name + path.name.removeprefix("score"): path for path in found} | _shared(run)
+    found = [path for end in ("", "@*") for path in run.glob(f"round_*/score{end}") if path.is_dir()]
+    folders = {"".join((p.parent.name, *p.name.partition("@")[1:])): p for p in found} | _shared(run)
     if not folders:
         raise ValueError(f"{run}: no round has scores (round_*/score); nothing to grade")
     for round, folder in sorted(folders.items()):
