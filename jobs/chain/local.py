@@ -9,7 +9,7 @@ import pickle
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,14 +18,16 @@ import psutil
 import submitit
 
 from jobs.chain.task import FAULTY, Task
-from jobs.plan.chain import Job, job_name, plan
+from jobs.plan.chain import Job, plan
 from jobs.plan.cluster import Local, Machine
 from jobs.runs.processes import Process, Started, note_started, started
 from serl.run.rundir import Run, Shard, ending
 from serl.run.signals import Stop
 from serl.safety.checkup import halted, message
+from serl.stages.kind import job_name
 
 TICK_S = 0.1
+LOOK_S = 1.0
 GRACE_S = 60.0
 LOG_TAIL = 15
 FOREVER_MIN = 60 * 24 * 365
@@ -61,6 +63,8 @@ class LocalChain:
         self.running: list[Running] = []
         self._killed: Counter[Shard] = Counter()
         self._faulty: dict[Shard, set[int]] = {}  # the slots of a GPU that failed it
+        self._forbidden: set[str] = set()  # trainings, by safety
+        self._done: set[Shard] = set()
         self._number = max((s.number for s in started(run.root)), default=0)
         self._free = set(range(machine.slots))
         self._environment = {"PYTHONPATH": str(run.root / "code"), "PYTHONSAFEPATH": "1"}
@@ -71,19 +75,19 @@ class LocalChain:
         """Run until every shard has its manifest; raises Stopped, ShardFailed or Halted with no process left
         behind.
         """
-        jobs = plan(self.run.config, self.run.done)
-        waiting = {job.name: list(job.missing) for job in jobs}
+        todo, look_at = self._todo(), time.monotonic() + LOOK_S
         try:
-            while any(waiting.values()) or self.running:
+            while todo or self.running:
                 if self.stop.requested:
                     raise Stopped
-                self._strike_published(jobs, waiting)
-                self._start_ready(jobs, waiting)
-                for ended in [r for r in self.running if r.job.done()]:
-                    self.running.remove(ended)
-                    self._free |= set(ended.slots)
-                    if not self._unsafe(ended.shard, jobs, waiting):
-                        self._settle(ended, waiting)
+                self._start_ready(todo)
+                ended = [r for r in self.running if r.job.done()]
+                for r in ended:
+                    self.running.remove(r)
+                    self._free |= set(r.slots)
+                    self._settle(r)
+                if ended or time.monotonic() > look_at:  # a training publishes along the way, too
+                    todo, look_at = self._todo(), time.monotonic() + LOOK_S
                 tick()
                 time.sleep(TICK_S)
         finally:
@@ -91,39 +95,32 @@ class LocalChain:
         if checkup := halted(self.run):
             raise Halted(message(self.run, checkup))
 
-    def _unsafe(self, shard: Shard, jobs: list[Job], waiting: dict[str, list[Shard]]) -> bool:
-        """Whether safety forbids this training. What needs its policy is then given up, and the rest goes on
-        to its end.
+    def _todo(self) -> list[Job]:
+        """The jobs with something missing, as it is now; without what needs a policy that safety forbids, and
+        what comes after the end of a run that was ended early.
         """
-        checkup = (
-            halted(self.run)
-            if self.run.config.stage(shard.round, shard.stage).kind.ranks and not self.run.done(shard)
-            else None
-        )
-        if checkup is None or checkup.vitals.round != shard.round:
-            return False
-        self._strike_published(jobs, waiting)
-        lost = {job_name(shard.round, shard.stage)}
+        early, lost, there = ending(self.run.root), set(self._forbidden), self.run.survey()
+
+        def done(shard: Shard) -> bool:
+            if shard not in self._done and there(shard):
+                self._done.add(shard)
+            return shard in self._done
+
+        jobs = [job for job in plan(self.run.config, done) if job.missing]
+        lost |= {job.name for job in jobs if early and job.round > early["round"]}
         for job in jobs:
-            if waiting[job.name] and lost & {job.name, *job.after}:
+            if lost & set(job.after):
                 lost.add(job.name)
-                waiting[job.name] = []
-        return True
+        return [job for job in jobs if job.name not in lost]
 
-    def _strike_published(self, jobs: list[Job], waiting: dict[str, list[Shard]]) -> None:
-        """What a training has published along the way is there, and what looks at it may start."""
-        for job in jobs:
-            if job.along and waiting[job.name] and not waiting[job.of.maker]:
-                waiting[job.name] = [s for s in waiting[job.name] if not self.run.done(s)]
-
-    def _start_ready(self, jobs: list[Job], waiting: dict[str, list[Shard]]) -> None:
-        busy = {(r.shard.round, r.shard.stage) for r in self.running}
-        unfinished = {j.name for j in jobs if waiting[j.name] or (j.round, j.stage) in busy}
-        for job in jobs:
-            if unfinished & set(job.after):
+    def _start_ready(self, todo: Sequence[Job]) -> None:
+        unfinished, busy = {job.name for job in todo}, {r.shard for r in self.running}
+        for job in todo:
+            if job.along or unfinished & set(job.after):
                 continue
-            while waiting[job.name] and (slots := self._slots_for(job, waiting[job.name][0])):
-                self._start(job, waiting[job.name].pop(0), slots)
+            for shard in job.missing:
+                if shard not in busy and (slots := self._slots_for(job, shard)):
+                    self._start(job, shard, slots)
 
     def _slots_for(self, job: Job, shard: Shard) -> tuple[int, ...]:
         """Free ones, as many as it takes; without those of a GPU that failed it, where there are others."""
@@ -184,13 +181,16 @@ class LocalChain:
             for key, value in before.items():
                 os.environ.pop(key) if value is None else os.environ.update({key: value})
 
-    def _settle(self, ended: Running, waiting: dict[str, list[Shard]]) -> None:
-        """Decide what a process that ended means: done, to be tried again, or a failure."""
-        if self.run.done(ended.shard):
+    def _settle(self, ended: Running) -> None:
+        """Decide what a process that ended means: done, to be tried again, given up, or a failure."""
+        shard, early = ended.shard, ending(self.run.root)
+        if self.run.done(shard) or (early and shard.round > early["round"]):
             return
-        if self._over(ended.shard, waiting):
+        ranks = self.run.config.stage(shard.round, shard.stage).kind.ranks
+        if ranks and (checkup := halted(self.run)) and checkup.vitals.round == shard.round:
+            self._forbidden.add(job_name(shard.round, shard.stage))
             return
-        shard, end = ended.shard, how_it_ended(ended.job)
+        end = how_it_ended(ended.job)
         self._killed[shard] += end == "killed"
         how = f"was killed {self._killed[shard]} times without finishing" if end == "killed" else "failed"
         again = end == "killed" and self._killed[shard] < self.cluster.max_attempts
@@ -199,17 +199,6 @@ class LocalChain:
         if end != "stopped" and not again:
             log = f"{log_tail(ended.folder)}\n\nwhole log: {ended.folder}"
             raise ShardFailed(f"{shard} {how}; the end of its log:\n\n{log}")
-        waiting[job_name(shard.round, shard.stage)].insert(0, shard)
-
-    def _over(self, shard: Shard, waiting: dict[str, list[Shard]]) -> bool:
-        """Whether the run was ended before this shard's round: then nothing of later rounds is started any
-        more.
-        """
-        if (early := ending(self.run.root)) is None:
-            return False
-        for shards in waiting.values():
-            shards[:] = [s for s in shards if s.round <= early["round"]]
-        return shard.round > early["round"]
 
 
 def how_it_ended(job: submitit.Job) -> Literal["raised", "stopped", "killed", "faulty"]:

@@ -1,11 +1,11 @@
 """The whole chain before anything runs: configuration and what is done, to jobs and their order. Pure."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from serl.config.run import RunConfig
 from serl.run.rundir import Shard
-from serl.stages.kind import Bounds, Stage, World, job_name
+from serl.stages.kind import Bounds, Stage, World
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +35,6 @@ class Job:
     @property
     def name(self) -> str:
         return self.of.job
-
-
-def steps(config: RunConfig) -> Iterator[tuple[int, str]]:
-    """Every (round, stage) of the run, in the order a single worker would do them. Round 0 is the base
-    model.
-    """
-    return ((s.round, s.name) for s in config.stages)
 
 
 def plan(config: RunConfig, done: Callable[[Shard], bool]) -> list[Job]:
@@ -91,11 +84,3 @@ def bounds_of(config: RunConfig, job: Job, world: World) -> Bounds:
         bytes=int(whole.bytes * share),
         temporary_bytes=int(whole.temporary_bytes * share),
     )
-
-
-def bytes_needed(bounds: Sequence[Bounds]) -> int:
-    """Room for all that stays and the largest of what goes again."""
-    return sum(b.bytes for b in bounds) + max((b.temporary_bytes for b in bounds), default=0)
-
-
-__all__ = ["Job", "after_of", "bounds_of", "bytes_needed", "job_name", "own_work", "plan", "steps"]

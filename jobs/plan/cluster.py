@@ -15,32 +15,35 @@ from serl.stages.kind import Kind, Stage
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 Device = Literal["cpu", "cuda"]
 Tracker = Literal["wandb", "mlflow"]
-HANG_S = Field(
-    default=1800,
-    description="seconds that a step, part, load, save ... may last before it counts as hung; ten times the "
-    "longest one so far if that is more",
-)
-
-TRACKERS = Field(
-    default=(),
-    description="mirror the figures of finished rounds to these too (jobs/reporting/trackers.py); their "
-    "packages are optional",
-)
 
 
-class Local(Section):
+class Site(Section):
+    """What every cluster file says."""
+
+    data: str = Field(description="the data root; $SERL_DATA and --data go before it")
+    hang_s: Count = Field(
+        default=1800,
+        description="seconds that a step, part, load, save ... may last before it counts as hung; ten times "
+        "the longest one so far if that is more",
+    )
+    trackers: tuple[Tracker, ...] = Field(
+        default=(),
+        description="mirror the figures of finished rounds to these too (jobs/reporting/trackers.py); their "
+        "packages are optional",
+    )
+
+
+class Local(Site):
     """This machine, without Slurm."""
 
     kind: Literal["local"] = "local"
-    data: str = Field(default="data", description="the data root; $SERL_DATA and --data go before it")
+    data: str = "data"
     cores: Count | None = Field(default=None, description="null: all that this process may use")
     gpus: int | None = Field(default=None, ge=0, description="null: all that the NVIDIA driver lists")
     train_ranks: Count | None = Field(default=None, description="null: one per GPU, or two on CPUs")
     max_attempts: Count = Field(
         default=3, description="tries of a shard whose process was killed from outside"
     )
-    hang_s: Count = HANG_S
-    trackers: tuple[Tracker, ...] = TRACKERS
 
 
 class Stragglers(Section):
@@ -86,13 +89,12 @@ class Resources(Section):
         return {key: getattr(self, key) for key in self.model_fields_set}
 
 
-class Slurm(Resources):
+class Slurm(Resources, Site):
     """A Slurm cluster with a file system that all its nodes share. The keys of `Resources` are for all stages
     that do not say otherwise.
     """
 
     kind: Literal["slurm"] = "slurm"
-    data: str = Field(description="the data root; $SERL_DATA and --data go before it")
     array_limit: Count = Field(default=64, description="running tasks of one array at once")
     signal_s: Count = Field(
         default=120,
@@ -106,8 +108,6 @@ class Slurm(Resources):
     max_attempts: Count = Field(
         default=20, description="tries of a shard without any progress before its job holds itself"
     )
-    hang_s: Count = HANG_S
-    trackers: tuple[Tracker, ...] = TRACKERS
     stragglers: Stragglers | None = Field(
         default=None,
         description="null: a slow shard is waited for; {} or {factor: 3, min_done: 0.5}: it gets a spare job",

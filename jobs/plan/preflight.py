@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.plan.chain import Job, bounds_of, bytes_needed
+from jobs.plan.chain import Job, bounds_of
 from jobs.plan.cluster import Local, Slurm, this_machine
 from serl.config.base import Checkpoint, Scratch
 from serl.config.run import RunConfig
@@ -23,7 +23,9 @@ def preflight(config: RunConfig, data: Path, jobs: Sequence[Job]) -> None:
         folder = model_folder(config.base.path, data)
         validate_model_folder(folder)
         validate_context(folder, config.engine.max_model_len)
-    check_space(data, bytes_needed(bounds(config, jobs, data)))
+    most = bounds(config, jobs, data)
+    passing = max((b.temporary_bytes for b in most), default=0)  # the largest of what goes again
+    check_space(data, sum(b.bytes for b in most) + passing)
     for stage in distinct(config):
         stage.kind.check(stage, config, data)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import psutil
 
-from jobs.plan.chain import steps
 from serl.run.rundir import Manifest, Run
 
 TINY = Path(__file__).parent / "tiny.yaml"
@@ -59,7 +58,7 @@ def manifests(run: Run) -> dict[str, Manifest]:
     """Every manifest of a finished run; refuses a run that lacks one."""
     found = {
         f"{round}/{stage}/{m.shard.index}": m
-        for round, stage in steps(run.config)
+        for round, stage in ((s.round, s.name) for s in run.config.stages)
         for m in run.complete(round, stage)
     }
     on_disk = len(list(run.root.glob("round_*/*/shard_*.json")))

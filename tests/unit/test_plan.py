@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.plan.chain import bounds_of, plan, steps
+from jobs.plan.chain import bounds_of, plan
 from jobs.plan.cluster import Local, load_cluster, this_machine
 from jobs.plan.preflight import bounds, world_of
 from serl.config.read import load_run
@@ -156,7 +156,7 @@ def test_what_people_read_beside_the_data_is_in_the_bounds():
 
 
 def test_steps_are_the_plan_without_shards():
-    assert [f"r{r:03d}-{s}" for r, s in steps(QUICKSTART)] == list(chain(QUICKSTART))
+    assert [s.job for s in QUICKSTART.stages] == list(chain(QUICKSTART))
 
 
 def test_the_machine_is_what_the_cluster_file_says():
