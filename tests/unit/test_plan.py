@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.plan.chain import bounds_of, plan
-from jobs.plan.cluster import Local, load_cluster, this_machine
+from jobs.plan.cluster import Local, Slurm, load_cluster, this_machine
 from jobs.plan.preflight import bounds, world_of
 from serl.config.read import load_run
 from serl.config.run import RunConfig
@@ -177,3 +177,18 @@ def test_a_cluster_is_named_or_a_file(tmp_path):
 
 def test_a_frozen_run_plans_as_its_configuration_did(run):
     assert plan(Run.open(run.root).config, nothing) == plan(run.config, nothing)
+
+
+def test_a_cluster_file_that_a_run_keeps_means_what_it_meant():
+    """What a stage does not say stays unsaid when it is written down; runs of before wrote nulls for that."""
+    told = {"kind": "slurm", "data": "/d", "time_min": 60, "tasks_per_node": 3}
+    told |= {"stages": {"train": {"nodes": 2, "extra": {"exclude": "n1"}}, "respond": {"tasks_per_node": 4}}}
+    cluster = Slurm.model_validate_json(json.dumps(told))
+    told["stages"]["train"] |= {"partition": None, "time_min": None}
+    for again in (Slurm.model_validate_json(cluster.model_dump_json()), Slurm.model_validate_json(json.dumps(told))):
+        for stage in QUICKSTART.stages:
+            assert again.resources(stage) == cluster.resources(stage)
+    own = {s.name: cluster.resources(s) for s in QUICKSTART.at(1)}
+    assert (own["train"].nodes, own["train"].tasks_per_node, own["train"].time_min) == (2, 3, 60)
+    assert (own["respond"].nodes, own["respond"].tasks_per_node, own["score"].tasks_per_node) == (1, 4, 1)
+    assert own["curate"].gpus_per_node == 0 and own["score"].gpus_per_node == 1
