@@ -135,9 +135,7 @@ def without_job(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _before_setup(inside: Mapping[str, str]) -> Mapping[str, str]:
-    """What Slurm gave to the batch script: the environment of whoever submitted it. Elsewhere than on the
-    script's node nobody knows it.
-    """
+    """What Slurm gave to the batch script; known on that script's node alone."""
     try:
         given = Path(f"/proc/{inside['SERL_SHELL']}/environ").read_bytes().decode(errors="surrogateescape")
     except (KeyError, OSError):
@@ -198,9 +196,7 @@ def _spare_lines(root: Path, cluster: Slurm, job: Job) -> list[str]:
 
 
 def sbatch_text(root: Path, digest: str, cluster: Slurm, job: Job) -> str:
-    """The very script that submission would hand to sbatch, but for the job ids it will wait for and its
-    token.
-    """
+    """What submission would hand to sbatch, but for its token and the ids that it will wait for."""
     folder = log_folder(root, job, PREVIEW)
     python = cluster.python or shlex.quote(sys.executable)
     return submitit.slurm.slurm._make_sbatch_string(
@@ -216,9 +212,7 @@ def log_folder(root: Path, job: Job, token: str) -> Path:
 
 
 def gpus(own: Resources) -> dict[str, int]:
-    """Unless a site's own way of asking for GPUs is among the extra parameters: Slurm refuses both at once
-    where one names a type.
-    """
+    """Unless `extra` asks for them in the site's own way: Slurm refuses both at once."""
     told = any(
         key.startswith("gpus") or (key == "gres" and "gpu" in str(value)) for key, value in own.extra.items()
     )

@@ -11,9 +11,7 @@ from serl.run.rundir import Run, shared_dir
 
 
 def live(run: Run) -> list[Queued]:
-    """The jobs of this run that are in the queue, recorded or not, with those of the stages that it shares:
-    one squeue call.
-    """
+    """Those in the queue, recorded or not, with those of the stages that it shares: one squeue call."""
     tokens = {s.token for s in recorded(run)}
     return [q for q in look_at_queue() if q.token in tokens] if tokens else []
 

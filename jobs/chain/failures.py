@@ -88,8 +88,6 @@ def failures(run: Run) -> list[dict]:
 
 
 def is_device_fault(error: BaseException) -> bool:
-    """Whether an accelerator failed, by what CUDA, NCCL and the driver call it; running out of memory is the
-    caller's.
-    """
+    """Whether CUDA, NCCL or the driver say that a GPU failed; running out of memory is the caller's."""
     said = f"{type(error).__name__}: {error}".lower()
     return any(word in said for word in DEVICE_FAULTS) and "out of memory" not in said

@@ -32,9 +32,7 @@ class Gate:
         return [s for round, stage in self.stages for s in run.shards(round, stage) if not run.done(s)]
 
     def lost(self, run: Run) -> list[Shard]:
-        """The missing shards that no job in the queue will bring. The queue is looked at first: what left it
-        by then has its manifest.
-        """
+        """Those that no job in the queue brings; the queue first: what left it by then has its manifest."""
         try:
             queue = [q for q in look_at_queue() if not q.held]
         except SlurmError:
@@ -72,9 +70,7 @@ class Entry:
         return job_of(self.attempt)
 
     def allowed(self) -> bool:
-        """Wait in the queue for predecessors that still live; give up, with a record, after those that do
-        not. Hold after fruitless tries.
-        """
+        """Waits in the queue for predecessors that live; gives up after others, and after fruitless tries."""
         if self.run.done(self.shard):
             return True  # a job that ended within its grace time is run again
         if self.gate.missing(self.run):
@@ -117,9 +113,7 @@ class Entry:
         self.fail(f"{type(error).__name__}: {error}", traceback.format_exc())
 
     def try_elsewhere(self, post: Post, fault: Exception) -> None:
-        """A GPU that fails is no fault of the shard: a few more attempts, from the second fault of a node on
-        without it.
-        """
+        """No fault of the shard: a few more attempts, without a node from its second fault on."""
         self.raised(fault)
         strike(post, [post.host], "device fault")
         said = failure(self.run, self.shard)
@@ -127,9 +121,7 @@ class Entry:
             sys.exit(EXIT_REQUEUE)
 
     def halt(self, unsafe: Unsafe) -> None:
-        """The data says no, as it would on every attempt: none is made. A job that is held keeps its place in
-        the queue, and those behind it.
-        """
+        """Every attempt would be refused: none is made. A held job keeps its place, and those behind it."""
         self.fail(str(unsafe))
         if unsafe.verdict == "hold" and self.hold:
             self.leave("requeuehold")

@@ -72,9 +72,7 @@ class LocalChain:
             self._environment |= {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
 
     def finish(self, tick: Callable[[], None]) -> None:
-        """Run until every shard has its manifest; raises Stopped, ShardFailed or Halted with no process left
-        behind.
-        """
+        """Run until all is done; raises Stopped, ShardFailed or Halted with no process left behind."""
         todo, look_at = self._todo(), time.monotonic() + LOOK_S
         try:
             while todo or self.running:
@@ -160,9 +158,7 @@ class LocalChain:
         self.running.append(Running(shard=shard, job=submitted, slots=slots, folder=folder))
 
     def _new_folder(self, job: Job, shard: Shard) -> Path:
-        """The next attempt's own; a launcher killed before it recorded a submission has left a folder that
-        the journal does not know.
-        """
+        """Of the next attempt; a launcher that was killed may have left one that no record knows."""
         while True:
             self._number += 1
             folder = self.run.root / "logs" / job.name / f"{shard.name}.a{self._number}"
@@ -202,9 +198,7 @@ class LocalChain:
 
 
 def how_it_ended(job: submitit.Job) -> Literal["raised", "stopped", "killed", "faulty"]:
-    """Judged by submitit's result files, of every rank: one without a result was killed, and took its peers'
-    collectives with it.
-    """
+    """By every rank's result file: one without was killed, and took its peers' collectives with it."""
     paths = [rank.paths.result_pickle for rank in (job._sub_jobs or [job])]
     if not all(path.exists() for path in paths):
         return "killed"
@@ -225,9 +219,7 @@ def log_tail(folder: Path) -> str:
 
 
 def end_processes(leaders: list[int], grace_s: float) -> None:
-    """Ask process trees to stop at a safe point, wait, and kill what is left. The leaders pass SIGTERM on to
-    their tasks.
-    """
+    """Ask process trees to stop at a safe point, wait, kill what is left. Leaders pass SIGTERM on."""
     trees = [p for pid in leaders for p in _tree(pid)]
     for pid in leaders:
         try:

@@ -84,17 +84,13 @@ class Journal:
 
 
 def recorded(run: Run) -> list[Submission]:
-    """The submissions that concern a run: its own, and those of the stages that it shares, whichever run made
-    them.
-    """
+    """A run's own, and those of the stages that it shares, whichever run made them."""
     homes = dict.fromkeys([run.root, *(run.home(s.round, s.name) for s in run.config.stages)])
     return [s for home in homes for s in Journal(home).submissions()]
 
 
 def at_work(submissions: Iterable[Submission], queue: Iterable[Queued]) -> dict[tuple[str, int], Queued]:
-    """Which job in the queue does which (job name, shard index); a spare is told only where the first job has
-    gone.
-    """
+    """Which job does which (job name, shard index); a spare is told only where the first has gone."""
     by_token = {s.token: s for s in submissions}
     known = [(s, q) for q in queue if (s := by_token.get(q.token)) and q.position < len(s.shards)]
     return {(s.job, s.shards[q.position]): q for s, q in sorted(known, key=lambda pair: not pair[0].spare)}
@@ -106,9 +102,7 @@ def look_at_queue() -> list[Queued]:
 
 
 def settled_queue(known: Iterable[Submission], renew: Callable[[], None]) -> list[Queued]:
-    """Our jobs once none is on its way out of the queue, or back into it: until then nobody can tell which.
-    The turn is renewed meanwhile.
-    """
+    """Our jobs, once none is on its way out of the queue or back into it: nobody could tell which."""
     tokens = {s.token for s in known}
     deadline = time.monotonic() + SETTLE_S
     while True:
@@ -135,18 +129,14 @@ def _squeue(*options: str) -> list[str]:
 
 
 def seconds(text: str) -> int:
-    """Of Slurm's [days-][[hours:]minutes:]seconds; what is no number counts as nothing, as in the INVALID of
-    a clock that was put back.
-    """
+    """Of Slurm's [days-][[hours:]minutes:]seconds; what is no number (INVALID) counts as nothing."""
     days, _, rest = text.rpartition("-")
     clock = [int(part) if part.isdigit() else 0 for part in rest.split(":")]
     return int(days or 0) * 86400 + sum(n * 60**i for i, n in enumerate(reversed(clock)))
 
 
 def _parse_queue(lines: Sequence[str]) -> Iterator[Queued]:
-    """Slurm has many words for "held", but always the priority 0. A comment of several lines is of no job of
-    ours.
-    """
+    """Slurm has many words for "held", but always the priority 0. No comment of ours has two lines."""
     for fields in (line.split("\t", 4) for line in lines):
         if len(fields) < 5:
             continue
@@ -189,9 +179,7 @@ def reach_slurm() -> None:
 
 
 def ask_slurm(command: list[str]) -> str:
-    """The answer as the command alone asks for it: a user's own format of times, or SQUEUE_STATES=all, would
-    be another question.
-    """
+    """The answer to the command alone: a user's SQUEUE_STATES=all would be another question."""
     plain = {k: v for k, v in os.environ.items() if not k.startswith(HABITS)}
     try:
         return subprocess.run(

@@ -32,9 +32,7 @@ def agreed(job: submitit.JobEnvironment, path: Path, decide) -> object:
 
 
 def take_gpus(job: submitit.JobEnvironment, gpus: int) -> None:
-    """Of the GPUs that a job has on its node, leave this process its own share in sight; some sites have done
-    so already.
-    """
+    """Leave this process its own share of the GPUs in sight; some sites have done so already."""
     told = os.environ.get("CUDA_VISIBLE_DEVICES")
     seen, share = told.split(",") if told else [str(i) for i in range(gpus)], gpus // job.num_tasks
     if len(seen) > share:

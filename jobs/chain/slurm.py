@@ -150,9 +150,7 @@ class _Launch:
         return self._leave(wanted - sum(len(s.shards) for s in self.new))
 
     def _after(self, job: Job, ids: Mapping[str, set[str]]) -> list[str]:
-        """What a job waits for: the jobs that bring what it reads; in a lane, if none of them is this run's
-        own, also for the run before.
-        """
+        """Those that bring what it reads; in a lane, where none of them is this run's, the run before too."""
         after = {id for name in job.after for id in ids[name]}
         after |= ids.get(self.place.chain.get(job.name, ""), set())
         if self.place.behind and not self.own & set(job.after):
@@ -233,9 +231,7 @@ class _Launch:
 def gone_for_good(
     jobs: Sequence[Job], tried: Sequence[Submission], queue: Sequence[Queued]
 ) -> set[tuple[str, int]]:
-    """What was submitted since the launch, is not done, and is not in the queue any more: it failed or was
-    cancelled.
-    """
+    """Submitted since the launch, neither done nor in the queue: it failed or was cancelled."""
     submitted = {(s.job, index) for s in tried if s.id is not None for index in s.shards}
     missing = {(job.name, s.index) for job in jobs for s in job.missing}
     return (submitted & missing) - at_work(tried, queue).keys()

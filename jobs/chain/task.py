@@ -75,9 +75,7 @@ class Task:
         return ends_here(run, self.shard)
 
     def checkpoint(self) -> NoReturn:
-        """submitit calls this on a signal that comes before ours is in place, and would fail the job if it
-        were not there.
-        """
+        """For submitit, on a signal before ours is in place; without it the job would fail."""
         sys.exit(EXIT_REQUEUE)
 
     def _on_slurm(self, run: Run, job: submitit.JobEnvironment, stop: Stop, gate: Gate) -> Outcome:
@@ -162,16 +160,12 @@ def _place(job: submitit.JobEnvironment, gpus: int, until: float | None) -> dict
 
 
 def _drop_half_written(job: submitit.JobEnvironment) -> None:
-    """submitit refuses to write a result beside the torn one of an attempt that was killed in mid-write, for
-    ever.
-    """
+    """Beside the torn result of an attempt that was killed, submitit would never write another."""
     job.paths.result_pickle.with_suffix(".pkl.save_tmp").unlink(missing_ok=True)
 
 
 def _leave_in_time(stop: Stop) -> None:
-    """Slurm does not requeue what it has to kill for its time limit: what no safe point has ended by then
-    ends here, and starts again.
-    """
+    """What no safe point has ended by then starts again: Slurm requeues nothing that it has to kill."""
     if stop.end is not None:
         time.sleep(max(0.0, stop.end - LAST_MOMENT_S - time.time()))
         os._exit(EXIT_REQUEUE)

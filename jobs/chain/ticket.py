@@ -20,9 +20,7 @@ LOOK_S = 0.5
 
 @contextmanager
 def turn(folder: Path) -> Iterator[Callable[[], None]]:
-    """Hold the turn in `folder` (of a run, or a sweep); what it gives is to be called now and then, between
-    two calls of sbatch.
-    """
+    """Hold the turn in `folder`; what this gives is to be called between two calls of sbatch."""
     claims = Claims(folder / "turns")
     while not claims.take(mine := _after_the_last(claims) + 1):
         continue

@@ -43,17 +43,13 @@ class WindowFull(SlurmError):
 
 
 def full(words: str) -> bool:
-    """Whether a refusal is about how many jobs there are already: AssocMaxSubmitJobLimit,
-    QOSMaxSubmitJobPerUserLimit, AssocGrpSubmitJobsLimit ...
-    """
+    """Whether there are too many jobs: AssocMaxSubmitJobLimit, QOSMaxSubmitJobPerUserLimit ..."""
     return re.search(r"SubmitJob|queue full|temporarily unable to accept", words) is not None
 
 
 @dataclass(slots=True)
 class Room:
-    """How many jobs may still fit: at most `most`, where refusals or MaxJobCount have told; of one array so
-    many at once.
-    """
+    """How many jobs may still fit, where refusals or MaxJobCount have told; so many in one array."""
 
     most: int | None = None
     array: int = DEFAULT_MAX_ARRAY
@@ -73,9 +69,7 @@ class Room:
 
 
 def room_in_controller() -> Room:
-    """Beyond MaxJobCount sbatch does not refuse but sleeps for minutes: keep away from it by counting. Other
-    limits are not known here.
-    """
+    """Counted, for beyond MaxJobCount sbatch sleeps for minutes. Other limits are not known here."""
     told = controller()
     most = max(0, told["MaxJobCount"] - 1 - num_jobs()) if "MaxJobCount" in told else None
     return Room(most, max(1, told.get("MaxArraySize", DEFAULT_MAX_ARRAY)))  # indices start at 0
@@ -121,9 +115,7 @@ class Relay:
         return [q for q in queue if q.token in tokens]
 
     def keep_place(self, queue: Sequence[Queued], after: str | None) -> Submission:
-        """Have it in the queue, once; `after` is what it waits for. Raises WindowFull where there is no place
-        for it either.
-        """
+        """Have it in the queue, once, behind `after`. Raises WindowFull where there is no place for it."""
         journal = Journal(self.folder)
         for q in self.queued(queue):
             if not q.held:
@@ -145,9 +137,7 @@ class Relay:
 
 
 def aim(relay: Submission, after: str | None) -> None:
-    """Let a relay that waits in the queue wait for this one; one that runs, or started meanwhile, finds out
-    itself.
-    """
+    """Let a relay that waits in the queue wait for this one; one that runs finds out itself."""
     with contextlib.suppress(SlurmError):
         ask_slurm(["scontrol", "update", f"JobId={relay.id}", _until(after)])
 
@@ -163,9 +153,7 @@ def _until(after: str | None, later_s: int = LATER_S) -> str:
 
 
 def one_turn(note: Path, submit: Callable[[], Sequence[Submission]]) -> int:
-    """What a relay does each time it runs: submit what fits; its exit code says whether it is needed
-    again.
-    """
+    """Submit what fits; the exit code says whether the relay is needed again."""
     note.unlink(missing_ok=True)
     try:
         new = submit()
@@ -184,9 +172,7 @@ def middle(waiting: Sequence[str]) -> str | None:
 
 
 def take_back(journal: Journal, submission: Submission) -> Submission:
-    """Cancel the last element of a submission, so that there is a place; what the journal says of it no
-    longer has that shard.
-    """
+    """Cancel its last element, so that there is a place; its record no longer has that shard."""
     assert submission.shards, "a submission without shards has nothing to give back"
     less = replace(submission, shards=submission.shards[:-1])
     journal.add(less)

@@ -38,9 +38,7 @@ class Job:
 
 
 def plan(config: RunConfig, done: Callable[[Shard], bool]) -> list[Job]:
-    """The jobs that finish the run. Stages that are done appear with nothing missing, so that a reader sees
-    the whole chain.
-    """
+    """The jobs of the run, with what is missing of each, so that a reader sees the whole chain."""
     jobs: list[Job] = []
     short: set[str] = set()
     for stage in config.stages:

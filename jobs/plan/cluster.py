@@ -145,9 +145,7 @@ class Slurm(Resources, Site):
         return Resources(**chosen)
 
     def errand(self) -> Resources:
-        """What a small task of our own asks for: as the stages that need no engine, where the file has
-        any.
-        """
+        """What a small task of our own asks for: as stages without an engine, if the file has any."""
         bare = [kind for kind in kinds().values() if kind.bare]
         return self.resources_of(next((kind for kind in bare if kind.name in self.stages), bare[0]))
 

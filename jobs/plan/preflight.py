@@ -31,9 +31,7 @@ def preflight(config: RunConfig, data: Path, jobs: Sequence[Job]) -> None:
 
 
 def distinct(config: RunConfig) -> list[Stage]:
-    """One of the stages that differ in nothing but their round or milestone: what is outside a run is the
-    same for all.
-    """
+    """One of those that differ in round or milestone alone: what is outside a run is the same."""
     listed = (s for s in reversed(config.stages) if not s.milestone)
     return list({(s.phase, s.name): s for s in listed}.values())[::-1]
 
@@ -98,9 +96,7 @@ def num_parameters(config: RunConfig, data: Path) -> int:
 
 
 def _elements(path: Path) -> int:
-    """Numbers in a safetensors file, by its header; by its size where that cannot be read, which other checks
-    say.
-    """
+    """Numbers in a safetensors file by its header, else by its size: other checks say so."""
     try:
         with open(path, "rb") as f:
             header = json.loads(f.read(int.from_bytes(f.read(8), "little")))

@@ -135,9 +135,7 @@ def _going(files: Sequence[tuple[Path, str, int]]) -> Going | None:
 
 
 def run_eta_s(states: Sequence[StageState], now: float) -> float | None:
-    """Seconds until all is done, if each stage lasts as it did in the last round that did it, one after
-    another; None where that is not known.
-    """
+    """Seconds until all is done, if each stage lasts as it did before, one after another, where known."""
     lasted: dict[str, float] = {}
     total = 0.0
     for state in states:

@@ -38,9 +38,7 @@ class Outside:
     _seen: dict[Path, str] = field(default_factory=dict)
 
     def of(self, path: Path) -> str:
-        """Of a file, or a folder's files. Large weights by size and blocks: those that were trained differ
-        everywhere.
-        """
+        """Of a file or a folder. Large weights by size and blocks: trained ones differ everywhere."""
         if path not in self._seen:
             files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
             self._seen[path] = _digest([[str(p.relative_to(path)), _fingerprint(p)] for p in files])
