@@ -29,7 +29,7 @@ class Site:
     slots: int | None
     array_limit: int | None
     widths: Mapping[str, int]
-    ranks: int
+    ranks: Mapping[str, int]
     paid: Mapping[str, int]
     unit: str
 
@@ -50,12 +50,13 @@ def site_of(cluster: Local | Slurm, config: RunConfig) -> Site:
     match cluster:
         case Local():
             machine = this_machine(cluster)
-            slots, ranks, gpus = machine.slots, machine.train_ranks, bool(machine.gpus)
+            slots, gpus = machine.slots, bool(machine.gpus)
+            ranks = {name: machine.train_ranks if s.kind.ranks else 1 for name, s in stages.items()}
             widths = paid = {name: _slots(s, config, machine) for name, s in stages.items()}
         case Slurm():
             own = {name: cluster.resources(s) for name, s in stages.items()}
             array_limit, gpus = cluster.array_limit, any(r.gpus_per_node for r in own.values())
-            ranks = max((own[name].ranks for name, s in stages.items() if s.kind.ranks), default=1)
+            ranks = {name: r.ranks for name, r in own.items()}
             widths = {name: r.nodes for name, r in own.items()}
             paid = {
                 n: r.nodes * r.gpus_per_node if gpus else r.ranks * r.cpus_per_task for n, r in own.items()
@@ -133,6 +134,7 @@ class Planner:
             full, rest = divmod(count, part)
             unit_s = pace((part if full else rest) * per_item)
             seconds = full * unit_s + (pace(rest * per_item) if rest else 0.0)
+            seconds /= max(1, min(self.site.ranks[job.stage], full + bool(rest)))  # engines divide the parts
             tasks[count] = replace(bare, unit_s=unit_s, units=seconds / unit_s if unit_s else 0.0)
         return [tasks[c] for c in counts], length.sigma
 
@@ -142,7 +144,7 @@ class Planner:
         before_s = self.rate(job.of, "logp_s", "tokens").value * lesson.tokens if job.round else 0.0
         task = replace(
             bare, start_s=bare.start_s + before_s, units=lesson.steps, save_s=times.saved_s,
-            unit_s=times.pace(lesson.step_tokens / self.site.ranks),
+            unit_s=times.pace(lesson.step_tokens / self.site.ranks[job.stage]),
             keep_every=reckon.keeps_every(job.of.section),
         )  # fmt: skip
         return [task], lesson.sigma

@@ -17,7 +17,7 @@ Device = Literal["cpu", "cuda"]
 Tracker = Literal["wandb", "mlflow"]
 
 
-class Site(Section):
+class ClusterFile(Section):
     """What every cluster file says."""
 
     data: str = Field(description="the data root; $SERL_DATA and --data go before it")
@@ -33,7 +33,7 @@ class Site(Section):
     )
 
 
-class Local(Site):
+class Local(ClusterFile):
     """This machine, without Slurm."""
 
     kind: Literal["local"] = "local"
@@ -89,7 +89,7 @@ class Resources(Section):
         return {key: getattr(self, key) for key in self.model_fields_set}
 
 
-class Slurm(Resources, Site):
+class Slurm(Resources, ClusterFile):
     """A Slurm cluster with a file system that all its nodes share. The keys of `Resources` are for all stages
     that do not say otherwise.
     """

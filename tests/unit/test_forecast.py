@@ -203,6 +203,21 @@ def test_a_round_that_nobody_has_seen_is_as_the_last_one_and_less_sure(tmp_path,
     assert sixth.value == second.value and sixth.sigma > second.sigma
 
 
+def test_engines_that_share_a_shard_take_as_much_less_of_its_time(tmp_path, small_tree):
+    _, label = learned(tmp_path, small_tree, seed=1)
+    known, config = load_calibration(tmp_path, label, "base"), configuration(small_tree, "next", rounds=1)
+    jobs, seconds = plan(config, lambda s: False), {}
+    for engines in (1, 2, 64):
+        own = {"respond": {"tasks_per_node": engines, "gpus_per_node": 0}}
+        cluster = Slurm(data="/d", gpus_per_node=0, stages=own | {"train": {"tasks_per_node": RANKS}})
+        told = forecast(config, jobs, cluster, tmp_path, known=known, world=World())
+        seconds[engines] = next(j.seconds.median for j in told.jobs if j.name == "r001-respond")
+    parts = 256 / 2 / 16
+    one, two, most = seconds.values()
+    work = (one - most) / (1 - 1 / parts)
+    assert work > one / 2 and two == pytest.approx(one - work / 2, rel=0.05), "no more than there are parts"
+
+
 def test_learning_twice_from_a_run_changes_nothing(tmp_path, small_tree):
     _, label = learned(tmp_path, small_tree, seed=1)
     again = learn(Run.open(tmp_path / "runs/first-0"), label)
