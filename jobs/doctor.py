@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from jobs.chain.queue import SlurmError
 from jobs.health.canary import ENGINES, measure
-from jobs.health.checks import Check, check_site, problem
+from jobs.health.checks import Check, check_site
 from jobs.health.machine_checks import check_data, check_machine
 from jobs.health.node import check_node, kinds_of_node
 from jobs.health.site import ask_site
@@ -76,14 +76,14 @@ def examine_slurm(cluster: Slurm, data: Path, args: argparse.Namespace) -> Itera
         site = ask_site()
     except SlurmError as e:
         remedy = 'run this on a login node of the cluster; for a lab first: eval "$(slurm/lab env)"'
-        yield problem("Slurm", str(e), remedy)
+        yield Check("problem", "Slurm", str(e), remedy)
         return
     yield from check_site(site)
     yield check_lead_time(cluster)
     yield from check_stages(site, cluster)
     if not data.is_dir():
         remedy = "make it, or name another with `data` in the cluster file, $SERL_DATA or --data"
-        yield problem("data root", f"{data} is not there", remedy)
+        yield Check("problem", "data root", f"{data} is not there", remedy)
         return
     yield from check_machine(measure(data, ()), None, node=False, several=True)
     yield from check_data(data)

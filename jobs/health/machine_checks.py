@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evaluation.benchmark import benchmark_names, load_benchmark
 from jobs.health.canary import ENGINES, Facts, Files
-from jobs.health.checks import Check, judged, problem, warning
+from jobs.health.checks import Check, judged
 from jobs.plan.cluster import Resources
 from serl.engines.hf_folder import validate_model_folder
 from serl.text.problems import GENERATED_BENCHMARKS
@@ -31,101 +31,88 @@ def check_machine(facts: Facts, asked: Resources | None, *, node: bool, several:
     `node`: it is a compute node, of a job that asked for `asked`, where that is known. `several`: its files
     must be seen by other machines.
     """
-    checks = [*_files(facts.files, several), _python(facts, node=node, several=several)]
+    checks = [*_files(facts.files, several), _python(facts, abroad=several and not node)]
     checks += _imports(facts, node=node)
     if node:
         checks += [*_node(facts, in_job=asked is not None), _gpus(facts, asked)]
     return [replace(c, subject=f"{facts.host}: {c.subject}") for c in checks]
 
 
-def _files(files: Files, several: bool) -> Iterator[Check]:
-    subject = f"publication in {files.path}"
-    if files.fault:
-        remedy = "rename, link and fsync must work there: choose another file system for the data root"
-        yield problem(subject, files.fault, remedy)
-    else:
-        found = f"rename, link, fsync work, in {files.publish_ms:.0f} ms"
-        slow = files.publish_ms > SLOW_PUBLISH_MS
-        yield judged(subject, found, (slow, "warning", "slow: prefer fewer and longer shards"))
-    if several and not is_shared(files.kind):
-        remedy = "the data root must be the same on all nodes; --job proves it"
-        yield warning("file system", f"{files.kind}, which is not known to be shared", remedy)
-    else:
-        yield judged("file system", files.kind)
-    yield _space(files)
-    if files.stripe_count is not None:
-        yield _stripes(files, files.stripe_count)
-    if abs(files.clock_ahead_s) > MAX_SKEW_S:
-        remedy = "ask the site to mend its time service: deadlines and ages are off by as much"
-        yield warning("clock", f"{files.clock_ahead_s:+.0f} s against the file server", remedy)
-
-
 def is_shared(kind: str) -> bool:
     return kind in SHARED or kind.startswith("fuse.")
 
 
-def _space(files: Files) -> Check:
+def _files(files: Files, several: bool) -> Iterator[Check]:
+    amiss = "rename, link and fsync must work there: choose another file system for the data root"
+    yield judged(
+        f"publication in {files.path}",
+        files.fault or f"rename, link, fsync work, in {files.publish_ms:.0f} ms",
+        (files.fault, "problem", amiss),
+        (files.publish_ms > SLOW_PUBLISH_MS, "warning", "slow: prefer fewer and longer shards"),
+    )
+    alone = several and not is_shared(files.kind)
+    found = f"{files.kind}, which is not known to be shared" if alone else files.kind
+    proof = "the data root must be the same on all nodes; --job proves it"
+    yield judged("file system", found, (alone, "warning", proof))
     inodes = files.free_inodes
-    found = f"{files.free_bytes / 1e9:,.0f} GB" + ("" if inodes is None else f", {inodes:,} inodes")
     large = (
         "a 7B run keeps some 100 GB of checkpoints and policies; "
         "`jobs.launch --dry-run` says how much yours writes"
     )
     few = "few inodes: a run has some files for each shard and each job"
-    return judged(
-        "free space", found,
+    yield judged(
+        "free space",
+        f"{files.free_bytes / 1e9:,.0f} GB" + ("" if inodes is None else f", {inodes:,} inodes"),
         (files.free_bytes < MIN_FREE_BYTES, "warning", large),
         (inodes is not None and inodes < MIN_FREE_INODES, "warning", few),
     )  # fmt: skip
+    if (count := files.stripe_count) is not None:
+        small = f"most files are small: lfs setstripe -E 1G -c 1 -E 100G -c 4 -E -1 -c 8 {files.path}/runs"
+        found = "all OSTs" if count == -1 else str(count)
+        yield judged("Lustre stripes", found, (count == -1 or count > MANY_STRIPES, "warning", small))
+    if abs(files.clock_ahead_s) > MAX_SKEW_S:
+        remedy = "ask the site to mend its time service: deadlines and ages are off by as much"
+        yield Check("warning", "clock", f"{files.clock_ahead_s:+.0f} s against the file server", remedy)
 
 
-def _stripes(files: Files, count: int) -> Check:
-    remedy = f"most files are small: lfs setstripe -E 1G -c 1 -E 100G -c 4 -E -1 -c 8 {files.path}/runs"
-    found = "all OSTs" if count == -1 else str(count)
-    return judged("Lustre stripes", found, (count == -1 or count > MANY_STRIPES, "warning", remedy))
-
-
-def _python(facts: Facts, *, node: bool, several: bool) -> Check:
+def _python(facts: Facts, *, abroad: bool) -> Check:
+    """`abroad`: other machines are to use it, too."""
+    old = not facts.python.startswith(PYTHONS)
+    make = f"make the environment with slurm/build_env.sbatch: it needs {' or '.join(PYTHONS)}"
+    hidden = abroad and not old and not is_shared(facts.executable_kind)
     found = f"{facts.python} at {facts.executable}"
-    if not facts.python.startswith(PYTHONS):
-        remedy = f"make the environment with slurm/build_env.sbatch: it needs {' or '.join(PYTHONS)}"
-        return problem("Python", found, remedy)
-    if several and not node and not is_shared(facts.executable_kind):
-        remedy = "nodes may not see it: put the environment ($SERL_VENV) on a shared file system"
-        return warning("Python", f"{facts.executable} on {facts.executable_kind}", remedy)
-    return judged("Python", found)
+    return judged(
+        "Python", f"{facts.executable} on {facts.executable_kind}" if hidden else found,
+        (old, "problem", make),
+        (hidden, "warning", "nodes may not see it: put the environment ($SERL_VENV) on a shared file system"),
+    )  # fmt: skip
 
 
 def _imports(facts: Facts, *, node: bool) -> Iterator[Check]:
+    anew = "make the environment anew with slurm/build_env.sbatch, and see `python` in the cluster file"
+    dear = "every task pays this: put the environment in a squashfs image or on the node's own disk"
     for found in facts.imports:
-        subject = f"import {found.name}"
-        if found.fault and (node or found.name not in ENGINES):
-            remedy = (
-                "make the environment anew with slurm/build_env.sbatch, and see `python` in the cluster file"
-            )
-            yield problem(subject, found.fault, remedy)
-        elif found.fault:
-            yield judged(subject, f"{found.fault}; login nodes do without")
-        elif found.seconds is not None:
-            slow = "every task pays this: put the environment in a squashfs image or on the node's own disk"
-            yield judged(subject, f"{found.seconds:.1f} s", (found.seconds > SLOW_IMPORT_S, "warning", slow))
+        subject, seconds = f"import {found.name}", found.seconds
+        if found.fault:
+            does_without = not node and found.name in ENGINES
+            said = f"{found.fault}; login nodes do without" if does_without else found.fault
+            yield judged(subject, said, (not does_without, "problem", anew))
+        elif seconds is not None:
+            yield judged(subject, f"{seconds:.1f} s", (seconds > SLOW_IMPORT_S, "warning", dear))
 
 
 def _node(facts: Facts, *, in_job: bool) -> Iterator[Check]:
     """`in_job`: what our scripts say before python was said here too."""
-    remedy = (
-        "jobs requeue themselves with it: add its folder to PATH in `setup`, or ask the site to install it"
-    )
+    missing = "jobs requeue themselves with it: add its folder to PATH in `setup`, or ask the site for it"
     found = "there" if facts.scontrol else "not found on this node"
-    yield judged("scontrol", found, (not facts.scontrol, "problem", remedy))
-    if facts.end_time is not None:
-        yield judged("end of the job's time", f"in {facts.end_time - facts.time:.0f} s")
-    elif in_job:
-        remedy = (
-            "squeue must answer on nodes: add its folder to PATH in `setup`; "
-            "without it a job learns of its limit from the signal alone"
-        )
-        yield warning("end of the job's time", "unknown", remedy)
+    yield judged("scontrol", found, (not facts.scontrol, "problem", missing))
+    silent = (
+        "squeue must answer on nodes: add its folder to PATH in `setup`; "
+        "without it a job learns of its limit from the signal alone"
+    )
+    if in_job or facts.end_time is not None:
+        found = "unknown" if facts.end_time is None else f"in {facts.end_time - facts.time:.0f} s"
+        yield judged("end of the job's time", found, (facts.end_time is None, "warning", silent))
     found = f"{facts.caches} on {facts.caches_kind}, {facts.caches_free_bytes / 1e9:,.1f} GB free"
     yield judged(
         "caches of compiled kernels", found,
@@ -160,7 +147,7 @@ def check_data(data: Path) -> Iterator[Check]:
         try:
             validate_model_folder(folder)
         except ValueError as e:
-            yield problem(f"model {folder.name}", str(e), stage)
+            yield Check("problem", f"model {folder.name}", str(e), stage)
     found = ", ".join(p.name for p in models) or f"none in {data / 'models'}"
     own = f"{stage}, unless runs make their own base (`base: {{kind: scratch}}`)"
     yield judged("models", found, (not models, "warning", own))

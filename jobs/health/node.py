@@ -13,7 +13,7 @@ from pathlib import Path
 from jobs.chain.batch import errand_text, sbatch
 from jobs.chain.queue import SlurmError
 from jobs.health.canary import from_json
-from jobs.health.checks import Check, judged, problem, warning
+from jobs.health.checks import Check, judged
 from jobs.health.machine_checks import check_clocks, check_machine
 from jobs.health.stage_checks import requests
 from jobs.plan.cluster import Resources, Slurm
@@ -63,7 +63,7 @@ def check_node(
         yield check_clocks(facts, submitted, time.time())
         yield from check_machine(facts, asked, node=True, several=False)
     except SlurmError as e:
-        yield problem(subject, str(e), "mend what sbatch names in the cluster file")
+        yield Check("problem", subject, str(e), "mend what sbatch names in the cluster file")
     finally:
         if job:
             subprocess.run(["scancel", job], check=False, capture_output=True)
@@ -88,9 +88,9 @@ def wait_for(job: str, answer: Path, wait_s: int) -> str:
 def _no_answer(subject: str, job: str, state: str, log: Path) -> Check:
     if state.startswith("PENDING"):
         remedy = "try again with a longer --wait, or when the queue is shorter"
-        return warning(subject, f"{job} has not started: {state}", remedy)
+        return Check("warning", subject, f"{job} has not started: {state}", remedy)
     last = "and no log: nodes may not see the data root"
     if log.exists():
         last = " / ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
     found = f"{job} ended without an answer: {state or 'gone'}: {last}"
-    return problem(subject, found, "mend `setup`, `python` or `data` in the cluster file")
+    return Check("problem", subject, found, "mend `setup`, `python` or `data` in the cluster file")

@@ -109,6 +109,9 @@ class Site:
     associations: tuple[Association, ...] | None
     qos: Mapping[str, Qos] | None
 
+    def nodes_of(self, partition: str) -> list[Nodes]:
+        return [n for n in self.nodes if n.partition == partition]
+
     def number(self, key: str) -> int | None:
         """The first number of a setting, like 300 of "300 sec"."""
         found = re.match(r"\d+", self.settings.get(key, ""))

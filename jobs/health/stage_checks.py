@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from jobs.health.checks import Check, judged, problem, warning
+from jobs.health.checks import Check, judged
 from jobs.health.site import Nodes, Partition, Site
 from jobs.plan.cluster import Resources, Slurm
 from serl.stages import kinds
@@ -16,49 +16,50 @@ Fault = tuple[bool, str, str]  # whether it is so, what does not fit, and the ke
 
 def check_lead_time(cluster: Slurm) -> Check:
     minutes, name = min((cluster.resources_of(kind).time_min, name) for name, kind in kinds().items())
-    if cluster.signal_s >= minutes * 60:
-        found = f"{cluster.signal_s} s before the end of {name}'s {minutes} min"
-        remedy = "lower signal_s or raise time_min: the job is asked to stop at once"
-        return problem("signal_s", found, remedy)
+    late = cluster.signal_s >= minutes * 60
     short = f"Slurm acts on limits every 30 s, and a step and a save must fit: {SHORT_SIGNAL_S} or more"
-    found = f"{cluster.signal_s} s before the time limit"
-    return judged("signal_s", found, (cluster.signal_s < SHORT_SIGNAL_S, "warning", short))
+    return judged(
+        "signal_s",
+        f"{cluster.signal_s} s before the " + (f"end of {name}'s {minutes} min" if late else "time limit"),
+        (late, "problem", "lower signal_s or raise time_min: the job is asked to stop at once"),
+        (cluster.signal_s < SHORT_SIGNAL_S, "warning", short),
+    )
 
 
-def requests(cluster: Slurm) -> Iterator[tuple[list[str], Resources]]:
+def requests(cluster: Slurm) -> list[tuple[list[str], Resources]]:
     """What the kinds of stages ask for; those that ask for the same once, together."""
-    asked = {name: cluster.resources_of(kind) for name, kind in kinds().items()}
-    groups: dict[str, list[str]] = {}
-    for name, resources in asked.items():
-        groups.setdefault(resources.model_dump_json(), []).append(name)
-    return ((names, asked[names[0]]) for names in groups.values())
+    groups: dict[str, tuple[list[str], Resources]] = {}
+    for name, kind in kinds().items():
+        asked = cluster.resources_of(kind)
+        groups.setdefault(asked.model_dump_json(), ([], asked))[0].append(name)
+    return list(groups.values())
 
 
 def check_stages(site: Site, cluster: Slurm) -> Iterator[Check]:
     for names, asked in requests(cluster):
-        yield from _check_request(site, asked, ", ".join(names))
-
-
-def _check_request(site: Site, asked: Resources, stages: str) -> Iterator[Check]:
-    name = asked.partition or site.default_partition
-    one_of = f"partition: one of {', '.join(site.partitions) or '(none seen)'}"
-    if name is None:
-        yield problem(f"partition ({stages})", "none given, and the site has no default", one_of)
-        return
-    for part in name.split(","):
-        subject = f"partition {part} ({stages})"
-        partition = site.partitions.get(part)
-        if partition is None:
-            yield problem(subject, "there is none of that name", one_of)
+        stages, parts = ", ".join(names), asked.partition or site.default_partition
+        one_of = f"partition: one of {', '.join(site.partitions) or '(none seen)'}"
+        if parts is None:
+            found = "none given, and the site has no default"
+            yield Check("problem", f"partition ({stages})", found, one_of)
             continue
-        nodes = [n for n in site.nodes if n.partition == part]
-        faults = [f for f in (*_access(partition, asked), *_sizes(nodes, asked)) if f[0]]
-        yield from (problem(subject, found, remedy) for _, found, remedy in faults)
-        if not faults:
-            yield judged(subject, _summary(nodes, asked))
-        yield _preemption(site, partition, asked, stages)
-    if site.associations:
-        yield from _charge(site, asked, stages)
+        for part in parts.split(","):
+            if partition := site.partitions.get(part):
+                yield from _check_partition(site, partition, asked, stages)
+            else:
+                subject = f"partition {part} ({stages})"
+                yield Check("problem", subject, "there is none of that name", one_of)
+        if site.associations:
+            yield from _charge(site, asked, stages)
+
+
+def _check_partition(site: Site, partition: Partition, asked: Resources, stages: str) -> Iterator[Check]:
+    subject, nodes = f"partition {partition.name} ({stages})", site.nodes_of(partition.name)
+    faults = [f for f in (*_access(partition, asked), *_sizes(nodes, asked)) if f[0]]
+    yield from (Check("problem", subject, found, remedy) for _, found, remedy in faults)
+    if not faults:
+        yield judged(subject, _summary(nodes, asked))
+    yield _preemption(site, partition, asked, stages)
 
 
 def _summary(nodes: Sequence[Nodes], asked: Resources) -> str:
@@ -133,15 +134,17 @@ def _preemption(site: Site, partition: Partition, asked: Resources, stages: str)
     if "CANCEL" in mode:
         found = f"jobs of {partition.name} are cancelled, not requeued"
         remedy = "a partition or QOS with PreemptMode=REQUEUE; here jobs.resume must follow each time"
-        return problem(subject, found, remedy)
+        return Check("problem", subject, found, remedy)
     if "REQUEUE" not in mode:
         found = f"jobs of {partition.name} are suspended, and keep their GPU memory ({mode})"
-        return warning(subject, found, "prefer a partition or QOS with PreemptMode=REQUEUE")
-    if grace == 0:
-        remedy = "ask the site for a GraceTime of a minute or two; keep shards short"
-        return warning(subject, "requeued without grace: what is not yet committed is done again", remedy)
-    short = "a training save may take longer (status shows it); ask the site for more"
-    return judged(subject, f"requeued after {grace} s of grace", (grace < SHORT_GRACE_S, "warning", short))
+        return Check("warning", subject, found, "prefer a partition or QOS with PreemptMode=REQUEUE")
+    found, short = f"requeued after {grace} s of grace", "a training save may take longer (status shows it)"
+    return judged(
+        subject,
+        found if grace else "requeued without grace: what is not yet committed is done again",
+        (not grace, "warning", "ask the site for a GraceTime of a minute or two; keep shards short"),
+        (grace < SHORT_GRACE_S, "warning", f"{short}; ask the site for more"),
+    )
 
 
 def _charge(site: Site, asked: Resources, stages: str) -> Iterator[Check]:
@@ -150,14 +153,14 @@ def _charge(site: Site, asked: Resources, stages: str) -> Iterator[Check]:
     accounts = sorted({a.account for a in mine})
     if asked.account is not None and asked.account not in accounts:
         one_of = f"account: one of {', '.join(accounts)}"
-        yield problem(f"account ({stages})", f"{asked.account} is not among yours", one_of)
+        yield Check("problem", f"account ({stages})", f"{asked.account} is not among yours", one_of)
         return
     parts = ("", *(asked.partition or site.default_partition or "").split(","))
     usable = [a for a in mine if asked.account in (None, a.account) and a.partition in parts]
     allowed = sorted({q for a in usable for q in a.qos})
     if asked.qos is not None and asked.qos not in allowed:
         remedy = f"qos: one of {', '.join(allowed) or '(none)'}, or leave it out"
-        yield problem(f"QOS ({stages})", f"{asked.qos} is not among yours", remedy)
+        yield Check("problem", f"QOS ({stages})", f"{asked.qos} is not among yours", remedy)
     own = [q for name, q in (site.qos or {}).items() if name == asked.qos]
     limits = [limited.max_submit for limited in (*usable, *own) if limited.max_submit is not None]
     if limits and min(limits) < FEW_JOBS:
@@ -165,4 +168,4 @@ def _charge(site: Site, asked: Resources, stages: str) -> Iterator[Check]:
             "array tasks count one each; what does not fit a relay submits later, which needs two places "
             "at least: ask the site for more if that is slow"
         )
-        yield warning(f"jobs in the queue ({stages})", f"at most {min(limits)}", remedy)
+        yield Check("warning", f"jobs in the queue ({stages})", f"at most {min(limits)}", remedy)
