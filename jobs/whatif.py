@@ -16,7 +16,9 @@ array_limit median_s high_s used_s lost_s repeated_s preemptions gpu_hours`, `sh
 """
 
 import argparse
+import contextlib
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -79,15 +81,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _counts(text: str) -> tuple[int, ...]:
-    try:
-        counts = tuple(int(x) for x in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text}: give whole numbers with commas between them, like 2,4,8"
-        ) from None
-    if min(counts) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: at least one")
-    return counts
+    if not re.fullmatch(r"0*[1-9]\d*(,0*[1-9]\d*)*", text):
+        how = "give whole numbers of at least one, with commas between them, like 2,4,8"
+        raise argparse.ArgumentTypeError(f"{text}: {how}")
+    return tuple(int(x) for x in text.split(","))
 
 
 def _count(text: str) -> int:
@@ -97,13 +94,10 @@ def _count(text: str) -> int:
 
 
 def _rate(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: give a number of at least 0")
-    return value
+    with contextlib.suppress(ValueError):
+        if 0.0 <= (value := float(text)) < float("inf"):
+            return value
+    raise argparse.ArgumentTypeError(f"{text}: give a number of at least 0")
 
 
 def _world(chain: Chain, args: argparse.Namespace) -> World:

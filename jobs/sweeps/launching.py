@@ -13,7 +13,7 @@ from rich.console import Console
 
 from jobs.chain.drive import run_here as run_one_here
 from jobs.chain.local import ShardFailed, Stopped
-from jobs.plan.chain import bounds_of, plan
+from jobs.plan.chain import Job, bounds_of, plan
 from jobs.plan.cluster import Local
 from jobs.plan.preflight import check_space, distinct, preflight, world_of
 from jobs.runs.code import code_version, freeze_code, frozen_digest, packages_of
@@ -40,6 +40,11 @@ class Draft:
 
     def root(self, trial: Trial) -> Path:
         return self.data / "runs" / trial.run
+
+    def chain(self, number: int) -> list[Job]:
+        """The jobs of a trial, as it stands now."""
+        run = self.trials[number].opened(self.data)
+        return plan(run.config, run.survey()) if run else plan(self.configs[number], lambda shard: False)
 
 
 def draft_sweep(path: Path, data: Path) -> Draft:
@@ -94,10 +99,8 @@ def _preflight(draft: Draft, at_once: int) -> None:
     done: set[str] = set()
     sizes: dict[str, World] = {}
     lasting, passing = 0, []
-    for trial, config, keys in zip(draft.trials, draft.configs, draft.keys, strict=True):
-        run = trial.opened(draft.data)
-        chain = plan(run.config, run.survey()) if run else plan(config, lambda shard: False)
-        jobs = [job for job in chain if job.missing and keys.get(job.name) not in done]
+    for number, (config, keys) in enumerate(zip(draft.configs, draft.keys, strict=True)):
+        jobs = [job for job in draft.chain(number) if job.missing and keys.get(job.name) not in done]
         own = _inputs(config)
         if jobs and own not in sizes:
             preflight(config, draft.data, ())

@@ -16,7 +16,6 @@ from jobs.sweeps.launching import Draft
 from jobs.sweeps.status import show_rows
 from jobs.sweeps.trials import labels
 from serl.config.run import RunConfig
-from serl.stages.kind import stage_of
 
 
 def show_plan(draft: Draft, cluster: Local | Slurm, console: Console) -> dict[str, object]:
@@ -26,16 +25,17 @@ def show_plan(draft: Draft, cluster: Local | Slurm, console: Console) -> dict[st
     unit = site_of(cluster, first).unit
     saved = savings(draft.configs, draft.keys, cluster, {j.name: j.hours for j in told.jobs})
     hours = None if any(s.hours is None for s in saved) else sum(s.hours for s in saved)
+    left = [sum(len(job.missing) for job in draft.chain(i)) for i in range(len(draft.trials))]
     trials = [
-        {"id": t.id, "run": t.run, "overrides": dict(t.overrides), "shards_left": _left(draft, i)}
-        for i, t in enumerate(draft.trials)
+        {"id": t.id, "run": t.run, "overrides": dict(t.overrides), "shards_left": n}
+        for t, n in zip(draft.trials, left)
     ]
     shared = [
         {"stage": s.stage, "wanted": s.wanted, "computed": s.computed, "hours_saved": _digits(s.hours)}
         for s in saved
     ]
-    to_do = [f"{n} shards" if (n := t["shards_left"]) else "done" for t in trials]
-    rows = [[t.id, left, label] for t, left, label in zip(draft.trials, to_do, labels(draft.trials))]
+    told_left = [f"{n} shards" if n else "done" for n in left]
+    rows = [[t.id, n, label] for t, n, label in zip(draft.trials, told_left, labels(draft.trials))]
     show_rows(("trial", ">to do", ""), rows, console)
     if saved:
         say("shared before the first RL training", console=console)
@@ -59,18 +59,11 @@ def show_plan(draft: Draft, cluster: Local | Slurm, console: Console) -> dict[st
     return known | {"hours_saved": _digits(hours), "unit": unit}
 
 
-def _left(draft: Draft, number: int) -> int:
-    """Shards that are still to do for a trial, as it stands now."""
-    run = draft.trials[number].opened(draft.data)
-    chain = plan(run.config, run.done) if run else plan(draft.configs[number], lambda shard: False)
-    return sum(len(job.missing) for job in chain)
-
-
 def _whence(draft: Draft, cluster: Local | Slurm, unit: str, told: Forecast) -> str:
     """What the saved hours come from."""
     if told.jobs:
         return f"as measured in {told.runs} runs of {told.model} on {told.cluster}"
-    asked = sum(most_hours(c, s.job, cluster) or 0.0 for c in draft.configs for s in c.stages)
+    asked = sum(sum(most_hours(config, cluster).values()) for config in draft.configs)
     most = f"of at most {asked:,.1f} {unit} if every task used its whole time limit"
     return f"{most}; nothing was measured here yet"
 
@@ -109,17 +102,16 @@ def savings(
             some.setdefault(name, config)
     found = []
     for name, every in wanted.items():
-        each = (measured or {}).get(name, most_hours(some[name], name, cluster))
+        each = (measured or {}).get(name, most_hours(some[name], cluster).get(name))
         computed = len(set(every))
         hours = None if each is None else (len(every) - computed) * each
         found.append(Saving(stage=name, wanted=len(every), computed=computed, hours=hours))
     return found
 
 
-def most_hours(config: RunConfig, name: str, cluster: Local | Slurm) -> float | None:
-    """Of a job of which every task uses its whole time limit; None where there is no limit."""
+def most_hours(config: RunConfig, cluster: Local | Slurm) -> dict[str, float]:
+    """Of each job, if every task used its whole time limit; of none where there is no limit."""
     if isinstance(cluster, Local):
-        return None
-    stage = config.stage(*stage_of(name))
-    paid = site_of(cluster, config).paid[stage.name]
-    return cluster.resources(stage).time_min / 60 * paid * stage.num_shards
+        return {}
+    paid = site_of(cluster, config).paid
+    return {s.job: cluster.resources(s).time_min / 60 * paid[s.name] * s.num_shards for s in config.stages}

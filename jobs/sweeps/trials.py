@@ -10,10 +10,10 @@ import json
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter
 
 from jobs.sweeps import schema
 from jobs.sweeps.schema import Choice, Draw, Grid, Listed, Random, Range, SweepConfig, Whole
@@ -97,22 +97,19 @@ def sweep_dir(data: Path, name: str) -> Path:
 def load_sweep(data: Path, name: str) -> Sweep:
     path = sweep_dir(data, name) / "sweep.json"
     try:
-        stored = json.loads(path.read_bytes())
-        config = SweepConfig.model_validate_json(json.dumps(stored["config"]))
-        return Sweep(name=stored["name"], config=config, trials=tuple(Trial(**t) for t in stored["trials"]))
+        return TypeAdapter(Sweep).validate_json(path.read_bytes())
     except FileNotFoundError:
         known = ", ".join(sorted(p.parent.name for p in (data / "sweeps").glob("*/sweep.json")))
         none = "there are none; set --data or $SERL_DATA to the data root you launched with"
         raise RunError(f"{path}: no such sweep; {f'sweeps there: {known}' if known else none}") from None
-    except (ValueError, KeyError, TypeError) as e:
+    except ValueError as e:
         remedy = "launch the sweep file again to write it anew"
         raise RunError(f"{path}: damaged, or of another version ({e}); {remedy}") from e
 
 
 def save_sweep(data: Path, sweep: Sweep) -> None:
     path = sweep_dir(data, sweep.name) / "sweep.json"
-    content = {"name": sweep.name, "config": sweep.config.model_dump(mode="json")}
-    text = json.dumps(content | {"trials": [asdict(t) for t in sweep.trials]}, indent=1).encode()
+    text = TypeAdapter(Sweep).dump_json(sweep, indent=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.read_bytes() != text:
         write_atomic(path, text)
