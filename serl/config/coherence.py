@@ -56,14 +56,14 @@ def incoherences(c: RunConfig) -> Iterator[str]:
 def _role_problems(stage: Stage, c: RunConfig) -> Iterator[str]:
     for role in stage.kind.uses(stage.section):
         if role != POLICY and c.trained(stage, role) is None:
-            known = sorted({POLICY, *(s.role for s in c.before(stage) if s.role)})
+            known = sorted({POLICY, *(r for s in c.before(stage) for r in s.weights)})
             yield f".role {role}: no stage before it trains that role; roles so far: {', '.join(known)}"
 
 
 def _phase_problems(phase: Phase, here: list[Stage]) -> Iterator[str]:
-    roles = [s.role for s in here if s.role]
+    roles = [r for s in here for r in s.weights]
     if twice := sorted({r for r in roles if roles.count(r) > 1}):
-        both = " and ".join(s.name for s in here if s.role == twice[0])
+        both = " and ".join(s.name for s in here if twice[0] in s.weights)
         yield (
             f"{both} both train the role {twice[0]} in one round; give one of them another role, or a "
             "phase of its own"

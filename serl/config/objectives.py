@@ -199,16 +199,29 @@ class AdaptiveKl(Section):
     )
 
 
+class Critic(Section):
+    """Who values the states of answers: a model of its own with a scalar head, trained beside the policy."""
+
+    role: str = Field(default="critic", description="the name under which it is published with the policy")
+    init: str = Field(
+        default="policy",
+        description="what it starts from where no training before has one of its role: policy (the weights "
+        "that the policy starts from), or a role, like a reward model",
+    )
+    lr: Positive | None = Field(default=None, description="null: the policy's")
+
+
 class Ppo(Clipped):
     """PPO with a critic (arXiv 1707.06347): generalised advantages, clipped value loss."""
 
     kind: Literal["ppo"] = "ppo"
+    critic: Critic = Critic()
     gamma: Fraction = 1.0
     lam: Fraction = Field(default=1.0, description="lambda of the generalised advantage (arXiv 1506.02438)")
     value_clip: Positive | None = Field(
         default=0.2, description="how far a value may move from its old one; null: free"
     )
-    whiten: bool = Field(default=True, description="advantages to mean 0 and variance 1 over the whole round")
+    whiten: bool = Field(default=True, description="advantages to mean 0 and variance 1 over the whole turn")
     kl: NonNegative = 1e-3
     kl_in: Literal["reward", "loss"] = "reward"
     kl_estimate: Literal["k1", "k2", "k3"] = "k1"
@@ -316,7 +329,7 @@ FIELD_BOUNDS: dict[tuple[str, str], tuple[float, float]] = {
 }
 
 GroupObjective = ReinforcePP | Rloo | Grpo | ReinforcePPBaseline | DrGrpo | Dapo | Gspo | Cispo | MaxRl
-Trained = GroupObjective | Vine | Imitation | BradleyTerry | Dpo  # of a kind of stage
+Trained = GroupObjective | Vine | Ppo | Imitation | BradleyTerry | Dpo  # of a kind of stage
 Mean = Literal["token", "sequence"]
 Learned = Literal["groups", "pairs", "answers"]
 
@@ -331,7 +344,7 @@ def own_mean(objective: Trained) -> Mean | None:
             return "token"
         case Gspo() | BradleyTerry() | Dpo():
             return "sequence"
-        case ReinforcePP() | Rloo() | Grpo() | ReinforcePPBaseline() | MaxRl() | Vine() | Imitation():
+        case ReinforcePP() | Rloo() | Grpo() | ReinforcePPBaseline() | MaxRl() | Vine() | Ppo() | Imitation():
             return None
         case _:
             assert_never(objective)

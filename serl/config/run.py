@@ -133,7 +133,7 @@ class RunConfig(Section):
         """The last training of a role before a stage, or the milestone of it that the stage looks at; None
         where the role still is the base model.
         """
-        last = next((s for s in self.before(stage) if s.role == role), None)
+        last = next((s for s in self.before(stage) if role in s.weights), None)
         if last is None or not stage.milestone:
             return last
         along = f"{last.name}{AT}{stage.milestone}"

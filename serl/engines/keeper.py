@@ -41,7 +41,14 @@ class Keeper:
 
     def __init__(self, engine, lm: nn.Module, plan: Plan):
         self._engine, self._lm, self._plan, self._ranks = engine, lm, plan, plan.ranks
+        self._beside: dict[str, Keeper] = {}
         self._behind = Behind()
+
+    def hold(self, name: str, other: "Keeper") -> None:
+        """From now on keep the state of another engine, too, under a name of its own: there is one checkpoint
+        of both, or none.
+        """
+        self._beside[name] = other
 
     def save(self, root: Path, step: int, extra: Extra, *, behind: bool) -> Path:
         """Write a checkpoint and delete the ones beyond `keep_checkpoints`."""
@@ -116,8 +123,9 @@ class Keeper:
 
     def _fill(self, folder: Path, manifest: checkpoint.Manifest, held: Sequence[Piece]) -> None:
         pieces.fill(held, [folder / name for name in manifest.files])
-        pieces.set_adam_step(self._engine, manifest.step)
-        pieces.use_masters(self._engine, self._plan.stage)
+        for keeper in (self, *self._beside.values()):
+            pieces.set_adam_step(keeper._engine, manifest.step)
+            pieces.use_masters(keeper._engine, keeper._plan.stage)
 
     def export(self, folder: Path, step: int, *, masters: bool) -> dict[str, tuple[int, str]]:
         """Write what a later training goes on with: Adam's moments and step, and the masters if the policy is
@@ -153,6 +161,8 @@ class Keeper:
             pieces.masters(self._engine, self._lm, stage), pieces.moments(self._engine, self._lm, stage)
         ):
             yield piece.share(self._ranks.rank, self._ranks.size) if own and stage == 0 else piece
+        for name, keeper in self._beside.items():
+            yield from (replace(p, name=f"{name}/{p.name}") for p in keeper._held(own=own))
 
 
 class Behind:

@@ -86,6 +86,14 @@ class Trainer:
             fill(piece.name, piece.start, piece.value_N)
         pieces.use_masters(self._engine, self._stage)
         self._keeper = Keeper(self._engine, self._lm, self._plan)
+        self._beside: list[Trainer] = []
+
+    def hold(self, name: str, other: "Trainer") -> None:
+        """From now on save, load and hand on another trainer's state with this one's; it takes a step whenever
+        this one does.
+        """
+        self._keeper.hold(name, other._keeper)
+        self._beside.append(other)
 
     def step(self, batch: Sequence[Sample], loss: Loss) -> StepStats:
         """One optimizer step on the whole batch; raises FloatingPointError before a number that is not finite
@@ -198,8 +206,12 @@ class Trainer:
         """
         resumed = self._keeper.load(root)
         if resumed is not None:
-            self.step_index = resumed.step
+            self._come_to(resumed.step)
         return resumed
+
+    def _come_to(self, step: int) -> None:
+        for trainer in (self, *self._beside):
+            trainer.step_index = step
 
     def export_state(self, folder: Path) -> dict[str, Sealed]:
         """Write what the next training needs, beside the exported policy, to go on as if it were this one:
@@ -218,7 +230,7 @@ class Trainer:
         The schedule goes on, too: `horizon` counts from the first training's first step. All ranks call it,
         any number at any stage.
         """
-        self.step_index = self._keeper.adopt(folder)
+        self._come_to(self._keeper.adopt(folder))
         return self.step_index
 
     def export(

@@ -91,6 +91,11 @@ class Stage:
         """Whose weights it moves; at a milestone that is its training's doing."""
         return None if self.milestone else self.kind.role(self.section)
 
+    @property
+    def weights(self) -> Mapping[str, str]:
+        """Where the weights that it moves are, by role, within the folder that it publishes; see `role`."""
+        return {} if self.milestone else self.kind.weights(self.section)
+
 
 def job_name(round: int, stage: str) -> str:
     return f"r{round:03d}-{stage}"
@@ -168,6 +173,11 @@ class Kind:
     def role(self, section: Section) -> str | None:
         """Whose weights it moves; None where it moves none."""
         return None
+
+    def weights(self, section: Section) -> Mapping[str, str]:
+        """Where the weights that it moves are, by role, within the folder that it publishes."""
+        role = self.role(section)
+        return {role: ""} if role else {}
 
     def uses(self, section: Section) -> tuple[str, ...]:
         """The roles whose weights it loads."""

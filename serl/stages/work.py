@@ -59,8 +59,9 @@ class Work:
         """
         trained = self.run.config.trained(self.stage, role)
         if trained and trained.milestone:
-            return _weights(self.run, [trained])
-        return _weights(self.run, (s for s in self.run.config.before(self.stage) if s.role == role))
+            return _weights(self.run, [trained], role)
+        before = (s for s in self.run.config.before(self.stage) if role in s.weights)
+        return _weights(self.run, before, role)
 
     def skip(self, milestones: Iterable[Stage]) -> None:
         """Publish as empty what a training did not come to along the way."""
@@ -133,11 +134,12 @@ def corpus_dir(run: Run) -> Path:
 
 def policy_dir(run: Run, round: int, role: str = POLICY) -> tuple[Path, str]:
     """The weights that a role has after a round, and their digest; refuses while they are not there."""
-    return _weights(run, (s for s in reversed(run.config.stages) if s.round <= round and s.role == role))
+    stages = (s for s in reversed(run.config.stages) if s.round <= round and role in s.weights)
+    return _weights(run, stages, role)
 
 
-def _weights(run: Run, trainings: Iterable[Stage]) -> tuple[Path, str]:
-    """What the nearest of these published, which come nearest first; else the base model's."""
+def _weights(run: Run, trainings: Iterable[Stage], role: str) -> tuple[Path, str]:
+    """What the nearest of these published of the role, which come nearest first; else the base model's."""
     for stage in trainings:
         (manifest,) = run.complete(stage.round, stage.name)
         folder = run.stage_dir(stage.round, stage.name) / POLICY_FOLDER
@@ -147,7 +149,7 @@ def _weights(run: Run, trainings: Iterable[Stage]) -> tuple[Path, str]:
                 "was found of it"
             )
         if not manifest.over:
-            return folder, manifest.digest
+            return folder / stage.kind.weights(stage.section)[role], manifest.digest
     base = run.config.base
     if not isinstance(base, Checkpoint):  # a role that nobody has trained begins as the base
         assert role != POLICY, "a base that is made here is the first training of the policy"

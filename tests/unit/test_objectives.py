@@ -52,9 +52,14 @@ def test_options_of_a_kind_are_its_own(tmp_path):
         ("objective: {kind: gspo}\nloss_mean: token", r"gspo weighs by sequence itself; take loss_mean away"),
         ("objective: {kind: dapo}\nloss_mean: sequence", r"dapo weighs by token itself"),
         (
-            "objective: {kind: ppo}",
-            r"objective.kind: 'ppo' is unknown; choose one of 'reinforce_pp', 'rloo',",
+            "objective: {kind: dpo}",
+            r"objective.kind: 'dpo' is unknown; choose one of 'reinforce_pp', 'rloo',",
         ),
+        ("objective: {kind: ppo}", r"objective ppo: it values answers under the weights .*; give `rollout`"),
+        ("objective: {kind: vine_ppo}", r"objective vine_ppo: it values answers .*; give `rollout`"),
+        ("objective: {kind: vine_ppo, rollouts: 0}", r"objective.rollouts: 0: input should be greater than"),
+        ("objective: {kind: ppo, gamma: 1.01}", r"objective.gamma: 1.01: input should be less than or equal"),
+        ("objective: {kind: ppo, lam: -0.1}", r"objective.lam: -0.1: input should be greater than or equal"),
     ],
 )
 def test_contradictions_are_a_sentence(tmp_path, text, sentence):

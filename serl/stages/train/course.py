@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -31,11 +32,22 @@ CARRY = "carry"  # beside a published policy: the optimizer's state, for the nex
 
 
 class Course:
-    """The steps of one training stage. `total` is how many there will be at most."""
+    """The steps of one training stage. `total` is how many there will be at most; `within` the policy that is
+    published, in folders of these names, are models that are trained beside it.
+    """
 
-    def __init__(self, work: Work, ranks: Ranks, attempt: Attempt, trainer: Trainer, *, total: int):
+    def __init__(
+        self,
+        work: Work,
+        ranks: Ranks,
+        attempt: Attempt,
+        trainer: Trainer,
+        *,
+        total: int,
+        within: Mapping[str, Trainer] = MappingProxyType({}),
+    ):
         self.work, self.ranks, self.trainer, self.total = work, ranks, trainer, total
-        self.attempt = attempt
+        self.attempt, self._within = attempt, within
         self._checkpoints = attempt.folder / f"checkpoints.{attempt.key}"
         self._first = self._adopt()
         self._longest_s = self._save_s = 0.0
@@ -151,7 +163,11 @@ class Course:
         """The weights as they are, in a folder of this attempt; what its writers know of the files."""
         folder = attempt.folder / f"{POLICY_FOLDER}.{self.work.attempt_id}"
         self.work.phase(f"export {self.done}")
-        return folder, self.trainer.export(folder, tokenizer)
+        sealed = self.trainer.export(folder, tokenizer)
+        for name, trainer in self._within.items():
+            more = trainer.export(folder / name, tokenizer)
+            sealed |= {f"{name}/{file}": seal for file, seal in more.items()}
+        return folder, sealed
 
     def _hand_on(self) -> None:
         """The optimizer's state, whole or not at all; that of an attempt before is as good."""

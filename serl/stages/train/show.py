@@ -34,10 +34,16 @@ class TrainShow(Show):
         "clip_fraction": "clipped tokens (share)",
         "mismatch_kl": "mismatch KL, trainer to sampler",
         "length": "tokens per response",
+        "value_error": "squared error of the critic's values",
+        "value_clip_fraction": "values that the clip holds (share)",
+        "kl_weight": "weight of the KL",
+        "states": "states valued by rollouts",
+        "whole": "answers without steps",
         "sample_s": "sampling, s",
         "vote_s": "votes, s",
         "logprob_s": "log-probabilities, s",
         "step_s": "steps, s",
+        "branch_s": "rollouts of states, s",
         "transfer_s": "transfer, s",
     }
 

@@ -10,8 +10,10 @@ from serl.config.base import Scratch
 from serl.config.engine import Engine, Sampling
 from serl.config.objectives import (
     Correction,
+    Critic,
     Imitation,
     Mean,
+    Ppo,
     ReinforcePP,
     Rloo,
     TrainObjective,
@@ -29,6 +31,7 @@ from serl.stages.kind import BYTES_PER_SAMPLED_TOKEN, POLICY, Bounds, Kind, Stag
 from serl.stages.sources import Labelled, has_gold
 from serl.text.problems import check_source, source_files
 
+CRITIC = "critic"  # its folder, within that of the policy
 POLICY_BYTES = 4  # per parameter: published in float32
 POLICY_MORE = 2**20, 0.02  # tokenizer and configuration, and what a count from the architecture leaves out
 POLICY_FILE_BYTES = 4 * 10**9  # transformers begins a new file before 5 GB
@@ -167,10 +170,10 @@ class Train(Training, StageSection):
 
     @model_validator(mode="after")
     def _someone_samples(self) -> Self:
-        if self.rollout is None and isinstance(self.objective, Vine):
+        if self.rollout is None and isinstance(self.objective, Vine | Ppo):
             raise ValueError(
-                f"objective {self.objective.kind}: it samples on from the answers, with the weights that "
-                "gave them; give `rollout`"
+                f"objective {self.objective.kind}: it values answers under the weights that gave them, "
+                "turn by turn; give `rollout`"
             )
         return self
 
@@ -232,11 +235,18 @@ class TrainKind(Kind):
         how = section.rollout if isinstance(section, Train) else None
         return how.milestones if how else ()
 
+    def weights(self, section: Section) -> Mapping[str, str]:
+        critic = _critic(section)
+        return super().weights(section) | ({critic.role: CRITIC} if critic else {})
+
     def uses(self, section: Train) -> tuple[str, ...]:
         if not isinstance(section, Train):
             return ()
         judging = judges(section.rollout.reward) if section.rollout else ()
-        return (*(() if section.init in ("previous", "base") else (section.init,)), *judging)
+        own = () if section.init in ("previous", "base") else (section.init,)
+        critic = _critic(section)
+        begun = (critic.init,) if critic and critic.init != POLICY else ()
+        return (*own, *begun, *judging)
 
     def reads(self, stage: Stage, config: RunConfig) -> tuple[Stage, ...]:
         """What it learns from, the models that it uses, and the weights that it starts from, where nothing
@@ -277,6 +287,8 @@ class TrainKind(Kind):
             what = f".data {section.data}: no stage of that name" if section.data else ": no stage"
             example = "respond" if learned == "groups" else f"select, which chooses {learned}"
             yield f"{what} before it in the round writes {learned}; list one that does, like {example}"
+        if (critic := _critic(section)) and critic.role == section.role:
+            yield f".objective.critic.role {critic.role}: that is whose weights the policy moves; use another"
         yield from self._sampling_problems(stage, config)
         yield from self._milestone_problems(stage, config)
         start = config.trained(stage, section.role if section.init == "previous" else section.init)
@@ -374,7 +386,8 @@ class TrainKind(Kind):
 
     def bounds(self, stage: Stage, config: RunConfig, world: World) -> Bounds:
         more, share = POLICY_MORE
-        lasting = int(more + (1 + share) * world.num_parameters * POLICY_BYTES)
+        num_weights = world.num_parameters * (1 + bool(_critic(stage.section)))
+        lasting = int(more + (1 + share) * num_weights * POLICY_BYTES)
         files = self.files + lasting // POLICY_FILE_BYTES
         if stage.milestone:
             return Bounds(files=files, bytes=lasting)
@@ -385,7 +398,7 @@ class TrainKind(Kind):
             if isinstance(vine := stage.section.objective, Vine):
                 branched = turns * how.prompts * how.samples * vine.most_tokens(longest)
         sampled = tokens * BYTES_PER_SAMPLED_TOKEN
-        temporary = world.num_parameters * CHECKPOINT_BYTES * (stage.section.keep_checkpoints + 1)
+        temporary = num_weights * CHECKPOINT_BYTES * (stage.section.keep_checkpoints + 1)
         return Bounds(
             tokens=tokens + branched,
             files=files + bool(tokens),
@@ -408,6 +421,11 @@ class TrainKind(Kind):
 def _scalar(training: Stage) -> bool:
     section = training.section
     return isinstance(section, Train) and needs_scalar(section.objective)
+
+def _critic(section: Section) -> Critic | None:
+    """Who is trained beside the policy."""
+    objective = section.objective if isinstance(section, Train) else None
+    return objective.critic if isinstance(objective, Ppo) else None
 
 
 KIND = TrainKind()

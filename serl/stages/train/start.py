@@ -7,12 +7,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from serl.config.objectives import has_reference
+from serl.config.objectives import Ppo, has_reference
 from serl.engines.passes import frozen_logprobs
 from serl.engines.ranks import Ranks
 from serl.learning.batch import Sample
 from serl.records import Group
 from serl.safety.checkup import refusal
+from serl.stages.kind import POLICY
 from serl.stages.train.guard import check
 from serl.stages.train.spec import Train
 from serl.stages.work import Work, policy_dir
@@ -29,6 +30,15 @@ def starting_weights(work: Work, settings: Train) -> tuple[Path, str]:
             return policy_dir(work.run, 0)
         case role:
             return work.weights(role)
+
+
+def critic_weights(work: Work, settings: Train) -> tuple[Path, str]:
+    """The weights that the critic starts from, and their digest: its own, where a training before left any."""
+    assert isinstance(settings.objective, Ppo), "only PPO has a critic"
+    critic = settings.objective.critic
+    if work.run.config.trained(work.stage, critic.role):
+        return work.weights(critic.role)
+    return starting_weights(work, settings) if critic.init == POLICY else work.weights(critic.init)
 
 
 def starts_from_base(work: Work, settings: Train) -> bool:

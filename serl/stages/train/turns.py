@@ -6,29 +6,31 @@ on the parts that are committed. On as many ranks as before it ends with the sam
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 import torch
 
-from serl.config.objectives import Vine
+from serl.config.objectives import Ppo, Vine
 from serl.engines import transfer
 from serl.engines.model import load_tokenizer
 from serl.engines.ranks import Ranks
 from serl.engines.resident import Resident
 from serl.engines.trainer import StepStats, Trainer
-from serl.learning import algorithms, batch, vine
+from serl.learning import algorithms, batch
 from serl.learning.objective import k3, mismatch
-from serl.records import Group, Walk
+from serl.records import Group
 from serl.rewards.spec import judges
 from serl.safety.turns import TurnFigures, examine_turn
 from serl.stages import read
+from serl.stages.train import credit
 from serl.stages.train.course import Course, horizon, safe_point
+from serl.stages.train.critic import Critic
 from serl.stages.train.guard import check_turn
 from serl.stages.train.rollout import Questions, Sampled, Sampler, folded, questions_of
-from serl.stages.train.spec import KIND, Train
-from serl.stages.train.start import Forward, look_first, reference, starting_weights
+from serl.stages.train.spec import CRITIC, KIND, Train
+from serl.stages.train.start import Forward, critic_weights, look_first, reference, starting_weights
 from serl.stages.work import Work
 
 PROBES = 4  # samples on which engine and trainer are compared after each transfer
@@ -41,7 +43,10 @@ def reinforce(work: Work, ranks: Ranks) -> None:
     start, digest = starting_weights(work, settings)
     questions = questions_of(work)
     judging = {role: work.weights(role)[1] for role in judges(settings.rollout.reward)}
-    attempt = work.attempt({"policy": digest} | judging | dict(questions.inputs))
+    inputs = {"policy": digest} | judging | dict(questions.inputs)
+    if isinstance(settings.objective, Ppo):
+        first_critic, inputs["critic"] = critic_weights(work, settings)
+    attempt = work.attempt(inputs)
     if judged := config.judged(work.shard.round):
         look_first(work, ranks, read.groups(work.run, judged, completions=False))
     num_turns = _num_turns(settings, len(questions.problems))
@@ -59,12 +64,14 @@ def reinforce(work: Work, ranks: Ranks) -> None:
         seed=config.seed * 1000 + work.shard.round,
         temperature=settings.rollout.sampling.temperature,
     )
+    critic = Critic(first_critic, settings, trainer) if isinstance(settings.objective, Ppo) else None
     total = min(steps, settings.max_steps or steps)
-    course = Course(work, ranks, attempt, trainer, total=max(1, total))
+    within = {CRITIC: critic.trainer} if critic else {}
+    course = Course(work, ranks, attempt, trainer, total=max(1, total), within=within)
     sampler = Sampler(work, ranks, engine, questions, held.tensor_parallel)
     tokenizer = load_tokenizer(start)
     try:
-        school = School(work, course, engine, sampler, questions, tokenizer)
+        school = School(work, course, engine, sampler, questions, tokenizer, critic)
         counts = school.teach(num_turns)
     finally:
         sampler.close()
@@ -84,15 +91,18 @@ def _steps_of_a_turn(settings: Train) -> int:
 
 @dataclass(slots=True)
 class Place:
-    """Where a training is: the turn that comes next, where it begins to ask, and on how many answers it has
-    been trained.
+    """Where a training is: the turn that comes next, where it begins to ask, on how many answers it has been
+    trained, and the weight of its KL.
     """
 
     turn: int = 0
     position: int = 0
     learned: int = 0
+    kl: float = 0.0
 
 
+VALUES = {"value": "value", "value_error": "value_error", "value_clip_fraction": "value_clip_fraction"}
+"""Figures of a critic's steps that a turn tells."""
 WORST = ("mismatch_kl", "mismatch_max")
 """Figures of the turns of which a training tells the largest."""
 
@@ -101,9 +111,16 @@ class School:
     """The turns of a training."""
 
     def __init__(
-        self, work: Work, course: Course, engine: Resident, sampler: Sampler, questions: Questions, tokenizer
+        self,
+        work: Work,
+        course: Course,
+        engine: Resident,
+        sampler: Sampler,
+        questions: Questions,
+        tokenizer,
+        critic: Critic | None,
     ):
-        self._tokenizer = tokenizer
+        self._tokenizer, self._critic = tokenizer, critic
         self._work, self._course, self._engine, self._sampler = work, course, engine, sampler
         self._questions, self._settings = questions, work.stage.section
         self._ranks, self._trainer, self._attempt = course.ranks, course.trainer, course.attempt
@@ -113,7 +130,7 @@ class School:
 
     def teach(self, num_turns: int) -> dict[str, float]:
         """Every turn that no checkpoint holds yet; counts of all."""
-        place = Place(**self._course.resume())
+        place = Place(**({"kl": self._settings.objective.kl} | self._course.resume()))
         self._reference = reference(self._work, self._ranks, self._trainer.temperature, moving=True)
         probes = self._first_probes()
         while place.turn < num_turns and not self._enough():
@@ -121,10 +138,10 @@ class School:
             if place.turn in self._settings.rollout.milestones:
                 self._course.publish_along(place.turn, self._tokenizer, place.learned)
             sampled, transfer_s = self._sampled(place, probes)
-            samples = self._learn(place.turn, sampled, transfer_s)
+            samples, kl = self._learn(place, sampled, transfer_s)
             probes = samples[:PROBES] or probes
             learned = place.learned + len(samples)
-            place = Place(turn=place.turn + 1, position=sampled.position, learned=learned)
+            place = Place(turn=place.turn + 1, position=sampled.position, learned=learned, kl=kl)
             self._longest_s = max(self._longest_s, time.monotonic() - begun)
             last = place.turn == num_turns or self._enough()
             due = place.turn % self._settings.checkpoint_every == 0
@@ -167,28 +184,37 @@ class School:
         return [batch.Sample(token_L=row, num_prompt=1, column={}) for row in rows if len(row) > 1]
 
     # ------------------------------------------------------------------------------------------ learning
-    def _learn(self, turn: int, sampled: Sampled, transfer_s: float) -> list[batch.Sample]:
-        """Some optimizer steps on the turn's groups; the samples that they were taken on."""
-        settings, begun = self._settings, time.monotonic()
+    def _learn(self, place: Place, sampled: Sampled, transfer_s: float) -> tuple[list[batch.Sample], float]:
+        """Some optimizer steps on the turn's groups; the samples that they were taken on, and the weight of
+        the KL from here on.
+        """
+        settings, begun, kl = self._settings, time.monotonic(), place.kl
         kept = self._sampler.in_band(sampled.groups)
         samples = [_sample(g, i) for g in kept for i in range(len(g.completions))]
-        figures = TurnFigures.of(turn + 1, sampled.groups, len(kept), sampled.asked, settings.rollout.prompts)
+        figures = TurnFigures.of(
+            place.turn + 1, sampled.groups, len(kept), sampled.asked, settings.rollout.prompts
+        )
         stats: list[StepStats] = []
+        told: dict[str, float] = {}
         logprob_s = 0.0
         if samples:
-            self._work.phase(f"log-probabilities {turn + 1}")
+            self._work.phase(f"log-probabilities {place.turn + 1}")
             logp = self._log_probabilities(samples, kept)
+            value_T = self._critic.values(samples) if self._critic else None
             logprob_s = time.monotonic() - begun
             figures = replace(figures, **_gaps(logp))
-            samples = self._weighed(samples, kept, sampled.branches.walks, logp)
-            stats = self._steps(turn, samples)
-        figures = replace(figures, **_means(stats))
+            columns = credit.columns(settings, kept, sampled.branches.walks, value_T, logp, kl)
+            samples = batch.attach(samples, columns)
+            stats, of_critic = self._steps(place, samples)
+            kl = credit.next_kl(settings, kl, logp)
+            told = _means(of_critic, VALUES) | ({"kl_weight": place.kl} if self._critic else {})
+        figures = replace(figures, **_means(stats, {"approx_kl": "kl", "clip_fraction": "clip_fraction"}))
         spent = {"sample_s": sampled.sample_s, "vote_s": sampled.vote_s, "transfer_s": transfer_s}
         if branches := sampled.branches.states:
             spent |= {"branch_s": sampled.branch_s, "states": branches, "whole": sampled.branches.whole}
         spent |= {"logprob_s": logprob_s, "step_s": time.monotonic() - begun - logprob_s}
-        self._tell(figures, spent)
-        return samples
+        self._tell(figures, told | spent)
+        return samples, kl
 
     def _log_probabilities(
         self, samples: Sequence[batch.Sample], kept: Sequence[Group]
@@ -199,34 +225,24 @@ class School:
         length_S = torch.tensor([s.num_response for s in samples])
         return algorithms.LogProbs(old_T=old_T, ref_T=ref_T, behaviour_T=behaviour_T, length_S=length_S)
 
-    def _weighed(
-        self,
-        samples: Sequence[batch.Sample],
-        kept: Sequence[Group],
-        walks: Sequence[Walk],
-        logp: algorithms.LogProbs,
-    ) -> list[batch.Sample]:
-        """With advantages and all else that the loss reads."""
-        settings, kind = self._settings, self._settings.objective
-        reward_GN = torch.tensor([g.rewards for g in kept])
-        mean, correction = settings.loss_mean, settings.correction
-        if isinstance(kind, Vine):
-            columns = vine.columns(kind, walks, reward_GN.flatten(), logp, mean or "token", correction)
-        else:
-            columns = algorithms.columns(kind, reward_GN, logp, mean, correction)
-        return batch.attach(samples, columns)
-
-    def _steps(self, turn: int, samples: Sequence[batch.Sample]) -> list[StepStats]:
+    def _steps(
+        self, place: Place, samples: Sequence[batch.Sample]
+    ) -> tuple[list[StepStats], list[StepStats]]:
+        """The turn's steps, of the policy and of the critic beside it."""
         settings, config, shard = self._settings, self._work.run.config, self._work.shard
-        kind, stats = settings.objective, []
-        loss = vine.policy_loss(kind) if isinstance(kind, Vine) else algorithms.policy_loss(kind)
+        loss = credit.policy_loss(settings, place.kl)
+        stats: list[StepStats] = []
+        of_critic: list[StepStats] = []
         for epoch in range(settings.epochs):
-            number = turn * settings.epochs + epoch
+            number = place.turn * settings.epochs + epoch
             order = batch.sample_order(len(samples), config.seed, shard.round, shard.stage, number)
             for chosen in batch.split_evenly(order, settings.batch_samples):
                 if not self._enough():
-                    stats.append(self._course.step([samples[i] for i in chosen], loss))
-        return stats
+                    mine = [samples[i] for i in chosen]
+                    stats.append(self._course.step(mine, loss))
+                    if self._critic:
+                        of_critic.append(self._critic.step(mine))
+        return stats, of_critic
 
     # ------------------------------------------------------------------------------------------ telling
     def _tell(self, figures: TurnFigures, spent: dict[str, float]) -> None:
@@ -292,12 +308,11 @@ def _gaps(logp: algorithms.LogProbs) -> dict[str, float]:
     return gaps | {"kl_ref": k3(logp.old_T, logp.ref_T).mean().item()}
 
 
-def _means(stats: Sequence[StepStats]) -> dict[str, float]:
-    """Of the turn's steps."""
+def _means(stats: Sequence[StepStats], names: Mapping[str, str]) -> dict[str, float]:
+    """Of the turn's steps, those that they tell of `names`, under ours."""
     if not stats:
         return {}
     tokens = sum(s.tokens for s in stats)
-    names = {"approx_kl": "kl", "clip_fraction": "clip_fraction"}
     return {
         ours: sum(s.means[name] * s.tokens for s in stats) / tokens
         for name, ours in names.items()
