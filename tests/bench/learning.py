@@ -29,6 +29,14 @@ ARMS: dict[str, list[str]] = {
     "no difficulty filter": ["train.agreement=[0.0, 1.0]"],
     "labels from the array's votes": ["train.rollout.vote=array"],
     "one frozen batch of answers a round": FROZEN,
+    "PPO with a critic, ground truth, labelled problems": [
+        *LABELLED, "train.rollout.reward.kind=verified", "train.agreement=[0.0, 1.0]",
+        "train.objective={kind: ppo, lam: 0.95, value_clip: null, critic: {lr: 3.0e-4}}",
+    ],
+    "VinePPO, ground truth, labelled problems": [
+        *LABELLED, "train.rollout.reward.kind=verified", "train.agreement=[0.0, 1.0]",
+        "train.objective={kind: vine_ppo, rollouts: 4, kl: 1.0e-3}",
+    ],
 }
 
 
