@@ -89,8 +89,8 @@ class Trainer:
         self._beside: list[Trainer] = []
 
     def hold(self, name: str, other: "Trainer") -> None:
-        """From now on save, load and hand on another trainer's state with this one's; it takes a step whenever
-        this one does.
+        """From now on save, load and hand on another trainer's state with this one's; it takes a step
+        whenever this one does.
         """
         self._keeper.hold(name, other._keeper)
         self._beside.append(other)

@@ -33,7 +33,7 @@ def starting_weights(work: Work, settings: Train) -> tuple[Path, str]:
 
 
 def critic_weights(work: Work, settings: Train) -> tuple[Path, str]:
-    """The weights that the critic starts from, and their digest: its own, where a training before left any."""
+    """The weights that the critic starts from, and their digest; its own, where a training left any."""
     assert isinstance(settings.objective, Ppo), "only PPO has a critic"
     critic = settings.objective.critic
     if work.run.config.trained(work.stage, critic.role):
