@@ -289,6 +289,11 @@ class TrainKind(Kind):
             yield f"{what} before it in the round writes {learned}; list one that does, like {example}"
         if (critic := _critic(section)) and critic.role == section.role:
             yield f".objective.critic.role {critic.role}: that is whose weights the policy moves; use another"
+        if critic and critic.init != POLICY and config.trained(stage, critic.init) is None:
+            yield (
+                f".objective.critic.init {critic.init}: no stage before it trains that role; use "
+                f"{POLICY}, or a role that is trained"
+            )
         yield from self._sampling_problems(stage, config)
         yield from self._milestone_problems(stage, config)
         start = config.trained(stage, section.role if section.init == "previous" else section.init)
