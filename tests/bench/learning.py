@@ -19,7 +19,12 @@ LABELLED = [
     "stages=[train, score]", "propose=null", "curate=null", "respond=null",
     "train.rollout.problems={source: {kind: jsonl, path: problems.jsonl, gold: answer}, per_round: 128}",
 ]  # fmt: skip
-FROZEN = ["train.rollout=null", "train.batch_samples=128", "train.optimizer.lr=1.0e-4", "train.loss_mean=token"]
+FROZEN = [
+    "train.rollout=null",
+    "train.batch_samples=128",
+    "train.optimizer.lr=1.0e-4",
+    "train.loss_mean=token",
+]
 ARMS: dict[str, list[str]] = {
     "REINFORCE++, own instructions, vote (SeRL)": [],
     "ground-truth reward, labelled problems": [*LABELLED, "train.rollout.reward.kind=verified"],
@@ -30,11 +35,15 @@ ARMS: dict[str, list[str]] = {
     "labels from the array's votes": ["train.rollout.vote=array"],
     "one frozen batch of answers a round": FROZEN,
     "PPO with a critic, ground truth, labelled problems": [
-        *LABELLED, "train.rollout.reward.kind=verified", "train.agreement=[0.0, 1.0]",
+        *LABELLED,
+        "train.rollout.reward.kind=verified",
+        "train.agreement=[0.0, 1.0]",
         "train.objective={kind: ppo, lam: 0.95, value_clip: null, critic: {lr: 3.0e-4}}",
     ],
     "VinePPO, ground truth, labelled problems": [
-        *LABELLED, "train.rollout.reward.kind=verified", "train.agreement=[0.0, 1.0]",
+        *LABELLED,
+        "train.rollout.reward.kind=verified",
+        "train.agreement=[0.0, 1.0]",
         "train.objective={kind: vine_ppo, rollouts: 4, kl: 1.0e-3}",
     ],
 }

@@ -120,7 +120,9 @@ def test_several_engines_of_a_job_divide_the_parts_of_its_shard(quiet, calm):
     assert (t.finish(), t.noted("end")) == calm
     told = [e for e in read_events(t.run.root / "events") if e["kind"] == "start" and e["stage"] == "respond"]
     assert told and {e["ranks"] for e in told} == {2}
-    workers = {p.stem[-1] for p in (t.run.root / "events").glob("respond-*.jsonl") if " part " in p.read_text()}
+    workers = {
+        p.stem[-1] for p in (t.run.root / "events").glob("respond-*.jsonl") if " part " in p.read_text()
+    }
     assert workers == {"0", "1"}
 
 

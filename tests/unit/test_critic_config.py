@@ -28,9 +28,9 @@ def tree(objective: dict, **train: object) -> dict:
 def test_the_next_round_goes_on_with_the_critic_of_this_one():
     config = run_config(tree({"kind": "ppo"}))
     first, second = config.stage(1, "train"), config.stage(2, "train")
-    assert first.weights == {"policy": "policy", "critic": "policy/critic"}
+    assert first.weights == {"policy": "", "critic": "critic"}
     assert config.trained(first, "critic") is None and config.trained(second, "critic") is first
-    assert run_config(tree({"kind": "grpo"})).stage(1, "train").weights == {"policy": "policy"}
+    assert run_config(tree({"kind": "grpo"})).stage(1, "train").weights == {"policy": ""}
 
 
 def test_its_weights_are_where_the_policys_are(tmp_path):
