@@ -16,7 +16,7 @@ from jobs.costs.loads import site_of
 from jobs.plan.chain import Job, own_work
 from jobs.plan.cluster import Local, Slurm, this_machine
 from jobs.plan.method import phase_of, reads
-from jobs.plan.preflight import bounds
+from jobs.plan.preflight import bounds, distinct, world_of
 from jobs.shell.screen import say, table
 from serl.config.run import RunConfig
 from serl.stages.kind import Bounds
@@ -31,7 +31,7 @@ def show_plan(
     told = forecast(config, jobs, cluster, data)
     console.print(_method(config), "")
     console.print(_jobs(config, jobs, cluster, data, told))
-    for line in (told.sentence(), *_where(config, jobs, cluster, root)):
+    for line in (told.sentence(), *_kept(config, cluster, data), *_where(config, jobs, cluster, root)):
         say(line, console=console)
     say(f"run directory {root}; configuration {config.digest()}", console=console)
     return told
@@ -91,6 +91,26 @@ def _shards(job: Job, cluster: Local | Slurm) -> str:
                 size = f"{own.nodes} nodes x {own.tasks_per_node} ranks"
             gpus = f", {own.nodes * own.gpus_per_node} GPUs" if own.gpus_per_node else ""
             return f"{job.num_shards} x {size}{gpus}"
+
+
+def _kept(config: RunConfig, cluster: Local | Slurm, data: Path) -> Iterator[str]:
+    """What each rank of a training has to have room for."""
+    world = world_of(config, data)
+    for stage in (s for s in distinct(config) if s.kind.ranks):
+        match cluster:
+            case Local():
+                machine = this_machine(cluster)
+                ranks, gpu = machine.train_ranks, bool(machine.gpus)
+            case Slurm():
+                own = cluster.resources(stage)
+                ranks, gpu = own.ranks, bool(own.gpus_per_node)
+        kept = stage.kind.kept_bytes(stage, config, world, ranks, gpu=gpu)
+        if sum(kept.values()):
+            each = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in kept.items())
+            yield (
+                f"each of {ranks} ranks of {stage.job} keeps at least {sum(kept.values()) / 1e9:.2f} GB of "
+                f"weights, gradients and optimizer ({each}), beside what passes and vLLM take"
+            )
 
 
 def _where(config: RunConfig, jobs: Sequence[Job], cluster: Local | Slurm, root: Path) -> Iterator[str]:

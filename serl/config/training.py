@@ -71,6 +71,21 @@ class Training(Section):
     )
     keep_checkpoints: Count = 2
 
+    def kept_bytes(self, ranks: int, *, gpu: bool) -> float:
+        """Of a weight that moves, on its device, at the end of a backward pass: itself, its gradient and its
+        optimizer's state, as DeepSpeed keeps them on each of so many ranks; offloaded state left out.
+        """
+        half = self.dtype == "bfloat16" or (self.dtype == "auto" and gpu)
+        weight, state = (2, 12) if half else (4, 12)
+        moved = 0 if self.optimizer.offload else state / ranks
+        match max(self.zero, int(half)):
+            case 0:
+                return 16
+            case 1 | 2:
+                return weight + 4 / ranks + moved
+            case _:
+                return (weight + 8) / ranks + moved
+
 
 class Pretrain(Training):
     """Imitation of the corpus from random weights."""

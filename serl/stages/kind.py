@@ -235,6 +235,12 @@ class Kind:
     def bounds(self, stage: Stage, config: "RunConfig", world: World) -> Bounds:
         return Bounds(files=self.files * stage.num_shards)
 
+    def kept_bytes(
+        self, stage: Stage, config: "RunConfig", world: World, ranks: int, *, gpu: bool
+    ) -> Mapping[str, int]:
+        """Of a training, what each of its ranks keeps on its device at least, by what it is."""
+        return {}
+
     def depends(self, stage: Stage, config: "RunConfig") -> Mapping[str, object]:
         """The part of the configuration that its result depends on, as JSON or sections; `seed` among it if
         it draws.

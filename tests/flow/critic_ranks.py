@@ -3,6 +3,7 @@
 Started by `test_critic.py` through `test_trainer.run_ranks`; importable for the data both sides use.
 """
 
+import gc
 import json
 import os
 import sys
@@ -18,6 +19,7 @@ from serl.engines.ranks import join_ranks
 from serl.engines.trainer import Trainer
 from serl.learning.algorithms import LogProbs
 from serl.learning.batch import Sample, attach
+from serl.learning.objective import ImitationLoss
 from serl.stages.train import credit
 from serl.stages.train.critic import Critic
 from serl.stages.train.spec import Rollout, Train
@@ -100,10 +102,39 @@ class Rewarded:
         self.rewards = rewards
 
 
+def measured(zero: int, base: Path, out: Path, ranks) -> list[float]:
+    """Bytes a weight that policy and critic keep at the end of a backward pass, promised and found."""
+    job.SHAPE = job.SHAPE.model_copy(update={"hidden": 512, "layers": 4, "intermediate": 1024})
+    folder, how = out / f"large_{zero}", settings(zero).model_copy(update={"dtype": "bfloat16"})
+    lm = job.make_model(base)
+    num_weights = sum(p.numel() for p in lm.parameters())
+    Trainer(lm, job.settings(0), ranks=ranks, horizon=1, seed=1).export(folder, load_tokenizer(base))
+    lm, before, found = None, _held(), []
+
+    def look(logp_T, column):
+        found.append(_held() - before)
+        return ImitationLoss()(logp_T, column)
+
+    policy = Trainer(folder, how, ranks=ranks, horizon=1, seed=1)
+    critic = Critic(folder, how, policy)
+    for loss in (ImitationLoss(), look):
+        for trainer in (policy, critic.trainer):
+            trainer.step(job.make_samples()[:4], loss)
+    return [2 * how.kept_bytes(ranks.size, gpu=False), max(found) / num_weights]
+
+
+def _held() -> int:
+    """Bytes of all tensors that there are."""
+    gc.collect()
+    tensors = [o for o in gc.get_objects() if type(o) in (torch.Tensor, torch.nn.Parameter)]
+    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
+
+
 def main(base: Path, out: Path) -> None:
     torch.set_num_threads(1)
     ranks = join_ranks("cpu", timeout_s=300)
     seen = {f"zero_{zero}": train(zero, base, out, ranks) for zero in (0, 1, 3)}
+    seen["kept"] = {f"zero_{zero}": measured(zero, base, out, ranks) for zero in (1, 3)}
     (out / f"rank_{ranks.rank}.json").write_text(json.dumps(seen))
     ranks.leave()
     os._exit(0)  # gloo's threads outlive their group

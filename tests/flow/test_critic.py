@@ -120,6 +120,12 @@ def test_policy_and_critic_follow_the_formulas_in_plain_torch(seen, stage):
     assert all(r[stage] == mine for r in ranks), "ranks know the same"
 
 
+@pytest.mark.parametrize("stage", ["zero_1", "zero_3"])
+def test_the_plan_says_what_a_rank_keeps(seen, stage):
+    promised, found = seen[0][0]["kept"][stage]
+    assert found == pytest.approx(promised, rel=0.1)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_both_go_on_from_one_checkpoint_bit_by_bit(seen, stage):
     mine = seen[0][0][stage]

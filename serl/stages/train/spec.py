@@ -411,6 +411,17 @@ class TrainKind(Kind):
             temporary_bytes=temporary + sampled,
         )
 
+    def kept_bytes(
+        self, stage: Stage, config: RunConfig, world: World, ranks: int, *, gpu: bool
+    ) -> Mapping[str, int]:
+        section = stage.section
+        own = int(world.num_parameters * section.kept_bytes(ranks, gpu=gpu))
+        if not isinstance(section, Train):
+            return {"policy": own}
+        frozen = world.num_parameters * (2 if gpu else 4) // (ranks if section.zero == 3 else 1)
+        critic = {"critic": own} if _critic(section) else {}
+        return {"policy": own} | critic | ({"reference": frozen} if section.objective.kl else {})
+
     def outside(self, stage: Stage, config: RunConfig, data: Path) -> Mapping[str, Path]:
         how = stage.section.rollout if isinstance(stage.section, Train) else None
         return source_files(how.problems.source, data) if how and how.problems else {}
