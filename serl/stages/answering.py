@@ -71,7 +71,8 @@ def judge(
     golds = [None if p.gold is None else reader.gold(p.question, p.gold) for _, p, _, _ in answered]
     correct = verdicts(reader, answers, dict(enumerate(golds)))
     agreed = verdicts(reader, answers, {i: labels.get(p.id) for i, (_, p, _, _) in enumerate(answered)})
-    scores = {name: _scores(ask, answered) for name, ask in asking.scorers.items()}
+    sequences = [[[*ids, *c.token_ids] for c in out] for _, _, ids, out in answered]
+    scores = {name: scores_of(ask, sequences) for name, ask in asking.scorers.items()}
     groups = []
     for i, (role, p, ids, out) in enumerate(answered):
         labels = classes[i].labels
@@ -101,12 +102,12 @@ def said(reader: Judge, question: str, text: str, completion: Completion) -> str
     return found and found.text
 
 
-def _scores(
-    ask: Callable[[Sequence[Sequence[int]]], list[float]], answered: Sequence[Answered]
+def scores_of(
+    ask: Callable[[Sequence[Sequence[int]]], list[float]], sequences: Sequence[Sequence[Sequence[int]]]
 ) -> list[list[float]]:
-    """What a reward model says of all answers to each question."""
-    found = iter(ask([[*ids, *c.token_ids] for _, _, ids, out in answered for c in out]))
-    return [[next(found) for _ in out] for _, _, _, out in answered]
+    """What a reward model says of all answers to each question, prompts included."""
+    found = iter(ask([ids for several in sequences for ids in several]))
+    return [[next(found) for _ in several] for several in sequences]
 
 
 def graded(reader: Judge, groups: Sequence[Group]) -> dict[int, list[bool | None]]:

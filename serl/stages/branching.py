@@ -16,7 +16,7 @@ from serl.engines.generator import Generator
 from serl.randomness import rng_of, seed_of
 from serl.records import Completion, Group, Walk
 from serl.rewards.kinds import Case
-from serl.stages.answering import Asking, said, verdicts
+from serl.stages.answering import Asking, said, scores_of, verdicts
 from serl.text.steps import Pieces, cuts
 
 
@@ -100,6 +100,10 @@ def values(
     correct = verdicts(reader, answers, dict(enumerate(golds)))
     voted = {i: labels.get(g.id, g.majority) for i, g in enumerate(groups)}
     agreed = verdicts(reader, answers, voted)
+    sequences = [
+        [[*s.group.prompt_ids, *s.so_far, *c.token_ids] for c in out] for s, out in zip(states, continued)
+    ]
+    scores = {name: scores_of(ask, sequences) for name, ask in asking.scorers.items()}
     found = []
     for i, (state, group) in enumerate(zip(states, groups)):
         alike = [bool(same) for same in agreed.get(i, [])]
@@ -111,6 +115,7 @@ def values(
             winner=None if voted[i] is None else 0, correct=correct.get(i, [None] * len(answers[i])),
             question=group.question, answers=answers[i], texts=texts[i], gold=group.gold,
             rng=rng_of(asking.seed, asking.round, "reward", group.id, "rollouts", state.number),
+            scores={name: of_state[i] for name, of_state in scores.items()},
         )  # fmt: skip
         found.append(fmean(asking.earnings(case)))
     return found

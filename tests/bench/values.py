@@ -13,7 +13,7 @@ from statistics import fmean
 
 import torch
 
-from evaluation.verifier import Verifier
+from evaluation.judging import Judge
 from serl.config.engine import Engine
 from serl.config.objectives import Sentences
 from serl.config.training import Optimizer, Training
@@ -52,13 +52,13 @@ def main() -> None:
         samples=args.samples, earnings=Earnings(Verified()),
     )  # fmt: skip
     pieces = Pieces(engine.tokenizer)
-    with Verifier(workers=2, limit_s=5.0) as verifier:
-        groups = answer(engine, verifier, [("test", q) for q in problems], asking)
+    with Judge(run.config.answers) as reader:
+        groups = answer(engine, reader, [("test", q) for q in problems], asking)
         tree = tree_of(groups, pieces, Sentences())
 
         def valued(count: int, seed: int) -> list[float]:
             how = replace(asking, samples=count, seed=seed)
-            return values(tree.states, rollouts(engine, tree.states, how), pieces, verifier, how)
+            return values(tree.states, rollouts(engine, tree.states, how), pieces, reader, how)
 
         truth = valued(TRUTH, seed=2)
         found = {f"{k} rollouts": valued(k, seed=3) for k in (1, 4, 9)}

@@ -222,9 +222,16 @@ def test_what_a_training_publishes_along_the_way_is_scored_while_it_goes_on_whoe
     assert killed.finish() == calm.finish()
     assert set(killed.noted("end").values()) == {1}, "every part was computed once"
     for t in (calm, killed):
-        made = {name: t.run.manifest(t.run.shards(1, name)[0]) for name in ("train@4", "score@4", "train@8", "train")}
+        made = {
+            name: t.run.manifest(t.run.shards(1, name)[0])
+            for name in ("train@4", "score@4", "train@8", "train")
+        }
         assert made["train@4"].created < made["score@4"].created < made["train"].created
-        begun = [e["time"] for e in read_events(t.run.root / "events") if e["kind"] == "start" and e["stage"] == "score@8"]
+        begun = [
+            e["time"]
+            for e in read_events(t.run.root / "events")
+            if e["kind"] == "start" and e["stage"] == "score@8"
+        ]
         assert made["train@8"].created < begun[0]
 
 

@@ -1,5 +1,6 @@
 """What the states of answers are worth: each valued once, continued from its own tokens, and graded as the answers were."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from serl.config.engine import Prompts, Sampling
 from serl.config.objectives import Lines
 from serl.records import Completion, Group, Walk
 from serl.rewards.kinds import Earnings
-from serl.rewards.spec import Majority, PythonReward, RandomReward, Reward, Verified
+from serl.rewards.spec import Majority, ModelReward, PythonReward, RandomReward, Reward, Verified
 from serl.stages.answering import Asking
 from serl.stages.branching import rollouts, tree_of, values
 from serl.text.steps import Pieces
@@ -136,6 +137,23 @@ def test_any_reward_that_answers_may_earn_rollouts_may_earn(tmp_path):
     assert walk.values == ((9 + 9 + 2 + 9) / 4, (11 + 11 + 11 + 4) / 4)
     (walk,) = valued(GROUPS[1:], RandomReward(), Script(TEXTS))
     assert all(v in (0.0, 0.25, 0.5, 0.75, 1.0) for v in walk.values)
+
+
+def test_a_reward_model_reads_a_rollout_with_all_that_was_said_before_it():
+    read: list[str] = []
+
+    def ask(sequences):
+        texts = ["".join(map(chr, ids)) for ids in sequences]
+        read.extend(texts)
+        return [math.log(3.0) if t.endswith("7}") else -math.log(3.0) for t in texts]
+
+    pieces, how = Pieces(Characters()), replace(asking(ModelReward(of="answer")), scorers={"reward": ask})
+    tree = tree_of(GROUPS[1:], pieces, Lines())
+    continued = rollouts(Script(TEXTS), tree.states, how)
+    with Judge(MathAnswers()) as judge, how.earnings:
+        (walk,) = tree.walks(values(tree.states, continued, pieces, judge, how))
+    assert read[4:6] == ["q?x\n\\boxed{7}"] * 2
+    assert walk.values == (pytest.approx(0.5), pytest.approx((3 * 0.75 + 0.25) / 4))
 
 
 def test_values_are_a_function_of_the_state_and_not_of_who_is_valued_beside_it():

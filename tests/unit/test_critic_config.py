@@ -75,3 +75,28 @@ def test_a_critic_doubles_what_a_training_leaves_and_holds():
 def test_a_critic_that_cannot_be_is_refused(critic, sentence):
     with pytest.raises(ConfigError, match=sentence):
         run_config(tree({"kind": "ppo", "critic": critic}))
+
+
+def test_a_policy_cannot_start_from_a_critic():
+    made = tree({"kind": "ppo"})
+    other = made["train"] | {"role": "other", "init": "critic", "objective": {"kind": "grpo"}}
+    phase = {
+        "rounds": 1,
+        "stages": ["train", "more"],
+        "train": made["train"],
+        "more": other | {"kind": "train"},
+    }
+    flat = {k: made[k] for k in ("name", "seed", "base", "prompts", "engine")} | {"phases": {"learn": phase}}
+    with pytest.raises(
+        ConfigError, match="init critic: train gives the role critic a head of one number a text"
+    ):
+        run_config(flat)
+
+
+def test_rollouts_of_a_state_are_not_rewarded_by_beating_each_other():
+    made = tree({"kind": "vine_ppo"})
+    made["train"]["rollout"]["reward"] = {"kind": "model", "role": "critic", "of": "pair"}
+    with pytest.raises(
+        ConfigError, match="rollout.reward.of pair: rollouts of one state win half of the pairs"
+    ):
+        run_config(made)

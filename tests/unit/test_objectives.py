@@ -52,8 +52,8 @@ def test_options_of_a_kind_are_its_own(tmp_path):
         ("objective: {kind: gspo}\nloss_mean: token", r"gspo weighs by sequence itself; take loss_mean away"),
         ("objective: {kind: dapo}\nloss_mean: sequence", r"dapo weighs by token itself"),
         (
-            "objective: {kind: dpo}",
-            r"objective.kind: 'dpo' is unknown; choose one of 'reinforce_pp', 'rloo',",
+            "objective: {kind: none}",
+            r"objective.kind: 'none' is unknown; choose one of 'reinforce_pp', 'rloo',",
         ),
         ("objective: {kind: ppo}", r"objective ppo: it values answers under the weights .*; give `rollout`"),
         ("objective: {kind: vine_ppo}", r"objective vine_ppo: it values answers .*; give `rollout`"),

@@ -26,7 +26,7 @@ from serl.config.run import RunConfig
 from serl.config.schema import Count, Fraction, Positive, Section
 from serl.config.training import Training
 from serl.rewards.outside import Outside
-from serl.rewards.spec import Majority, PythonReward, Reward, judges, needs_gold, parts
+from serl.rewards.spec import Majority, ModelReward, PythonReward, Reward, judges, needs_gold, parts
 from serl.stages.kind import BYTES_PER_SAMPLED_TOKEN, POLICY, Bounds, Kind, Stage, StageSection, World
 from serl.stages.sources import Labelled, has_gold
 from serl.text.problems import check_source, source_files
@@ -287,6 +287,12 @@ class TrainKind(Kind):
             what = f".data {section.data}: no stage of that name" if section.data else ": no stage"
             example = "respond" if learned == "groups" else f"select, which chooses {learned}"
             yield f"{what} before it in the round writes {learned}; list one that does, like {example}"
+        pairs = [p for p in parts(how.reward) if isinstance(p, ModelReward) and p.of == "pair"] if how else []
+        if pairs and isinstance(section.objective, Vine):
+            yield (
+                f".rollout.reward.of pair: rollouts of one state win half of the pairs that they make; "
+                f"{section.objective.kind} needs a reward of each answer: use of: answer"
+            )
         if (critic := _critic(section)) and critic.role == section.role:
             yield f".objective.critic.role {critic.role}: that is whose weights the policy moves; use another"
         if critic and critic.init != POLICY and config.trained(stage, critic.init) is None:
@@ -296,10 +302,11 @@ class TrainKind(Kind):
             )
         yield from self._sampling_problems(stage, config)
         yield from self._milestone_problems(stage, config)
-        start = config.trained(stage, section.role if section.init == "previous" else section.init)
-        if start and _scalar(start) and not needs_scalar(section.objective):
+        first = section.role if section.init == "previous" else section.init
+        start = config.trained(stage, first)
+        if start and _scalar(start, first) and not needs_scalar(section.objective):
             yield (
-                f".init {section.init}: {start.name} gives the role {start.role} a head of one number a "
+                f".init {section.init}: {start.name} gives the role {first} a head of one number a "
                 f"text, which {section.objective.kind} cannot go on with; start from base or a role that "
                 "answers"
             )
@@ -434,9 +441,11 @@ class TrainKind(Kind):
         return how | {"seed": config.seed if seed is None else seed, "base": base, "section": stage.section}
 
 
-def _scalar(training: Stage) -> bool:
+def _scalar(training: Stage, role: str) -> bool:
+    """Whether a training gives a role a head of one number a text."""
     section = training.section
-    return isinstance(section, Train) and needs_scalar(section.objective)
+    return isinstance(section, Train) and (needs_scalar(section.objective) or role != section.role)
+
 
 def _critic(section: Section) -> Critic | None:
     """Who is trained beside the policy."""
