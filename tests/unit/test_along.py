@@ -241,9 +241,9 @@ def test_the_best_policy_may_be_one_of_them(examined):
     assert "Best on validation: the policy of round 1, turn 4" in text and "Policies along the way" in text
     assert "best_on_validation/turn,4.0" in (examined.root / "report.csv").read_text()
     data = examined.data_root
-    (best,) = side_by_side(["small:best"], data).models
+    (best,) = side_by_side(["small:best"], data).trials
     assert best.name == "small, round 1, turn 4" and set(best.scores) == {"arithmetic_validation"}
-    assert [m.name for m in side_by_side(["small:1@2", "small"], data).models] == ["small, round 1, turn 2", "small, round 1"]
+    assert [m.name for m in side_by_side(["small:1@2", "small"], data).trials] == ["small, round 1, turn 2", "small, round 1"]
 
 
 def test_the_curve_goes_from_the_base_through_the_milestones_to_the_end(examined):
