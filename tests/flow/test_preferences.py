@@ -1,4 +1,4 @@
-"""Offline learning on the real engines: a reward model, its word on stored answers, DPO-positive, RestEM; and with kills."""
+"""Offline learning on the real engines: a reward model, its word on stored answers, DPO-positive, RestEM, SER's loop; and with kills."""
 
 import json
 import shutil
@@ -88,6 +88,24 @@ def test_every_training_took_its_steps_and_said_how_they_went(calm):
     assert first["loss"] == pytest.approx(0.6931, abs=1e-3), "the reference is where it starts"
     said = (calm.root / "report.md").read_text()
     assert "pairs\\_right" in said and "best\\_of\\_4" in said
+
+
+def test_a_reward_model_labels_the_pool_until_it_is_sure_of_too_few(calm):
+    """Of the first loop's gate every pair is sure (its bounds are 0.5), so that nothing is left for the second."""
+    pool, labelled = read.pairs(calm, stage(calm, "pairs")), read.pairs(calm, stage(calm, "labelled"))
+    scores = read.scores(calm, calm.config.stage(2, "judge"))
+    taken = read.pairs(calm, calm.config.stage(2, "gate"))
+    assert taken[: len(labelled)] == labelled
+    new = taken[len(labelled) :]
+    assert {p.id for p in new} == {p.id for p in pool} - {p.id for p in labelled}
+    first = {p.id: p for p in pool}
+    for p in new:
+        a, b = scores[p.id]
+        assert (p.says, p.completions == first[p.id].completions) == ("reward", a >= b)
+    (again,), (model,) = calm.complete(3, "gate"), calm.complete(3, "reward")
+    assert again.counts["settled"] == 1 and again.counts["new"] == 0
+    assert model.digest == calm.complete(2, "reward")[0].digest, "the same pairs, from the base: the same model"
+    assert all(m.over for name in ("judge", "gate", "reward") for m in calm.complete(4, name))
 
 
 def test_kills_of_a_judge_and_of_trainings_change_nothing(calm, data, tmp_path):
