@@ -73,7 +73,10 @@ class JudgeKind(Kind):
         return Bounds(files=self.files * stage.num_shards, bytes=size, temporary_bytes=size)
 
     def depends(self, stage: Stage, config: RunConfig) -> Mapping[str, object]:
-        return {"seed": config.seed, "base": config.base, "section": stage.section}
+        return {
+            "seed": config.seed, "base": config.base, "section": stage.section,
+            "answers": config.answers.model_dump(),
+        }  # fmt: skip
 
 
 KIND = JudgeKind()

@@ -212,7 +212,8 @@ class SelectKind(Kind):
     def depends(self, stage: Stage, config: RunConfig) -> Mapping[str, object]:
         given = isinstance(stage.section.choose, FromPeople)
         own = {"base": config.base, "prompts": config.prompts} if given else {}
-        return {"seed": config.seed, "section": stage.section} | own
+        how = {"seed": config.seed, "section": stage.section, "answers": config.answers.model_dump()}
+        return how | own
 
 
 def missing(key: str, name: str | None, gives: str, example: str) -> str:
