@@ -13,6 +13,7 @@ from serl.records import Completion, Pair, pairs_from_parquet, pairs_to_parquet
 from serl.stages.select.choose import chosen
 from serl.stages.select.gate import gated
 from serl.stages.select.spec import Cross, Extremes, Gate, Right
+from serl.stages.show import show_of
 from tests.conftest import SMALL, run_config
 
 
@@ -238,3 +239,11 @@ def test_a_gate_adds_to_what_it_took_the_round_before():
 def test_a_gate_says_what_it_lacks(change, message):
     with pytest.raises(ValueError, match=message):
         run_config(loop(**change))
+
+
+def test_reports_tell_how_often_the_gold_answer_agrees():
+    config = run_config(loop())
+    pick = config.stage(2, "pick")
+    counts = {"pairs": 8.0, "audited": 8.0, "right": 6.0, "new": 4.0, "new_audited": 4.0, "new_right": 3.0}
+    told = show_of(pick.kind).figures(pick, counts)
+    assert told == {"pick/pairs": 8.0, "pick/new": 4.0, "pick/right_share": 0.75, "pick/new_right_share": 0.75}
