@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from jobs.reporting import harvest
 from jobs.reporting.visible import visible
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -39,7 +40,7 @@ DROPS = {
     "not_curated_yet": "waits for the choice among what was proposed",
     "not_answered_yet": "waits for its answers",
 }
-SHOWN = "benchmark id mode sample gold extracted verdict finish_reason subject level label".split()
+SHOWN = ["benchmark", "id", "mode", "sample", "gold", "extracted", "verdict", "finish_reason", "subject", "level", "label"]
 
 
 # ------------------------------------------------------------------------------------------------ templates
@@ -97,36 +98,30 @@ def tone(fate: str) -> str:
 # ------------------------------------------------------------------------------------------------ values
 def classes(row: Mapping) -> list[dict]:
     """The classes of a group by size, those without a vote last, with what tells them apart on a page."""
-    sizes = {label: row["labels"].count(label) for label in row["labels"]}
-    order = sorted(sizes, key=lambda label: (label is None, -sizes[label], label or 0))
-    return [_class(row, label, rank, sizes[label]) for rank, label in enumerate(order)]
+    found = enumerate(harvest.classes(row["labels"]))
+    return [_class(row, label, rank, mine) for rank, (label, mine) in found]
 
 
-def _class(row: Mapping, label: int | None, rank: int, n: int) -> dict:
-    mine = [i for i, other in enumerate(row["labels"]) if other == label]
-    spelled = {row["answers"][i] for i in mine} - {None}
+def _class(row: Mapping, label: int | None, rank: int, mine: Sequence[int]) -> dict:
     silent = label is None
+    spelled = "  |  ".join(harvest.spellings(row["answers"], mine))
     return {
         "mine": mine,
-        "n": n,
-        "words": f"{n} silent" if silent else str(n),
+        "n": len(mine),
+        "words": f"{len(mine)} silent" if silent else str(len(mine)),
         "colour": "none" if silent else f"c{rank % NUM_COLOURS}",
-        "shown": "no vote: unread, cut off or undecided" if silent else "  |  ".join(_shortest(spelled)),
+        "shown": "no vote: unread, cut off or undecided" if silent else spelled,
         "reward": fmean(row["rewards"][i] for i in mine),
         "won": "majority" if not silent and label == row["winner"] else "",
     }
 
 
-def _shortest(answers: set[str]) -> list[str]:
-    return sorted(answers, key=lambda a: (len(a), a))
-
-
 def group_row(row: Mapping) -> dict:
     """A line of the list of groups. The majority is the shortest spelling of the answer that won."""
-    sides = zip(row["answers"], row["labels"])
-    won = {a for a, k in sides if None not in (a, k) and k == row["winner"]}
+    won = [i for i, k in enumerate(row["labels"]) if k is not None and k == row["winner"]]
+    majority = next(iter(harvest.spellings(row["answers"], won)), "")
     right = {True: "correct", False: "wrong", None: ""}[row["winner_correct"]]
-    return {**row, "classes": classes(row), "majority": next(iter(_shortest(won)), ""), "right": right}
+    return {**row, "classes": classes(row), "majority": majority, "right": right}
 
 
 def group(row: Mapping, low: float, high: float) -> dict[str, object]:

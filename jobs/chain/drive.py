@@ -74,10 +74,9 @@ def check_trackers(names: Sequence[Tracker]) -> None:
 
 def _report(run: Run, cluster: Local, console: Console) -> None:
     """What came of the run, written and mirrored; loaded only here, at the end."""
-    from jobs.report import write_report
-    from jobs.reporting.trackers import mirror
+    from jobs.reporting.written import conclude
 
-    paths, summary = write_report(run)
+    summary, lines = conclude(run, cluster.trackers)
     console.print(summary)
-    for line in (f"report: {paths.html}", *mirror(run, cluster.trackers)):
+    for line in lines:
         say(line, console=console)

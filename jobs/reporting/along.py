@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from evaluation.scores import Score
 from evaluation.summary import Summary
 from jobs.reporting import plots, policies
-from jobs.reporting.findings import Findings, RoundFindings
+from jobs.reporting.found import Findings, RoundFindings
 from jobs.reporting.plots import GREY, Line, grid
 
 if TYPE_CHECKING:

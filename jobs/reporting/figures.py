@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from evaluation.summary import Summary
 from jobs.reporting import along, plots
-from jobs.reporting.findings import Course, Findings, RoundFindings, StageFindings
+from jobs.reporting.found import Course, Findings, RoundFindings, StageFindings
 from jobs.reporting.plots import GREY, INK, MIDDLE, PALE, Line, Plots, grid, legend
 from serl.stages.kind import Kind
 from serl.stages.read import band
@@ -140,23 +140,23 @@ def _losses(passage: Passage) -> str:
 # ----------------------------------------------------------------------------------- training
 def training(findings: Findings) -> "Figure | None":
     """Curves of the optimizer, and means of each round placed over its steps."""
-    return _courses(findings, "step", lambda s: s.steps, lambda show: show.steps, ROUND_MEANS)
+    return _courses(findings.rounds[1:], "step", lambda s: s.steps, lambda show: show.steps, ROUND_MEANS)
 
 
 def turns(findings: Findings) -> "Figure | None":
     """The same of trainings that sample for themselves, by turn."""
-    return _courses(findings, "turn", lambda s: s.turns, lambda show: show.turns, {})
+    return _courses(findings.rounds[1:], "turn", lambda s: s.turns, lambda show: show.turns, {})
 
 
 def _courses(
-    findings: Findings,
+    rounds: Sequence[RoundFindings],
     unit: str,
     read: Callable[[StageFindings], Course],
     titles: Callable[[Show], Mapping[str, str]],
     means: Mapping[str, Callable[[RoundFindings], float | None]],
 ) -> "Figure | None":
     """A panel for each figure and each mean, in it a line for each training; rounds one after another."""
-    taught = [(r, s) for r in findings.rounds if r.round for s in r.trainings if read(s)]
+    taught = [(r, s) for r in rounds for s in r.trainings if read(s)]
     starts, ends = dict[tuple[int, str], int](), dict[str, int]()
     panels: dict[str, dict[str, list[plots.Points]]] = {}
     placed: dict[str, list[tuple[float, float]]] = {}
@@ -189,16 +189,8 @@ def _courses(
 
 
 def base(findings: Findings) -> "Figure | None":
-    """The loss of a base model that was made from scratch."""
-    made = [s for r in findings.rounds if r.round == 0 for s in r.trainings]
-    found = [[(n, x["loss"]) for n, x in s.steps.items() if "loss" in x] for s in made]
-    if not any(found):
-        return None
-    figure, (ax,) = grid(1, columns=1, height=2.4)
-    plots.stretches(ax, 0, "", found)
-    plots.from_zero(ax)
-    ax.set(title="loss per token (nats)", xlabel="step")
-    return figure
+    """Of a base model that was made from scratch."""
+    return _courses(findings.rounds[:1], "step", lambda s: s.steps, lambda show: show.steps, {})
 
 
 def times(findings: Findings) -> "Figure | None":

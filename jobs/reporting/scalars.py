@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from evaluation.scores import Score
 from jobs.reporting import policies
-from jobs.reporting.findings import Findings, RoundFindings
+from jobs.reporting.found import Findings, RoundFindings
 from jobs.reporting.render import Table, listing
 from jobs.reporting.vitals import vital_facts
 from serl.stages.show import show_of

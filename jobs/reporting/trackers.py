@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobs.plan.cluster import Tracker
+from jobs.runs.differ import leaves
 from serl.run.files import write_atomic
 from serl.run.rundir import Run
 
 if TYPE_CHECKING:
     import mlflow
 
-    from jobs.reporting.findings import Findings
+    from jobs.reporting.found import Findings
 
 PROJECT = "serl"
 MARK = "rounds_done"  # what is sent last of a round
@@ -180,15 +181,8 @@ def _key(tag: str) -> str:
 
 def parameters(run: Run) -> Iterator[tuple[str, str]]:
     """The configuration as dotted keys; no text of it that is empty."""
-
-    def walk(value: object, prefix: str) -> Iterator[tuple[str, str]]:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                yield from walk(inner, f"{prefix}.{key}" if prefix else key)
-        elif value not in (None, ""):
-            yield prefix, str(value)
-
-    yield from walk(run.config.model_dump(mode="json"), "")
+    told = leaves(run.config.model_dump(mode="json"))
+    return ((key, str(value)) for key, value in told if value not in (None, "", {}))
 
 
 _TRACKERS = {"wandb": _wandb, "mlflow": _mlflow}

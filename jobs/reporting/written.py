@@ -26,7 +26,8 @@ from jobs.reporting import (
     render,
     scalars,
 )
-from jobs.reporting.findings import Findings, gather
+from jobs.reporting.findings import gather
+from jobs.reporting.found import Findings
 from jobs.reporting.policies import Contest
 from jobs.reporting.render import Table, listing
 from jobs.reporting.sweep_findings import gather_sweep
