@@ -40,7 +40,7 @@ DROPS = {
     "not_curated_yet": "waits for the choice among what was proposed",
     "not_answered_yet": "waits for its answers",
 }
-SHOWN = ["benchmark", "id", "mode", "sample", "gold", "extracted", "verdict", "finish_reason", "subject", "level", "label"]
+SHOWN = "benchmark id mode sample gold extracted verdict finish_reason subject level label".split()
 
 
 # ------------------------------------------------------------------------------------------------ templates

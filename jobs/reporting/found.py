@@ -1,4 +1,6 @@
-"""What a report says of a run, as plain data: what it has come to round by round, and what follows from that."""
+"""What a report says of a run, as plain data: what it has come to round by round, and what follows from
+that.
+"""
 
 from collections import Counter
 from collections.abc import Mapping
