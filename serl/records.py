@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ANCHOR = "anchor"  # the role of a seed problem whose answers measure the vote and are never trained on
+PROPOSAL = "proposal"  # the role of a group of questions that one prompt was answered with
 ROW_GROUP = 128  # groups that a reader of one has to decompress
 
 
@@ -68,7 +69,8 @@ class Group:
 
     `labels[i]` is the equivalence class of answer i (None: no answer, truncated, or undecided); `winner` the
     majority's class (None: tie or no votes); `undecided` how many answers could not be compared in time;
-    `agreement` the winner's share of all N. `role` is "train" or "anchor".
+    `agreement` the winner's share of all N. `role` is "train", "anchor" or
+    "proposal", where an answer is a proposed question, and its label None if it is no valid one.
     """
 
     id: str
@@ -89,12 +91,17 @@ class Group:
 
     @property
     def own(self) -> bool:
-        """Whether it is a question of the round, and no anchor."""
-        return self.role != ANCHOR
+        """Whether it is a question of the round, neither an anchor nor proposals."""
+        return self.role not in (ANCHOR, PROPOSAL)
 
     @property
     def mean_reward(self) -> float:
         return sum(self.rewards) / len(self.rewards)
+
+    def first(self, count: int) -> "Group":
+        """Its first answers alone, with the vote and the rewards that all of them gave."""
+        lists = ("completions", "answers", "labels", "rewards")
+        return dataclasses.replace(self, **{name: getattr(self, name)[:count] for name in lists})
 
     @property
     def majority(self) -> str | None:

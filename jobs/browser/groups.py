@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from jobs.browser.index import Index, done_files
-from serl.records import GROUP_SCHEMA
+from serl.records import ANCHOR, GROUP_SCHEMA, PROPOSAL
 from serl.run.rundir import Run
 from serl.stages.read import band, turn_files
 
@@ -50,13 +50,16 @@ def _list_means(column: pa.ChunkedArray) -> NDArray[np.float64]:
 def fates(
     table: pa.Table, reward: NDArray[np.float64], shares: tuple[float, float], voted: bool
 ) -> NDArray[np.object_]:
-    """`serl.rewards.vote.fate` of every group at once; "anchor" for those that are never trained on."""
-    low, high = shares
+    """`serl.rewards.vote.fate` of every group at once; of anchors and proposals their role, for no band is
+    theirs.
+    """
+    (low, high), share = shares, reward.clip(0.0, 1.0)
     nobody = table["winner"].combine_chunks().is_null().to_numpy(zero_copy_only=False) & voted
     tie = table["tie"].to_numpy()
-    anchor = pc.equal(table["role"], "anchor").to_numpy()
-    cases = [anchor, nobody & tie, nobody, reward < low, reward > high]
-    return np.select(cases, ["anchor", "tie", "no_votes", "too_hard", "too_easy"], "kept").astype(object)
+    others = (ANCHOR, PROPOSAL)
+    cases = [pc.equal(table["role"], role).to_numpy() for role in others]
+    cases += [nobody & tie, nobody, share < low, share > high]
+    return np.select(cases, [*others, "tie", "no_votes", "too_hard", "too_easy"], "kept").astype(object)
 
 
 def open_group(index: Index, row: int) -> dict:

@@ -17,6 +17,9 @@ class Checkpoint(Section):
     path: str = Field(description="folder, absolute or relative to <data root>/models")
 
 
+LINEAR_LAYERS = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")  # of a Llama
+
+
 class Architecture(Section):
     """A small Llama made on the spot."""
 

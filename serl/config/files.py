@@ -229,6 +229,8 @@ def _explain(model: type[BaseModel], tree: Tree, origins: Mapping[Key, str], pat
     where = f"{source}: {'.'.join(map(str, key))}" if key else source
     match error["type"]:
         case "extra_forbidden":
+            if instead := section.former.get(str(key[-1])):
+                return f"{where}: a key of an earlier version (value {_short(error['input'])}); {instead}"
             valid = sorted(section.model_fields)
             near = difflib.get_close_matches(str(key[-1]), valid, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(valid)}"

@@ -4,6 +4,7 @@ A section is the whole method: advantages, loss, where its KL sits and what its 
 `serl.learning.algorithms` reads them.
 """
 
+import math
 import re
 from typing import Annotated, Literal, Self, assert_never
 
@@ -288,15 +289,15 @@ class Correction(Section):
     """What a token's advantage is weighed with, as the sampling engine's numerics are not the trainer's.
 
     w = p_trainer / p_sampler, within bounds. Those that are not given are the field's for this level and
-    action, see `FIELD_BOUNDS`; `low: 0` is no lower bound.
+    mode, see `FIELD_BOUNDS`; `low: 0` is no lower bound.
     """
 
     level: Literal["token", "sequence", "geometric"] = Field(
         default="token",
         description="w of each token; or of its sequence, as a product or as a geometric mean",
     )
-    action: Literal["truncate", "mask"] = Field(
-        default="truncate", description="outside its bounds, w becomes the bound, or 0"
+    mode: Literal["truncate", "mask", "none"] = Field(
+        default="truncate", description="outside its bounds, w becomes the bound, or 0; none: w is 1"
     )
     low: NonNegative | None = None
     high: Positive | None = None
@@ -304,11 +305,15 @@ class Correction(Section):
     @property
     def bounds(self) -> tuple[float, float]:
         """Lowest and highest w that stay as they are."""
-        low, high = FIELD_BOUNDS[self.level, self.action]
+        if self.mode == "none":
+            return 0.0, math.inf
+        low, high = FIELD_BOUNDS[self.level, self.mode]
         return low if self.low is None else self.low, high if self.high is None else self.high
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
+        if self.mode == "none" and (self.low, self.high) != (None, None):
+            raise ValueError("mode none: no weight, hence no bounds; take low and high away")
         low, high = self.bounds
         if low > 1 or high < 1:
             raise ValueError(

@@ -1,6 +1,7 @@
 """What every part of a configuration is made of: strict sections and bounded numbers."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,5 +15,7 @@ Nucleus = Annotated[float, Field(gt=0.0, le=1.0)]
 
 class Section(BaseModel):
     """A part of a configuration: unknown keys, wrong types and later changes are errors."""
+
+    former: ClassVar[Mapping[str, str]] = {}  # keys of an earlier version, and what to write instead
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

@@ -2,9 +2,9 @@
 `objectives`).
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from serl.config.objectives import Imitation
 from serl.config.schema import Count, Fraction, Positive, Section
@@ -29,6 +29,20 @@ class Optimizer(Section):
     min_lr_ratio: Fraction = 0.1
     offload: bool = Field(
         default=False, description="keep optimizer state in host memory (DeepSpeed CPU offload)"
+    )
+
+
+class Lora(Section):
+    """Low-rank adapters (arXiv 2106.09685): W + alpha / rank * B A, where A and B alone are trained."""
+
+    rank: Count
+    alpha: Positive
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="linear layers by the end of their name, like q_proj; null: all of the model's blocks",
+    )
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        default=0.0, description="share of a layer's inputs that its adapter does not see in a step"
     )
 
 
@@ -70,6 +84,7 @@ class Training(Section):
         description="optimizer steps between checkpoints; in a training that samples for itself, turns",
     )
     keep_checkpoints: Count = 2
+    lora: Lora | None = Field(default=None, description="null: all weights are trained")
 
     def kept_bytes(self, ranks: int, *, gpu: bool) -> float:
         """Of a weight that moves, on its device, at the end of a backward pass: itself, its gradient and its
@@ -92,3 +107,9 @@ class Pretrain(Training):
 
     objective: Imitation = Imitation(prompt_weight=0.1)
     batch_tokens: Count = Field(description="tokens in one optimizer step, over all ranks")
+
+    @model_validator(mode="after")
+    def _all_of_it(self) -> Self:
+        if self.lora is not None:
+            raise ValueError("lora: a base of random weights is trained whole; take lora away")
+        return self

@@ -3,7 +3,7 @@ their sizes alone.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,20 +11,28 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from serl.engines.lora import is_adapter
 from serl.engines.model import persistent_buffers, save_model, save_settings, stored_plainly
 from serl.engines.slices import Sealed, write_slices
 from serl.engines.zero import Plan, whole
 
+Read = Callable[[str], Tensor]
 MAX_FILE_BYTES = 2**31
 ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 def export_model(
-    lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, plan: Plan, dtype: torch.dtype, folder: Path
+    lm: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    plan: Plan,
+    dtype: torch.dtype,
+    folder: Path,
+    read: Read | None = None,
 ) -> dict[str, Sealed]:
     """Write the folder; all ranks call it, for each weight is put together from all. The sizes and hashes of
     the weights' files.
 
+    `read` says what each weight is, where that is not the parameter alone: of a model with adapters.
     A model that is stored otherwise than it is in memory is transformers' to write, by rank 0; it has no
     hashes yet.
     """
@@ -36,12 +44,13 @@ def export_model(
         _export_whole(lm, tokenizer, plan, dtype, folder)
         return {}
     extra = persistent_buffers(lm)
-    sizes = {name: p.ds_numel if plan.stage == 3 else p.numel() for name, p in lm.named_parameters()}
+    own = {name: p for name, p in lm.named_parameters() if not is_adapter(name)}
+    sizes = {name: p.ds_numel if plan.stage == 3 else p.numel() for name, p in own.items()}
     files = layout({name: n * dtype.itemsize for name, n in sizes.items()}, MAX_FILE_BYTES)
     with ThreadPoolExecutor(1) as pool:  # a file is written while the next one's weights are gathered
         mine = {
             file: pool.submit(write_slices, folder / file, weights | (extra if number == 0 else {}))
-            for number, (file, weights) in enumerate(_gathered(lm, plan, dtype, files))
+            for number, (file, weights) in enumerate(_gathered(lm, plan, dtype, files, read))
             if number % plan.ranks.size == plan.ranks.rank
         }
     written = {file: future.result() for file, future in mine.items()}
@@ -68,7 +77,11 @@ def layout(sizes: Mapping[str, int], max_bytes: int) -> dict[str, list[str]]:
 
 
 def _gathered(
-    lm: PreTrainedModel, plan: Plan, dtype: torch.dtype, files: Mapping[str, Sequence[str]]
+    lm: PreTrainedModel,
+    plan: Plan,
+    dtype: torch.dtype,
+    files: Mapping[str, Sequence[str]],
+    read: Read | None,
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Each file with its weights, put together from all ranks; only the rank whose turn the file is keeps
     them.
@@ -78,9 +91,9 @@ def _gathered(
         mine = number % plan.ranks.size == plan.ranks.rank
         weights = {}
         for name in names:
-            full = whole(parameters[name], plan.stage)
+            full = None if read else whole(parameters[name], plan.stage)
             if mine:
-                weights[name] = full.to("cpu", dtype)
+                weights[name] = (read(name) if read else full).to("cpu", dtype)
         yield file, weights
 
 

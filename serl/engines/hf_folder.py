@@ -6,6 +6,7 @@ import difflib
 import json
 import os
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -60,6 +61,30 @@ def validate_model_folder(folder: Path, head: HeadKind = "tokens") -> None:
     if (folder / "tokenizer.json").is_file():
         _read_json(folder / "tokenizer.json")
     _validate_weights(folder)
+
+
+def block_layers(folder: Path) -> list[str]:
+    """What the linear layers inside a model's numbered blocks are called, like q_proj; from the headers of
+    its safetensors files, of which there may be none.
+    """
+    found: set[str] = set()
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        for name, entry in header.items():
+            *place, last = name.split(".")
+            if last == "weight" and len(entry["shape"]) == 2 and any(part.isdigit() for part in place):
+                found.add(place[-1])
+    return sorted(found)
+
+
+def validate_targets(targets: Iterable[str], known: Sequence[str]) -> None:
+    """Raise ValueError where adapters are asked for layers that are not among those `known`."""
+    if strange := sorted(set(targets) - set(known)):
+        raise ValueError(
+            f"lora.targets {', '.join(strange)}: no linear layer of the model's blocks is called so; choose "
+            f"among {', '.join(known)}"
+        )
 
 
 def has_score(folder: Path) -> bool:

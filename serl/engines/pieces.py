@@ -66,10 +66,12 @@ def moments(engine, lm: nn.Module, stage: int) -> Iterator[Piece]:
 
 def _held(engine, lm: nn.Module, stage: int) -> Iterator[tuple[str, Tensor, int, int, int]]:
     """(parameter, the optimizer's tensor, offset in it, first element, number of elements) for whatever part
-    of it this rank keeps.
+    of it this rank keeps, of those that are trained.
     """
     zero = engine.optimizer
     for name, p in lm.named_parameters():
+        if not p.requires_grad:
+            continue
         if stage == 0:
             yield name, p, 0, 0, p.numel()
         elif stage == 3:

@@ -34,14 +34,22 @@ class Stored:
 
 
 class Slices:
-    """The tensors of a folder's safetensors files, by name; those of other types than floating point are left
-    out.
+    """The tensors of a safetensors file, or of all in a folder, by name; those of other types than floating
+    point are left out.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, place: Path):
         self._stored: dict[str, Stored] = {}
-        for path in sorted(folder.glob("*.safetensors")):
+        for path in sorted(place.glob("*.safetensors")) if place.is_dir() else [place]:
             self._stored |= _read_header(path)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._stored)
+
+    def dtype(self, name: str) -> torch.dtype:
+        """The tensor's own type."""
+        return self._stored[name].dtype
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """The tensor's shape; None where there is no such tensor."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from serl.config.training import Training
-from serl.engines import pieces
+from serl.engines import lora, pieces
 from serl.engines.export import export_model
 from serl.engines.hf_folder import HeadKind
 from serl.engines.keeper import Extra, Keeper, Resumed
@@ -31,6 +31,8 @@ from serl.learning.batch import Sample, collate
 from serl.learning.objective import Loss, divisor
 from serl.learning.schedule import learning_rate
 from serl.randomness import seed_of
+
+BASE = "base"  # of a checkpoint of adapters: the fingerprint of the weights that they are over
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,11 @@ class Trainer:
         self._plan = plan_of(settings, ranks)
         self._stage = self._plan.stage
         self._lm, fill = prepare(model, self._plan, head, seed)
+        self._base, self._model = fill, model
+        if settings.lora:
+            lora.check(self._lm, head)
+            lora.adapt(self._lm, settings.lora, self._plan)
+            fill = lora.first(self._lm, seed, fill)
         self._packed = self._lm.config._attn_implementation == "flash_attention_2"
         if settings.gradient_checkpointing:
             self._lm.gradient_checkpointing_enable({"use_reentrant": False})
@@ -84,6 +91,7 @@ class Trainer:
         self._engine = training_engine(module, self._plan)
         for piece in pieces.masters(self._engine, self._lm, self._stage):
             fill(piece.name, piece.start, piece.value_N)
+        lora.fill_frozen(self._lm, self._plan, fill)
         pieces.use_masters(self._engine, self._stage)
         self._keeper = Keeper(self._engine, self._lm, self._plan)
         self._beside: list[Trainer] = []
@@ -180,7 +188,7 @@ class Trainer:
         """Every parameter, whole, in the type of the forward pass; all ranks walk to the end. See
         `whole_parameters`.
         """
-        return whole_parameters(self._lm)
+        return lora.merged_parameters(self._lm) if self.settings.lora else whole_parameters(self._lm)
 
     def _share(self, samples: Sequence[Sample], *, in_pairs: bool = False) -> list[tuple[int, ...]]:
         most = self.settings.microbatch_tokens
@@ -192,7 +200,12 @@ class Trainer:
         With `behind` it is written while training goes on, and is there at the latest when the next `save` or
         `fence` returns.
         """
-        return self._keeper.save(root, self.step_index, extra, behind=behind)
+        return self._keeper.save(root, self.step_index, extra | self._under(), behind=behind)
+
+    def _under(self) -> Extra:
+        """What a checkpoint says of weights that it does not have."""
+        folder = self._model
+        return {BASE: lora.fingerprint(folder)} if self.settings.lora and isinstance(folder, Path) else {}
 
     def fence(self) -> None:
         """Wait for the checkpoint that is being written, if one is; all ranks call it, before they leave."""
@@ -205,8 +218,14 @@ class Trainer:
         to rounding elsewhere.
         """
         resumed = self._keeper.load(root)
-        if resumed is not None:
-            self._come_to(resumed.step)
+        if resumed is None:
+            return None
+        if (under := resumed.extra.pop(BASE, None)) not in (None, self._under().get(BASE)):
+            raise ValueError(
+                f"{root}: its adapters were trained over other weights than {self._model} has now ({under}); "
+                "put those back, or remove the checkpoints to begin anew"
+            )
+        self._come_to(resumed.step)
         return resumed
 
     def _come_to(self, step: int) -> None:
@@ -242,4 +261,11 @@ class Trainer:
         In `export_dtype` where no other is given. The sizes and hashes of the weights' files.
         """
         dtype = dtype or DTYPES[self.settings.export_dtype]
-        return export_model(self._lm, tokenizer, self._plan, dtype, folder)
+        if not self.settings.lora:
+            return export_model(self._lm, tokenizer, self._plan, dtype, folder)
+        held = lora.masters(self._lm, self._stage)
+        read = lora.merged_reader(self._lm, self._base, held)
+        sealed = export_model(self._lm, tokenizer, self._plan, dtype, folder, read)
+        if self.ranks.first:
+            sealed |= lora.save_adapter(folder / lora.FOLDER, self.settings.lora, held, str(self._model))
+        return sealed

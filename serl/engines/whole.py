@@ -8,15 +8,19 @@ from transformers import PreTrainedModel
 MAX_BUCKET_BYTES = 2**28  # of parameters that ZeRO-3 makes whole at a time
 
 
-def whole_parameters(lm: PreTrainedModel, max_bytes: int = MAX_BUCKET_BYTES) -> Iterator[tuple[str, Tensor]]:
-    """Every parameter as the forward pass has it, under its name; all ranks walk to the end.
+def whole_parameters(
+    lm: PreTrainedModel,
+    max_bytes: int = MAX_BUCKET_BYTES,
+    named: Iterable[tuple[str, nn.Parameter]] | None = None,
+) -> Iterator[tuple[str, Tensor]]:
+    """Every parameter, or those given, as the forward pass has it, under its name; all ranks walk to the end.
 
     ZeRO-3 gathers at most `max_bytes` at a time, or one parameter; a tensor lives as long as somebody holds
     it. Tied embeddings come twice, also as the output layer, where vLLM 0.32 would keep the old ones.
     """
     embedding, output = lm.get_input_embeddings(), lm.get_output_embeddings()
     also = next(f"{name}.weight" for name, module in lm.named_modules() if module is output)
-    for bucket in _buckets(lm.named_parameters(), max_bytes):
+    for bucket in _buckets(lm.named_parameters() if named is None else named, max_bytes):
         split = [p for _, p in bucket if p.numel() == 0]
         if split:
             split[0].all_gather(split)

@@ -78,6 +78,15 @@ def materialise(lm: nn.Module, plan: Plan) -> None:
         _shard(waiting, plan)
 
 
+def room_for(shapes: Sequence[tuple[int, ...]], plan: Plan) -> list[nn.Parameter]:
+    """Parameters of zeros beside those of a model that was materialised."""
+    device = plan.ranks.device
+    made = [nn.Parameter(torch.zeros(shape, dtype=plan.dtype, device=device)) for shape in shapes]
+    if plan.stage == 3:
+        _shard(made, plan)
+    return made
+
+
 def _shard(parameters: Sequence[nn.Parameter], plan: Plan) -> None:
     """Leave each rank its share of these parameters."""
     if parameters:
@@ -192,10 +201,12 @@ def _deepspeed(ranks: Ranks) -> ModuleType:
 
 
 def _groups(module: nn.Module, decay: float) -> list[dict]:
-    """Weight decay acts on matrices, not on norms and biases."""
+    """What is trained; weight decay acts on matrices, not on norms and biases."""
+    trained = [p for p in module.parameters() if p.requires_grad]
     if decay == 0:
-        return [{"params": list(module.parameters()), "weight_decay": 0.0}]
-    sizes = {p: len(getattr(p, "ds_shape", p.shape)) for p in module.parameters()}
+        return [{"params": trained, "weight_decay": 0.0}]
+    sizes = {p: len(getattr(p, "ds_shape", p.shape)) for p in trained}
     matrices = [p for p, ndim in sizes.items() if ndim >= 2]
     others = [p for p, ndim in sizes.items() if ndim < 2]
-    return [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]

@@ -27,7 +27,7 @@ from serl.config.objectives import (
     own_mean,
 )
 from serl.learning import advantage, objective
-from serl.learning.correction import correction_weights
+from serl.learning.correction import correction_figures, correction_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +146,11 @@ def token_columns(
         "old_logp": logp.old_T,
         "ref_logp": logp.ref_T,
     }
+
+
+def correction_summary(correction: Correction, logp: LogProbs) -> dict[str, float]:
+    """What the correction does to these tokens."""
+    return correction_figures(correction, logp.old_T, logp.behaviour_T, logp.length_S)
 
 
 def sequence_column(length_S: Tensor) -> Tensor:

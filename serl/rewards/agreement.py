@@ -32,6 +32,9 @@ def scrl_winner(settings: Scrl, labels: Labels) -> int | None:
 def scrl_rewards(settings: Scrl, labels: Labels, entropy: Sequence[float]) -> tuple[float, ...]:
     """SCRL (arXiv 2603.19880); `entropy[i]` is answer i's mean entropy per token.
 
+    Where it is the mean -log p of the sampled tokens, that is an unbiased estimate of it over all answers at
+    the sampling temperature; of a rare class it is too high, as what is rarely drawn was improbable.
+
     With p the share of its class and H the class's mean entropy, an answer earns -entropy * (H - mean H of
     the question), plus p if its class is the winner, less (negative - p) if its class is rare and H not below
     the mean.

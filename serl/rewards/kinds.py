@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Self, assert_never
 
 from evaluation.words import token_f1
+from serl.config.rewards import ClassShare, Scrl
+from serl.rewards.agreement import class_shares, scrl_rewards
 from serl.rewards.outside import Outside
 from serl.rewards.preferred import model_rewards
 from serl.rewards.spec import (
@@ -26,8 +28,9 @@ class Case:
     """One question and its N answers. `answers[i]` is what was read of text i (None: nothing), `labels[i]`
     its class.
 
-    `correct[i]` says whether answer i equals the gold answer (None: no gold, no answer, or undecided);
-    `scores` has, by role, what reward models gave each answer.
+    `correct[i]` says whether answer i equals the gold answer (None: no gold, no answer, or undecided),
+    `surprise[i]` the mean -log p of its tokens, in nats; `scores` has, by role, what reward models gave each
+    answer.
     """
 
     labels: Sequence[int | None]
@@ -39,6 +42,7 @@ class Case:
     texts: Sequence[str] = ()
     gold: str | None = None
     scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    surprise: Sequence[float] = ()
 
 
 class Earnings:
@@ -64,6 +68,10 @@ class Earnings:
                 return tuple(0.0 if a is None else token_f1(a, golds) for a in case.answers)
             case RandomReward():
                 return tuple(float(case.rng.random() < 0.5) for _ in case.labels)
+            case ClassShare():
+                return class_shares(case.labels)
+            case Scrl():
+                return scrl_rewards(reward, case.labels, case.surprise)
             case PythonReward():
                 return self._outside[reward](case.question, case.answers, case.texts, case.gold)
             case ModelReward():

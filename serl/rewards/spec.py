@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from evaluation.domain import function_path
+from serl.config.rewards import ClassShare, Scrl
 from serl.config.schema import Positive, Section
 
 
@@ -79,7 +80,15 @@ class SumReward(Section):
 
 
 Reward = Annotated[
-    Majority | Verified | RandomReward | TokenF1 | PythonReward | ModelReward | SumReward,
+    Majority
+    | Verified
+    | RandomReward
+    | TokenF1
+    | ClassShare
+    | Scrl
+    | PythonReward
+    | ModelReward
+    | SumReward,
     Field(discriminator="kind"),
 ]
 Weighted.model_rebuild()

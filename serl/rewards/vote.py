@@ -44,10 +44,12 @@ def fate(group: Group, low: float, high: float, *, voted: bool) -> Fate:
     """Why a group is or is not trained on: kept iff its rewards are informative, neither nearly unanimous nor
     noise.
 
-    `voted`: the reward came from the vote, so a group without a winner has no reward at all.
+    `voted`: the reward came from the vote, so a group without a winner has no reward at all. A mean reward
+    beyond [0, 1] counts as the nearer end: all shares are within [0, 1].
     """
     if voted and group.winner is None:
         return "tie" if group.tie else "no_votes"
-    if group.mean_reward < low:
+    share = min(1.0, max(0.0, group.mean_reward))
+    if share < low:
         return "too_hard"
-    return "too_easy" if group.mean_reward > high else "kept"
+    return "too_easy" if share > high else "kept"

@@ -21,7 +21,8 @@ class TurnFigures:
 
     `refill` is questions asked for each of the `prompts` wanted; `kl` between the turn's first weights and
     those of its steps, `kl_ref` between the policy and the reference; `silent` the share of answers that cast
-    no vote, `monotony` that of questions with the commonest majority.
+    no vote, `monotony` that of questions with the commonest majority; `correction_...` what the
+    engine's numerics weigh.
     """
 
     turn: int
@@ -38,6 +39,8 @@ class TurnFigures:
     clip_fraction: float = 0.0
     mismatch_kl: float = 0.0
     mismatch_max: float = 0.0
+    correction_mean: float = 1.0
+    correction_outside: float = 0.0
 
     @classmethod
     def of(cls, turn: int, groups: Sequence[Group], kept: int, asked: int, prompts: int) -> "TurnFigures":

@@ -81,7 +81,8 @@ def judge(
         right = None if p.gold is None or result.winner is None else truth[labels.index(result.winner)]
         case = Case(
             labels=labels, winner=result.winner, correct=truth, question=p.question, answers=answers[i],
-            texts=[c.text for c in out], gold=p.gold, rng=rng_of(asking.seed, asking.round, "reward", p.id),
+            texts=[c.text for c in out], gold=p.gold, surprise=[_surprise(c) for c in out],
+            rng=rng_of(asking.seed, asking.round, "reward", p.id),
             scores={name: found[i] for name, found in scores.items()},
         )  # fmt: skip
         groups.append(
@@ -142,6 +143,10 @@ def draw(source: list[Problem], per_round: int, seed: int, round: int) -> list[P
             Problem(id=f"r{round:03d}-{position - start:06d}", question=problem.question, gold=problem.gold)
         )
     return chosen
+
+
+def _surprise(c: Completion) -> float:
+    return -sum(c.logprobs) / max(1, len(c.logprobs))
 
 
 def _truth(verdict: str) -> bool | None:

@@ -19,12 +19,31 @@ LABELLED = [
     "stages=[train, score]", "propose=null", "curate=null", "respond=null",
     "train.rollout.problems={source: {kind: jsonl, path: problems.jsonl, gold: answer}, per_round: 128}",
 ]  # fmt: skip
+GRPO = "train.objective={kind: grpo, kl: 1.0e-3}"
+GIVEN = [*LABELLED, GRPO, "train.agreement=[0.0, 1.0]"]  # problems whose answers nobody reads
+TAUGHT = [
+    "stages=[teacher, respond, train, score]", "propose=null", "curate=null", GRPO,
+    "phases.self_play.teacher={kind: average, share: 0.25}", "train.rollout.vote=array",
+    "respond.role=teacher", "respond.anchors=0",
+    "respond.problems={source: {kind: jsonl, path: problems.jsonl, gold: answer}, per_round: 128}",
+]  # fmt: skip
 FROZEN = [
     "train.rollout=null",
     "train.batch_samples=128",
     "train.optimizer.lr=1.0e-4",
     "train.loss_mean=token",
 ]
+
+
+def proposed(reward: str) -> list[str]:
+    """A policy that writes its own questions in each turn, and earns `reward` for them."""
+    proposer = f"{{reward: {reward}, proposals: 4, max_tokens: 96}}"
+    return [
+        "stages=[train, score]", "propose=null", "curate=null", "respond=null", GRPO,
+        "train.agreement=[0.0, 1.0]", "train.rollout.turns=8", f"train.rollout.proposer={proposer}",
+    ]  # fmt: skip
+
+
 ARMS: dict[str, list[str]] = {
     "REINFORCE++, own instructions, vote (SeRL)": [],
     "ground-truth reward, labelled problems": [*LABELLED, "train.rollout.reward.kind=verified"],
@@ -46,6 +65,18 @@ ARMS: dict[str, list[str]] = {
         "train.agreement=[0.0, 1.0]",
         "train.objective={kind: vine_ppo, rollouts: 4, kl: 1.0e-3}",
     ],
+    "TTRL: 32 vote, 16 are trained on": [*GIVEN, "train.rollout.votes=32"],
+    "EMPO: the share of the answer's class": [*GIVEN, "train.rollout.reward.kind=class_share"],
+    "SCRL: gated labels, 32 vote": [*GIVEN, "train.rollout.votes=32", "train.rollout.reward.kind=scrl"],
+    "Co-rewarding II: a moving average votes": TAUGHT,
+    "proposer: informative (SQLM)": proposed("{kind: informative}"),
+    "proposer: min(p, 1-p) (R-Zero)": proposed("{kind: uncertainty}"),
+    "proposer: 1-p (Absolute Zero)": proposed("{kind: difficulty, unsolved: -0.5}"),
+    "proposer: 4p(1-p) (learnability)": proposed("{kind: learnability}"),
+    "LoRA of rank 8, own instructions, vote": [
+        "train.lora={rank: 8, alpha: 16.0}",
+        "train.optimizer.lr=1.0e-3",
+    ],
 }
 
 
@@ -60,13 +91,15 @@ def main() -> None:
         default=list(range(len(ARMS))),
         help="arms by number, as in the printed table",
     )
+    p.add_argument("--rounds", type=int, default=3)
     args = p.parse_args()
     names = list(ARMS)
     rows: dict[str, list[tuple[float, float]]] = {}
     for seed in args.seeds:
         base = base_run(args.data, seed)
         for number in args.arms:
-            run = _run(args.data, f"arm{number}-seed{seed}", base, seed, ARMS[names[number]])
+            changes = [f"rounds={args.rounds}", *ARMS[names[number]]]
+            run = _run(args.data, f"arm{number}-seed{seed}", base, seed, changes)
             rows.setdefault(names[number], []).append((_greedy(run, 0), _greedy(run, run.config.rounds)))
             print(_table(rows), flush=True)
 
@@ -79,7 +112,7 @@ def _run(data: Path, name: str, base: Run, seed: int, changes: list[str]) -> Run
         f"seeds={{kind: jsonl, path: {seed}-seeds.jsonl, gold: answer}}",
     ]
     own = [c.replace("path: problems.jsonl", f"path: {seed}-problems.jsonl") for c in changes]
-    if "propose=null" in own:
+    if "propose=null" in own and not any("rollout.proposer" in c for c in own):
         shared[-1] = "seeds=null"
     return launch(data, QUICKSTART, name, "score.validation=[]", *shared, *own)
 

@@ -86,6 +86,7 @@ def test_every_turn_is_told_and_its_groups_are_kept_in_one_file(calm):
     told = [e for e in turns_of(calm) if e["round"] == 1]
     assert [e["turn"] for e in told] == [1, 2, 3, 4]
     assert all(e["mismatch_kl"] < 1e-6 for e in told), "engine and trainer agree after each transfer"
+    assert all(abs(e["correction_mean"] - 1) < 1e-4 and e["correction_outside"] == 0 for e in told)
     assert told[0]["kl_ref"] == 0.0 and told[-1]["kl_ref"] > 0.0, "the policy leaves its start"
     for round in (1, 2):
         (manifest,) = calm.complete(round, "train")

@@ -1,12 +1,15 @@
 """What a reader of a run looks through: filters, orders, fates and the reasons why something was dropped."""
 
+import io
+
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from report_run import do_score, group, make_run, publish, round_groups
 
-from jobs.browser.groups import group_index, open_group
+from jobs.browser.groups import fates, group_index, open_group
 from jobs.browser.index import Wish, instruction_index, response_index
-from serl.records import Candidate, Novelty, Problem, groups_to_parquet, to_jsonl
+from serl.records import PROPOSAL, Candidate, Novelty, Problem, groups_to_parquet, to_jsonl
 from serl.rewards.vote import fate
 from serl.run.attempt import Attempt
 
@@ -38,6 +41,20 @@ def test_the_fate_of_every_group_is_the_filters_own(made):
     assert index.table["fate"].to_pylist() == expected
     assert {"kept", "too_easy", "too_hard", "tie", "no_votes", "anchor"} == set(expected)
     assert np.allclose(index.table["reward"].to_numpy(), [g.mean_reward for g in groups])
+
+
+@pytest.mark.parametrize("low", [0.0, 0.2])
+def test_rewards_below_zero_and_proposals_have_the_fates_of_the_filter(made, low):
+    groups = [
+        group("sad", [0, 1, 2, 3], rewards=(-1.0, -1.0, 0.5, -1.0)),
+        group("asked", [0, None], role=PROPOSAL, rewards=(1.0, -1.0)),
+        group("glad", [0, 0, 1, 1], rewards=(0.5,) * 4),
+    ]
+    table = pq.read_table(io.BytesIO(groups_to_parquet(groups)))
+    reward = np.array([g.mean_reward for g in groups])
+    expected = [PROPOSAL if not g.own else fate(g, low, 0.8, voted=False) for g in groups]
+    assert fates(table, reward, (low, 0.8), False).tolist() == expected
+    assert expected[0] == ("too_hard" if low else "kept")
 
 
 def test_filters_are_what_a_loop_would_find(made):

@@ -108,3 +108,9 @@ def test_a_template_scores_what_was_published_as_it_was_asked(path):
     assert config.engine.max_model_len - score.max_tokens >= 2048, (
         "the official script's limit of a prompt"
     )
+
+
+@pytest.mark.parametrize("path", [p for p in RUNS if p.parent.name == "selfplay"], ids=label)
+def test_a_method_is_a_short_delta_over_a_base(path):
+    lines = path.read_text().splitlines()
+    assert len([line for line in lines if line and not line.startswith("#")]) <= 25

@@ -1,5 +1,7 @@
 """Objectives as configuration: what a YAML gives, and the sentence for switches that contradict."""
 
+import math
+
 import pytest
 
 from serl.config.files import ConfigError, load
@@ -89,7 +91,25 @@ def test_only_a_kl_in_the_reward_needs_a_reference_other_than_the_sampler(tmp_pa
 
 
 def test_bounds_are_the_fields_until_they_are_given():
-    assert Correction(level="geometric", action="mask").bounds == (0.99, 1.01)
-    assert Correction(action="mask", high=2.0).bounds == (0.5, 2.0)
-    assert Correction(action="mask", low=0.0).bounds == (0.0, 5.0)
+    assert Correction(level="geometric", mode="mask").bounds == (0.99, 1.01)
+    assert Correction(mode="mask", high=2.0).bounds == (0.5, 2.0)
+    assert Correction(mode="mask", low=0.0).bounds == (0.0, 5.0)
     assert all(low <= 1 <= high for low, high in FIELD_BOUNDS.values())
+
+
+def test_a_training_is_corrected_unless_it_says_otherwise(tmp_path):
+    grpo = "objective: {kind: grpo}"
+    assert read(tmp_path, grpo).correction == Correction()
+    assert read(tmp_path, f"{grpo}\ncorrection: {{mode: none}}").correction.bounds == (0.0, math.inf)
+    made = read(tmp_path, f"{grpo}\ncorrection: {{level: geometric, mode: mask}}").correction
+    assert made.bounds == (0.99, 1.01)
+
+
+def test_no_correction_has_no_bounds(tmp_path):
+    with pytest.raises(ConfigError, match="correction: mode none: .*take low and high away"):
+        read(tmp_path, "objective: {kind: grpo}\ncorrection: {mode: none, high: 2.0}")
+
+
+def test_the_key_of_before_is_told_what_it_is_now(tmp_path):
+    with pytest.raises(ConfigError, match=r"train.yaml: importance_cap: .*; write correction: \{high: CAP\}, or"):
+        read(tmp_path, "objective: {kind: grpo}\nimportance_cap: 3.0")

@@ -29,6 +29,7 @@ def test_a_flat_configuration_is_one_phase_and_keeps_its_digest(old):
     assert old.config.rounds == 2
     manifests = [m for s in old.config.stages for m in old.complete(s.round, s.name)]
     assert {m.config for m in manifests} == {old.digest}
+    assert old.config.stage(1, "train").section.correction.mode == "none", "importance_cap was null"
 
 
 def test_status_logs_and_gc_read_it(old, capsys):

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from serl.config.files import ConfigError
 from serl.config.read import load_run
+from serl.config.rewards import ClassShare, Scrl
 from serl.randomness import rng_of, seed_of
+from serl.rewards.agreement import class_shares, scrl_rewards
 from serl.rewards.kinds import Case, Earnings
 from serl.rewards.outside import Outside, RewardFailed
 from serl.rewards.preferred import model_rewards
@@ -193,3 +195,12 @@ def test_a_sum_may_have_a_models_word_in_it_and_names_its_roles():
     own = model_rewards(ModelReward(), SCORES)
     assert found == pytest.approx([0.5 * x + y for x, y in zip(own, (1, 1, 0, 0))])
     assert judges(reward) == ("taste",) and not voted(reward)
+
+
+# ------------------------------------------------------------------------------------------------ without labels
+def test_rewards_of_agreement_are_paid_for_the_classes_of_a_case():
+    labels, surprise = [0] * 5 + [1, None, 2], [0.1, 0.2, 0.1, 0.3, 0.2, 1.0, 0.4, 0.0]
+    case = {"labels": labels, "winner": 0, "correct": [None] * 8, "rng": random.Random(0)}
+    assert rewards(ClassShare(), **case) == class_shares(labels)
+    settings = Scrl(entropy=0.2)
+    assert rewards(settings, surprise=surprise, **case) == scrl_rewards(settings, labels, surprise)

@@ -70,3 +70,9 @@ def test_without_a_winner_there_is_no_reward_unless_it_came_from_elsewhere():
     assert fate(group(even, winner=None), 0.2, 0.8, voted=True) == "no_votes"
     assert fate(group(even, winner=None, tie=True), 0.2, 0.8, voted=False) == "kept"
     assert fate(replace(group(even), winner=0), 0.0, 1.0, voted=True) == "kept"
+
+
+def test_a_mean_reward_below_zero_is_in_the_band_of_all_shares_alone():
+    sad = group([-1.0, -1.0, 0.5, -1.0], winner=None)
+    assert fate(sad, 0.0, 1.0, voted=False) == "kept"
+    assert fate(sad, 0.1, 1.0, voted=False) == "too_hard"

@@ -97,7 +97,8 @@ def _teach(
     reward_GN = torch.tensor([g.rewards for g in taught])
     column = algorithms.columns(settings.objective, reward_GN, logp, settings.loss_mean, settings.correction)
     take_steps(course, samples.attach(column), batches, algorithms.policy_loss(settings.objective))
-    return mismatch(logp.old_T, logp.behaviour_T)
+    told = mismatch(logp.old_T, logp.behaviour_T)
+    return told | algorithms.correction_summary(settings.correction, logp)
 
 
 def read_answers(work: Work, ranks: Ranks, source: Stage, kept: Sequence[bool]) -> columns.Answers:

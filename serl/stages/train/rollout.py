@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from statistics import fmean
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,11 +23,21 @@ from serl.engines.resident import Resident
 from serl.engines.scorer import Scorer
 from serl.engines.shares import gathered, share_of
 from serl.randomness import rng_of
-from serl.records import GROUP_SCHEMA, ROW_GROUP, Group, Problem, Walk, groups_from_parquet, groups_to_parquet
+from serl.records import (
+    GROUP_SCHEMA,
+    PROPOSAL,
+    ROW_GROUP,
+    Group,
+    Problem,
+    Walk,
+    groups_from_parquet,
+    groups_to_parquet,
+)
 from serl.rewards.kinds import Earnings
 from serl.rewards.spec import judges, voted
 from serl.stages import branching, read
 from serl.stages.answering import Asking, ask, draw, judge
+from serl.stages.train.proposing import Proposing, proposed_questions
 from serl.stages.train.spec import KIND, Rollout
 from serl.stages.work import Work, corpus_dir
 from serl.text.problems import fingerprint, load_problems
@@ -83,8 +94,8 @@ class Branches:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampled:
-    """The groups of a turn, what was sampled from their answers on, and where the next turn begins; `asked`
-    questions were needed.
+    """The groups of a turn, proposals among them, what was sampled from their answers on, and where the next
+    turn begins; `asked` questions were needed.
     """
 
     groups: Sequence[Group]
@@ -94,6 +105,22 @@ class Sampled:
     vote_s: float
     branch_s: float = 0.0
     branches: Branches = Branches()
+
+    @property
+    def answered(self) -> list[Group]:
+        return [g for g in self.groups if g.own]
+
+    @property
+    def proposals(self) -> list[Group]:
+        return [g for g in self.groups if g.role == PROPOSAL]
+
+    def of_proposals(self) -> dict[str, float]:
+        """What was proposed, in figures; none where the questions came from elsewhere."""
+        if not self.proposals:
+            return {}
+        rewards = [r for g in self.proposals for r in g.rewards]
+        valid = [k is not None for g in self.proposals for k in g.labels]
+        return {"proposal_reward": fmean(rewards), "proposals_valid": fmean(valid)}
 
     def encoded(self) -> bytes:
         """A line of figures, then the groups as Parquet."""
@@ -112,12 +139,15 @@ class Sampled:
 
 def questions_of(work: Work) -> Questions:
     """From the groups of a stage before (those in the band, with their majorities), its instructions, or a
-    file.
+    file; of a training whose policy writes them, the seeds that it begins with.
     """
     run, stage, config = work.run, work.stage, work.run.config
     source, how = KIND.data(stage, config), stage.section.rollout
     labels: dict[str, str] = {}
-    if source is None:
+    if how.proposer:
+        problems = load_problems(config.seeds, data_root=run.data_root, corpus=corpus_dir(run))
+        inputs = {"seeds": fingerprint(problems)}
+    elif source is None:
         found = load_problems(how.problems.source, data_root=run.data_root, corpus=corpus_dir(run))
         problems = draw(found, how.problems.per_round, config.seed, work.shard.round)
         inputs = {"problems": fingerprint(found)}
@@ -151,15 +181,21 @@ class Sampler:
         self._earnings = Earnings(self._how.reward)
         self._asking = Asking(
             seed=work.run.config.seed, round=work.shard.round, stage=work.shard.stage,
-            prompts=work.run.config.prompts, sampling=self._how.sampling, samples=self._how.samples,
+            prompts=work.run.config.prompts, sampling=self._how.sampling, samples=self._how.answers,
             earnings=self._earnings, scorers=_scorers(work, ranks),
         )  # fmt: skip
         self._pieces = Pieces(engine.tokenizer)
+        self._proposing: Proposing | None = None
+        if self._how.proposer:
+            seeds = [p.question for p in questions.problems]
+            self._proposing = Proposing(work, ranks, engine, seeds, tensor_parallel)
 
     def turn(self, number: int, position: int) -> Sampled:
         """Ask `prompts` questions from `position` on; with `refill`, more until as many groups lie in the
         band.
         """
+        if self._proposing:
+            return self._proposed(self._proposing, number, position)
         how, groups, asked = self._how, [], 0
         sample_s = vote_s = 0.0
         labels: dict[str, str] = {}
@@ -186,10 +222,25 @@ class Sampler:
             branches=branches,
         )
 
+    def _proposed(self, proposing: Proposing, number: int, position: int) -> Sampled:
+        begun = time.monotonic()
+        proposals = proposing.propose(number)
+        proposed_s = max(self._ranks.gather(time.monotonic() - begun))
+        asked = proposed_questions(proposals)
+        groups, (sample_s, vote_s) = self._wave([(p, None) for p in asked])
+        return Sampled(
+            groups=[*groups, *proposing.paid(proposals, groups)],
+            position=position + len(asked),
+            asked=len(asked),
+            sample_s=round(proposed_s + sample_s, 3),
+            vote_s=round(vote_s, 3),
+        )
+
     def in_band(self, groups: Sequence[Group]) -> list[Group]:
-        """The groups that are trained on."""
+        """The groups that are trained on, each with the answers that are: all have voted."""
         by_vote = self._how.vote == "fresh" and voted(self._how.reward)
-        return read.in_band(self._agreement, groups, by_vote=by_vote)[0]
+        kept, _ = read.in_band(self._agreement, groups, by_vote=by_vote)
+        return [g.first(self._how.samples) for g in kept]
 
     def _branches(self, kept: Sequence[Group], labels: Mapping[str, str]) -> Branches:
         """What the states of these groups' answers are worth, where the objective asks; each rank values its

@@ -33,12 +33,15 @@ class TrainShow(Show):
         "kl_ref": "KL to the reference",
         "clip_fraction": "clipped tokens (share)",
         "mismatch_kl": "mismatch KL, trainer to sampler",
+        "correction_outside": "tokens outside the correction's bounds (share)",
         "length": "tokens per response",
         "value_error": "squared error of the critic's values",
         "value_clip_fraction": "values that the clip holds (share)",
         "kl_weight": "weight of the KL",
         "states": "states valued by rollouts",
         "whole": "answers without steps",
+        "proposal_reward": "mean reward of proposals",
+        "proposals_valid": "valid proposals (share)",
         "sample_s": "sampling, s",
         "vote_s": "votes, s",
         "logprob_s": "log-probabilities, s",
@@ -48,8 +51,8 @@ class TrainShow(Show):
     }
 
     def figures(self, stage: Stage, counts: Counts) -> dict[str, float]:
-        told = ("steps", "samples", "turns", "asked")
-        begun = ("mismatch_", "turn_")
+        told = ("steps", "samples", "turns", "asked", "proposals", "valid")
+        begun = ("mismatch_", "correction_", "turn_")
         return {name: n for name, n in counts.items() if name.startswith(begun) or name in told}
 
 

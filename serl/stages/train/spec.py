@@ -2,16 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from serl.config.base import Scratch
+from serl.config.base import LINEAR_LAYERS, Checkpoint, Scratch
 from serl.config.engine import Engine, Sampling
 from serl.config.objectives import (
     Correction,
     Critic,
     Imitation,
+    MaxRl,
     Mean,
     Ppo,
     ReinforcePP,
@@ -22,9 +23,11 @@ from serl.config.objectives import (
     needs_scalar,
     own_mean,
 )
+from serl.config.rewards import ProposerReward, Scrl
 from serl.config.run import RunConfig
 from serl.config.schema import Count, Fraction, Positive, Section
 from serl.config.training import Training
+from serl.engines.hf_folder import block_layers, model_folder, validate_targets
 from serl.rewards.outside import Outside
 from serl.rewards.spec import Majority, ModelReward, PythonReward, Reward, judges, needs_gold, parts
 from serl.stages.kind import BYTES_PER_SAMPLED_TOKEN, POLICY, Bounds, Kind, Stage, StageSection, World
@@ -38,6 +41,23 @@ POLICY_FILE_BYTES = 4 * 10**9  # transformers begins a new file before 5 GB
 CHECKPOINT_BYTES = 12  # per parameter: float32 master and two Adam moments
 
 
+class Proposer(Section):
+    """The policy writes a turn's questions, too, and is trained on how the answers to them came out.
+
+    A turn's `prompts` questions are the proposals of prompts / proposals generation prompts, of seed problems
+    each; those of one prompt are a group.
+    """
+
+    reward: ProposerReward
+    proposals: Annotated[int, Field(ge=2)] = Field(default=4, description="of each generation prompt")
+    shots: Count = Field(default=3, description="seed problems in a generation prompt")
+    max_tokens: Count = Field(description="of a proposal, which is one line")
+    max_rouge_l: Fraction = Field(
+        default=0.7, description="a proposal nearer to a seed, or to one before it in its turn, is not valid"
+    )
+    every: Count = Field(default=1, description="proposals are trained on in every so many turns")
+
+
 class Rollout(Section):
     """A training that samples for itself, in turns: answers of the present weights, some optimizer steps on
     them, the new weights into the engine, and the next turn.
@@ -45,6 +65,11 @@ class Rollout(Section):
 
     prompts: Count = Field(description="groups that a turn trains on")
     samples: Annotated[int, Field(ge=2)] = 16
+    votes: Count | None = Field(
+        default=None,
+        description="answers that are sampled and vote, of which the first `samples` are trained on (TTRL); "
+        "null: those alone",
+    )
     sampling: Sampling
     reward: Reward = Majority()
     vote: Literal["fresh", "array"] = Field(
@@ -68,6 +93,9 @@ class Rollout(Section):
     problems: Labelled | None = Field(
         default=None, description="where questions come from when no stage of the round brings any"
     )
+    proposer: Proposer | None = Field(
+        default=None, description="the policy writes the questions itself, and learns to; needs `turns`"
+    )
     limit_s: Positive = Field(
         default=5.0, description="time limit of one answer's parsing or comparison, seconds"
     )
@@ -80,6 +108,11 @@ class Rollout(Section):
         return tuple(range(every, self.turns or 0, every)) if every else ()
 
     @property
+    def answers(self) -> int:
+        """Sampled of each question."""
+        return self.votes or self.samples
+
+    @property
     def most_asked(self) -> int:
         """Questions of a turn at most."""
         return self.max_asked or self.prompts * (4 if self.refill else 1)
@@ -90,6 +123,13 @@ class Rollout(Section):
             raise ValueError(
                 f"max_asked {self.max_asked}: less than prompts {self.prompts}; ask at least for those"
             )
+        if self.votes is not None and (self.votes < self.samples or self.vote == "array"):
+            raise ValueError(
+                f"votes {self.votes}: at least samples {self.samples}, and with vote: fresh, where a turn's "
+                "own answers vote; or null"
+            )
+        if self.proposer is not None:
+            self._fits(self.proposer)
         return self
 
     @model_validator(mode="after")
@@ -108,8 +148,24 @@ class Rollout(Section):
         return self
 
 
+    def _fits(self, proposer: Proposer) -> None:
+        if self.prompts % proposer.proposals:
+            raise ValueError(
+                f"prompts {self.prompts}: no multiple of proposer.proposals {proposer.proposals}, which each "
+                "generation prompt gives"
+            )
+        if self.turns is None:
+            raise ValueError("turns: say how many; a proposer never runs out of questions")
+        if self.refill:
+            raise ValueError("refill: a turn asks what was proposed in it, once; take refill away")
+
+
 class Train(Training, StageSection):
     """Learning from groups of answers whose rewards are informative, from pairs, or from chosen answers."""
+
+    former: ClassVar = {
+        "importance_cap": "write correction: {high: CAP}, or correction: {mode: none} for null"
+    }
 
     role: str = Field(default=POLICY, description="whose weights move")
     init: str = Field(
@@ -139,14 +195,9 @@ class Train(Training, StageSection):
     reference: Literal["base", "previous"] = Field(
         default="base", description="whose log-probabilities the KL, or a preference, is measured against"
     )
-    importance_cap: float | None = Field(
-        default=None, gt=0.0, description="truncate pi_trainer/pi_vllm at this value; null: no correction"
+    correction: Correction = Field(
+        default=Correction(), description="of the difference between vLLM's numerics and the trainer's"
     )
-
-    @property
-    def correction(self) -> Correction | None:
-        """Of the ratio between trainer and sampler."""
-        return None if self.importance_cap is None else Correction(high=self.importance_cap)
 
     def max_groups(self, answers: int) -> int | None:
         """How many groups of so many answers `max_steps` steps learn from, each whole, so that baselines and
@@ -170,10 +221,31 @@ class Train(Training, StageSection):
 
     @model_validator(mode="after")
     def _someone_samples(self) -> Self:
-        if self.rollout is None and isinstance(self.objective, Vine | Ppo):
+        if not isinstance(self.objective, Vine | Ppo):
+            return self
+        if self.rollout is None:
             raise ValueError(
                 f"objective {self.objective.kind}: it values answers under the weights that gave them, "
                 "turn by turn; give `rollout`"
+            )
+        if self.rollout.proposer is not None:
+            raise ValueError(
+                f"objective {self.objective.kind}: it values tokens of answers, and no proposals; use "
+                "another objective, or no proposer"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_below_zero(self) -> Self:
+        how = self.rollout
+        if how is None or not isinstance(self.objective, MaxRl):
+            return self
+        if any(isinstance(part, Scrl) for part in parts(how.reward)):
+            raise ValueError("rollout.reward.kind scrl: max_rl needs rewards from 0 up; choose another")
+        if how.proposer and how.proposer.reward.invalid < 0:
+            raise ValueError(
+                f"rollout.proposer.reward.invalid {how.proposer.reward.invalid:g}: max_rl needs rewards from "
+                "0 up; set it to 0, or use another objective"
             )
         return self
 
@@ -275,13 +347,16 @@ class TrainKind(Kind):
     def problems(self, stage: Stage, config: RunConfig) -> Iterator[str]:
         section = stage.section
         how = section.rollout
-        if how and (how.problems is None) == (self.data(stage, config) is None):
+        if how and sum(x is not None for x in (how.problems, how.proposer, self.data(stage, config))) != 1:
             yield (
                 ".rollout.problems: give it if and only if no stage of the round brings questions "
-                "(like propose and curate, or respond)"
+                "(like propose and curate, or respond), and no proposer writes them"
             )
-        if how and how.problems and needs_gold(how.reward) and not has_gold(how.problems.source):
+        gold = how is not None and how.problems is not None and has_gold(how.problems.source)
+        if how and (how.problems or how.proposer) and needs_gold(how.reward) and not gold:
             yield f".rollout.reward.kind {how.reward.kind} needs rollout.problems with a gold field"
+        if how and how.proposer and config.seeds is None:
+            yield ".rollout.proposer: needs seed problems as shots; give a source under `seeds`"
         if how is None and self.data(stage, config) is None:
             learned = learns_from(section.objective)
             what = f".data {section.data}: no stage of that name" if section.data else ": no stage"
@@ -311,6 +386,7 @@ class TrainKind(Kind):
                 "answers"
             )
         yield from self._carry_problems(stage, config)
+        yield from self._lora_problems(stage, config)
         if (start := section.init) not in ("previous", "base") and config.trained(stage, start) is None:
             yield (
                 f".init {start}: no stage before it trains that role; use previous, base or a role that "
@@ -337,6 +413,24 @@ class TrainKind(Kind):
                 "set max_steps "
                 "(or rollout.turns), or use schedule: constant"
             )
+
+    def _lora_problems(self, stage: Stage, config: RunConfig) -> Iterator[str]:
+        lora = stage.section.lora
+        if lora is None:
+            return
+        _, phase, _ = config.phase(stage.round) if stage.round else ("", None, 0)
+        if phase and phase.carry == "phase":
+            yield (
+                ".lora: each round begins with new adapters, over the policy that the last ones were merged "
+                "into, which no optimizer can be carried on to; use carry: round, or one round of more turns"
+            )
+        if isinstance(stage.section.objective, Ppo):
+            yield ".lora: PPO's critic has a scalar head, which is trained whole; use another objective"
+        if isinstance(config.base, Scratch):
+            try:
+                validate_targets(lora.targets or (), LINEAR_LAYERS)
+            except ValueError as e:
+                yield f".{e}"
 
     def _sampling_problems(self, stage: Stage, config: RunConfig) -> Iterator[str]:
         """Log-probabilities of the trainer are of the whole distribution at one temperature: so must be the
@@ -374,6 +468,13 @@ class TrainKind(Kind):
         how = stage.section.rollout if isinstance(stage.section, Train) else None
         if how and how.problems:
             check_source(how.problems.source, data, {}, config.answers)
+        if how and how.proposer:
+            wanted = {f"{stage.name}.rollout.proposer.shots": how.proposer.shots}
+            check_source(config.seeds, data, wanted, config.answers)
+        lora = stage.section.lora
+        if lora and isinstance(config.base, Checkpoint):
+            if known := block_layers(model_folder(config.base.path, data)):
+                validate_targets(lora.targets or (), known)
         for part in parts(how.reward) if how else ():
             if isinstance(part, PythonReward):
                 Outside(part).check()
@@ -384,6 +485,8 @@ class TrainKind(Kind):
     def num_questions(self, stage: Stage, config: RunConfig) -> int:
         """That a training which samples for itself has to ask, at most."""
         how, data = stage.section.rollout, self.data(stage, config)
+        if how.proposer:
+            return how.prompts * how.turns
         if data is None:
             return how.problems.per_round
         return (
@@ -406,7 +509,8 @@ class TrainKind(Kind):
         tokens = branched = 0
         if isinstance(stage.section, Train) and (how := stage.section.rollout):
             turns, longest = self.num_turns(stage, config), how.sampling.max_tokens
-            tokens = turns * how.most_asked * how.samples * longest
+            tokens = turns * how.most_asked * how.answers * longest
+            tokens += turns * how.prompts * how.proposer.max_tokens if how.proposer else 0
             if isinstance(vine := stage.section.objective, Vine):
                 branched = turns * how.prompts * how.samples * vine.most_tokens(longest)
         sampled = tokens * BYTES_PER_SAMPLED_TOKEN
@@ -431,13 +535,17 @@ class TrainKind(Kind):
 
     def outside(self, stage: Stage, config: RunConfig, data: Path) -> Mapping[str, Path]:
         how = stage.section.rollout if isinstance(stage.section, Train) else None
+        if how and how.proposer:
+            return source_files(config.seeds, data)
         return source_files(how.problems.source, data) if how and how.problems else {}
 
     def depends(self, stage: Stage, config: RunConfig) -> Mapping[str, object]:
         base = config.base
         seed = base.seed if isinstance(base, Scratch) and stage.round == 0 else None
-        asked = isinstance(stage.section, Train) and stage.section.rollout
+        asked = stage.section.rollout if isinstance(stage.section, Train) else None
         how = {"prompts": config.prompts, "answers": config.answers.model_dump()} if asked else {}
+        if asked and asked.proposer:
+            how |= {"seeds": config.seeds, "quality": config.quality}
         return how | {"seed": config.seed if seed is None else seed, "base": base, "section": stage.section}
 
 

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import torch
 
-from serl.config.objectives import Ppo, Vine
+from serl.config.objectives import Correction, Ppo, Vine
 from serl.engines import transfer
 from serl.engines.model import load_tokenizer
 from serl.engines.ranks import Ranks
@@ -20,7 +20,7 @@ from serl.engines.resident import Resident
 from serl.engines.trainer import StepStats, Trainer
 from serl.learning import algorithms, batch
 from serl.learning.objective import k3, mismatch
-from serl.records import Group
+from serl.records import Group, Walk
 from serl.rewards.spec import judges
 from serl.safety.turns import TurnFigures, examine_turn
 from serl.stages import read
@@ -85,8 +85,9 @@ def _num_turns(settings: Train, num_questions: int) -> int:
 
 
 def _steps_of_a_turn(settings: Train) -> int:
-    answers = settings.rollout.prompts * settings.rollout.samples
-    return settings.epochs * -(-answers // settings.batch_samples)
+    how = settings.rollout
+    samples = how.prompts * (how.samples + (how.proposer is not None))
+    return settings.epochs * -(-samples // settings.batch_samples)
 
 
 @dataclass(slots=True)
@@ -190,31 +191,44 @@ class School:
         """
         settings, begun, kl = self._settings, time.monotonic(), place.kl
         kept = self._sampler.in_band(sampled.groups)
-        samples = [_sample(g, i) for g in kept for i in range(len(g.completions))]
         figures = TurnFigures.of(
-            place.turn + 1, sampled.groups, len(kept), sampled.asked, settings.rollout.prompts
+            place.turn + 1, sampled.answered, len(kept), sampled.asked, settings.rollout.prompts
         )
-        stats: list[StepStats] = []
-        told: dict[str, float] = {}
-        logprob_s = 0.0
-        if samples:
-            self._work.phase(f"log-probabilities {place.turn + 1}")
-            logp = self._log_probabilities(samples, kept)
-            value_T = self._critic.values(samples) if self._critic else None
-            logprob_s = time.monotonic() - begun
-            figures = replace(figures, **_gaps(logp))
-            columns = credit.columns(settings, kept, sampled.branches.walks, value_T, logp, kl)
-            samples = batch.attach(samples, columns)
-            stats, of_critic = self._steps(place, samples)
+        samples: list[batch.Sample] = []
+        told = sampled.of_proposals()
+        self._work.phase(f"log-probabilities {place.turn + 1}")
+        if kept:
+            samples, logp = self._prepared(kept, sampled.branches.walks, place.kl)
+            figures = replace(figures, **_gaps(logp, settings.correction))
             kl = credit.next_kl(settings, kl, logp)
-            told = _means(of_critic, VALUES) | ({"kl_weight": place.kl} if self._critic else {})
-        figures = replace(figures, **_means(stats, {"approx_kl": "kl", "clip_fraction": "clip_fraction"}))
+        if sampled.proposals and self._proposer_learns(place.turn):
+            samples = [*samples, *self._prepared(sampled.proposals, (), place.kl)[0]]
+        logprob_s = time.monotonic() - begun
+        if samples:
+            stats, of_critic = self._steps(place, samples)
+            told |= _means(of_critic, VALUES) | ({"kl_weight": place.kl} if self._critic else {})
+            moved = _means(stats, {"approx_kl": "kl", "clip_fraction": "clip_fraction"})
+            figures = replace(figures, **moved)
         spent = {"sample_s": sampled.sample_s, "vote_s": sampled.vote_s, "transfer_s": transfer_s}
         if branches := sampled.branches.states:
             spent |= {"branch_s": sampled.branch_s, "states": branches, "whole": sampled.branches.whole}
         spent |= {"logprob_s": logprob_s, "step_s": time.monotonic() - begun - logprob_s}
         self._tell(figures, told | spent)
         return samples, kl
+
+    def _proposer_learns(self, turn: int) -> bool:
+        how = self._settings.rollout.proposer
+        return how is not None and (turn + 1) % how.every == 0
+
+    def _prepared(
+        self, groups: Sequence[Group], walks: Sequence[Walk], kl: float
+    ) -> tuple[list[batch.Sample], algorithms.LogProbs]:
+        """What is learned of groups of one size, with all that the loss reads, and its log-probabilities."""
+        samples = [_sample(g, i) for g in groups for i in range(len(g.completions))]
+        logp = self._log_probabilities(samples, groups)
+        value_T = self._critic.values(samples) if self._critic else None
+        columns = credit.columns(self._settings, groups, walks, value_T, logp, kl)
+        return batch.attach(samples, columns), logp
 
     def _log_probabilities(
         self, samples: Sequence[batch.Sample], kept: Sequence[Group]
@@ -258,7 +272,8 @@ class School:
     def _counts(self, turns: int) -> dict[str, float]:
         """Of all turns, read from their parts, so that a resumed training counts what it found, too."""
         decoded = [Sampled.decoded(part) for part in self._parts]
-        groups = [g for s in decoded for g in s.groups]
+        groups = [g for s in decoded for g in s.answered]
+        proposals = [k for s in decoded for g in s.proposals for k in g.labels]
         kept = self._sampler.in_band(groups)
         counts = {"turns": turns, "asked": sum(s.asked for s in decoded), "groups": len(groups)}
         counts |= {"groups_kept": len(kept), "samples": sum(len(g.rewards) for g in kept)}
@@ -268,6 +283,8 @@ class School:
                 "rollouts": sum(s.branches.rollouts for s in decoded),
                 "answers_whole": sum(s.branches.whole for s in decoded),
             }
+        if proposals:
+            counts |= {"proposals": len(proposals), "valid": sum(k is not None for k in proposals)}
         if self._figures:
             counts |= {f"turn_{name}": value for name, value in self._figures[-1].numbers().items()}
             counts |= {name: max(getattr(f, name) for f in self._figures) for name in WORST}
@@ -301,10 +318,11 @@ def _sample(group: Group, i: int) -> batch.Sample:
     return batch.Sample(token_L=tokens, num_prompt=len(group.prompt_ids), column={})
 
 
-def _gaps(logp: algorithms.LogProbs) -> dict[str, float]:
-    """How far the sampler and the reference are from the policy."""
+def _gaps(logp: algorithms.LogProbs, correction: Correction) -> dict[str, float]:
+    """How far the sampler and the reference are from the policy, and what the former weighs."""
     found = mismatch(logp.old_T, logp.behaviour_T)
     gaps = {name: found[name] for name in ("mismatch_kl", "mismatch_max")}
+    gaps |= algorithms.correction_summary(correction, logp)
     return gaps | {"kl_ref": k3(logp.old_T, logp.ref_T).mean().item()}
 
 
