@@ -222,9 +222,8 @@ class _Launch:
                 raise self._too_small(WindowFull("Slurm takes a single job of yours at a time"))
             aim(self.place.holder, after)
             return [*new, self.place.holder]
-        mine = self.relay.queued(self.place.queue) if self.relay.folder == self.run.root else ()
-        if self.note is None and (idle := [q.id for q in mine if q.state == "PENDING"]):
-            ask_slurm(["scancel", *idle])
+        if self.note is None and self.relay.folder == self.run.root:
+            self.relay.dismiss(self.place.queue)
         return new
 
 

@@ -114,6 +114,11 @@ class Relay:
         tokens = {s.token for s in Journal(self.folder).submissions() if s.job == RELAY}
         return [q for q in queue if q.token in tokens]
 
+    def dismiss(self, queue: Sequence[Queued]) -> None:
+        """Nothing is left to it, so that one that waits for its turn may go."""
+        if idle := [q.id for q in self.queued(queue) if q.state == "PENDING"]:
+            ask_slurm(["scancel", *idle])
+
     def keep_place(self, queue: Sequence[Queued], after: str | None) -> Submission:
         """Have it in the queue, once, behind `after`. Raises WindowFull where there is no place for it."""
         journal = Journal(self.folder)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.chain.launched import freeze_cluster
-from jobs.chain.queue import Journal, Queued, Submission, ask_slurm, look_at_queue, recorded, settled_queue
+from jobs.chain.queue import Journal, Queued, Submission, look_at_queue, recorded, settled_queue
 from jobs.chain.slurm import Place, sort_queue, submit_missing
 from jobs.chain.ticket import turn
 from jobs.chain.window import RELAY, Relay, element, room_in_controller
@@ -160,11 +160,8 @@ class _Launch:
         self.tails[lane] = (set() if waited else self.tails[lane]) | _ends(run, ids)
 
     def _dismissed(self, new: list[Submission]) -> list[Submission]:
-        """Nothing is left to the relay, so that one that waits for its turn may go."""
-        tokens = {s.token for s in Journal(self.relay.folder).submissions() if s.job == RELAY}
-        queue = look_at_queue() if self.note is None else ()
-        if idle := [q.id for q in queue if q.token in tokens and q.state == "PENDING"]:
-            ask_slurm(["scancel", *idle])
+        if self.note is None:
+            self.relay.dismiss(look_at_queue())
         return new
 
 
