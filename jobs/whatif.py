@@ -81,10 +81,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _counts(text: str) -> tuple[int, ...]:
-    if not re.fullmatch(r"0*[1-9]\d*(,0*[1-9]\d*)*", text):
-        how = "give whole numbers of at least one, with commas between them, like 2,4,8"
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        how = "give whole numbers with commas between them, like 2,4,8"
         raise argparse.ArgumentTypeError(f"{text}: {how}")
-    return tuple(int(x) for x in text.split(","))
+    counts = tuple(int(x) for x in text.split(","))
+    if min(counts) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: at least one")
+    return counts
 
 
 def _count(text: str) -> int:
