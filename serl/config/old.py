@@ -1,5 +1,5 @@
 """Configurations of runs that were launched by an earlier version: one list of stages for all rounds, before
-runs had phases; `importance_cap`, before the correction had a section.
+runs had phases; `importance_cap`, before the correction had a section; rules of form in a stage's section.
 """
 
 ROUND_KEYS = ("rounds", "stages")
@@ -19,7 +19,7 @@ def modern(tree: dict) -> dict:
         name: {key: _corrected(value) for key, value in phase.items()}
         for name, phase in tree["phases"].items()
     }
-    return tree | {"phases": phases}
+    return _with_rules_apart(tree | {"phases": phases})
 
 
 def _in_a_phase(tree: dict) -> dict:
@@ -27,10 +27,21 @@ def _in_a_phase(tree: dict) -> dict:
     sections = {name: value for name, value in tree.items() if name in stages}
     gone = {name for name, value in tree.items() if value is None and name not in KEPT_NULLS}
     rest = {k: v for k, v in tree.items() if k not in {*ROUND_KEYS, *sections, *gone}}
-    for name, section in sections.items():  # the rules of form stood in a section of the stages
-        sections[name] = {k: v for k, v in section.items() if k != RULES}
-        rest |= {RULES: section[RULES]} if RULES in section else {}
     return rest | {"phases": {PHASE: {"rounds": tree["rounds"], "stages": stages, **sections}}}
+
+
+def _with_rules_apart(tree: dict) -> dict:
+    """The rules of form stood in a section of the stages."""
+    if RULES in tree:
+        return tree
+    found, phases = {}, {}
+    for name, phase in tree["phases"].items():
+        phases[name] = dict(phase)
+        for key, section in phase.items():
+            if isinstance(section, dict) and RULES in section:
+                found[RULES] = section[RULES]
+                phases[name][key] = {k: v for k, v in section.items() if k != RULES}
+    return tree | found | {"phases": phases}
 
 
 def _corrected(value: object) -> object:

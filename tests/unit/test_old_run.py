@@ -8,6 +8,8 @@ import pytest
 
 from jobs import diff, gc, logs, report, resume, shard, status
 from jobs.browser.site import LISTS, Site
+from serl.config.old import modern
+from serl.config.read import revive
 from serl.run.rundir import Run
 from tests.conftest import ROOT
 
@@ -30,6 +32,15 @@ def test_a_flat_configuration_is_one_phase_and_keeps_its_digest(old):
     manifests = [m for s in old.config.stages for m in old.complete(s.round, s.name)]
     assert {m.config for m in manifests} == {old.digest}
     assert old.config.stage(1, "train").section.correction.mode == "none", "importance_cap was null"
+
+
+def test_rules_of_form_in_a_section_of_a_phase_are_the_runs(old):
+    frozen = json.loads((FIXTURE / "run.json").read_bytes())["config"]
+    in_a_phase = modern({k: v for k, v in frozen.items() if k != "quality"})
+    rules = in_a_phase.pop("quality")
+    phase = in_a_phase["phases"]["self_play"]
+    told = in_a_phase | {"phases": {"self_play": phase | {"propose": phase["propose"] | {"quality": rules}}}}
+    assert revive(modern(told)) == old.config
 
 
 def test_status_logs_and_gc_read_it(old, capsys):
