@@ -180,7 +180,7 @@ def load_benchmark(name: str, folder: Path = DESCRIPTIONS) -> Benchmark:
         near = difflib.get_close_matches(name, names, n=3) or names
         raise ValueError(f"no benchmark named {name!r} in {folder}; nearest: {', '.join(near)}")
     path = folder / f"{name}.yaml"
-    return _described(path, path.read_text())
+    return _described(path, path.read_text(encoding="utf-8"))
 
 
 @functools.cache  # a sweep's plan asks for the same few descriptions thousands of times

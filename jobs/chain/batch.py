@@ -99,8 +99,8 @@ def errand_text(
     *ending: str,
 ) -> str:
     """The script of a small job of our own, which is set up as those of stages are."""
-    asked = {"chdir": str(code), "nodes": 1, "ntasks": 1, "time": own.time_min, "mem": f"{own.mem_gb}GB"}
-    asked |= {k: getattr(own, k) for k in ("cpus_per_task", *WHERE)} | gpus(own)
+    asked = {"chdir": str(code), "nodes": 1, "ntasks": 1, "time": own.time_min}
+    asked |= {k: getattr(own, k) for k in ("cpus_per_task", *WHERE)} | gpus(own) | memory(own)
     flags = directives({**asked, **options, **own.extra})
     return "\n".join(["#!/bin/bash", *flags, "", *setup(code, cluster), "", command, "", *ending, ""])
 
@@ -167,6 +167,7 @@ def sbatch_parameters(
         first.append("export OMP_NUM_THREADS=1 DS_ACCELERATOR=cpu")
     return (
         {k: v for k in WHERE if (v := getattr(own, k)) is not None}
+        | memory(own)
         | {
             "job_name": f"serl-{root.name}-{job.name}",
             "comment": comment(run=root.name, stage=job.stage, round=job.round, plan=digest, token=token),
@@ -174,13 +175,12 @@ def sbatch_parameters(
             "nodes": own.nodes,
             "ntasks_per_node": own.tasks_per_node,
             "cpus_per_task": own.cpus_per_task,
-            "mem": f"{own.mem_gb}GB",
             "array_parallelism": cluster.array_limit,
             "signal_delay_s": cluster.signal_s,
             "stderr_to_stdout": True,
             "setup": setup(root / "code", cluster, *first),
             "teardown": [*teardown(folder), *_spare_lines(root, cluster, job), "exit $code"],
-            "srun_args": ["--kill-on-bad-exit=1", "--cpu-bind=none"],
+            "srun_args": ["--export=ALL", "--kill-on-bad-exit=1", "--cpu-bind=none"],
             "additional_parameters": {"requeue": True, "chdir": str(root / "code")} | gpus(own) | given,
         }
         | ({"dependency": "afterany:" + ":".join(after)} if after else {})
@@ -217,6 +217,14 @@ def gpus(own: Resources) -> dict[str, int]:
         key.startswith("gpus") or (key == "gres" and "gpu" in str(value)) for key, value in own.extra.items()
     )
     return {} if told or not own.gpus_per_node else {"gpus_per_node": own.gpus_per_node}
+
+
+def memory(own: Resources) -> dict[str, str]:
+    """Unless a site's own way of asking for memory is among the extra parameters (`mem_per_cpu`,
+    `mem_per_gpu`, `mem: 0` for a node's whole, `mem: false` for no word of it): Slurm refuses two at once.
+    """
+    told = any(key.replace("-", "_").startswith("mem") for key in own.extra)
+    return {} if told else {"mem": f"{own.mem_gb}GB"}
 
 
 def command_of_task(python: str, folder: Path) -> str:

@@ -136,7 +136,7 @@ class LocalChain:
         gpus = [self.machine.gpus[s] for s in slots] if self.machine.gpus else []
         executor = submitit.LocalExecutor(folder=folder)
         executor.update_parameters(
-            timeout_min=FOREVER_MIN, stderr_to_stdout=True, gpus_per_node=len(gpus), visible_gpus=gpus,
+            timeout_min=FOREVER_MIN, stderr_to_stdout=True,
             tasks_per_node=self.machine.train_ranks if job.of.kind.ranks else 1,
         )  # fmt: skip
         cores = self.machine.cores if job.of.kind.bare else max(1, self.machine.cores // self.machine.slots)
@@ -150,6 +150,7 @@ class LocalChain:
             launcher=Process.of(os.getpid()),
             hang_s=self.cluster.hang_s,
             gpus=len(gpus),
+            devices=tuple(gpus),
         )
         submitted = self._submit(executor, task)
         pid = int(submitted.job_id)

@@ -52,6 +52,7 @@ class Task:
     max_attempts: int = 1
     hang_s: float = 1800.0
     gpus: int = 0
+    devices: tuple[str, ...] = ()  # of this machine, by their names; a cluster's scheduler says it itself
     hold: bool = True
 
     def __call__(self) -> Outcome:
@@ -62,6 +63,7 @@ class Task:
             return "ended"
         if self.gate is not None:
             return self._on_slurm(run, job, stop, self.gate)
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(self.devices)
         if self.launcher is not None:
             threading.Thread(target=_leave_with, args=(self.launcher, stop), daemon=True).start()
         return self._work(run, job, f"{job.job_id}-{self.submission}", stop)

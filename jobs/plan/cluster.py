@@ -1,5 +1,6 @@
 """Where a run runs: the cluster file's schema, outside every digest."""
 
+import itertools
 import os
 from pathlib import Path
 from typing import Literal
@@ -39,7 +40,11 @@ class Local(ClusterFile):
     kind: Literal["local"] = "local"
     data: str = "data"
     cores: Count | None = Field(default=None, description="null: all that this process may use")
-    gpus: int | None = Field(default=None, ge=0, description="null: all that the NVIDIA driver lists")
+    gpus: int | None = Field(
+        default=None,
+        ge=0,
+        description="how many; null: all that CUDA_VISIBLE_DEVICES gives, or the NVIDIA driver lists",
+    )
     train_ranks: Count | None = Field(default=None, description="null: one per GPU, or two on CPUs")
     max_attempts: Count = Field(
         default=3, description="tries of a shard whose process was killed from outside"
@@ -159,7 +164,7 @@ class Machine(Section):
     """What `Local` amounts to here: resolved numbers."""
 
     cores: Count
-    gpus: tuple[int, ...]
+    gpus: tuple[str, ...]
     train_ranks: Count
 
     @property
@@ -183,13 +188,31 @@ def load_cluster(name: str) -> Local | Slurm:
 
 def this_machine(local: Local) -> Machine:
     cores = local.cores or len(os.sched_getaffinity(0))
-    gpus = tuple(range(local.gpus if local.gpus is not None else _count_gpus()))
+    given = _given_gpus(local.gpus)
+    if local.gpus is not None and local.gpus > len(given):
+        raise ValueError(
+            f"gpus {local.gpus}: CUDA_VISIBLE_DEVICES gives {len(given)}; lower it in the cluster file, or "
+            "unset the variable"
+        )
+    gpus = given[: local.gpus]
     ranks = local.train_ranks or len(gpus) or min(2, cores)
     if gpus and ranks > len(gpus):
         raise ValueError(
             f"train_ranks {ranks}: this machine has {len(gpus)} GPUs; lower it in the cluster file"
         )
     return Machine(cores=cores, gpus=gpus, train_ranks=ranks)
+
+
+def _given_gpus(wanted: int | None) -> tuple[str, ...]:
+    """The GPUs that this process may use, under the names that CUDA has for them: indices, UUIDs, or parts of
+    one (MIG). As in CUDA, the first name that is none ends the list.
+    """
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if told is None:
+        return tuple(map(str, range(_count_gpus() if wanted is None else wanted)))
+    names = (name.strip() for name in told.split(","))
+    named = itertools.takewhile(lambda name: name.isdecimal() or name.startswith(("GPU-", "MIG-")), names)
+    return tuple(named)
 
 
 def _count_gpus() -> int:

@@ -11,7 +11,13 @@ from jobs.plan.chain import Job, bounds_of
 from jobs.plan.cluster import Local, Slurm, this_machine
 from serl.config.base import Checkpoint, Scratch
 from serl.config.run import RunConfig
-from serl.engines.hf_folder import model_folder, validate_context, validate_model_folder
+from serl.engines.hf_folder import (
+    model_folder,
+    validate_context,
+    validate_model_folder,
+    validate_tokens,
+    validate_trainable,
+)
 from serl.stages.kind import Bounds, Stage, World
 
 MARGIN_BYTES = 200 * 2**20
@@ -23,6 +29,9 @@ def preflight(config: RunConfig, data: Path, jobs: Sequence[Job]) -> None:
         folder = model_folder(config.base.path, data)
         validate_model_folder(folder)
         validate_context(folder, config.engine.max_model_len)
+        validate_tokens(folder)
+        if any(stage.role for stage in config.stages):
+            validate_trainable(folder)
     most = bounds(config, jobs, data)
     passing = max((b.temporary_bytes for b in most), default=0)  # the largest of what goes again
     check_space(data, sum(b.bytes for b in most) + passing)

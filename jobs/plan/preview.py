@@ -118,7 +118,8 @@ def _where(config: RunConfig, jobs: Sequence[Job], cluster: Local | Slurm, root:
     match cluster:
         case Local():
             machine = this_machine(cluster)
-            slots = f"{len(machine.gpus)} GPUs" if machine.gpus else f"{machine.cores} cores"
+            names = ", ".join(machine.gpus)
+            slots = f"{len(machine.gpus)} GPUs ({names})" if machine.gpus else f"{machine.cores} cores"
             yield f"runs on this machine: {slots}, {machine.slots} shards at once"
         case Slurm():
             site, own = site_of(cluster, config), own_work(jobs)

@@ -151,7 +151,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> tuple[Tree, dict[Key, str]]:
     if path in seen:
         raise ConfigError(f"{path}: extends itself through {' -> '.join(p.name for p in (*seen, path))}")
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=3)
         asked = f" (extended by {seen[-1]})" if seen else ""
@@ -239,6 +239,9 @@ def _explain(model: type[BaseModel], tree: Tree, origins: Mapping[Key, str], pat
             return f"{where}: missing; add this key"
         case "value_error":
             return f"{where}: {error['ctx']['error']}"
+        case "string_type" if isinstance(error["input"], int | float):
+            value = _short(error["input"])
+            return f"{where}: {value}: a number, and a text is wanted; put it in quotes: '\"{value}\"'"
         case "union_tag_invalid":
             return (
                 f"{where}: {error['ctx']['tag']!r} is unknown; choose one of {error['ctx']['expected_tags']}"

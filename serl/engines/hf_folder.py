@@ -6,7 +6,8 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,9 @@ OTHER_HEAD = re.compile(
     r"For(?!CausalLM|ConditionalGeneration)[A-Z]\w*$"
 )  # an architecture with another head than that for text
 SCORE = re.compile(r"ForSequenceClassification$")
+LOGITS_NOT_PLAIN = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
+OTHER_INPUTS = ("vision_config", "audio_config", "vision_tower")
+ADAPTER = "adapter_config.json"
 POSITIONS = ("max_position_embeddings", "n_positions")
 POINTER = b"version https://git-lfs"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
@@ -42,6 +46,12 @@ def validate_model_folder(folder: Path, head: HeadKind = "tokens") -> None:
             else "give a folder with config.json, weights and a tokenizer"
         )
         raise ValueError(f"{folder}: no such model folder; {hint}")
+    if (folder / ADAPTER).is_file() and not _filled(folder / "config.json"):
+        base = _read_json(folder / ADAPTER).get("base_model_name_or_path")
+        raise ValueError(
+            f"{folder}: an adapter of {base}, and no model; merge it into that (peft's merge_and_unload), "
+            "and give the merged folder"
+        )
     config = _read_json(folder / "config.json")
     if not isinstance(config.get("model_type"), str):
         wrong = "no key model_type; this is not a Hugging Face model configuration"
@@ -52,6 +62,16 @@ def validate_model_folder(folder: Path, head: HeadKind = "tokens") -> None:
         raise ValueError(
             f"{folder / 'config.json'}: architectures {', '.join(map(str, names))}: not a causal language "
             "model; choose one that is"
+        )
+    if config.get("is_encoder_decoder"):
+        raise ValueError(
+            f"{folder / 'config.json'}: is_encoder_decoder: an encoder with a decoder "
+            f"({config['model_type']}); choose a model that only decodes"
+        )
+    if config.get("auto_map") and not _native(config["model_type"]):
+        raise ValueError(
+            f"{folder / 'config.json'}: auto_map: {config['model_type']} is code that comes with the model, "
+            "which is never run; choose an architecture that transformers has itself"
         )
     if not any(_filled(folder / name) for name in TOKENIZER_FILES):
         raise ValueError(
@@ -85,6 +105,65 @@ def validate_targets(targets: Iterable[str], known: Sequence[str]) -> None:
             f"lora.targets {', '.join(strange)}: no linear layer of the model's blocks is called so; choose "
             f"among {', '.join(known)}"
         )
+
+
+def validate_trainable(folder: Path) -> None:
+    """Raise ValueError where the model can be asked and not trained."""
+    path = folder / "config.json"
+    config = _read_json(path)
+    quantised = config.get("quantization_config")
+    if isinstance(quantised, dict):
+        raise ValueError(
+            f"{path}: quantization_config: weights in {quantised.get('quant_method', 'few bits')} can be "
+            "scored and not trained; give the model that they were made from"
+        )
+    if parts := sorted(key for key in OTHER_INPUTS if key in config):
+        raise ValueError(
+            f"{path}: {', '.join(parts)}: a model that also reads other than text can be scored and not "
+            "trained; choose its text model"
+        )
+    validate_logits(path, config)
+
+
+def validate_logits(path: Path, config: Mapping[str, object]) -> None:
+    """Raise ValueError where a model's logits are more than its last layer's output."""
+    for key in LOGITS_NOT_PLAIN:
+        if config.get(key) not in (None, 1, 1.0):
+            raise ValueError(
+                f"{path}: {key} = {config[key]}: models that rescale their logits can be scored and not "
+                "trained; choose another"
+            )
+
+
+def validate_tokens(folder: Path) -> None:
+    """Raise ValueError where the chat template writes a token that the model has no row for."""
+    config, path = _read_json(folder / "config.json"), folder / "tokenizer.json"
+    rows = config.get("vocab_size")
+    added = _read_json(path).get("added_tokens") if path.is_file() else None
+    template = _template(folder)
+    for token in added if isinstance(added, list) else ():
+        beyond = isinstance(token, dict) and isinstance(rows, int) and token.get("id", 0) >= rows
+        if beyond and str(token.get("content")) in template:
+            raise ValueError(
+                f"{path}: the chat template uses {token['content']!r}, which is token {token['id']}, and the "
+                f"model has {rows} (vocab_size); resize its embedding, or take the original tokenizer"
+            )
+
+
+def _template(folder: Path) -> str:
+    """Every chat template of a model, as text."""
+    file, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    told = _read_json(config).get("chat_template", "") if _filled(config) else ""
+    return (file.read_text(encoding="utf-8") if file.is_file() else "") + str(told)
+
+
+def _native(model_type: str) -> bool:
+    """Whether transformers itself has the architecture, by its folders; true where that cannot be told."""
+    found = find_spec("transformers")
+    if found is None or not found.submodule_search_locations:
+        return True
+    models = Path(next(iter(found.submodule_search_locations))) / "models"
+    return not models.is_dir() or (models / model_type.replace("-", "_")).is_dir()
 
 
 def has_score(folder: Path) -> bool:

@@ -29,13 +29,12 @@ from transformers.utils.logging import disable_progress_bar
 
 from serl.config.base import Architecture
 from serl.engines.fused import Pieces, TargetLogProbs, compile_layers
-from serl.engines.hf_folder import HeadKind, validate_model_folder
+from serl.engines.hf_folder import HeadKind, validate_logits, validate_model_folder
 from serl.learning.batch import Rows
 
 MAX_LOGIT_BYTES = 2**30  # of logits that are not kept
 KEPT_LOGIT_BYTES = 2**32  # what the backward pass of MAX_LOGIT_BYTES takes in float32, copies and all
 CPU = torch.device("cpu")
-LOGITS_NOT_PLAIN = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 
 
 def attention(dtype: torch.dtype, device: torch.device) -> str:
@@ -60,7 +59,7 @@ def load_model(
     if head == "scalar":
         return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, **how)
     model = AutoModelForCausalLM.from_pretrained(folder, **how)
-    _validate_logits(folder, model)
+    validate_logits(folder / "config.json", model.config.to_dict())
     return model
 
 
@@ -87,7 +86,7 @@ def hollow_model(
     if model.can_generate() and (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     if head == "tokens":
-        _validate_logits(folder, model)
+        validate_logits(folder / "config.json", model.config.to_dict())
     return model if stored_plainly(model) else None
 
 
@@ -111,16 +110,6 @@ def _weightless() -> Iterator[None]:
         yield
     finally:
         nn.Module.register_parameter = register
-
-
-def _validate_logits(folder: Path, model: PreTrainedModel) -> None:
-    settings = model.config.to_dict()
-    for key in LOGITS_NOT_PLAIN:
-        if settings.get(key) not in (None, 1.0):
-            raise ValueError(
-                f"{folder / 'config.json'}: {key} = {settings[key]}: "
-                "models that rescale their logits are not supported"
-            )
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

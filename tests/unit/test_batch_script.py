@@ -171,6 +171,31 @@ def test_gpus_are_asked_for_once_and_in_the_sites_own_words_where_it_has_some(ru
         assert [line[10:] for line in text.splitlines() if line.startswith(("#SBATCH --g",))] == lines
 
 
+@pytest.mark.parametrize(
+    ("extra", "lines"),
+    [
+        ({}, ["#SBATCH --mem=64GB"]),
+        ({"mem_per_cpu": "500M"}, ["#SBATCH --mem-per-cpu=500M"]),
+        ({"mem-per-gpu": "60G"}, ["#SBATCH --mem-per-gpu=60G"]),
+        ({"mem": 0}, ["#SBATCH --mem=0"]),
+        ({"mem": False}, []),
+    ],
+)
+def test_memory_is_asked_for_once_and_in_the_sites_own_words_where_it_has_some(run, cluster, extra, lines):  # noqa: F811
+    """Slurm refuses two at once: "--mem, --mem-per-cpu, and --mem-per-gpu are mutually exclusive"."""
+    told = cluster.model_copy(update={"extra": extra, "mem_gb": 64})
+    job = plan(run.config, run.done)[0]
+    text = sbatch_text(run.root, "d", told, job)
+    assert [line for line in text.splitlines() if line.startswith("#SBATCH --mem")] == lines
+
+
+def test_a_step_gets_what_the_script_has_set_whatever_the_users_environment_says(run, cluster):  # noqa: F811
+    """`SLURM_EXPORT_ENV=NONE`, or `--export=NONE`, would leave it without the code's place."""
+    text = sbatch_text(run.root, "d", cluster, plan(run.config, run.done)[0])
+    (step,) = [line for line in text.splitlines() if line.startswith("srun ")]
+    assert " --export=ALL " in step
+
+
 def test_a_data_root_that_slurm_would_read_otherwise_is_refused(run, cluster):  # noqa: F811
     for name in ("100%", "a\\b"):
         with pytest.raises(SlurmError, match="choose a data root without"):

@@ -1,6 +1,9 @@
 """YAML to sections: inheritance, overrides, and messages that name file, key, value and remedy."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from serl.config.files import ConfigError, load, parse_yaml
 from serl.config.read import load_run
 from serl.config.run import RunConfig
 from serl.config.schema import Section
-from tests.conftest import phased
+from tests.conftest import ROOT, phased
 
 
 class Small(Section):
@@ -340,3 +343,21 @@ def test_an_override_may_fill_a_section_that_was_null(tmp_path):
 
 def test_the_later_of_two_overrides_wins(tmp_path):
     assert read(tmp_path, "number: 1", "number=2", "number=3", model=Small).number == 3
+
+
+def test_a_configuration_is_utf8_whatever_the_locale(tmp_path):
+    """Under an old `LANG=en_US` an accent became two other characters, and with it the prompt and the digest."""
+    (tmp_path / "main.yaml").write_bytes("a: \u00e9tape \u2014\n".encode())
+    code = "import sys; from pathlib import Path; from serl.config.files import read; print(ascii(read(Path(sys.argv[1])).tree))"
+    env = os.environ | {"LC_ALL": "en_US", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
+    warned = [sys.executable, "-X", "warn_default_encoding", "-W", "error::EncodingWarning", "-c", code]
+    said = subprocess.run([*warned, str(tmp_path / "main.yaml")], env=env, capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == r"{'a': '\xe9tape \u2014'}"
+
+
+def test_a_name_that_is_a_number_is_told_to_be_quoted(tmp_path):
+    (tmp_path / "main.yaml").write_text("name: 2024\n")
+    with pytest.raises(ConfigError, match="name: 2024: a number, and a text is wanted; put it in quotes"):
+        load(Small, tmp_path / "main.yaml")
+    (tmp_path / "main.yaml").write_text('name: "2024"\n')
+    assert load(Small, tmp_path / "main.yaml").name == "2024"

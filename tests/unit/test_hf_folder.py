@@ -6,7 +6,12 @@ import sys
 
 import pytest
 
-from serl.engines.hf_folder import validate_context, validate_model_folder
+from serl.engines.hf_folder import (
+    validate_context,
+    validate_model_folder,
+    validate_tokens,
+    validate_trainable,
+)
 
 HEADER = json.dumps(
     {"__metadata__": {"format": "pt"}, "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
@@ -126,3 +131,66 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 def test_validation_needs_no_torch():
     code = "import sys, serl.engines.hf_folder, serl.engines.checkpoint; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ------------------------------------------------------------------------------------------------ families
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"model_type": "t5", "is_encoder_decoder": True}, "an encoder with a decoder .t5.; choose"),
+        ({"model_type": "mine_own", "auto_map": {"AutoModelForCausalLM": "m.M"}}, "code that comes with the model"),
+    ],
+)
+def test_a_family_that_cannot_be_asked_is_refused(folder, config, message):
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=message):
+        validate_model_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"model_type": "gemma2", "final_logit_softcapping": 30.0}, "final_logit_softcapping = 30.0: models that rescale"),
+        ({"model_type": "granite", "logits_scaling": 8.0}, "logits_scaling = 8.0"),
+        ({"model_type": "llama", "quantization_config": {"quant_method": "gptq"}}, "weights in gptq can be scored"),
+        ({"model_type": "qwen2", "quantization_config": {"quant_method": "fp8"}}, "weights in fp8"),
+        ({"model_type": "qwen2_5_vl", "vision_config": {}}, "vision_config: a model that also reads other than text"),
+    ],
+)
+def test_a_family_that_can_be_asked_and_not_trained_says_so(folder, config, message):
+    (folder / "config.json").write_text(json.dumps(config))
+    validate_model_folder(folder)
+    with pytest.raises(ValueError, match=message):
+        validate_trainable(folder)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "llama"},
+        {"model_type": "granite", "logits_scaling": 1.0},
+        {"model_type": "phi3", "auto_map": {"AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM"}},
+        {"model_type": "gemma3_text", "final_logit_softcapping": None},
+    ],
+)
+def test_a_family_that_can_be_trained_passes(folder, config):
+    (folder / "config.json").write_text(json.dumps(config))
+    validate_model_folder(folder)
+    validate_trainable(folder)
+
+
+def test_an_adapter_says_what_to_merge_it_into(folder):
+    (folder / "config.json").unlink()
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "some/base"}))
+    with pytest.raises(ValueError, match="an adapter of some/base, and no model; merge it"):
+        validate_model_folder(folder)
+
+
+def test_a_template_of_tokens_without_a_row_is_refused(folder):
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 480}))
+    tokens = [{"id": 480, "content": "<|user|>"}, {"id": 481, "content": "<|unused|>"}]
+    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": tokens}))
+    validate_tokens(folder)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "<|user|>{{ x }}"}))
+    with pytest.raises(ValueError, match=r"uses '<.user.>', which is token 480, and the model has 480"):
+        validate_tokens(folder)

@@ -168,6 +168,30 @@ def test_the_machine_is_what_the_cluster_file_says():
         this_machine(Local(gpus=4, train_ranks=5))
 
 
+@pytest.mark.parametrize(
+    ("told", "wanted", "gpus"),
+    [
+        ("4,5", None, ("4", "5")),
+        (" 4, 5 ,6", 2, ("4", "5")),
+        ("", None, ()),
+        ("-1", None, ()),
+        ("2,-1,3", None, ("2",)),
+        ("GPU-1b2c,GPU-3d4e", None, ("GPU-1b2c", "GPU-3d4e")),
+        ("MIG-77", None, ("MIG-77",)),
+    ],
+)
+def test_the_gpus_are_those_that_are_given(monkeypatch, told, wanted, gpus):
+    """All of the machine's used to be taken, and its users' choice overwritten."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", told)
+    assert this_machine(Local(cores=8, gpus=wanted)).gpus == gpus
+
+
+def test_more_gpus_than_are_given_are_refused(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    with pytest.raises(ValueError, match="gpus 2: CUDA_VISIBLE_DEVICES gives 1"):
+        this_machine(Local(cores=8, gpus=2))
+
+
 def test_a_cluster_is_named_or_a_file(tmp_path):
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"kind": "local", "cores": 3}))
     assert load_cluster(str(tmp_path / "mine.yaml")).cores == 3
