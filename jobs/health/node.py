@@ -39,7 +39,8 @@ def job_script(cluster: Slurm, asked: Resources, folder: Path, data: Path, modul
     """The text for sbatch: the same setup and interpreter as a stage's job."""
     options = {"job_name": "serl-doctor", "output": str(folder / "log")}
     into = shlex.join([str(data), *modules, "--into", str(folder / "facts.json")])
-    command = f"srun --export=ALL {cluster.python or shlex.quote(sys.executable)} -m jobs.health.canary {into}"
+    python = cluster.python or shlex.quote(sys.executable)
+    command = f"srun --export=ALL {python} -m jobs.health.canary {into}"
     return errand_text(ROOT, cluster, asked, options, command)
 
 

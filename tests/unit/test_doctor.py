@@ -328,7 +328,7 @@ def test_the_job_asks_for_what_a_stage_asks_for(tmp_path):
     assert f"#SBATCH --output='{tmp_path}/my data/log'\n" in spaced
     assert "module load cuda/13.0\nexport NCCL_SOCKET_IFNAME=ib0\nsource slurm/env.sh\n" in text
     assert (
-        f"srun /lustre/project/serl/venv/bin/python -m jobs.health.canary '/lustre/my data' torch --into {tmp_path}/facts.json\n"
+        f"srun --export=ALL /lustre/project/serl/venv/bin/python -m jobs.health.canary '/lustre/my data' torch --into {tmp_path}/facts.json\n"
         in text
     )
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
