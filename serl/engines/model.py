@@ -20,6 +20,7 @@ from transformers import (
     GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -56,9 +57,10 @@ def load_model(
     validate_model_folder(folder, head)
     disable_progress_bar()
     how = {"dtype": dtype, "attn_implementation": attention(compute_dtype, device), "local_files_only": True}
+    config = _config(folder, head)
     if head == "scalar":
-        return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, **how)
-    model = AutoModelForCausalLM.from_pretrained(folder, **how)
+        return AutoModelForSequenceClassification.from_pretrained(folder, config=config, **how)
+    model = AutoModelForCausalLM.from_pretrained(folder, config=config, **how)
     validate_logits(folder / "config.json", model.config.to_dict())
     return model
 
@@ -74,12 +76,10 @@ def hollow_model(
     under their names.
     """
     validate_model_folder(folder, head)
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = _config(folder, head)
     if "quantization_config" in config.to_dict() or config.get_text_config() is not config:
         return None
     how = {"dtype": dtype, "attn_implementation": attention(compute_dtype, device)}
-    if head == "scalar":
-        config.num_labels = 1
     auto = AutoModelForCausalLM if head == "tokens" else AutoModelForSequenceClassification
     with _weightless():
         model = auto.from_config(config, **how)
@@ -88,6 +88,19 @@ def hollow_model(
     if head == "tokens":
         validate_logits(folder / "config.json", model.config.to_dict())
     return model if stored_plainly(model) else None
+
+
+def _config(folder: Path, head: HeadKind) -> PreTrainedConfig:
+    """The model's configuration, without dropout: with it (GPT-2, OPT) a policy's log-probabilities would
+    differ from the sampler's by more than the update that they are to measure.
+    """
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    for key, value in config.to_dict().items():
+        if key.endswith(("dropout", "pdrop")) and isinstance(value, float):
+            setattr(config, key, 0.0)
+    if head == "scalar":
+        config.num_labels = 1
+    return config
 
 
 def stored_plainly(model: PreTrainedModel) -> bool:

@@ -6,9 +6,11 @@ import json
 
 import pytest
 import torch
+import transformers
 
 from serl.engines import fused, model
 from serl.engines.model import TokenLogProbs
+from serl.engines.tokenizer import build_tokenizer
 from serl.learning.batch import collate, plan_micro_batches
 from serl.learning.objective import PolicyLoss
 
@@ -165,3 +167,18 @@ def test_a_model_with_generation_defaults_that_transformers_reads_but_will_not_w
     assert saved()["temperature"] == 0.6
     llama.generation_config.do_sample = False
     assert saved()["eos_token_id"] == [2, 3] and "temperature" not in saved()
+
+
+def test_a_model_with_dropout_is_trained_without(tmp_path):
+    """GPT-2's tenth moved the ratio of an unchanged policy to 0.98 and clipped a third of its tokens."""
+    build_tokenizer(["a few words"], 259, tmp_path)
+    made = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(vocab_size=259, n_embd=32, n_layer=2, n_head=2, n_positions=32)
+    )
+    assert made.config.resid_pdrop == made.config.attn_pdrop == 0.1
+    made.save_pretrained(tmp_path)
+    loaded = model.load_model(tmp_path, torch.float32, torch.float32).train()
+    ids = torch.arange(20)[None]
+    with torch.no_grad():
+        once, twice = loaded(ids).logits, loaded(ids).logits
+    assert torch.equal(once, twice) and torch.allclose(once, made.eval()(ids).logits, atol=1e-5)
