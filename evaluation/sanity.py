@@ -139,11 +139,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(result.sound for result in checks) else 1
 
 
+def _one(problem: Problem) -> str:
+    """The gold answer; of a domain's several, which stand on lines, the first."""
+    return problem.gold.partition("\n")[0] if problem.domain else problem.gold
+
+
 def _boxed(problem: Problem) -> Response:
     text = (
         f"The answer is ({problem.gold})."
         if problem.kind == "choice"
-        else f"So we find \\boxed{{{problem.gold.partition(chr(10))[0]}}}."
+        else f"So we find \\boxed{{{_one(problem)}}}."
     )
     return Response(
         benchmark=problem.benchmark,
