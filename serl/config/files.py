@@ -241,7 +241,7 @@ def _explain(model: type[BaseModel], tree: Tree, origins: Mapping[Key, str], pat
             return f"{where}: {error['ctx']['error']}"
         case "string_type" if isinstance(error["input"], int | float):
             value = _short(error["input"])
-            return f"{where}: {value}: a number, and a text is wanted; put it in quotes: '\"{value}\"'"
+            return f"{where}: {value}: input should be a text, in quotes: '\"{value}\"'"
         case "union_tag_invalid":
             return (
                 f"{where}: {error['ctx']['tag']!r} is unknown; choose one of {error['ctx']['expected_tags']}"

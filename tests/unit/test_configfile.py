@@ -357,7 +357,7 @@ def test_a_configuration_is_utf8_whatever_the_locale(tmp_path):
 
 def test_a_name_that_is_a_number_is_told_to_be_quoted(tmp_path):
     (tmp_path / "main.yaml").write_text("name: 2024\n")
-    with pytest.raises(ConfigError, match="name: 2024: a number, and a text is wanted; put it in quotes"):
+    with pytest.raises(ConfigError, match="name: 2024: input should be a text, in quotes"):
         load(Small, tmp_path / "main.yaml")
     (tmp_path / "main.yaml").write_text('name: "2024"\n')
     assert load(Small, tmp_path / "main.yaml").name == "2024"
