@@ -204,7 +204,7 @@ class Sampler:
             count = min(missing if how.refill else how.prompts, how.most_asked - asked)
             wave = [self._questions.at(position + asked + i, number) for i in range(count)]
             labels |= {p.id: label for p, label in wave if label is not None}
-            found, seconds = self._wave(wave, labels)
+            found, seconds = self._wave([p for p, _ in wave], labels)
             groups += found
             asked += count
             sample_s, vote_s = sample_s + seconds[0], vote_s + seconds[1]
@@ -227,7 +227,7 @@ class Sampler:
         proposals = proposing.propose(number)
         proposed_s = max(self._ranks.gather(time.monotonic() - begun))
         asked = proposed_questions(proposals)
-        groups, (sample_s, vote_s) = self._wave([(p, None) for p in asked])
+        groups, (sample_s, vote_s) = self._wave(asked, {})
         return Sampled(
             groups=[*groups, *proposing.paid(proposals, groups)],
             position=position + len(asked),
@@ -265,13 +265,13 @@ class Sampler:
         return share_of(count, rank=ranks.rank, size=ranks.size, tensor_parallel=self._tensor_parallel)
 
     def _wave(
-        self, wave: Sequence[tuple[Problem, str | None]], labels: Mapping[str, str]
+        self, wave: Sequence[Problem], labels: Mapping[str, str]
     ) -> tuple[list[Group], tuple[float, float]]:
         """The groups of some questions, on every rank; and the slowest rank's seconds of sampling and of
         judging.
         """
         ranks, begun = self._ranks, time.monotonic()
-        mine = [wave[i][0] for i in self._own(len(wave))]
+        mine = [wave[i] for i in self._own(len(wave))]
         answered = ask(self._engine, [(OWN, p) for p in mine], self._asking)
         sampled = time.monotonic()
         groups = judge(answered, self._reader, self._asking, labels)
