@@ -8,7 +8,11 @@ from collections import Counter
 import pytest
 from report_run import group
 
-from serl.records import Pair
+from evaluation.judging import Judge
+from serl.records import Completion, Pair, Problem
+from serl.rewards.kinds import Earnings
+from serl.rewards.spec import ModelReward
+from serl.stages.answering import Asking, judge
 from serl.stages.judge.figures import best_of, of_group, of_pair
 from tests.conftest import SMALL, run_config
 
@@ -122,3 +126,27 @@ def test_a_stage_that_samples_holds_no_reward_model():
 def test_what_cannot_judge_is_refused(stages, judge, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         run_config(phases(stages, judge=judge))
+
+
+def test_a_reward_model_reads_whole_texts_and_pays_by_its_scores(small_tree):
+    config, seen = run_config(small_tree), []
+
+    def ask_model(texts):
+        seen.extend(texts)
+        return [1.0, 0.0, 5.0]
+
+    def said(text, *ids):
+        return Completion(token_ids=ids, logprobs=(0.0,) * len(ids), text=text, finish_reason="stop")
+
+    answered = [
+        ("train", Problem(id="a", question="1 + 1?"), [1, 2], (said("\\boxed{2}", 7), said("\\boxed{3}", 8, 9))),
+        ("train", Problem(id="b", question="2 + 2?"), [3], (said("\\boxed{4}", 7),)),
+    ]
+    with Judge(config.answers) as reader, Earnings(ModelReward(role="taste")) as earnings:
+        asking = Asking(
+            seed=0, round=1, stage="train", prompts=config.prompts, sampling=None, samples=2, earnings=earnings,
+            scorers={"taste": ask_model},
+        )  # fmt: skip
+        first, second = judge(answered, reader, asking)
+    assert seen == [[1, 2, 7], [1, 2, 8, 9], [3, 7]]
+    assert first.rewards == pytest.approx((0.7310586, 0.2689414)) and second.rewards == (0.5,)
