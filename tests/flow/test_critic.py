@@ -121,9 +121,10 @@ def test_policy_and_critic_follow_the_formulas_in_plain_torch(seen, stage):
 
 
 @pytest.mark.parametrize("stage", ["zero_1", "zero_3"])
-def test_the_plan_says_what_a_rank_keeps(seen, stage):
+def test_the_plan_says_what_a_rank_keeps_at_least(seen, stage):
+    """What is found has answers in flight in it, and at stage 3 the layers that are whole at the time."""
     promised, found = seen[0][0]["kept"][stage]
-    assert found == pytest.approx(promised, rel=0.1)
+    assert promised <= found < 1.15 * promised
 
 
 @pytest.mark.parametrize("stage", STAGES)
