@@ -134,6 +134,10 @@ class Steps(Section):
         default=100, description="steps of an answer at most; the last of them has all that follows"
     )
 
+    def most_states(self, longest: int) -> int:
+        """Before whose steps an answer of so many tokens is valued at most."""
+        return min(self.most, max(1, longest // self.min_tokens))
+
 
 class Lines(Steps):
     """A step is a line."""
@@ -171,6 +175,12 @@ class Pattern(Steps):
 Splitter = Annotated[Lines | Sentences | Pattern, Field(discriminator="kind")]
 
 
+def rollout_tokens(steps: Steps, rollouts: int, longest: int) -> int:
+    """That are sampled on from one answer at most: each of its states leaves `longest` less its own."""
+    states = steps.most_states(longest)
+    return rollouts * (states * longest - steps.min_tokens * states * (states - 1) // 2)
+
+
 class Vine(Clipped):
     """VinePPO (arXiv 2410.01679): the value of an answer's step is the mean reward of rollouts from there on.
 
@@ -185,10 +195,8 @@ class Vine(Clipped):
     kl: NonNegative = 1e-4
 
     def most_tokens(self, longest: int) -> int:
-        """That are sampled on from one answer at most: each of its states leaves `longest` less its own."""
-        short = self.steps.min_tokens
-        states = min(self.steps.most, max(1, longest // short))
-        return self.rollouts * (states * longest - short * states * (states - 1) // 2)
+        """That are sampled on from one answer at most."""
+        return rollout_tokens(self.steps, self.rollouts, longest)
 
 
 class AdaptiveKl(Section):

@@ -1,0 +1,1 @@
+"""The kind of stages `branch`: what it says of itself is in `spec`."""
