@@ -28,8 +28,8 @@ def body(argv: Sequence[str]) -> int:
     p.add_argument(
         "run",
         nargs="+",
-        help="a run's name, or its folder; beside others also RUN:ROUND, or RUN:best for the best round on "
-        "validation",
+        help="a run's name, or its folder; beside others also RUN:ROUND, RUN:ROUND@TURN for what was "
+        "published within it, or RUN:best for the best of all on validation",
     )
     p.add_argument(
         "--tracker",
