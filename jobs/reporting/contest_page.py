@@ -82,7 +82,9 @@ def _trial(found: Contest, s: Setting, t: Tried) -> dict:
     known = {name: getattr(t, name) for name in ("id", "name", "word", "reason", "run", "chosen", "cost")}
     own = {"setting": s.label, "replicate": replicate_of(t, found.replicate), "means": t.means}
     scores = {f"score/{name}": value for name, value in t.counts.items()}
-    return known | own | scores | {"hours": t.cost.used_s / 3600}
+    repeats = own["replicate"] if found.replicate in t.overrides else None
+    costs = {"hours": t.cost.used_s / 3600, "gpu_hours": t.cost.gpu_hours or None}
+    return known | own | scores | costs | {"repeats": repeats}
 
 
 def _by_round(found: Contest) -> list[dict]:

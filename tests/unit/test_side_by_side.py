@@ -60,6 +60,7 @@ def test_models_are_compared_with_the_first_on_the_same_problems_and_never_on_wh
     )
     paths, _ = write_side_by_side(found, tmp_path)
     text = paths.markdown.read_text()
+    assert "nan" not in text and "null" not in text
     assert "strong against weak\\: better on sums" in text and "not shown better on choices" in text
     assert "check" not in text.split("## Validation")[0] and "check" in text.split("## Validation")[1]
     rows = list(csv.DictReader(paths.csv.read_text().splitlines()))
