@@ -36,6 +36,7 @@ def training(rollout: dict, **changes) -> dict:
 
 
 PROPOSER = {"reward": {"kind": "learnability"}, "proposals": 4, "max_tokens": 60}
+WRITER = {"proposals": 4, "shots": 1, "kept_shots": 2, "max_tokens": 60}
 OWN = {
     "gated": {
         "stages": ["train"],
@@ -44,6 +45,10 @@ OWN = {
     "proposed": {
         "stages": ["train"],
         "train": training({"prompts": 8, "proposer": PROPOSER, "reward": {"kind": "class_share"}}),
+    },
+    "written": {
+        "stages": ["train"],
+        "train": training({"prompts": 8, "proposer": WRITER}),
     },
 }
 TAUGHT = {
@@ -158,8 +163,29 @@ def test_proposals_are_trained_on_beside_the_answers(own):
     assert len(stepped) == manifest.counts["steps"] > answers / 16, "8 proposals a turn come on top"
 
 
+def test_questions_are_written_after_those_that_passed_the_filter_in_turns_before(own):
+    found = turns_of(own, 3)
+    answered = {g.question for g in found if g.role == "train" and g.id.startswith("t0000")}
+    proposals = [g for g in found if g.role == PROPOSAL]
+    first, second = (
+        {shot for g in proposals if g.id.startswith(turn) for shot in g.question.split("\n")}
+        for turn in ("t0000", "t0001")
+    )
+    assert answered and not first & answered, "the first turn has seeds alone"
+    assert second & answered, "the filter lets all through"
+
+
+def test_who_writes_without_a_reward_is_not_trained_to(own):
+    (manifest,) = own.complete(3, "train")
+    found = turns_of(own, 3)
+    assert all(set(g.rewards) == {0.0} for g in found if g.role == PROPOSAL)
+    asked = [g.id for g in found if g.role == "train"]
+    answers = [4 * sum(name.startswith(turn) for name in asked) for turn in ("t0000", "t0001")]
+    assert manifest.counts["steps"] == sum(-(-n // 16) for n in answers) > 0
+
+
 def test_every_method_moves_the_policy(own, taught):
     for run in (own, taught):
-        policies = [weights(policy_dir(run, round)[0]) for round in range(3)]
+        policies = [weights(policy_dir(run, round)[0]) for round in range(run.config.rounds + 1)]
         for before, after in pairwise(policies):
             assert any(not torch.equal(before[name], after[name]) for name in before)

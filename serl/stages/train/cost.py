@@ -58,7 +58,7 @@ class TrainCost(Cost):
         kept = known.rate(stage, "kept", "groups", 1.0)
         turns = KIND.num_turns(stage, config)
         samples = turns * how.prompts * how.samples * (1.0 if how.refill else kept.value)
-        samples += turns * how.prompts * (how.proposer is not None)
+        samples += turns * how.prompts * bool(how.proposer and how.proposer.learns)
         steps = max(1, math.ceil(samples / section.batch_samples)) * section.epochs
         steps = min(steps, section.max_steps or steps)
         length = known.rate(stage, "tokens", "samples", how.sampling.max_tokens)

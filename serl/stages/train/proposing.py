@@ -6,7 +6,7 @@ rules and repeats neither a seed nor a proposal before it in its turn.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from serl.config.engine import Sampling
@@ -23,7 +23,7 @@ from serl.text.selfinstruct import choose_shots, parse_list, rejection, twins
 
 
 class Proposing:
-    """The proposer of a training; its shots are drawn from `seeds`."""
+    """The proposer of a training; its shots are drawn from `seeds`, and from what it is told to remember."""
 
     def __init__(
         self, work: Work, ranks: Ranks, engine: Resident, seeds: Sequence[str], tensor_parallel: int
@@ -33,10 +33,15 @@ class Proposing:
         self._num_prompts = rollout.prompts // self._how.proposals
         self._place = (work.run.config.seed, work.shard.round, work.shard.stage)
         self._prompts, self._seeds = work.run.config.prompts, seeds
+        self._kept: dict[str, None] = {}
         self._rules = work.run.config.quality, work.run.config.answers
         self._ranks, self._engine, self._tensor_parallel = ranks, engine, tensor_parallel
         temperature = rollout.sampling.temperature
         self._sampling = Sampling(temperature=temperature, max_tokens=self._how.max_tokens, stop=("\n",))
+
+    def remember(self, questions: Iterable[str]) -> None:
+        """Those of a turn that passed the difficulty filter."""
+        self._kept |= dict.fromkeys(questions)
 
     def propose(self, turn: int) -> list[Group]:
         """The turn's proposals, on every rank, earning nothing yet; a label is given to those that are
@@ -59,7 +64,7 @@ class Proposing:
 
     def _prompt(self, turn: int, i: int) -> tuple[list[str], list[int]]:
         rng = rng_of(*self._place, "shots", turn, i)
-        shots = choose_shots(self._seeds, [], self._how.shots, 0, rng)
+        shots = choose_shots(self._seeds, list(self._kept), self._how.shots, self._how.kept_shots, rng)
         room = self._engine.max_model_len - self._how.max_tokens
         ids, used = propose_prompt(self._engine.tokenizer, self._prompts, shots, room)
         return shots[:used], ids
@@ -93,7 +98,11 @@ class Proposing:
         ]
 
     def paid(self, proposals: Sequence[Group], answered: Sequence[Group]) -> list[Group]:
-        """The proposals with what they earn; one whose question was too long to be answered is not valid."""
+        """The proposals with what they earn, where they learn; one whose question was too long to be answered
+        is not valid.
+        """
+        if not self._how.learns:
+            return list(proposals)
         shares = {g.id: agreed(g) for g in answered}
         return [replace(g, rewards=tuple(self._earned(g, shares))) for g in proposals]
 

@@ -8,7 +8,7 @@ begins.
 import io
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from statistics import fmean
@@ -221,6 +221,12 @@ class Sampler:
             branch_s=round(time.monotonic() - begun, 3),
             branches=branches,
         )
+
+    def remember(self, turns: Iterable[Sampled]) -> None:
+        """The next turns' questions may be written after these turns'; all ranks call it."""
+        if self._proposing and self._how.proposer.kept_shots:
+            for sampled in turns:
+                self._proposing.remember(g.question for g in self.in_band(sampled.answered))
 
     def _proposed(self, proposing: Proposing, number: int, position: int) -> Sampled:
         begun = time.monotonic()

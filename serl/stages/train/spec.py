@@ -25,7 +25,7 @@ from serl.config.objectives import (
 )
 from serl.config.rewards import ProposerReward, Scrl
 from serl.config.run import RunConfig
-from serl.config.schema import Count, Fraction, Positive, Section
+from serl.config.schema import Count, Fraction, Natural, Positive, Section
 from serl.config.training import Training
 from serl.engines.hf_folder import block_layers, model_folder, validate_targets
 from serl.rewards.outside import Outside
@@ -42,20 +42,27 @@ CHECKPOINT_BYTES = 12  # per parameter: float32 master and two Adam moments
 
 
 class Proposer(Section):
-    """The policy writes a turn's questions, too, and is trained on how the answers to them came out.
+    """The policy writes a turn's questions, too, and may be trained on how the answers to them came out.
 
     A turn's `prompts` questions are the proposals of prompts / proposals generation prompts, of seed problems
     each; those of one prompt are a group.
     """
 
-    reward: ProposerReward
+    reward: ProposerReward | None = Field(default=None, description="null: it writes, and does not learn to")
     proposals: Annotated[int, Field(ge=2)] = Field(default=4, description="of each generation prompt")
     shots: Count = Field(default=3, description="seed problems in a generation prompt")
+    kept_shots: Natural = Field(
+        default=0, description="and questions of turns before that passed the difficulty filter"
+    )
     max_tokens: Count = Field(description="of a proposal, which is one line")
     max_rouge_l: Fraction = Field(
         default=0.7, description="a proposal nearer to a seed, or to one before it in its turn, is not valid"
     )
     every: Count = Field(default=1, description="proposals are trained on in every so many turns")
+
+    @property
+    def learns(self) -> bool:
+        return self.reward is not None
 
 
 class Rollout(Section):
@@ -242,7 +249,7 @@ class Train(Training, StageSection):
             return self
         if any(isinstance(part, Scrl) for part in parts(how.reward)):
             raise ValueError("rollout.reward.kind scrl: max_rl needs rewards from 0 up; choose another")
-        if how.proposer and how.proposer.reward.invalid < 0:
+        if how.proposer and how.proposer.reward and how.proposer.reward.invalid < 0:
             raise ValueError(
                 f"rollout.proposer.reward.invalid {how.proposer.reward.invalid:g}: max_rl needs rewards from "
                 "0 up; set it to 0, or use another objective"

@@ -86,7 +86,7 @@ def _num_turns(settings: Train, num_questions: int) -> int:
 
 def _steps_of_a_turn(settings: Train) -> int:
     how = settings.rollout
-    samples = how.prompts * (how.samples + (how.proposer is not None))
+    samples = how.prompts * (how.samples + bool(how.proposer and how.proposer.learns))
     return settings.epochs * -(-samples // settings.batch_samples)
 
 
@@ -134,11 +134,13 @@ class School:
         place = Place(**({"kl": self._settings.objective.kl} | self._course.resume()))
         self._reference = reference(self._work, self._ranks, self._trainer.temperature, moving=True)
         probes = self._first_probes()
+        self._sampler.remember(Sampled.decoded(self._part(number)) for number in range(place.turn))
         while place.turn < num_turns and not self._enough():
             begun = time.monotonic()
             if place.turn in self._settings.rollout.milestones:
                 self._course.publish_along(place.turn, self._tokenizer, place.learned)
             sampled, transfer_s = self._sampled(place, probes)
+            self._sampler.remember([sampled])
             samples, kl = self._learn(place, sampled, transfer_s)
             probes = samples[:PROBES] or probes
             learned = place.learned + len(samples)
@@ -218,7 +220,7 @@ class School:
 
     def _proposer_learns(self, turn: int) -> bool:
         how = self._settings.rollout.proposer
-        return how is not None and (turn + 1) % how.every == 0
+        return how is not None and how.learns and (turn + 1) % how.every == 0
 
     def _prepared(
         self, groups: Sequence[Group], walks: Sequence[Walk], kl: float
