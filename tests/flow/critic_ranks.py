@@ -22,7 +22,7 @@ from serl.learning.batch import Sample, attach
 from serl.learning.objective import ImitationLoss
 from serl.stages.train import credit
 from serl.stages.train.critic import Critic
-from serl.stages.train.spec import Rollout, Train
+from serl.stages.train.section import Rollout, Train
 
 KIND = Ppo(
     gamma=0.95,

@@ -6,7 +6,7 @@ import pytest
 
 from serl.config.files import ConfigError, load
 from serl.config.objectives import FIELD_BOUNDS, Correction
-from serl.stages.train.spec import Train
+from serl.stages.train.section import Train
 
 KINDS = {
     "reinforce_pp": (0.2, None, 1e-3),

@@ -23,7 +23,8 @@ from serl.learning.preference import preference_loss
 from serl.stages import read
 from serl.stages.train.course import Course, horizon
 from serl.stages.train.frozen import batches_of, inputs_of, log_probabilities, read_answers, take_steps
-from serl.stages.train.spec import KIND, Train
+from serl.stages.train.section import Train
+from serl.stages.train.spec import KIND
 from serl.stages.train.start import starting_weights
 from serl.stages.work import Work
 

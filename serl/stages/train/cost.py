@@ -7,7 +7,8 @@ from serl.config.run import RunConfig
 from serl.config.training import Pretrain
 from serl.stages.cost import Cost, Known, Lesson, cost_of
 from serl.stages.kind import Stage
-from serl.stages.train.spec import KIND, Train
+from serl.stages.train.section import Train
+from serl.stages.train.spec import KIND
 
 
 class TrainCost(Cost):

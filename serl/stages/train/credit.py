@@ -9,7 +9,7 @@ from serl.config.objectives import Ppo, Vine
 from serl.learning import algorithms, ppo, vine
 from serl.learning.objective import Loss
 from serl.records import Group, Walk
-from serl.stages.train.spec import Train
+from serl.stages.train.section import Train
 
 
 def columns(

@@ -12,7 +12,7 @@ from serl.config.objectives import Ppo
 from serl.engines.trainer import StepStats, Trainer
 from serl.learning.batch import Sample
 from serl.learning.ppo import ValueLoss
-from serl.stages.train.spec import Train
+from serl.stages.train.section import Train
 
 
 class Critic:

@@ -19,7 +19,8 @@ from serl.run.attempt import Attempt
 from serl.stages import read
 from serl.stages.kind import Stage
 from serl.stages.train.course import Course, horizon, safe_point
-from serl.stages.train.spec import KIND, Train
+from serl.stages.train.section import Train
+from serl.stages.train.spec import KIND
 from serl.stages.train.start import Forward, look_first, reference, starting_weights
 from serl.stages.work import Work
 

@@ -16,7 +16,7 @@ from serl.engines.shares import gathered, share_of
 from serl.randomness import rng_of, seed_of
 from serl.records import PROPOSAL, Completion, Group, Problem
 from serl.rewards.proposer import proposer_reward
-from serl.stages.train.spec import Proposer
+from serl.stages.train.section import Proposer
 from serl.stages.work import Work
 from serl.text.prompts import propose_prompt
 from serl.text.selfinstruct import choose_shots, parse_list, rejection, twins

@@ -38,7 +38,8 @@ from serl.rewards.spec import judges, voted
 from serl.stages import branching, read
 from serl.stages.answering import Asking, ask, draw, judge
 from serl.stages.train.proposing import Proposing, proposed_questions
-from serl.stages.train.spec import KIND, Rollout
+from serl.stages.train.section import Rollout
+from serl.stages.train.spec import KIND
 from serl.stages.work import Work, corpus_dir
 from serl.text.problems import fingerprint, load_problems
 from serl.text.steps import Pieces

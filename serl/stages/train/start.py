@@ -15,7 +15,7 @@ from serl.records import Group
 from serl.safety.checkup import refusal
 from serl.stages.kind import POLICY
 from serl.stages.train.guard import check
-from serl.stages.train.spec import Train
+from serl.stages.train.section import Train
 from serl.stages.work import Work, policy_dir
 
 Forward = Callable[[Sequence[Sample]], list[Tensor]]

@@ -29,7 +29,8 @@ from serl.stages.train.course import Course, horizon, safe_point
 from serl.stages.train.critic import Critic
 from serl.stages.train.guard import check_turn
 from serl.stages.train.rollout import Questions, Sampled, Sampler, folded, questions_of
-from serl.stages.train.spec import CRITIC, KIND, Train
+from serl.stages.train.section import Train
+from serl.stages.train.spec import CRITIC, KIND
 from serl.stages.train.start import Forward, critic_weights, look_first, reference, starting_weights
 from serl.stages.work import Work
 
