@@ -29,7 +29,6 @@ from evaluation.thinking import DELIMITERS, Delimiters
 from evaluation.verifier import Verifier
 from evaluation.worker import Verdict
 
-
 _ANSWERS: TypeAdapter[Answers] = TypeAdapter(Answers)
 
 

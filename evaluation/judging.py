@@ -13,13 +13,12 @@ from typing import Self, assert_never
 from evaluation import choices, quantity, words
 from evaluation.answers import Reading, letter_of, read
 from evaluation.domain import Answers, ChoiceAnswers, MathAnswers, NumberAnswers, PythonAnswers, TextAnswers
-from evaluation.letters import read_letter
 from evaluation.forms import plain
+from evaluation.letters import read_letter
 from evaluation.normal import MAX_ANSWER_CHARS, normalise
 from evaluation.outside import SHOWN_CHARS, Function, FunctionFailed, TooLate
 from evaluation.verifier import Classes, Verifier
 from evaluation.worker import Verdict
-
 
 MAX_READ = 500
 """So many golds are read before a run is made; the others look like them."""
