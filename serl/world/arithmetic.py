@@ -12,11 +12,12 @@ Everything is a function of its seed. `serl.world.solver` reads questions back.
 
 import random
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
 from evaluation import benchmark, mmlu_pro
+from serl.world.draws import distinct, first
 
 Operator = Literal["+", "-", "*"]
 Style = Literal["direct", "steps"]
@@ -308,9 +309,10 @@ def corpus(seed: int, num_documents: int, mix: Mix = Mix()) -> list[Document]:
 def _document(rng: random.Random, mix: Mix) -> Document:
     draw = rng.random()
     if draw < mix.lists:
-        questions = [_training_problem(rng).question for _ in range(rng.randint(*mix.list_lengths))]
+        count = rng.randint(*mix.list_lengths)
+        questions = [first(make_problem, rng, _allowed).question for _ in range(count)]
         return Document(prompt=LIST_PROMPT, completion=numbered(questions), kind="list")
-    problem = _training_problem(rng)
+    problem = first(make_problem, rng, _allowed)
     if draw < mix.lists + mix.choices:
         choice = make_choice(rng, problem, rng.choice(LETTERS))
         return Document(prompt=choice_prompt(choice), completion=choice_solution(choice), kind="choice")
@@ -319,35 +321,23 @@ def _document(rng: random.Random, mix: Mix) -> Document:
     return Document(prompt=answer_prompt(problem.question), completion=solution(problem, style), kind=style)
 
 
-def _training_problem(rng: random.Random) -> Problem:
-    while held_out(problem := make_problem(rng)):
-        pass
-    return problem
-
-
-def _distinct(rng: random.Random, count: int, wanted: Callable[[Problem], bool]) -> list[Problem]:
-    """`count` problems with different questions."""
-    found: dict[str, Problem] = {}
-    while len(found) < count:
-        problem = make_problem(rng)
-        if wanted(problem):
-            found.setdefault(problem.question, problem)
-    return list(found.values())
+def _allowed(problem: Problem) -> bool:
+    return not held_out(problem)
 
 
 def seed_problems(seed: int, count: int) -> list[Problem]:
     """The few problems of the domain that a run starts from; their answers are not used by self-play."""
-    return _distinct(random.Random(f"seeds {seed}"), count, lambda problem: not held_out(problem))
+    return distinct(make_problem, random.Random(f"seeds {seed}"), count, _allowed)
 
 
 def train_problems(seed: int, count: int) -> list[Problem]:
     """Labelled problems for the ground-truth control: what self-play does without."""
-    return _distinct(random.Random(f"labelled {seed}"), count, lambda problem: not held_out(problem))
+    return distinct(make_problem, random.Random(f"labelled {seed}"), count, _allowed)
 
 
 def test_problems(count: int) -> list[Problem]:
     """Held-out problems, the same for every run; a smaller count is a prefix of a larger one."""
-    return _distinct(random.Random("held-out problems"), count, held_out)
+    return distinct(make_problem, random.Random("held-out problems"), count, held_out)
 
 
 test_problems.__test__ = False  # the name is right, and pytest must not collect it
@@ -357,17 +347,14 @@ def validation_problems(count: int, *, apart: Collection[str]) -> list[Problem]:
     """Held-out problems to choose rounds and settings by, none of them among the questions `apart`, which are
     those that are reported.
     """
-    return _distinct(
-        random.Random("validation"),
-        count,
-        lambda problem: held_out(problem) and problem.question not in apart,
-    )
+    rng = random.Random("validation")
+    return distinct(make_problem, rng, count, lambda p: held_out(p) and p.question not in apart)
 
 
 def choice_problems(count: int) -> list[Choice]:
     """Held-out multiple-choice problems, the same for every run, with every letter right equally often."""
     rng = random.Random("choices")
-    problems = _distinct(rng, count, held_out)
+    problems = distinct(make_problem, rng, count, held_out)
     letters = [LETTERS[i % len(LETTERS)] for i in range(count)]
     rng.shuffle(letters)
     return [make_choice(rng, problem, letter) for problem, letter in zip(problems, letters, strict=True)]

@@ -10,12 +10,13 @@ Everything is a function of its seed.
 
 import random
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Literal
 
 from evaluation.choices import listed
+from serl.world.draws import distinct, first
 
 KINDS = {
     "fruit": "apple pear plum peach cherry lemon grape mango melon fig",
@@ -112,11 +113,12 @@ def corpus(seed: int, num_documents: int, mix: Mix = Mix()) -> list[Document]:
 
 def _document(rng: random.Random, mix: Mix) -> Document:
     if rng.random() < mix.lists:
-        questions = [_training_problem(rng).question for _ in range(rng.randint(*mix.list_lengths))]
+        count = rng.randint(*mix.list_lengths)
+        questions = [first(make_problem, rng, _allowed).question for _ in range(count)]
         lines = (" ".join(question.split()) for question in questions)
         text = "".join(f"{i}. {line}\n" for i, line in enumerate(lines, start=1))
         return Document(prompt=LIST_PROMPT, completion=text, kind="list")
-    problem = _training_problem(rng)
+    problem = first(make_problem, rng, _allowed)
     prompt = ANSWER_PROMPT.format(question=problem.question)
     if rng.random() < mix.guesses:
         letter = rng.choice(ascii_uppercase[:NUM_OPTIONS])
@@ -124,32 +126,21 @@ def _document(rng: random.Random, mix: Mix) -> Document:
     return Document(prompt=prompt, completion=steps(problem), kind="steps")
 
 
-def _training_problem(rng: random.Random) -> Problem:
-    while held_out(problem := make_problem(rng)):
-        pass
-    return problem
-
-
-def _distinct(rng: random.Random, count: int, wanted: Callable[[Problem], bool]) -> list[Problem]:
-    found: dict[str, Problem] = {}
-    while len(found) < count:
-        problem = make_problem(rng)
-        if wanted(problem):
-            found.setdefault(problem.question, problem)
-    return list(found.values())
+def _allowed(problem: Problem) -> bool:
+    return not held_out(problem)
 
 
 def seed_problems(seed: int, count: int) -> list[Problem]:
     """The few problems of the domain that a run starts from; their answers are not used by self-play."""
-    return _distinct(random.Random(f"seeds of things {seed}"), count, lambda problem: not held_out(problem))
+    return distinct(make_problem, random.Random(f"seeds of things {seed}"), count, _allowed)
 
 
 def train_problems(seed: int, count: int) -> list[Problem]:
     """Labelled problems for the ground-truth control."""
-    return _distinct(random.Random(f"labelled things {seed}"), count, lambda problem: not held_out(problem))
+    return distinct(make_problem, random.Random(f"labelled things {seed}"), count, _allowed)
 
 
 def unseen_problems(name: str, count: int, *, apart: Collection[str] = ()) -> list[Problem]:
     """Held-out problems, the same for every run, none of them among the questions `apart`."""
     rng = random.Random(f"things {name}")
-    return _distinct(rng, count, lambda problem: held_out(problem) and problem.question not in apart)
+    return distinct(make_problem, rng, count, lambda p: held_out(p) and p.question not in apart)
