@@ -4,15 +4,20 @@ On a shared file system the rename and the link are the atomic acts, and fsync i
 precede the name.
 """
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 MAX_READERS = 8
+NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+"""What a file system says that refuses a hard link."""
+CLAIM = ".first"  # of the folder that says whose a name is where there are no hard links
 
 
 def fsync_dir(folder: Path) -> None:
@@ -43,8 +48,21 @@ def write_atomic(path: Path, data: bytes) -> None:
 def write_if_absent(path: Path, data: bytes, scratch: Path | None = None) -> bool:
     """Like `write_atomic`, but the first writer wins; says whether it was us. A crash may leave a temporary
     file in `scratch`.
+
+    Some file systems refuse hard links into another folder, some any: then a folder's name is what only one
+    can have.
     """
-    temporary = _write_temporary(scratch or path.parent, path.name, data)
+    for folder in dict.fromkeys((scratch or path.parent, path.parent)):
+        try:
+            return _link_if_absent(path, data, folder)
+        except OSError as e:
+            if e.errno not in NO_LINKS:
+                raise
+    return _claim_if_absent(path, data)
+
+
+def _link_if_absent(path: Path, data: bytes, folder: Path) -> bool:
+    temporary = _write_temporary(folder, path.name, data)
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -53,6 +71,23 @@ def write_if_absent(path: Path, data: bytes, scratch: Path | None = None) -> boo
         os.unlink(temporary)
     fsync_dir(path.parent)
     return True
+
+
+def _claim_if_absent(path: Path, data: bytes) -> bool:
+    """A folder that is not empty cannot be renamed over: the first one holds what `path` will. Whoever finds
+    it there finishes what it says, for its writer may be dead; it stays, so that nobody comes second.
+    """
+    if path.exists():
+        return False
+    claim = path.parent / f".{path.name}{CLAIM}"
+    own = path.parent / f".{path.name}.{uuid.uuid4().hex[:12]}.tmp"
+    own.mkdir()
+    write_atomic(own / path.name, data)
+    won = rename_if_absent(own, claim)
+    if not won:
+        shutil.rmtree(own)
+    write_atomic(path, (claim / path.name).read_bytes())
+    return won
 
 
 def append_row(path: Path, row: dict) -> None:

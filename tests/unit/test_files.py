@@ -1,5 +1,6 @@
 """Atomic writes, links and renames under rivals."""
 
+import errno
 import multiprocessing
 import os
 import threading
@@ -100,6 +101,53 @@ def test_a_rename_that_fails_for_another_reason_is_not_mistaken_for_a_rival(tmp_
     (tmp_path / "target").write_text("a file")
     with pytest.raises(NotADirectoryError):
         rename_if_absent(tmp_path / "built", tmp_path / "target")
+
+
+@pytest.fixture(params=["anywhere", "into another folder"])
+def no_links(request, monkeypatch) -> None:
+    """A file system that refuses hard links, as some network file systems and object stores do."""
+    real = os.link
+
+    def refuse(source, target):
+        if request.param == "anywhere":
+            raise OSError(errno.EPERM, "Operation not permitted")
+        if Path(source).parent != Path(target).parent:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        real(source, target)
+
+    monkeypatch.setattr(os, "link", refuse)
+
+
+def test_without_hard_links_the_first_of_many_writers_wins_too(tmp_path, no_links):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    for attempt in range(30):
+        path = tmp_path / str(attempt) / "file"
+        path.parent.mkdir()
+        won = at_once(4, lambda i, path=path: write_if_absent(path, b"%d" % i, scratch=scratch))
+        assert sum(won) == 1
+        assert path.read_bytes() == b"%d" % won.index(True)
+        assert not write_if_absent(path, b"late") and path.read_bytes() == b"%d" % won.index(True)
+        assert [name for name in os.listdir(path.parent) if name.endswith(".tmp")] == []
+    assert os.listdir(scratch) == []
+
+
+def test_what_a_dead_writer_claimed_is_finished_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", lambda *a: (_ for _ in ()).throw(OSError(errno.EPERM, "no")))
+    path, real = tmp_path / "file", os.replace
+
+    def die(source, target):
+        if Path(target) == path:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        write_if_absent(path, b"first")
+    assert not path.exists()
+    monkeypatch.setattr(os, "replace", real)
+    assert write_if_absent(path, b"second") is False
+    assert path.read_bytes() == b"first"
 
 
 def test_scratch_takes_the_temporary_file(tmp_path, monkeypatch):
