@@ -73,12 +73,13 @@ def declared(gold: str) -> Declared:
     """What kind of answer a gold is by the look of it, without reading it: what a reader must then find it to
     be.
     """
-    key = trimmed(normalise(gold))
+    whole = normalise(gold)
+    key = trimmed(whole)
     if clock(key):
         return "time"
     if wordy(key):
         return "words"
-    if lasting(normalise(gold)):
+    if lasting(whole):
         return "number"
     if _DOTS.search(key) or r"\sum" in key:
         return "series"

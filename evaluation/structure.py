@@ -95,9 +95,10 @@ def equation(key: str) -> tuple[str, ...]:
 
 def split(key: str, separator: re.Pattern[str]) -> list[str]:
     """The pieces between separators that stand outside all brackets."""
-    depths = list(_closed(key))
+    separators = list(separator.finditer(key))
+    depths = list(_closed(key)) if separators else []
     pieces, start, i = [], 0, 0
-    for found in separator.finditer(key):
+    for found in separators:
         while i < len(depths) and depths[i][0] <= found.start():
             i += 1
         depth = depths[i - 1][1] if i else 0

@@ -112,15 +112,14 @@ def trailing(text: str) -> int | None:
     or `^` is an index.
     """
     starts: list[int] = []
-    at = 0
-    while at < len(text):
-        item = _ITEM.match(text, at)
-        if item is None:
+    end = 0
+    for item in _ITEM.finditer(text):
+        if item.start() > end:
             starts.clear()
-            at += 1
-        else:
-            starts.append(at)
-            at = item.end()
+        starts.append(item.start())
+        end = item.end()
+    if end < len(text):
+        return None
     return next((start for start in starts if text[start - 1 : start] not in ("_", "^")), None)
 
 

@@ -2,13 +2,11 @@
 
 import os
 import threading
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from jobs.chain.ranks import take_gpus
-from serl.engines import generator
 from serl.run.attempt import Helped
 from serl.run.events import Events, read_events
 from serl.run.signals import Preempted, Stop
@@ -19,9 +17,8 @@ ITEMS = list(range(11))
 
 
 @pytest.fixture
-def generating(run, monkeypatch):
+def generating(run):
     """What a process of `ranks` does with a shard of 11 items, 2 in a part; and who computed what."""
-    monkeypatch.setattr(generator, "Generator", lambda *_, **__: SimpleNamespace(sampled=0))
     computed: list[tuple[int, list[int]]] = []
 
     def generate(rank: int, ranks: int, stop: Stop | None = None) -> bytes | None:
@@ -32,12 +29,15 @@ def generating(run, monkeypatch):
             ranks=ranks,
         )  # fmt: skip
 
+        def load():
+            return SimpleNamespace(sampled=0)
+
         def compute(engine, items):
             computed.append((rank, list(items)))
             return bytes(items)
 
         try:
-            return b"".join(in_parts(work, work.attempt({}), Path(), ITEMS, 2, "questions", compute))
+            return b"".join(in_parts(work, work.attempt({}), load, ITEMS, 2, "questions", compute))
         except Helped:
             return None
 
@@ -89,7 +89,8 @@ def test_each_process_of_a_job_sees_its_own_gpus(monkeypatch, told, expected):
     """Slurm may number them, and some sites show each task its own alone."""
     seen = []
     for rank in range(2):
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that it is put back
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
         if told:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", told)
         job = SimpleNamespace(local_rank=rank, num_tasks=2)
