@@ -12,11 +12,12 @@ import transformers
 from safetensors.torch import load_file
 from test_trainer import run_ranks
 
-from serl.config.training import Lora
-from serl.engines.lora import FOLDER
+from serl.config.training import Lora, Training
+from serl.engines.lora import FOLDER, adapt, first, is_adapter
 from serl.engines.model import TokenLogProbs, load_model
 from serl.engines.ranks import Ranks
 from serl.engines.tokenizer import build_tokenizer
+from serl.engines.zero import plan_of
 from serl.learning.batch import collate
 
 pytestmark = pytest.mark.timeout(900)
@@ -51,14 +52,25 @@ def two(base, out) -> list[dict]:
     return run_ranks(2, base, out["two"], script="lora_ranks.py")
 
 
+def first_values(base: Path) -> dict[str, torch.Tensor]:
+    """Of the adapters."""
+    ranks = Ranks(rank=0, size=1, device=torch.device("cpu"))
+    settings = Training(optimizer=job.OPTIMIZER, zero=0, dtype="float32", lora=job.LORA)
+    lm = load_model(base, torch.float32, torch.float32)
+    adapt(lm, job.LORA, plan_of(settings, ranks))
+    fill, values = first(lm, job.SEED, lambda *_: None), {}
+    for name, p in lm.named_parameters():
+        if is_adapter(name):
+            values[name] = torch.empty(p.shape)
+            fill(name, 0, values[name].view(-1))
+    return values
+
+
 @pytest.fixture(scope="module")
 def plain(base) -> dict:
     """What should happen: hooks beside frozen layers, torch's AdamW, and nothing else."""
-    ranks = Ranks(rank=0, size=1, device=torch.device("cpu"))
-    start = job.make_trainer(base, 0, ranks)._lm  # for the first values of the adapters alone
     lm = load_model(base, torch.float32, torch.float32).requires_grad_(False)
-    first = {n: p.detach().clone() for n, p in start.named_parameters() if "lora" in n}
-    factors = {n: p.requires_grad_() for n, p in first.items()}
+    factors = {name: value.requires_grad_() for name, value in first_values(base).items()}
 
     def beside(name):
         a, b = factors[f"{name}.lora_A"], factors[f"{name}.lora_B"]

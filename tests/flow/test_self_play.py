@@ -179,8 +179,9 @@ def test_who_writes_without_a_reward_is_not_trained_to(own):
     (manifest,) = own.complete(3, "train")
     found = turns_of(own, 3)
     assert all(set(g.rewards) == {0.0} for g in found if g.role == PROPOSAL)
-    asked = [g.id for g in found if g.role == "train"]
-    answers = [4 * sum(name.startswith(turn) for name in asked) for turn in ("t0000", "t0001")]
+    told = [e for e in read_events(own.root / "events") if e["kind"] == "turn" and e["round"] == 3]
+    answers = [4 * round(8 * e["kept"] * e["refill"]) for e in told]
+    assert sum(answers) == manifest.counts["samples"]
     assert manifest.counts["steps"] == sum(-(-n // 16) for n in answers) > 0
 
 
