@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import pytest
 
 from serl.run.rundir import Manifest, Run
+
+SLOW = pytest.mark.skipif(not os.environ.get("SERL_SLOW"), reason="set SERL_SLOW=1 to run it")
+"""Minutes of two cores; a quicker test holds most of what it holds."""
 
 TINY = Path(__file__).parent / "tiny.yaml"
 PATIENCE_S = 400

@@ -8,17 +8,14 @@ import time
 
 import pytest
 import yaml
-from chain import TINY, manifests, open_run, run_verb, verb
+from chain import SLOW, TINY, manifests, open_run, run_verb, verb
 from lab import start_lab, wait_until
 
 from jobs.chain.cancel import live
 from serl.run.events import read_events
 from tests.conftest import ROOT
 
-pytestmark = [
-    pytest.mark.timeout(3600),
-    pytest.mark.skipif(not os.environ.get("SERL_SLOW"), reason="set SERL_SLOW=1 to run it"),
-]
+pytestmark = [pytest.mark.timeout(3600), SLOW]
 CLUSTER = {
     "kind": "slurm", "partition": "low", "time_min": 20, "signal_s": 30, "cpus_per_task": 1, "gpus_per_node": 0, "mem_gb": 1,
     "array_limit": 2, "setup": ["source slurm/env.sh"], "stages": {"train": {"nodes": 2}},
