@@ -88,18 +88,19 @@ class Training(Section):
 
     def kept_bytes(self, ranks: int, *, gpu: bool) -> float:
         """Of a weight that moves, on its device, at the end of a backward pass: itself, its gradient and its
-        optimizer's state, as DeepSpeed keeps them on each of so many ranks; offloaded state left out.
+        optimizer's state, as DeepSpeed keeps them on each of so many ranks; offloaded state left out. One
+        rank alone keeps the gradient in the weight's own type.
         """
         half = self.dtype == "bfloat16" or (self.dtype == "auto" and gpu)
         weight, state = (2, 12) if half else (4, 12)
-        moved = 0 if self.optimizer.offload else state / ranks
+        moved, gradient = 0 if self.optimizer.offload else state / ranks, weight if ranks == 1 else 4
         match max(self.zero, int(half)):
             case 0:
                 return 16
             case 1 | 2:
-                return weight + 4 / ranks + moved
+                return weight + gradient / ranks + moved
             case _:
-                return (weight + 8) / ranks + moved
+                return (weight + 4 + gradient) / ranks + moved
 
 
 class Pretrain(Training):
