@@ -130,7 +130,7 @@ def test_killed_after_a_publication_it_publishes_the_same_bytes_once(calm, data)
         kill(pid)
     launch.process.wait()
     assert not event_seen(data / "runs/killed", "train", 1, "done")
-    code, said = run_verb("resume", "killed", data=data)
+    code, said = run_verb("resume", "killed", "--cluster", str(data / "here.yaml"), data=data)  # as many ranks
     assert code == 0, said
     killed = open_run(data, "killed")
     assert first.read_bytes() == before, "what is published is not published again"
