@@ -3,6 +3,7 @@ learned about its answers' states is committed with them, and a training that is
 """
 
 import json
+import os
 
 import pytest
 import torch
@@ -92,6 +93,8 @@ def test_a_critic_is_published_with_its_policy_and_goes_on_in_the_next_round(cal
 
 def test_killed_it_ends_with_the_same_weights_and_samples_nothing_twice(calm, data):  # noqa: F811
     method, run = calm
+    if method == "vine" and not os.environ.get("SERL_SLOW"):
+        pytest.skip("set SERL_SLOW=1 to run it")
     name = f"killed-{method}"
     parts = data / "runs" / name / "round_001/train/shard_00000"
     launch = verb("launch", str(write(data, name, method)), data=data)

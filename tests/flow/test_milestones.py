@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import transformers
 import yaml
-from chain import event_seen, kill, manifests, open_run, run_verb, tasks_of, verb, wait_for
+from chain import SLOW, event_seen, kill, manifests, open_run, run_verb, tasks_of, verb, wait_for
 
 from jobs.reporting.findings import gather
 from serl.engines.tokenizer import build_tokenizer
@@ -121,6 +121,7 @@ def test_the_report_draws_them_and_may_choose_one(calm):
     assert code == 0 and "Policies along the way" in said
 
 
+@SLOW
 def test_killed_after_a_publication_it_publishes_the_same_bytes_once(calm, data):
     launch = verb("launch", str(data / "killed.yaml"), "--cluster", str(data / "here.yaml"), data=data)
     first = data / f"runs/killed/round_001/train@{EVERY}/shard_00000.json"
