@@ -90,6 +90,7 @@ def test_every_training_took_its_steps_and_said_how_they_went(calm):
     assert "pairs\\_right" in said and "best\\_of\\_4" in said
 
 
+@SLOW
 def test_a_reward_model_labels_the_pool_until_it_is_sure_of_too_few(calm):
     """Of the first loop's gate every pair is sure (its bounds are 0.5), so that nothing is left for the second."""
     pool, labelled = read.pairs(calm, stage(calm, "pairs")), read.pairs(calm, stage(calm, "labelled"))
