@@ -28,7 +28,7 @@ SAMPLE = 1024  # numbers of each tensor that tell one base from another
 
 
 class LoraLinear(nn.Linear):
-    """A linear layer with an adapter beside its weight; `grow` makes one of a layer that is there."""
+    """A linear layer with an adapter beside its weight; `adapt` makes one of a layer that is there."""
 
     scale: float
     dropout: float

@@ -27,20 +27,28 @@ class Fields(Section):
     )
 
 
-class JsonlProblems(Fields):
-    """Problems in a file: JSON lines, or by its name a JSON array, CSV, TSV or Parquet; .gz and .zst too."""
+class InFile(Section):
+    """JSON lines, or by its name a JSON array, CSV, TSV or Parquet; .gz and .zst too."""
 
     kind: Literal["jsonl"] = "jsonl"
     path: str = Field(description="file, absolute or relative to <data root>/seeds")
 
 
-class HubProblems(Fields):
-    """Problems of a Hugging Face dataset, by hub name or local folder, one that `save_to_disk` wrote too."""
+class InDataset(Section):
+    """A Hugging Face dataset, by hub name or local folder, one that `save_to_disk` wrote too."""
 
     kind: Literal["dataset"] = "dataset"
     name: str
     config: str | None = Field(default=None, description="of a dataset that has several, like gsm8k's main")
     split: str = "train"
+
+
+class JsonlProblems(InFile, Fields):
+    """Problems in a file."""
+
+
+class HubProblems(InDataset, Fields):
+    """Problems of a Hugging Face dataset."""
 
 
 class GeneratedProblems(Section):
@@ -68,36 +76,20 @@ class PairFields(Section):
     )
 
 
-class JsonlTexts(TextFields):
-    """Answers in a file, as problems may be."""
-
-    kind: Literal["jsonl"] = "jsonl"
-    path: str = Field(description="file, absolute or relative to <data root>/seeds")
+class JsonlTexts(InFile, TextFields):
+    """Answers in a file."""
 
 
-class HubTexts(TextFields):
-    """Answers of a Hugging Face dataset, by hub name or local folder."""
-
-    kind: Literal["dataset"] = "dataset"
-    name: str
-    config: str | None = None
-    split: str = "train"
+class HubTexts(InDataset, TextFields):
+    """Answers of a Hugging Face dataset."""
 
 
-class JsonlPairs(PairFields):
-    """Pairs of answers in a file, as problems may be."""
-
-    kind: Literal["jsonl"] = "jsonl"
-    path: str = Field(description="file, absolute or relative to <data root>/seeds")
+class JsonlPairs(InFile, PairFields):
+    """Pairs of answers in a file."""
 
 
-class HubPairs(PairFields):
-    """Pairs of answers of a Hugging Face dataset, by hub name or local folder."""
-
-    kind: Literal["dataset"] = "dataset"
-    name: str
-    config: str | None = None
-    split: str = "train"
+class HubPairs(InDataset, PairFields):
+    """Pairs of answers of a Hugging Face dataset."""
 
 
 Texts = Annotated[JsonlTexts | HubTexts, Field(discriminator="kind")]

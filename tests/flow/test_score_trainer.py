@@ -6,26 +6,18 @@ import pytest
 import score_ranks as job
 import torch
 import train_ranks
-from test_trainer import run_ranks
+from test_trainer import base, run_ranks  # noqa: F401 (a fixture)
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from serl.engines.scores import Scores
-from serl.engines.tokenizer import build_tokenizer
 from serl.learning.batch import collate
 from serl.learning.schedule import learning_rate
 
 STAGES = ("zero_0", "zero_1", "zero_3")
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("base")
-    build_tokenizer(["a tiny vocabulary 0 1 2"], 259, folder)
-    return folder
-
-
 @pytest.fixture(scope="module", params=[1, 2], ids=["one_rank", "two_ranks"])
-def seen(request, base, tmp_path_factory) -> tuple[list[dict], Path]:
+def seen(request, base, tmp_path_factory) -> tuple[list[dict], Path]:  # noqa: F811
     out = tmp_path_factory.mktemp("scores") / "out"
     return run_ranks(request.param, base, out, script="score_ranks.py"), out
 
