@@ -101,7 +101,10 @@ def execute(work: Work) -> Manifest | None:
         work.events.add("overtaken", by=winner.attempt)
         return winner
     work.phase("end")
-    work.events.add("done", seconds=manifest.seconds)
+    if manifest.attempt != work.attempt_id and not kind.ranks:  # another published while we were at the last
+        work.events.add("overtaken", by=manifest.attempt)
+    else:
+        work.events.add("done", seconds=manifest.seconds)
     return manifest
 
 

@@ -69,7 +69,6 @@ class Tree:
             ("model.safetensors", "\x02" + "\0" * 7 + "{}"),
         ):
             (self.data / "models/base" / name).write_text(text)  # enough for preflight; nobody loads it
-        (self.data / "benchmarks").mkdir()
         rows = [
             {"id": str(i), "question": f"How many are {i} and {i}?", "answer": str(2 * i)} for i in range(12)
         ]

@@ -21,10 +21,12 @@ from jobs.sweeps.schema import SweepConfig
 from jobs.sweeps.trials import Sweep, save_sweep, trials_of
 from serl.config.run import RunConfig
 from serl.config.schema import Section
+from serl.config.engine import Sampling
 from serl.engines import generator
 from serl.run.events import Events, read_events
 from serl.run.rundir import Run
 from serl.run.signals import Stop
+from serl.stages.train.section import Rollout
 from serl.stages.work import Work, execute
 from tests.conftest import run_config
 
@@ -248,13 +250,16 @@ def test_a_shared_stage_reads_no_section_that_its_key_leaves_out(engines, data, 
     """Else two trials that differ in it would share a wrong result."""
     run = new_run(data, "watched", share=True)
     train = run.config.phases.self_play.train
-    other = of_train(run.config, train.model_copy(update={"agreement": (0.3, 0.4)}))
+    rollout = Rollout(prompts=2, samples=4, sampling=Sampling(max_tokens=8))
+    other = of_train(run.config, train.model_copy(update={"agreement": (0.3, 0.4), "rollout": rollout}))
     assert shared_keys(other, Outside(data)) == dict(run.shared)
     keyed = set(type(run.config).model_fields) - {"name", "phases"}
     for job in plan(run.config, run.done):
         for shard in job.missing if job.round == 1 and job.stage in ("propose", "curate", "respond") else ():
             of_training: set[str] = set()
-            watched = Watched(of_train(run.config, noting(train, of_training)))
+            of_turns: set[str] = set()
+            turning = train.model_copy(update={"rollout": noting(rollout, of_turns)})
+            watched = Watched(of_train(run.config, noting(turning, of_training)))
             seen_by = Run(run.root, watched, run.digest, run.code, run.shared, run.sweep)
             execute(
                 Work(
@@ -269,7 +274,8 @@ def test_a_shared_stage_reads_no_section_that_its_key_leaves_out(engines, data, 
             )
             if job.stage == stage:
                 assert watched.seen <= keyed, f"{stage} reads {watched.seen - keyed}"
-                assert of_training <= {"kind", "role"}, f"{stage} reads {of_training} of the training"
+                assert of_training <= {"kind", "role", "rollout"}, f"{stage} reads {of_training} of the training"
+                assert of_turns <= {"publish_every"}, f"{stage} reads {of_turns} of the training's turns"
 
 
 @pytest.mark.parametrize("at", [2, 3])
