@@ -91,7 +91,7 @@ def _found(run: Run, shards: Sequence[Shard], only: str | None) -> list[Attempt]
 
 
 def _row(a: Attempt) -> tuple[str | Text, ...]:
-    began = datetime.fromtimestamp(a.began).strftime("%m-%d %H:%M:%S")
+    began = datetime.fromtimestamp(a.began).strftime("%m-%d %H:%M:%S") if a.lines else ""
     how = Text(visible(a.how), style="green" if a.how == "done" else "")
     return _short(a.shard), visible(a.id), visible(", ".join(a.hosts)), began, span(a.ended - a.began), how
 

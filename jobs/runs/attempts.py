@@ -17,6 +17,8 @@ from jobs.chain.batch import EXIT_REQUEUE
 from jobs.chain.failures import failure
 from jobs.chain.queue import Submission, recorded
 from jobs.runs.progress import event_files
+from jobs.runs.state import queue_or_silence
+from jobs.runs.stillborn import Stillborn, stillborn
 from serl.run.events import parsed
 from serl.run.rundir import Run, RunError, Shard
 from serl.stages.kind import job_name, stage_of
@@ -88,6 +90,7 @@ def attempts(run: Run, shards: Sequence[Shard]) -> dict[Shard, list[Attempt]]:
     """Every attempt at each shard, in order of time."""
     roots = _roots(run)
     submissions = {s.token: s for s in recorded(run)}
+    born = {b.shard: b for b in _stillborn(run, list(submissions.values()))}
     events = {root: event_files(root) for root in roots}
     found = {}
     for shard in shards:
@@ -100,8 +103,16 @@ def attempts(run: Run, shards: Sequence[Shard]) -> dict[Shard, list[Attempt]]:
         for attempt in tries.values():
             attempt.lines.sort(key=lambda line: (line.time, line.rank, line.source, line.number))
             attempt.how = _how(run, attempt)
+        if dead := born.get(shard):
+            newest = f"{dead.job}, start 1"
+            tries.setdefault(newest, Attempt(shard=shard, id=newest)).how = dead.reason
         found[shard] = sorted(tries.values(), key=lambda a: a.began)
     return found
+
+
+def _stillborn(run: Run, submissions: Sequence[Submission]) -> list[Stillborn]:
+    queue, silence = queue_or_silence() if submissions else ([], "")
+    return [] if silence else stillborn(run, submissions, queue)
 
 
 def _roots(run: Run) -> list[Path]:
@@ -174,8 +185,10 @@ def _segments(path: Path, local: str) -> Iterator[_Segment]:
     if current:
         yield current
     elif before:
-        job = local or path.name.partition("_log")[0]
-        yield _Segment(job=job, host="", rank=0, start=path.stat().st_mtime, lines=before)
+        job, _, rank = path.name.partition("_log")[0].rpartition("_")
+        yield _Segment(
+            job=local or job, host="", rank=int(rank or 0), start=path.stat().st_mtime, lines=before
+        )
 
 
 def _time(text: str, year: int) -> float | None:
@@ -234,6 +247,10 @@ def _last_words(lines: Sequence[Line]) -> str:
     if any(ASKED in line.text for line in lines):
         return "asked to be queued again"
     for line in reversed(lines):
+        if (
+            "*** STEP" in line.text and "DUE TO" not in line.text
+        ):  # srun ends the others of a task that failed
+            continue
         if end := next((e for e in _SLURM_ENDS if e in line.text), None):
             return f"ended by Slurm: {end.lower()}"
     traces = [i for i, line in enumerate(lines) if line.text.startswith("Traceback")]

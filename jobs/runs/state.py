@@ -17,6 +17,7 @@ from jobs.reporting.visible import visible_lines
 from jobs.runs.find import list_runs
 from jobs.runs.processes import Process, launcher_of
 from jobs.runs.progress import Look, StageState, run_eta_s
+from jobs.runs.stillborn import stillborn
 from serl.run.rundir import Run, RunError
 from serl.safety.checkup import halted, message
 
@@ -90,7 +91,10 @@ class State:
         Fit for a terminal, since an exception may quote a model.
         """
         own = [f for f in self.failed if not str(f["reason"]).startswith(BLOCKED)] or list(self.failed)
-        said = [f"{f['shard']}: {f['reason']}" for f in own]
+        shards: dict[str, list[str]] = {}
+        for f in own:
+            shards.setdefault(_alike(f), []).append(f"{f['shard']}: {f['reason']}")
+        said = [told[0] + (f" ({len(told) - 1} more alike)" if told[1:] else "") for told in shards.values()]
         if len(own) < len(self.failed):
             said.append(f"{len(self.failed) - len(own)} shards that need them gave up waiting")
         if self.halt and not any(self.halt in line for line in said):
@@ -119,6 +123,11 @@ class State:
         }
 
 
+def _alike(failed: Mapping[str, str | int | float]) -> str:
+    """What two failures share that are one: a cause that stopped many jobs before they began is told once."""
+    return str(failed["alike"] if "alike" in failed else f"{failed['shard']} {failed['reason']}")
+
+
 def _stage_facts(s: StageState, now: float) -> dict[str, object]:
     own = {k: getattr(s, k) for k in ("name", "shards_done", "num_shards", "seconds")}
     return own | {"fraction": round(s.fraction, 4), "eta_s": _rounded(s.eta_s(now)), "counts": dict(s.counts)}
@@ -136,7 +145,8 @@ class Looks:
 
     def __call__(self, runs: Sequence[Run]) -> list[State]:
         """The state of each run, from one look at the queue."""
-        return [self._state(run, activity) for run, activity in zip(runs, activities(runs))]
+        one = len(runs) == 1
+        return [self._state(run, activity, ask=one) for run, activity in zip(runs, activities(runs))]
 
     def everything(self, data: Path) -> tuple[list[State], dict[Path, RunError]]:
         """Of all runs under a data root, and why some cannot be read: these must not hide the others."""
@@ -158,9 +168,12 @@ class Looks:
     def _of(self, run: Run) -> Look:
         return self._looks.setdefault(run.root, Look(run))
 
-    def _state(self, run: Run, activity: Activity) -> State:
+    def _state(self, run: Run, activity: Activity, *, ask: bool) -> State:
         stages = tuple(self._of(run)(live=bool(activity)))
-        failed = () if all(s.done for s in stages) else tuple(failures(run))
+        failed: tuple = () if all(s.done for s in stages) else tuple(failures(run))
+        if not all(s.done for s in stages) and not activity.silence:
+            born = stillborn(run, recorded(run), activity.queued, ask=ask)
+            failed += tuple(b.record() for b in born)
         halt = message(run, at) if (at := halted(run)) else ""
         return State(run=run, stages=stages, activity=activity, failed=failed, halt=halt)
 

@@ -51,6 +51,7 @@ def quiet(lab, tmp_path_factory):
         ),
         "held": new_trial(folder / "held", config={"rounds": 1}, cluster={"max_attempts": 2}),
         "child": new_trial(folder / "child", config={"rounds": 1}),
+        "blind": new_trial(folder / "blind", config={"rounds": 1}, cluster={"python": "/nowhere/python"}),
         "engines": new_trial(
             folder / "engines", config={"rounds": 1},
             cluster={"stages": CLUSTER.get("stages", {}) | {"respond": {"tasks_per_node": 2}}},
@@ -154,6 +155,18 @@ def test_a_permanent_failure_spreads_as_a_record_and_leaves_nothing_in_the_queue
     assert [f.sha256 for f in t.run.manifest(train).files] == calm[0][str(train)]
     assert json.loads(verb("status", t, "--json"))["failures"] == []
     cancel(t.run)
+
+
+def test_jobs_whose_python_is_not_there_say_so_in_every_verb(quiet):
+    """Nothing of ours ever ran: Slurm's own log and the exit code are all there is."""
+    t, why = quiet["blind"], "ended before its Python began: execve(): /nowhere/python"
+    wait_until(lambda: not t.queue(), "the chain to end", t.explain)
+    said = json.loads(verb("status", t, "--json"))
+    assert said["state"] == "failed" and len(said["failures"]) == 6
+    assert all(why in f and f.endswith("(exit code 2)") for f in said["failures"]), said
+    assert f"{why}: No such file or directory (exit code 2) (5 more alike)" in verb("status", t)
+    told = json.loads(verb("logs", t, "--json"))["attempts"]
+    assert len(told) == 6 and all(why in a["how"] for a in told), told
 
 
 def test_jobs_longer_than_their_time_limit_continue(quiet, calm):
