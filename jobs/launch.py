@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from jobs.chain.drive import check_trackers, drive
+from jobs.chain.drive import drive
 from jobs.chain.queue import reach_slurm
 from jobs.plan.chain import Job, plan
 from jobs.plan.cluster import Local, Slurm, load_cluster
@@ -64,7 +64,6 @@ def _planned(config: RunConfig, data: Path, jobs: Sequence[Job]) -> dict[str, ob
 
 def launch(config: RunConfig, cluster: Local | Slurm, data: Path, jobs: Sequence[Job]) -> int:
     root = data / "runs" / config.name
-    check_trackers(cluster.trackers)
     if isinstance(cluster, Slurm):
         reach_slurm()
     preflight(config, data, jobs)

@@ -1,7 +1,6 @@
 """Bring a run to its end, from launch or resume alike: here under a live table, or handed over to Slurm."""
 
 import signal
-from collections.abc import Sequence
 
 from rich.console import Console
 from rich.live import Live
@@ -10,7 +9,7 @@ from jobs.chain.local import GRACE_S, Halted, LocalChain, end_leftovers
 from jobs.chain.slurm import submit_missing
 from jobs.chain.window import RELAY
 from jobs.plan.chain import plan
-from jobs.plan.cluster import Local, Slurm, Tracker, this_machine
+from jobs.plan.cluster import Local, Slurm, this_machine
 from jobs.runs.processes import claim
 from jobs.runs.progress import Board
 from jobs.shell.screen import say
@@ -37,7 +36,6 @@ def _hand_over(run: Run, cluster: Slurm) -> int:
 
 def run_here(run: Run, cluster: Local, stop: Stop) -> int:
     """The chain on this machine, to its end or until `stop` is asked."""
-    check_trackers(cluster.trackers)
     console = Console()
     claim(run.root)
     if left := end_leftovers(run, GRACE_S):
@@ -58,25 +56,16 @@ def run_here(run: Run, cluster: Local, stop: Stop) -> int:
         finally:
             board.look(force=True)
             live.refresh()
-    _report(Run.open(run.root), cluster, console)
+    _report(Run.open(run.root), console)
     if halted:
         raise halted
     return 0
 
 
-def check_trackers(names: Sequence[Tracker]) -> None:
-    """Raises ValueError where a tracker is asked for that is not installed."""
-    if names:
-        from jobs.reporting.trackers import check
+def _report(run: Run, console: Console) -> None:
+    """What came of the run, written; loaded only here, at the end."""
+    from jobs.reporting.written import write_report
 
-        check(names)
-
-
-def _report(run: Run, cluster: Local, console: Console) -> None:
-    """What came of the run, written and mirrored; loaded only here, at the end."""
-    from jobs.reporting.written import conclude
-
-    summary, lines = conclude(run, cluster.trackers)
+    paths, summary = write_report(run)
     console.print(summary)
-    for line in lines:
-        say(line, console=console)
+    say(f"report: {paths.html}", console=console)

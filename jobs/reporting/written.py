@@ -14,7 +14,6 @@ from rich.table import Table as RichTable
 from evaluation.seeds import ALPHA
 from jobs.costs.forecast import learn_from
 from jobs.costs.ledger import ledger
-from jobs.plan.cluster import Tracker
 from jobs.reporting import (
     along,
     board,
@@ -31,7 +30,6 @@ from jobs.reporting.found import Findings
 from jobs.reporting.policies import Contest
 from jobs.reporting.render import Table, listing
 from jobs.reporting.sweep_findings import gather_sweep
-from jobs.reporting.trackers import mirror
 from jobs.reporting.vitals import alarm_sentences, halt, vital_table
 from jobs.sweeps.trials import Sweep, sweep_dir
 from serl.run.files import write_atomic
@@ -51,14 +49,6 @@ class Paths:
     html: Path
     markdown: Path
     csv: Path
-
-
-def conclude(run: Run, trackers: Sequence[Tracker]) -> tuple[RichTable, list[str]]:
-    """At the end of a run: write its report, and mirror its figures. Returns a table for a terminal, and
-    lines that say where everything went.
-    """
-    paths, summary = write_report(run)
-    return summary, [f"report: {paths.html}", *mirror(run, trackers)]
 
 
 def write_report(run: Run) -> tuple[Paths, RichTable]:

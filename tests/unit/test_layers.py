@@ -49,8 +49,6 @@ DOORS = {
     "sympy": {"evaluation.algebra"},
     "latex2sympy2_extended": {"evaluation.algebra"},
     "math_verify": {"evaluation.algebra"},
-    "wandb": {"jobs.reporting.trackers"},
-    "mlflow": {"jobs.reporting.trackers"},
     "matplotlib": {"jobs.reporting"},
     "jinja2": {"jobs.reporting", "jobs.browser"},
 }

@@ -234,6 +234,9 @@ def test_a_run_that_was_submitted_is_resumed_where_it_was_and_not_on_the_login_n
     went: list[Local | Slurm] = []
     monkeypatch.setattr("jobs.resume.drive", lambda run, cluster: went.append(cluster) or 0)
     freeze_cluster(made, Slurm(data="elsewhere", partition="night"))
+    launched = json.loads((made.root / "launched.json").read_bytes())
+    launched["cluster"]["trackers"] = []  # as earlier versions wrote it
+    (made.root / "launched.json").write_text(json.dumps(launched))
     for argv in ([], ["--cluster", "local"]):
         assert (
             run_verb(capsys, monkeypatch, "resume", "made-up", *argv, "--data", str(made.data_root))[0] == 0
