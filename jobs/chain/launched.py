@@ -30,6 +30,7 @@ def freeze_cluster(run: Run, cluster: Slurm) -> None:
 
 def launched(run: Run) -> Launched:
     known = json.loads((run.root / LAUNCHED).read_bytes())
+    known["cluster"].pop("trackers", None)  # of earlier versions
     cluster = Slurm.model_validate_json(json.dumps(known["cluster"]))
     return Launched(cluster=cluster, before=frozenset(known["before"]))
 

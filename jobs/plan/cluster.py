@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_serializer, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator
 
 from serl.config.files import load_tagged
 from serl.config.run import RunConfig
@@ -26,14 +26,6 @@ class ClusterFile(Section):
         description="seconds that a step, part, load, save ... may last before it counts as hung; ten times "
         "the longest one so far if that is more",
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def without_trackers(cls, told: object) -> object:
-        """Files of earlier versions name services to mirror figures to; none is as good as nothing."""
-        if isinstance(told, dict) and not told.get("trackers", True):
-            return {key: value for key, value in told.items() if key != "trackers"}
-        return told
 
 
 class Local(ClusterFile):

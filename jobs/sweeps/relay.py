@@ -37,6 +37,7 @@ def _relay(folder: Path, cluster: Slurm, code: Path) -> Relay:
 
 def main(folder: Path, note: Path) -> int:
     known = json.loads((folder / LAUNCHED).read_bytes())
+    known["cluster"].pop("trackers", None)  # of earlier versions
     cluster = Slurm.model_validate_json(json.dumps(known["cluster"]))
     runs = [Run.open(folder.parent.parent / "runs" / name) for name in known["runs"]]
     relay = _relay(folder, cluster, folder / "code" / known["code"])
