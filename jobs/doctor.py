@@ -14,7 +14,6 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from jobs.chain.queue import SlurmError
 from jobs.health.canary import ENGINES, measure
 from jobs.health.checks import Check, check_site
 from jobs.health.machine_checks import check_data, check_machine
@@ -22,6 +21,7 @@ from jobs.health.node import check_node, kinds_of_node
 from jobs.health.site import ask_site
 from jobs.health.stage_checks import check_lead_time, check_stages
 from jobs.plan.cluster import Local, Slurm, load_cluster
+from jobs.runs.queue import SlurmError
 from jobs.shell.command import EXIT_FAILED, Answer, data_root, main, parser
 from jobs.shell.screen import say
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from rich.console import Console
 
 from jobs.chain.drive import drive
-from jobs.chain.queue import reach_slurm
 from jobs.plan.chain import Job, plan
 from jobs.plan.cluster import Local, Slurm, load_cluster
 from jobs.plan.method import graph
 from jobs.plan.preflight import check_engine, preflight
 from jobs.runs.code import code_version, freeze_code, packages_of
+from jobs.runs.queue import reach_slurm
 from jobs.runs.state import state_of
 from jobs.shell.command import Answer, data_root, load_run, main, parser
 from serl.config.run import RunConfig

@@ -17,13 +17,13 @@ from datetime import datetime
 from rich.console import Console
 from rich.text import Text
 
-from jobs.reporting.visible import visible
 from jobs.runs.attempts import SILENT, Attempt, Line, attempts
 from jobs.runs.find import find_run
 from jobs.runs.progress import span
 from jobs.runs.state import activities
 from jobs.shell.command import Answer, data_root, main, parser
 from jobs.shell.screen import say, table
+from jobs.shell.visible import visible
 from serl.run.rundir import Run, RunError, Shard
 from serl.stages.kind import job_name
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 from jobs.chain.drive import drive
 from jobs.chain.launched import last_cluster
-from jobs.chain.queue import reach_slurm
 from jobs.plan.chain import plan
 from jobs.plan.cluster import Slurm, load_cluster
 from jobs.plan.preflight import check_engine, preflight
 from jobs.runs.code import code_version, freeze_code, packages_of
 from jobs.runs.find import check_goes_on, find_run
+from jobs.runs.queue import reach_slurm
 from jobs.runs.state import state_of
 from jobs.shell.command import Answer, data_root, main, parser
 from serl.run.rundir import RunError

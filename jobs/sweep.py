@@ -18,11 +18,11 @@ from rich.console import Console
 
 from jobs.chain.cancel import cancel_runs
 from jobs.chain.local import GRACE_S, end_leftovers
-from jobs.chain.queue import Journal, reach_slurm
 from jobs.chain.window import RELAY
 from jobs.plan.cluster import Local, Slurm, load_cluster
 from jobs.plan.preflight import check_engine
 from jobs.runs.processes import claim, end_launcher, release, what_was_cancelled
+from jobs.runs.queue import Journal, reach_slurm
 from jobs.shell.command import EXIT_FAILED, Answer, data_root, main, parser
 from jobs.shell.screen import say
 from jobs.sweeps import lanes

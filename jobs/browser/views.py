@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from jobs.reporting import harvest
-from jobs.reporting.visible import visible
+from jobs.shell.visible import visible
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_LINE = 240

@@ -11,8 +11,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from jobs.chain.queue import SlurmError, ask_slurm, at_work, look_at_queue, recorded
 from jobs.plan.chain import after_of
+from jobs.runs.queue import SlurmError, ask_slurm, at_work, look_at_queue, recorded
 from serl.run.rundir import Run
 from serl.stages.kind import Stage
 

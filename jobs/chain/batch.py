@@ -12,11 +12,10 @@ from pathlib import Path
 
 import submitit.slurm.slurm
 
-from jobs.chain.queue import SlurmError, ask_slurm
 from jobs.plan.chain import Job
 from jobs.plan.cluster import Resources, Slurm
+from jobs.runs.queue import EXIT_REQUEUE, SlurmError, ask_slurm
 
-EXIT_REQUEUE = 75  # "this job has more to do"
 SPECIAL = {"%", "\\"}
 WHERE = ("partition", "account", "qos", "constraint")
 PREVIEW = "TOKEN"  # in a printed plan, stands for what a submission makes up

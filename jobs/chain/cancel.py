@@ -3,9 +3,9 @@
 import time
 from collections.abc import Collection, Sequence
 
-from jobs.chain.queue import SETTLE_S, Journal, Queued, ask_slurm, look_at_queue, recorded
 from jobs.chain.ticket import turn
 from jobs.chain.window import RELAY
+from jobs.runs.queue import SETTLE_S, Journal, Queued, ask_slurm, look_at_queue, recorded
 from jobs.runs.shared import users
 from serl.run.rundir import Run, shared_dir
 

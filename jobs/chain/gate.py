@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from jobs.chain.batch import EXIT_REQUEUE
-from jobs.chain.failures import BLOCKED, failure, failure_path, fruitless, job_of, record_failure, tries_path
-from jobs.chain.queue import SlurmError, at_work, look_at_queue, recorded
+from jobs.runs.failures import BLOCKED, failure, failure_path, fruitless, job_of, record_failure, tries_path
+from jobs.runs.queue import EXIT_REQUEUE, SlurmError, at_work, look_at_queue, recorded
 from serl.run.files import write_atomic
 from serl.run.rundir import Run, Shard
 from serl.run.watchdog import Post, strike

@@ -4,8 +4,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs.chain.queue import Submission, recorded
 from jobs.plan.cluster import Slurm
+from jobs.runs.queue import Submission, recorded
 from serl.run.files import write_atomic
 from serl.run.rundir import Run
 

@@ -13,11 +13,11 @@ import submitit
 
 from jobs.chain.batch import by_the_script, command_of_task, log_folder, sbatch_parameters
 from jobs.chain.gate import Gate
-from jobs.chain.queue import Journal, SlurmError, Submission
 from jobs.chain.task import Task
 from jobs.chain.window import WindowFull, full
 from jobs.plan.chain import Job
 from jobs.plan.cluster import Slurm
+from jobs.runs.queue import Journal, SlurmError, Submission
 from serl.run.rundir import Run, Shard
 from serl.run.watchdog import excluded
 from serl.stages.kind import stage_of

@@ -10,18 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.chain.failures import BLOCKED, forget_failures, record_failure
 from jobs.chain.launched import freeze_cluster, launched
-from jobs.chain.queue import (
-    Queued,
-    SlurmError,
-    Submission,
-    ask_slurm,
-    at_work,
-    look_at_queue,
-    recorded,
-    settled_queue,
-)
 from jobs.chain.sbatch import journal_of, submit_shards
 from jobs.chain.ticket import turn
 from jobs.chain.window import (
@@ -39,6 +28,17 @@ from jobs.chain.window import (
 )
 from jobs.plan.chain import Job, plan
 from jobs.plan.cluster import Slurm
+from jobs.runs.failures import BLOCKED, forget_failures, record_failure
+from jobs.runs.queue import (
+    Queued,
+    SlurmError,
+    Submission,
+    ask_slurm,
+    at_work,
+    look_at_queue,
+    recorded,
+    settled_queue,
+)
 from serl.run.rundir import Run, Shard
 
 RUNS_HERE = Submission(token="", job=RELAY, shards=())

@@ -15,10 +15,10 @@ from pathlib import Path
 from statistics import median
 
 from jobs.chain.launched import launched
-from jobs.chain.queue import SlurmError, ask_slurm, at_work, look_at_queue, recorded, running_s
 from jobs.chain.sbatch import submit_spare
 from jobs.plan.chain import Job, plan
 from jobs.plan.cluster import Slurm, Stragglers
+from jobs.runs.queue import SlurmError, ask_slurm, at_work, look_at_queue, recorded, running_s
 from serl.run.files import write_if_absent
 from serl.run.rundir import Run, Shard
 

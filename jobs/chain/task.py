@@ -16,11 +16,11 @@ import psutil
 import submitit
 
 from jobs.chain.along import let_begin
-from jobs.chain.batch import EXIT_REQUEUE
-from jobs.chain.failures import is_device_fault
 from jobs.chain.gate import Entry, Gate, node
 from jobs.chain.ranks import agreed, join_ranks, take_gpus
+from jobs.runs.failures import is_device_fault
 from jobs.runs.processes import Process
+from jobs.runs.queue import EXIT_REQUEUE
 from serl.run.events import Events
 from serl.run.rundir import Run, Shard
 from serl.run.signals import Preempted, Stop

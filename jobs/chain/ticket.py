@@ -3,7 +3,7 @@ others wait.
 
 A claim is over when its holder says so, is known to be dead, or, elsewhere, has not renewed it for as long as
 we looked. Should a holder only have slept, two submit at once: then some jobs are in the queue twice,
-`jobs.chain.queue.at_work` sees one of each, and the first manifest wins.
+`jobs.runs.queue.at_work` sees one of each, and the first manifest wins.
 """
 
 import os

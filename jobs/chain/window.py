@@ -17,9 +17,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jobs.chain.batch import EXIT_REQUEUE, comment, errand_text, sbatch, teardown
-from jobs.chain.queue import (
+from jobs.chain.batch import comment, errand_text, sbatch, teardown
+from jobs.plan.cluster import Slurm
+from jobs.runs.queue import (
     DEFAULT_MAX_ARRAY,
+    EXIT_REQUEUE,
     Journal,
     Queued,
     SlurmError,
@@ -28,7 +30,6 @@ from jobs.chain.queue import (
     controller,
     num_jobs,
 )
-from jobs.plan.cluster import Slurm
 from serl.run.files import write_atomic
 
 RELAY = "relay"  # its job name in a journal

@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from jobs.chain.queue import Journal, recorded
 from jobs.costs.sacct import Record, by_attempt, split_attempt
 from jobs.costs.told import told_by
 from jobs.costs.tries import Clues, Try, eventless, heartbeats, judge
+from jobs.runs.queue import Journal, recorded
 from serl.run.rundir import Run
 from serl.stages.kind import job_name
 

@@ -8,11 +8,11 @@ its own alone are compared.
 
 from dataclasses import dataclass
 
-from jobs.chain.queue import Journal
 from jobs.costs.accounting import Account, Cost, account, duration
 from jobs.costs.forecast import Forecast, Interval, JobForecast, frozen, span
 from jobs.costs.sacct import ask_sacct
 from jobs.plan.chain import after_of
+from jobs.runs.queue import Journal
 from serl.run.rundir import Run, RunError
 from serl.stages.kind import Stage
 

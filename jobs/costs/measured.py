@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from jobs.chain.queue import Journal
 from jobs.costs.accounting import account
 from jobs.costs.sacct import split_attempt
 from jobs.costs.told import Piece, Told, told_by
 from jobs.costs.tries import Try
 from jobs.plan.chain import after_of
+from jobs.runs.queue import Journal
 from serl.run.rundir import Manifest, Run, RunError, Shard
 from serl.stages.cost import cost_of
 from serl.stages.kind import Stage

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from jobs.chain.queue import SlurmError, ask_slurm
+from jobs.runs.queue import SlurmError, ask_slurm
 
 SACCT_FIELDS = "JobID,State,Submit,Start,End"
 

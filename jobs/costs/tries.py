@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from jobs.chain.queue import Submission
 from jobs.costs.sacct import Record, split_attempt
 from jobs.costs.told import Piece, Told
+from jobs.runs.queue import Submission
 from serl.run.rundir import Manifest, Shard
 from serl.stages.kind import Kind, stage_of
 

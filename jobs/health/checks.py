@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from jobs.chain.queue import DEFAULT_MAX_ARRAY
 from jobs.health.site import Site
+from jobs.runs.queue import DEFAULT_MAX_ARRAY
 
 Level = Literal["ok", "warning", "problem"]
 Ill = tuple[object, Level, str]  # whether it is so, how bad that is, and what to do about it

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jobs.chain.batch import errand_text, sbatch
-from jobs.chain.queue import SlurmError
 from jobs.health.canary import from_json
 from jobs.health.checks import Check, judged
 from jobs.health.machine_checks import check_clocks, check_machine
 from jobs.health.stage_checks import requests
 from jobs.plan.cluster import Resources, Slurm
 from jobs.runs.code import ROOT
+from jobs.runs.queue import SlurmError
 
 POLL_S = 1.0
 JOB_MIN = 15

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from jobs.chain.queue import SlurmError, ask_slurm, seconds
+from jobs.runs.queue import SlurmError, ask_slurm, seconds
 
 NO_LIMIT = ("UNLIMITED", "INFINITE", "NONE", "(null)", "N/A", "")
 

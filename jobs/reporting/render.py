@@ -23,8 +23,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from evaluation.scores import Score
-from jobs.reporting.visible import MAX_LONG, visible, visible_lines
 from jobs.shell import screen
+from jobs.shell.visible import MAX_LONG, visible, visible_lines
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from jobs.chain.batch import EXIT_REQUEUE
-from jobs.chain.failures import failure
-from jobs.chain.queue import Submission, recorded
+from jobs.runs.failures import failure
 from jobs.runs.progress import event_files
+from jobs.runs.queue import EXIT_REQUEUE, Submission, recorded
 from jobs.runs.state import queue_or_silence
 from jobs.runs.stillborn import Stillborn, stillborn
 from serl.run.events import parsed

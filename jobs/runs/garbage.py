@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jobs.chain.queue import Journal
 from jobs.runs.processes import born
+from jobs.runs.queue import Journal
 from jobs.runs.shared import users
 from jobs.runs.state import State, queue_or_silence, state_of
 from serl.engines.checkpoint import superseded

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jobs.chain.failures import BLOCKED, failures
-from jobs.chain.queue import Queued, SlurmError, look_at_queue, recorded
-from jobs.reporting.visible import visible_lines
+from jobs.runs.failures import BLOCKED, failures
 from jobs.runs.find import list_runs
 from jobs.runs.processes import Process, launcher_of
 from jobs.runs.progress import Look, StageState, run_eta_s
+from jobs.runs.queue import Queued, SlurmError, look_at_queue, recorded
 from jobs.runs.stillborn import stillborn
+from jobs.shell.visible import visible_lines
 from serl.run.rundir import Run, RunError
 from serl.safety.checkup import halted, message
 

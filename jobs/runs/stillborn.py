@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jobs.chain.failures import failure, job_of
-from jobs.chain.queue import Queued, SlurmError, Submission, ask_slurm
+from jobs.runs.failures import failure, job_of
 from jobs.runs.progress import EventFiles, event_files
+from jobs.runs.queue import Queued, SlurmError, Submission, ask_slurm
 from serl.run.rundir import Run, Shard
 from serl.stages.kind import job_name, stage_of
 

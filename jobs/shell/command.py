@@ -28,8 +28,8 @@ from rich.console import Console
 
 from jobs.chain.local import ShardFailed, Stopped
 from jobs.plan.cluster import KINDS, load_cluster
-from jobs.reporting.visible import visible_lines
 from jobs.shell.screen import say
+from jobs.shell.visible import visible_lines
 from serl.config.files import ConfigError, read
 from serl.config.read import load_run as load_run_file
 from serl.config.run import RunConfig

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.chain.launched import freeze_cluster
-from jobs.chain.queue import Journal, Queued, Submission, look_at_queue, recorded, settled_queue
 from jobs.chain.slurm import Place, sort_queue, submit_missing
 from jobs.chain.ticket import turn
 from jobs.chain.window import RELAY, Relay, element, room_in_controller
 from jobs.plan.chain import after_of, plan
 from jobs.plan.cluster import Slurm
+from jobs.runs.queue import Journal, Queued, Submission, look_at_queue, recorded, settled_queue
 from jobs.sweeps.schema import Cap, Gpus, Lanes, Tasks
 from serl.config.run import RunConfig
 from serl.run.rundir import Run

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.chain.queue import Submission
 from jobs.chain.window import Relay, one_turn
 from jobs.plan.cluster import Slurm
+from jobs.runs.queue import Submission
 from jobs.sweeps import lanes
 from serl.run.files import write_atomic
 from serl.run.rundir import Run

@@ -26,8 +26,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/flow")]
 from deterministic import CONFIG as DETERMINISTIC
 from lab import SCORE, Lab, Trial, new_trial, nodes_of, preempt, slurm, start_lab, wait_until
 
-from jobs.chain.queue import Journal, Queued
 from jobs.chain.window import RELAY
+from jobs.runs.queue import Journal, Queued
 from serl.run.events import read_events
 
 PAUSE_S = (0.5, 4.0)

@@ -16,10 +16,10 @@ import yaml
 from deterministic import CONFIG, all_shards, content, new_root
 
 from jobs.chain.cancel import live
-from jobs.chain.queue import Journal, Queued, at_work
 from jobs.chain.slurm import submit_missing
 from jobs.plan.cluster import load_cluster
 from jobs.runs.code import freeze_code
+from jobs.runs.queue import Journal, Queued, at_work
 from serl.records import to_jsonl
 from serl.run.rundir import Run
 from tests.conftest import run_config

@@ -10,11 +10,11 @@ from lab import CLUSTER, running_lab, wait_until
 
 from jobs import resume
 from jobs.chain.cancel import cancel, live
-from jobs.chain.failures import failures
-from jobs.chain.queue import Journal, at_work
 from jobs.chain.slurm import submit_missing
 from jobs.plan.cluster import load_cluster
 from jobs.runs.code import freeze_code
+from jobs.runs.failures import failures
+from jobs.runs.queue import Journal, at_work
 from serl.run.rundir import Run, RunError
 from serl.safety.checkup import accepted, halted
 from tests.conftest import SMALL

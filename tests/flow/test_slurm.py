@@ -12,7 +12,7 @@ import pytest
 from lab import CLUSTER, ROOT, SCORE, STAND_IN, new_trial, nodes_of, preempt, running_lab, slurm, wait_until
 
 from jobs.chain.cancel import cancel
-from jobs.chain.queue import Journal
+from jobs.runs.queue import Journal
 from serl.run.events import read_events
 
 pytestmark = pytest.mark.timeout(400)

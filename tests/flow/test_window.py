@@ -8,10 +8,10 @@ import subprocess
 import pytest
 from lab import new_trial, running_lab, slurm, wait_until
 
-from jobs.chain.queue import Journal
 from jobs.chain.slurm import submit_missing
 from jobs.chain.window import RELAY
 from jobs.plan.cluster import load_cluster
+from jobs.runs.queue import Journal
 
 SBIN = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 pytestmark = [

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.chain.queue import Journal, Submission
 from jobs.costs import sacct
 from jobs.costs.accounting import Account, account
 from jobs.costs.sacct import Record
+from jobs.runs.queue import Journal, Submission
 from serl.run.attempt import Attempt
 from serl.run.rundir import Run
 

@@ -11,7 +11,6 @@ from report_run import grades, publish
 from evaluation.stored import stored
 from jobs.chain.along import let_begin, without
 from jobs.chain.gate import Gate
-from jobs.chain.queue import Journal
 from jobs.chain.slurm import submit_missing
 from jobs.plan.chain import bounds_of, own_work, plan
 from jobs.plan.cluster import Slurm
@@ -21,6 +20,7 @@ from jobs.reporting.policies import best_of
 from jobs.reporting.side_by_side import side_by_side
 from jobs.reporting.written import write_report
 from jobs.runs.garbage import of_run
+from jobs.runs.queue import Journal
 from serl.records import to_jsonl
 from serl.run.attempt import Attempt
 from serl.run.events import Events

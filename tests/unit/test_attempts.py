@@ -5,10 +5,10 @@ from datetime import datetime
 
 import pytest
 
-from jobs.chain.failures import record_failure
-from jobs.chain.queue import Journal, Submission
 from jobs.logs import body
 from jobs.runs.attempts import attempts
+from jobs.runs.failures import record_failure
+from jobs.runs.queue import Journal, Submission
 from serl.run.attempt import Attempt
 from serl.run.events import Events
 

@@ -10,16 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from jobs.chain import queue
 from jobs.chain.batch import PREVIEW, by_the_script, sbatch_text
 from jobs.chain.gate import node
-from jobs.chain.queue import Journal, Queued, SlurmError, Submission, ask_slurm, at_work
 from jobs.chain.slurm import submit_missing
 from jobs.chain.spares import late
 from jobs.plan.chain import plan
 from jobs.plan.cluster import Stragglers
-from jobs.runs import state
+from jobs.runs import queue, state
 from jobs.runs.code import freeze_code
+from jobs.runs.queue import Journal, Queued, SlurmError, Submission, ask_slurm, at_work
 from serl.run.attempt import Attempt
 from serl.run.rundir import Run
 from tests.conftest import ROOT

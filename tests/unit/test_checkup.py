@@ -7,11 +7,11 @@ import pytest
 from report_run import do_curate, do_propose, do_respond, do_train, group, make_run
 
 from jobs import report, status
-from jobs.chain.batch import EXIT_REQUEUE
-from jobs.chain.failures import failures
 from jobs.chain.gate import Entry, Gate, wish_path
 from jobs.reporting.vitals import alarm_sentences, vital_facts, vital_table
 from jobs.reporting.vitals import halt as halted_by
+from jobs.runs.failures import failures
+from jobs.runs.queue import EXIT_REQUEUE
 from serl.run.rundir import RunError
 from serl.safety.checkup import Unsafe, accept, accepted, checkups, halted, read_checkup, refusal
 from serl.stages.read import round_groups

@@ -6,7 +6,6 @@ import statistics
 import pytest
 from made_up_world import LOGP_TOKEN_S, SAVE_S, STEP_TOKEN_S, TOKEN_S, WAIT_S, MadeUpWorld, kept_share, length
 
-from jobs.chain.queue import Journal, Submission
 from jobs.costs.calibration import UNKNOWN, Calibration, fit, learn, load_calibration
 from jobs.costs.forecast import FROZEN, forecast, freeze_forecast, frozen, learn_from, learn_from_trials
 from jobs.costs.ledger import facts, ledger
@@ -15,6 +14,7 @@ from jobs.costs.tasks import World
 from jobs.plan.chain import plan
 from jobs.plan.cluster import Local, Slurm
 from jobs.reporting.written import write_report
+from jobs.runs.queue import Journal, Submission
 from serl.config.run import RunConfig
 from serl.run.rundir import Run
 from tests.conftest import run_config

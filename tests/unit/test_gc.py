@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from jobs import gc
-from jobs.chain.queue import Journal, SlurmError, Submission
 from jobs.runs import garbage
 from jobs.runs.processes import claim
+from jobs.runs.queue import Journal, SlurmError, Submission
 from serl.run.attempt import Attempt
 from serl.run.rundir import Run
 

@@ -11,9 +11,9 @@ import pytest
 from fake_slurm import install
 
 from jobs.chain.cancel import cancel_runs
-from jobs.chain.queue import recorded
 from jobs.plan.chain import plan
 from jobs.plan.cluster import Slurm
+from jobs.runs.queue import recorded
 from jobs.sweeps import lanes
 from jobs.sweeps.launching import Draft
 from jobs.sweeps.relay import hand_over

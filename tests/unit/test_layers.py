@@ -116,6 +116,13 @@ def test_evaluation_knows_nothing_of_serl():
     assert not [(m, i) for m, found in OURS.items() if m.startswith("evaluation") for i in found if not i.startswith("evaluation")]
 
 
+def test_what_reads_runs_asks_nobody_who_runs_them():
+    """Not those who submit, nor those who draw, but for the vitals that a run's facts have."""
+    above = {f"jobs.{room}" for room in ("chain", "health", "costs", "sweeps", "reporting", "browser")}
+    found = [(m, i) for m, known in OURS.items() for i in known if within(m, {"jobs.runs"}) and within(i, above)]
+    assert found == [("jobs.runs.state", "jobs.reporting.vitals")]
+
+
 def test_nobody_imports_a_verb():
     assert not [(m, i) for m, found in OURS.items() for i in found if i in {f"jobs.{v}" for v in VERBS}]
 
@@ -194,7 +201,7 @@ def test_a_launch_loads_no_forecast_and_no_report_before_it_needs_them():
     later = ("jobs.costs", "jobs.sweeps", "jobs.reporting.")
     code = f"import sys, jobs.launch; print(*[m for m in sys.modules if m.startswith({later!r})])"
     done = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.split() == ["jobs.reporting.visible"]
+    assert done.stdout.split() == []
 
 
 def test_a_dry_run_prints_the_plan_without_torch(tmp_path):

@@ -5,9 +5,9 @@ import os
 import pytest
 
 from jobs import launch, sweep
-from jobs.chain.queue import SlurmError
 from jobs.plan.cluster import Local, Slurm
 from jobs.plan.preflight import check_engine, preflight
+from jobs.runs.queue import SlurmError
 from jobs.shell.command import load_run
 from serl.config.files import ConfigError
 from serl.config.run import RunConfig

@@ -11,16 +11,16 @@ import pytest
 from fake_slurm import install
 from test_submission import CLUSTER, FAKES
 
-from jobs.chain import batch, queue, sbatch, slurm, window
-from jobs.chain.batch import EXIT_REQUEUE
+from jobs.chain import batch, sbatch, slurm, window
 from jobs.chain.cancel import cancel
-from jobs.chain.failures import BLOCKED, failures, record_failure
-from jobs.chain.queue import Journal, SlurmError, _parse_queue, look_at_queue
 from jobs.chain.slurm import submit_missing
 from jobs.chain.ticket import turn
 from jobs.chain.window import RELAY, Relay, Room, full, middle, one_turn
 from jobs.plan.chain import plan
 from jobs.plan.cluster import Slurm
+from jobs.runs import queue
+from jobs.runs.failures import BLOCKED, failures, record_failure
+from jobs.runs.queue import EXIT_REQUEUE, Journal, SlurmError, _parse_queue, look_at_queue
 from serl.run.attempt import Attempt
 from serl.run.rundir import Run
 

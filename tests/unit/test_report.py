@@ -18,8 +18,8 @@ from rich.console import Console
 from jobs.reporting import scalars
 from jobs.reporting.findings import gather
 from jobs.reporting.render import Table, environment
-from jobs.reporting.visible import visible
 from jobs.reporting.written import write_report, write_tensorboard
+from jobs.shell.visible import visible
 from serl.run.events import Events
 from serl.run.rundir import Run
 from tests.conftest import run_config

@@ -9,12 +9,12 @@ from report_run import do_score, make_run
 from rich.console import Console
 
 from jobs import status
-from jobs.chain.failures import record_failure
 from jobs.chain.local import ShardFailed
-from jobs.chain.queue import Journal, Queued, SlurmError, Submission
 from jobs.runs import state as states
+from jobs.runs.failures import record_failure
 from jobs.runs.processes import claim
 from jobs.runs.progress import Going, Look, StageState, run_eta_s, span, told
+from jobs.runs.queue import Journal, Queued, SlurmError, Submission
 from jobs.runs.state import Looks, activities
 from jobs.shell import command
 from serl.run.rundir import Run

@@ -3,9 +3,9 @@
 import pytest
 from fake_slurm import install
 
-from jobs.chain.failures import record_failure
-from jobs.chain.queue import Journal, Queued, Submission
 from jobs.runs import attempts, state
+from jobs.runs.failures import record_failure
+from jobs.runs.queue import Journal, Queued, Submission
 from jobs.runs.state import state_of
 from jobs.runs.stillborn import stillborn
 from serl.run.events import Events

@@ -15,16 +15,16 @@ from submitit.core.job_environment import SignalHandler
 from submitit.core.utils import DelayedSubmission, JobPaths, UncompletedJobError
 from submitit.slurm.slurm import SlurmJobEnvironment, _make_sbatch_string
 
-from jobs.chain.batch import EXIT_REQUEUE, PREVIEW, log_folder, sbatch_text
+from jobs.chain.batch import PREVIEW, log_folder, sbatch_text
 from jobs.chain.cancel import cancel, live
-from jobs.chain.failures import failure, fruitless, record_failure, tries_path
 from jobs.chain.gate import Gate
-from jobs.chain.queue import Journal, Queued, Submission, _parse_queue, at_work
 from jobs.chain.slurm import sort_queue, submit_missing
 from jobs.chain.task import Task
 from jobs.chain.window import room_in_controller
 from jobs.plan.chain import plan
 from jobs.plan.cluster import Slurm
+from jobs.runs.failures import failure, fruitless, record_failure, tries_path
+from jobs.runs.queue import EXIT_REQUEUE, Journal, Queued, Submission, _parse_queue, at_work
 from serl.run.attempt import Attempt
 from serl.run.rundir import Run
 from serl.run.signals import Stop

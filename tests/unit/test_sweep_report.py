@@ -13,9 +13,9 @@ from rich.console import Console
 from sweep_made import NUM, finish, make_sweep
 
 from evaluation.seeds import over_seeds
-from jobs.chain.failures import failure_path
 from jobs.reporting.sweep_findings import gather_sweep
 from jobs.reporting.written import write_sweep_report
+from jobs.runs.failures import failure_path
 from jobs.sweeps.trials import Sweep, Trial, short_keys
 from serl.run.rundir import Run, end_after
 from tests.conftest import ROOT, SMALL

@@ -16,6 +16,7 @@ from pathlib import Path
 from serl.run.files import append_row, read_rows
 from serl.run.rundir import Run
 
+EXIT_REQUEUE = 75  # says to its batch script that a job has more to do
 DEFAULT_MAX_ARRAY = 1001
 ANSWER_S = 120.0
 SETTLE_S = 60.0
