@@ -52,7 +52,12 @@ class Training(Section):
     optimizer: Optimizer
     epochs: Count = 1
     microbatch_tokens: Count = Field(
-        default=16384, description="padded tokens in one forward pass of one rank"
+        default=16384, description="tokens in one forward pass of one rank, padding included"
+    )
+    packing: bool | None = Field(
+        default=None,
+        description="lay samples end to end in a forward pass instead of padding them to one length; null: "
+        "where a kernel for it is there (flash attention, or torch's own on GPUs since Ampere)",
     )
     zero: Literal[0, 1, 2, 3] = 1
     dtype: Literal["auto", "float32", "bfloat16"] = Field(

@@ -38,7 +38,7 @@ def prepare(
     if isinstance(model, Path):
         folder, (lm, slices) = model, _open(model, plan, head)
         if lm is None:
-            lm = load_model(folder, torch.float32, plan.dtype, plan.ranks.device, head)
+            lm = load_model(folder, torch.float32, plan.dtype, plan.ranks.device, head, plan.settings.packing)
             own = _weights(lm)
         else:
             read = slices.read
@@ -68,7 +68,8 @@ def load_frozen(folder: Path, plan: Plan, head: HeadKind = "tokens") -> PreTrain
     lm, slices = _open(folder, plan, head)
     if lm is None:
         device = plan.ranks.device
-        return load_model(folder, plan.dtype, plan.dtype, device, head).to(device).eval()
+        lm = load_model(folder, plan.dtype, plan.dtype, device, head, plan.settings.packing)
+        return lm.to(device).eval()
     for name, start, value_N in shares(lm, plan):
         slices.read(name, start, value_N)
     return lm.eval()
@@ -78,7 +79,8 @@ def _open(folder: Path, plan: Plan, head: HeadKind) -> tuple[PreTrainedModel | N
     """The model with zeros for weights and what the files have; no model where those are not simply its
     weights.
     """
-    lm = hollow_model(folder, torch.float32, plan.dtype, plan.ranks.device, head)
+    device, packing = plan.ranks.device, plan.settings.packing
+    lm = hollow_model(folder, torch.float32, plan.dtype, device, head, packing)
     slices = Slices(folder)
     new = {HEAD} if head == "scalar" and not has_score(folder) else set()
     if lm is None or _strangers(lm, slices) - new:

@@ -25,23 +25,17 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.utils import is_flash_attn_2_available
 from transformers.utils.logging import disable_progress_bar
 
 from serl.config.base import Architecture
 from serl.engines.fused import Pieces, TargetLogProbs, compile_layers
 from serl.engines.hf_folder import HeadKind, validate_logits, validate_model_folder
+from serl.engines.packed import attention
 from serl.learning.batch import Rows
 
 MAX_LOGIT_BYTES = 2**30  # of logits that are not kept
 KEPT_LOGIT_BYTES = 2**32  # what the backward pass of MAX_LOGIT_BYTES takes in float32, copies and all
 CPU = torch.device("cpu")
-
-
-def attention(dtype: torch.dtype, device: torch.device) -> str:
-    """The fastest exact attention at hand."""
-    fast = dtype != torch.float32 and device.type == "cuda" and is_flash_attn_2_available()
-    return "flash_attention_2" if fast else "sdpa"
 
 
 def load_model(
@@ -50,13 +44,15 @@ def load_model(
     compute_dtype: torch.dtype,
     device: torch.device = CPU,
     head: HeadKind = "tokens",
+    packing: bool | None = None,
 ) -> PreTrainedModel:
     """The model of a local folder, its weights in `dtype` on the CPU, with the attention that suits
     `compute_dtype` on `device`.
     """
     validate_model_folder(folder, head)
     disable_progress_bar()
-    how = {"dtype": dtype, "attn_implementation": attention(compute_dtype, device), "local_files_only": True}
+    suits = attention(compute_dtype, device, packing)
+    how = {"dtype": dtype, "attn_implementation": suits, "local_files_only": True}
     config = _config(folder, head)
     if head == "scalar":
         return AutoModelForSequenceClassification.from_pretrained(folder, config=config, **how)
@@ -71,6 +67,7 @@ def hollow_model(
     compute_dtype: torch.dtype,
     device: torch.device,
     head: HeadKind = "tokens",
+    packing: bool | None = None,
 ) -> PreTrainedModel | None:
     """The same model with weights of a shape and no memory; None where its files are not simply its weights
     under their names.
@@ -79,7 +76,7 @@ def hollow_model(
     config = _config(folder, head)
     if "quantization_config" in config.to_dict() or config.get_text_config() is not config:
         return None
-    how = {"dtype": dtype, "attn_implementation": attention(compute_dtype, device)}
+    how = {"dtype": dtype, "attn_implementation": attention(compute_dtype, device, packing)}
     auto = AutoModelForCausalLM if head == "tokens" else AutoModelForSequenceClassification
     with _weightless():
         model = auto.from_config(config, **how)
@@ -236,7 +233,7 @@ class TokenLogProbs(nn.Module):
     def forward(self, rows: Rows) -> Tensor:
         """logp_T in float32."""
         hidden_BLD = self.lm.base_model(
-            input_ids=rows.token_BL, position_ids=rows.position_BL, use_cache=False
+            input_ids=rows.token_BL, position_ids=rows.position_BL, use_cache=False, **rows.packing
         ).last_hidden_state
         return self.head(hidden_BLD.flatten(0, 1).index_select(0, rows.where_T), rows.target_T)
 

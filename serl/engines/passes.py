@@ -13,6 +13,7 @@ from serl.config.training import Training
 from serl.engines.hf_folder import HeadKind
 from serl.engines.loading import load_frozen
 from serl.engines.model import TokenLogProbs
+from serl.engines.packed import is_packed
 from serl.engines.ranks import Ranks
 from serl.engines.scores import Scores
 from serl.engines.zero import Plan, compute_dtype, frozen_engine
@@ -47,7 +48,7 @@ def _frozen(folder: Path, settings: Training, ranks: Ranks, head: HeadKind, temp
     dtype = compute_dtype(settings, ranks.device)
     plan = Plan(stage=3 if split else 0, dtype=dtype, settings=settings, ranks=ranks)
     lm = load_frozen(folder, plan, head)
-    packed = lm.config._attn_implementation == "flash_attention_2"
+    packed = is_packed(lm)
     module = module_of(lm, head, temperature)
     if plan.compiled:
         module.compile_pieces()

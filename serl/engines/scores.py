@@ -29,7 +29,7 @@ class Scores(nn.Module):
     def forward(self, rows: Rows) -> Tensor:
         """score_T in float32."""
         hidden_BLD = self.lm.base_model(
-            input_ids=rows.token_BL, position_ids=rows.position_BL, use_cache=False
+            input_ids=rows.token_BL, position_ids=rows.position_BL, use_cache=False, **rows.packing
         ).last_hidden_state
         return self.head(hidden_BLD.flatten(0, 1).index_select(0, rows.where_T))
 

@@ -22,6 +22,7 @@ from serl.engines.export import export_model
 from serl.engines.hf_folder import HeadKind
 from serl.engines.keeper import Extra, Keeper, Resumed
 from serl.engines.loading import prepare
+from serl.engines.packed import is_packed
 from serl.engines.passes import gather_logprobs, module_of, share_of
 from serl.engines.ranks import Ranks
 from serl.engines.slices import Sealed
@@ -82,7 +83,7 @@ class Trainer:
             lora.check(self._lm, head)
             lora.adapt(self._lm, settings.lora, self._plan)
             fill = lora.first(self._lm, seed, fill)
-        self._packed = self._lm.config._attn_implementation == "flash_attention_2"
+        self._packed = is_packed(self._lm)
         if settings.gradient_checkpointing:
             self._lm.gradient_checkpointing_enable({"use_reentrant": False})
         module = module_of(self._lm, head, temperature)

@@ -8,7 +8,7 @@ the micro-batch end to end.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -38,8 +38,8 @@ class Rows:
     """One forward pass. The log-probability of `target_T` is read at the flat positions `where_T` of the B*L
     outputs.
 
-    Rows are padded on the right and attention is causal, so padding needs no mask; `position_BL` restarts at
-    each packed sample.
+    Rows are padded on the right and attention is causal, so padding needs no mask. Of samples that are packed
+    into one row `position_BL` restarts at each, and `start_N` has where each begins, and the end.
     """
 
     token_BL: Tensor
@@ -47,6 +47,16 @@ class Rows:
     where_T: Tensor
     target_T: Tensor
     column: dict[str, Tensor]
+    start_N: Tensor | None = None
+    longest: int = 0
+
+    @property
+    def packing(self) -> dict[str, Tensor | int]:
+        """What attentions of transformers are told of packed samples."""
+        if self.start_N is None:
+            return {}
+        starts = dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k"), self.start_N)
+        return starts | dict.fromkeys(("max_length_q", "max_length_k"), self.longest)
 
     def to(self, device: torch.device) -> "Rows":
         """The same rows on a device."""
@@ -56,6 +66,8 @@ class Rows:
             where_T=self.where_T.to(device),
             target_T=self.target_T.to(device),
             column={name: value_T.to(device) for name, value_T in self.column.items()},
+            start_N=None if self.start_N is None else self.start_N.to(device),
+            longest=self.longest,
         )
 
 
@@ -146,6 +158,7 @@ def plan_pairs(lengths: Sequence[int], num_ranks: int, max_tokens: int, packed: 
 def collate(samples: Sequence[Sample], packed: bool = False) -> Rows:
     """The tensors of one micro-batch; no samples give one row without response tokens, whose loss is zero."""
     lengths = [len(s.token_L) for s in samples]
+    start_N = None
     if packed or not samples:
         token_BL = (
             torch.cat([s.token_L for s in samples]).unsqueeze(0)
@@ -153,7 +166,8 @@ def collate(samples: Sequence[Sample], packed: bool = False) -> Rows:
             else torch.zeros(1, 2, dtype=torch.long)
         )
         position_BL = torch.cat([torch.arange(n) for n in lengths or [2]]).unsqueeze(0)
-        starts = [sum(lengths[:i]) for i in range(len(lengths))]
+        starts = list(accumulate(lengths or [2], initial=0))
+        start_N = torch.tensor(starts, dtype=torch.int32) if packed else None
     else:
         width = max(lengths)
         token_BL = torch.nn.utils.rnn.pad_sequence([s.token_L for s in samples], batch_first=True)
@@ -168,6 +182,8 @@ def collate(samples: Sequence[Sample], packed: bool = False) -> Rows:
         where_T=torch.cat([nothing, *where]),
         target_T=torch.cat([nothing, *(s.token_L[s.num_prompt :] for s in samples)]),
         column={name: torch.cat([s.column[name] for s in samples]) for name in names},
+        start_N=start_N,
+        longest=max(lengths, default=2),
     )
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from serl.config.engine import Engine, Sampling
 from serl.config.training import Optimizer
 from serl.engines.generator import Generator
-from serl.engines.model import TokenLogProbs, attention
+from serl.engines.model import TokenLogProbs
+from serl.engines.packed import PACKED, attention
 from serl.engines.passes import frozen_logprobs
 from serl.engines.ranks import Ranks, join_ranks
 from serl.engines.trainer import Trainer
@@ -167,7 +168,7 @@ def _weights(folder: Path) -> dict[str, bytes]:
 # ------------------------------------------------------------------------------------ packing
 def packing(sheet: Sheet, place: Place) -> None:
     """Samples end to end in one row have the log-probabilities and gradients of samples in rows apart."""
-    how = attention(place.dtype, torch.device(place.device))
+    how = attention(place.dtype, torch.device(place.device), packing=True)
     sheet.claim(f"packed is padded, {how}", partial(_packed, place, how))
 
 

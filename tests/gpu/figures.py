@@ -17,7 +17,8 @@ from sheet import Figures, Sheet
 
 from serl.config.engine import Engine, Sampling
 from serl.engines.generator import Generator
-from serl.engines.model import attention, load_model
+from serl.engines.model import load_model
+from serl.engines.packed import attention
 from serl.engines.ranks import join_ranks
 from serl.engines.trainer import Trainer
 from serl.learning.batch import Sample

@@ -9,7 +9,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from serl.config.training import Optimizer, Training
-from serl.engines.model import attention
+from serl.engines.packed import attention
 from serl.engines.tokenizer import BOS, EOS, PAD
 from serl.learning.batch import Sample
 
