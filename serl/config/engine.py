@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, JsonValue, field_validator
 
 from serl.config.schema import Count, Fraction, Natural, Nucleus, Section
-from serl.engines.arguments import check_arguments
+from serl.engines.arguments import check_vllm
 
 
 class Engine(Section):
@@ -30,7 +30,7 @@ class Engine(Section):
     @field_validator("extra")
     @classmethod
     def _known(cls, extra: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        check_arguments(extra)
+        check_vllm(extra)
         return extra
 
 

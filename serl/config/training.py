@@ -4,10 +4,11 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from serl.config.objectives import Imitation
 from serl.config.schema import Count, Fraction, Positive, Section
+from serl.engines.arguments import check_zero
 
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -90,6 +91,17 @@ class Training(Section):
     )
     keep_checkpoints: Count = 2
     lora: Lora | None = Field(default=None, description="null: all weights are trained")
+    deepspeed: dict[str, JsonValue] = Field(
+        default={},
+        description="more keys of DeepSpeed's zero_optimization, as they are: {reduce_bucket_size: 500000000, "
+        "zero_hpz_partition_size: 8}",
+    )
+
+    @field_validator("deepspeed")
+    @classmethod
+    def _known(cls, deepspeed: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        check_zero(deepspeed)
+        return deepspeed
 
     def kept_bytes(self, ranks: int, *, gpu: bool) -> float:
         """Of a weight that moves, on its device, at the end of a backward pass: itself, its gradient and its

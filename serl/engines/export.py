@@ -77,11 +77,7 @@ def layout(sizes: Mapping[str, int], max_bytes: int) -> dict[str, list[str]]:
 
 
 def _gathered(
-    lm: PreTrainedModel,
-    plan: Plan,
-    dtype: torch.dtype,
-    files: Mapping[str, Sequence[str]],
-    read: Read | None,
+    lm: PreTrainedModel, plan: Plan, dtype: torch.dtype, files: Mapping[str, Sequence[str]], read: Read | None
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Each file with its weights, put together from all ranks; only the rank whose turn the file is keeps
     them.

@@ -62,7 +62,12 @@ def packed_attention(
     if softcap is not None:
         raise ValueError("train.packing: this model caps its attention's scores, which no kernel here does")
     starts, longest = cu_seq_lens_q, max_length_q
-    if starts is not None and query_1HLD.is_cuda and query_1HLD.dtype != torch.float32 and _kernel(query_1HLD.device):
+    if (
+        starts is not None
+        and query_1HLD.is_cuda
+        and query_1HLD.dtype != torch.float32
+        and _kernel(query_1HLD.device)
+    ):
         from torch.nn.attention.varlen import varlen_attn
 
         sides = (x_1HLD[0].transpose(0, 1).contiguous() for x_1HLD in (query_1HLD, key_1KLD, value_1KLD))

@@ -49,4 +49,3 @@ def first_head(num_hidden: int, seed: int) -> Tensor:
     """What a new head starts from, the same on every rank: N(0, 1 / (D + 1)) (arXiv 2009.01325)."""
     g = torch.Generator().manual_seed(seed)
     return torch.randn(num_hidden, generator=g) / (num_hidden + 1) ** 0.5
-

@@ -169,6 +169,7 @@ def _config(num_weights: int, plan: Plan) -> dict:
     }
     if settings.optimizer.offload:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": on_gpu}
+    zero |= settings.deepspeed
     config = {
         "train_batch_size": plan.ranks.size,
         "train_micro_batch_size_per_gpu": 1,

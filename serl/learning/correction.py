@@ -47,9 +47,7 @@ def _within(settings: Correction, ratio_T: Tensor) -> Tensor:
     return (ratio_T >= low) & (ratio_T <= high)
 
 
-def _ratios(
-    settings: Correction, old_logp_T: Tensor, behaviour_logp_T: Tensor, length_S: Tensor
-) -> Tensor:
+def _ratios(settings: Correction, old_logp_T: Tensor, behaviour_logp_T: Tensor, length_S: Tensor) -> Tensor:
     """Unbounded. The geometric level is the mean over a sequence's tokens, in logarithms: unlike the product,
     it does not grow with length.
     """

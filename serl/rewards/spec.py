@@ -80,15 +80,7 @@ class SumReward(Section):
 
 
 Reward = Annotated[
-    Majority
-    | Verified
-    | RandomReward
-    | TokenF1
-    | ClassShare
-    | Scrl
-    | PythonReward
-    | ModelReward
-    | SumReward,
+    Majority | Verified | RandomReward | TokenF1 | ClassShare | Scrl | PythonReward | ModelReward | SumReward,
     Field(discriminator="kind"),
 ]
 Weighted.model_rebuild()

@@ -50,11 +50,7 @@ def encode(
     def ids(turns: list[dict]) -> list[int]:
         return list(
             tokenizer.apply_chat_template(
-                turns,
-                add_generation_prompt=True,
-                return_dict=False,
-                strftime_now=TODAY.strftime,
-                **template,
+                turns, add_generation_prompt=True, return_dict=False, strftime_now=TODAY.strftime, **template
             )
         )
 

@@ -32,7 +32,10 @@ def test_packed_samples_have_the_values_and_gradients_of_samples_alone(family, s
     with torch.no_grad():
         told = TokenLogProbs(packed)(collate(samples, packed=True))
         assert (told - plain_logprobs(plain, samples)).abs().max() < 1e-5
-    apart, together = gradients(plain, samples, [range(8)]), gradients(packed, samples, [range(8)], packed=True)
+    apart, together = (
+        gradients(plain, samples, [range(8)]),
+        gradients(packed, samples, [range(8)], packed=True),
+    )
     assert_same_step(apart, together, tolerance=1e-5)
 
 

@@ -58,9 +58,7 @@ def _records(work: Work, source: Stage) -> list[Group] | list[Pair]:
     return part_of(found, work.stage.section.questions, work.run.config.seed)
 
 
-def _counts(
-    work: Work, mine: Sequence[Group | Pair], scores: Sequence[Sequence[float]]
-) -> dict[str, float]:
+def _counts(work: Work, mine: Sequence[Group | Pair], scores: Sequence[Sequence[float]]) -> dict[str, float]:
     counts: Counter[str] = Counter(records=len(mine), texts=sum(map(len, scores)))
     counts["tokens"] = sum(len(r.prompt_ids) + len(c.token_ids) for r in mine for c in r.completions)
     for record, found in zip(mine, scores):

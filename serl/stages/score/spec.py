@@ -163,9 +163,11 @@ class ScoreKind(Kind):
         prompts = config.prompts.model_dump(include=ASKED)
         engine = self.held(stage.section, config)
         own = stage.section.model_copy(update={"engine": None})
-        return seed | {"base": config.base, "section": own, "prompts": prompts, "engine": engine} | {
-            "answers": config.answers.model_dump(include={"thinking"})
-        }
+        return (
+            seed
+            | {"base": config.base, "section": own, "prompts": prompts, "engine": engine}
+            | {"answers": config.answers.model_dump(include={"thinking"})}
+        )
 
     def outside(self, stage: Stage, config: RunConfig, data: Path) -> Mapping[str, Path]:
         asked = map(stage.section.described, stage.section.asked)

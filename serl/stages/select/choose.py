@@ -68,9 +68,7 @@ def _ends(worth: Worth) -> list[tuple[int, int]]:
     return [(-max(known)[1], -max(i for value, i in known if value == low))]
 
 
-def _usable(
-    group: Group, sides: Sequence[tuple[int, int]]
-) -> tuple[list[tuple[int, int]], Counter[str]]:
+def _usable(group: Group, sides: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], Counter[str]]:
     """Without those that say the same, token by token, or of which one says nothing."""
     lost: Counter[str] = Counter()
     found = []

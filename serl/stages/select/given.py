@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def tokenized(
-    text: TextPair | Text, tokenizer: PreTrainedTokenizerBase, prompts: Prompts
-) -> Pair | Group:
+def tokenized(text: TextPair | Text, tokenizer: PreTrainedTokenizerBase, prompts: Prompts) -> Pair | Group:
     """A pair, `right` since whoever made it says so; a single answer as the only one of a group."""
     prompt = tuple(question_prompt(tokenizer, prompts, text.question))
     if isinstance(text, Text):

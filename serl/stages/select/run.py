@@ -68,9 +68,7 @@ def _from_people(work: Work, choice: Given | Written) -> Manifest:
     return _publish(attempt, work.stage, kept, counts)
 
 
-def _gated(
-    work: Work, attempt: Attempt, source: Stage, scores: dict[str, Sequence[float]]
-) -> Manifest:
+def _gated(work: Work, attempt: Attempt, source: Stage, scores: dict[str, Sequence[float]]) -> Manifest:
     """What earlier rounds took, or what is labelled, and what the gate takes now."""
     choice, config = work.stage.section.choose, work.run.config
     before = KIND.first(work.stage, config)

@@ -118,9 +118,7 @@ def _sampling_problems(stage: Stage, data: Stage | None) -> Iterator[str]:
                 "respond, or use fresh"
             )
         if how.sampling.temperature == 0.0:
-            yield (
-                ".rollout.sampling.temperature 0: equal answers make no vote; use a positive temperature"
-            )
+            yield (".rollout.sampling.temperature 0: equal answers make no vote; use a positive temperature")
     elif data and data.gives == "groups":
         key, sampling = f": its answers are those of {data.name}, whose sampling", data.section.sampling
     else:

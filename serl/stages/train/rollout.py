@@ -296,9 +296,7 @@ def _scorers(work: Work, ranks: Ranks) -> dict[str, Callable[[Sequence[Sequence[
     section = work.stage.section
     folders = {role: work.weights(role)[0] for role in judges(section.rollout.reward)}
     return {
-        role: Scorer(
-            folder, device=str(ranks.device), microbatch_tokens=section.microbatch_tokens
-        ).score
+        role: Scorer(folder, device=str(ranks.device), microbatch_tokens=section.microbatch_tokens).score
         for role, folder in folders.items()
     }
 

@@ -141,7 +141,6 @@ class Rollout(Section):
             )
         return self
 
-
     def _fits(self, proposer: Proposer) -> None:
         if self.prompts % proposer.proposals:
             raise ValueError(

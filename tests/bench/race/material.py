@@ -14,7 +14,8 @@ WARM = 2  # steps, or turns, that do not count: what is loaded or built once
 def sequences(lengths: str) -> tuple[list[list[int]], list[list[int]], torch.Tensor]:
     """A prompt a group, an answer a sequence, and rewards [groups, answers] of 0 or 1.
 
-    Answers are 224 tokens each (`equal`) or 64 to 384 (`varied`), about as many in all.
+    Answers are 224 tokens each (`equal`) or 64 to 384 (`varied`), about as many in all; or 16 to 1,024, most
+    of them short (`wide`).
     """
     random = torch.Generator().manual_seed(0)
 
@@ -23,8 +24,10 @@ def sequences(lengths: str) -> tuple[list[list[int]], list[list[int]], torch.Ten
 
     prompts = [tokens(PROMPT) for _ in range(GROUPS)]
     count = GROUPS * ANSWERS
-    chosen = torch.randint(64, 385, (count,), generator=random).tolist()
-    answers = [tokens(n) for n in ([224] * count if lengths == "equal" else chosen)]
+    chosen = torch.randint(64, 385, (count,), generator=random)
+    wide = (16 * 64 ** torch.rand(count, generator=random)).round().int()
+    of = {"equal": torch.full((count,), 224), "varied": chosen, "wide": wide}
+    answers = [tokens(n) for n in of[lengths].tolist()]
     rewards = (torch.rand(GROUPS, ANSWERS, generator=random) < 0.5).float()
     return prompts, answers, rewards
 
@@ -56,7 +59,7 @@ def make_model(folder: Path) -> None:
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=4,
-        max_position_embeddings=512,
+        max_position_embeddings=2048,
         tie_word_embeddings=True,
         pad_token_id=0,
         bos_token_id=1,
@@ -68,9 +71,11 @@ def make_model(folder: Path) -> None:
 def arguments() -> argparse.Namespace:
     """Of one side's process."""
     p = argparse.ArgumentParser()
-    p.add_argument("lengths", choices=["equal", "varied"])
+    p.add_argument("lengths", choices=["equal", "varied", "wide"])
     p.add_argument("--model", type=Path, required=True)
     p.add_argument("--steps", type=int, required=True)
+    p.add_argument("--lora", type=int, help="rank of adapters, which alone are trained")
+    p.add_argument("--packing", action="store_true", help="of our side")
     return p.parse_args()
 
 

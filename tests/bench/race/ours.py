@@ -6,7 +6,7 @@ import time
 import torch
 from material import ANSWERS, CLIP, GRAD_CLIP, LR, PROMPT, STD_EPS, WARM, arguments, sequences, tell
 
-from serl.config.training import Optimizer, Training
+from serl.config.training import Lora, Optimizer, Training
 from serl.engines.ranks import join_ranks
 from serl.engines.trainer import Trainer
 from serl.learning.advantage import spread
@@ -22,6 +22,8 @@ def main() -> None:
         optimizer=Optimizer(lr=LR, betas=(0.9, 0.999), schedule="constant", warmup=0.0, grad_clip=GRAD_CLIP),
         microbatch_tokens=2048,
         dtype="float32",
+        packing=args.packing,
+        lora=Lora(rank=args.lora, alpha=2 * args.lora) if args.lora else None,
     )
     trainer = Trainer(args.model, settings, ranks=join_ranks("cpu"), horizon=1000, seed=0)
     bare = [

@@ -10,6 +10,7 @@ import time
 
 os.environ.update(CUDA_VISIBLE_DEVICES="", HF_HUB_OFFLINE="1", TRL_EXPERIMENTAL_SILENCE="1")
 
+import peft
 import torch
 import transformers
 import trl
@@ -84,6 +85,7 @@ def main() -> None:
         disable_tqdm=True,
     )
     clock = Clock()
+    adapters = peft.LoraConfig(r=args.lora or 1, lora_alpha=2 * (args.lora or 1), target_modules="all-linear")
     trainer = Timed(
         model=transformers.AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32),
         processing_class=transformers.AutoTokenizer.from_pretrained(args.model),
@@ -92,6 +94,7 @@ def main() -> None:
         train_dataset=Dataset.from_dict({"prompt": [f"p{i}" for i in range(GROUPS * (args.steps + 8))]}),
         rollout_func=rollout,
         callbacks=[clock],
+        peft_config=adapters if args.lora else None,
     )
     trainer.clock = clock
     trainer.train()
