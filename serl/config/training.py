@@ -93,8 +93,8 @@ class Training(Section):
     lora: Lora | None = Field(default=None, description="null: all weights are trained")
     deepspeed: dict[str, JsonValue] = Field(
         default={},
-        description="more keys of DeepSpeed's zero_optimization, as they are: {reduce_bucket_size: 500000000, "
-        "zero_hpz_partition_size: 8}",
+        description="more keys of DeepSpeed's zero_optimization, as they are: "
+        "{reduce_bucket_size: 500000000, zero_hpz_partition_size: 8}",
     )
 
     @field_validator("deepspeed")
