@@ -15,11 +15,10 @@ from pathlib import Path
 from rich.markup import escape
 
 from jobs.health.canary import ENGINES, measure
-from jobs.health.checks import Check, check_site
-from jobs.health.machine_checks import check_data, check_machine
+from jobs.health.checks import Check, check_lead_time, check_site, check_stages, requests
+from jobs.health.machine_checks import check_machine
 from jobs.health.node import check_node, kinds_of_node
-from jobs.health.site import ask_site
-from jobs.health.stage_checks import check_lead_time, check_stages
+from jobs.health.site import ask_site, refusal
 from jobs.plan.cluster import Local, Slurm, load_cluster
 from jobs.runs.queue import SlurmError
 from jobs.shell.command import EXIT_FAILED, Answer, data_root, main, parser
@@ -62,11 +61,10 @@ def examine(cluster: Local | Slurm, data: Path, args: argparse.Namespace) -> Ite
     """All findings, as they come."""
     match cluster:
         case _ if args.here:
-            yield from check_machine(measure(data, args.modules), None, node=True, several=True)
+            yield from check_machine(measure(data, args.modules), None, node=True)
         case Local():
             parent = next(p for p in (data, *data.parents) if p.is_dir())  # a local launch makes the rest
-            yield from check_machine(measure(parent, ()), None, node=False, several=False)
-            yield from check_data(data)
+            yield from check_machine(measure(parent, ()), None, node=False)
         case Slurm():
             yield from examine_slurm(cluster, data, args)
 
@@ -80,13 +78,13 @@ def examine_slurm(cluster: Slurm, data: Path, args: argparse.Namespace) -> Itera
         return
     yield from check_site(site)
     yield check_lead_time(cluster)
-    yield from check_stages(site, cluster)
+    for stages, asked in requests(cluster):
+        yield from check_stages(site, asked, stages, refusal(cluster, asked))
     if not data.is_dir():
         remedy = "make it, or name another with `data` in the cluster file, $SERL_DATA or --data"
         yield Check("problem", "data root", f"{data} is not there", remedy)
         return
-    yield from check_machine(measure(data, ()), None, node=False, several=True)
-    yield from check_data(data)
+    yield from check_machine(measure(data, ()), None, node=False)
     for asked in kinds_of_node(cluster) if args.job else ():
         yield from check_node(cluster, asked, data, args.modules, args.wait)
 

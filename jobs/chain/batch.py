@@ -104,10 +104,10 @@ def errand_text(
     return "\n".join(["#!/bin/bash", *flags, "", *setup(code, cluster), "", command, "", *ending, ""])
 
 
-def sbatch(script: Path) -> str:
+def sbatch(script: Path, *options: str) -> str:
     """The id of the job that this script becomes."""
     with by_the_script():
-        return ask_slurm(["sbatch", "--parsable", str(script)]).strip().partition(";")[0]
+        return ask_slurm(["sbatch", "--parsable", *options, str(script)]).strip().partition(";")[0]
 
 
 def comment(**told: str | int) -> str:

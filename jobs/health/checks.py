@@ -1,19 +1,23 @@
-"""A finding and its remedy, and those about a whole Slurm site: what it says in, findings out; pure."""
+"""A finding and its remedy, and those about a Slurm site: what it says and the cluster file in, findings out;
+pure.
+"""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from jobs.health.site import Site
-from jobs.runs.queue import DEFAULT_MAX_ARRAY
+from jobs.health.site import Partition, Site
+from jobs.plan.cluster import Resources, Slurm
+from serl.stages import kinds
 
 Level = Literal["ok", "warning", "problem"]
 Ill = tuple[object, Level, str]  # whether it is so, how bad that is, and what to do about it
 
 OLDEST = (20, 11)
-SMALL_ARRAY = 101
-SHORT_MEMORY_S = 60
+SHORT_GRACE_S = 30
+SHORT_SIGNAL_S = 60  # Slurm looks at time limits twice a minute
+SHOW_NODES = "sinfo --format='%P %D %c %m %G %f'"  # count, CPUs, memory, GPUs, features
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,61 +37,94 @@ def judged(subject: str, found: str, *ills: Ill) -> Check:
 
 
 def check_site(site: Site) -> Iterator[Check]:
-    """What the whole site has in common; `stage_checks` looks at what each stage asks for."""
+    """What the whole site has in common."""
     version = site.settings.get("SLURM_VERSION", "")
     number = re.match(r"(\d+)\.(\d+)", version)
-    old = (
-        f"older than {OLDEST[0]}.{OLDEST[1]:02d}; try a small run first: "
-        "requeue and signals differ between versions"
-    )
+    old = "try a small run first: requeue and signals differ between versions"
     yield judged(
-        "Slurm version", version if number else f"unknown ({version or 'scontrol does not say'})",
+        "Slurm version",
+        version or "unknown: scontrol does not say",
         (not number, "warning", "go on, and tell what does not work"),
         (number and (int(number[1]), int(number[2])) < OLDEST, "warning", old),
-    )  # fmt: skip
-    by_default = "0: jobs are not requeued by default; ours ask for it with --requeue"
-    requeue = site.settings.get("JobRequeue", "1")
-    yield judged("JobRequeue", by_default if requeue == "0" else requeue)
-    expires = re.search(r"cred_expire=(\d+)", site.settings.get("AuthInfo", ""))
-    delay = f"about {expires[1] if expires else 120} s before a requeued job may start again"
-    yield judged("requeue delay", delay)  # it waits until its old credential has expired
-    yield judged("signal on preemption", _signal(site))
-    yield from _limits(site)
+    )
     kind = site.settings.get("AccountingStorageType", "").rpartition("/")[2]
-    none, silent = kind in ("none", "(null)", ""), site.associations is None
+    none, silent = kind in ("none", "(null)", ""), site.qos is None
     lost = "runs work; the GPU-hours that preemption and failures cost cannot be told"
     yield judged(
-        "accounting", "none" if none else f"{kind}, but sacctmgr does not answer" if silent else kind,
+        "accounting",
+        "none" if none else f"{kind}, but sacctmgr does not answer" if silent else kind,
         (none, "warning", lost),
-        (silent, "warning", "account and QOS are not checked; is slurmdbd up?"),
-    )  # fmt: skip
-
-
-def _signal(site: Site) -> str:
-    """Which signal says that a job is to give way; ours act on either."""
-    if site.preemption == "none":
-        return "none needed: nothing is preempted here"
-    if site.has("PreemptParameters", "send_user_signal"):
-        return "USR2 (PreemptParameters=send_user_signal)"
-    if site.has("SlurmctldParameters", "preempt_send_user_signal"):
-        return "USR2 (SlurmctldParameters=preempt_send_user_signal)"
-    return "TERM only (no send_user_signal), which our jobs hold and act on just as well"
-
-
-def _limits(site: Site) -> Iterator[Check]:
-    size, memory_s = site.number("MaxArraySize"), site.number("MinJobAge")
-    none = "this site has no job arrays: ask for MaxArraySize of at least 101, or use one shard per stage"
-    few = f"stages of more than {size} shards become several arrays; fewer, longer shards are kinder"
-    yield judged(
-        "MaxArraySize", "unknown" if size is None else f"{size}: arrays of up to as many tasks",
-        (size is None, "warning", f"arrays are split at {DEFAULT_MAX_ARRAY} tasks"),
-        (size is not None and size < 2, "problem", none),
-        (size is not None and size < SMALL_ARRAY, "warning", few),
-    )  # fmt: skip
-    forgets = (
-        "Slurm forgets finished jobs at once: dependencies on them are void, "
-        "and jobs that start early wait at their gates"
+        (silent, "warning", "the preemption of a QOS is not checked; is slurmdbd up?"),
     )
-    found = "unknown" if memory_s is None else f"{memory_s} s"
-    short = (memory_s or SHORT_MEMORY_S) < SHORT_MEMORY_S
-    yield judged("MinJobAge", found, (short, "warning", forgets))
+
+
+def check_lead_time(cluster: Slurm) -> Check:
+    minutes, name = min((cluster.resources_of(kind).time_min, name) for name, kind in kinds().items())
+    late = cluster.signal_s >= minutes * 60
+    short = f"Slurm acts on limits every 30 s, and a step and a save must fit: {SHORT_SIGNAL_S} or more"
+    return judged(
+        "signal_s",
+        f"{cluster.signal_s} s before the " + (f"end of {name}'s {minutes} min" if late else "time limit"),
+        (late, "problem", "lower signal_s or raise time_min: the job is asked to stop at once"),
+        (cluster.signal_s < SHORT_SIGNAL_S, "warning", short),
+    )
+
+
+def requests(cluster: Slurm) -> list[tuple[str, Resources]]:
+    """What the kinds of stages ask for; those that ask for the same once, together."""
+    groups: dict[str, tuple[list[str], Resources]] = {}
+    for name, kind in kinds().items():
+        asked = cluster.resources_of(kind)
+        groups.setdefault(asked.model_dump_json(), ([], asked))[0].append(name)
+    return [(", ".join(names), asked) for names, asked in groups.values()]
+
+
+def check_stages(site: Site, asked: Resources, stages: str, refusal: str) -> Iterator[Check]:
+    """A job of these kinds of stages: whether Slurm would take it (`refusal` is what it said), and what
+    becomes of it. A time limit beyond the partition's many sites take, and never start the job.
+    """
+    tasks, gpus, names = asked.tasks_per_node, asked.gpus_per_node, site.partitions_of(asked)
+    mend = f"mend that key of the cluster file; partitions are {', '.join(site.partitions) or 'none'}, and "
+    yield judged(
+        f"job ({stages})",
+        refusal or f"{asked.nodes} x {gpus} GPUs, {asked.time_min} min on {', '.join(names)}: Slurm takes it",
+        (refusal, "problem", f"{mend}`{SHOW_NODES}` shows what their nodes have"),
+    )
+    if 1 < tasks != gpus > 0:
+        shared = f"{tasks} tasks share {gpus} GPUs of a node"
+        yield Check("problem", f"job ({stages})", shared, "tasks_per_node: one for each GPU")
+    for partition in filter(None, map(site.partitions.get, names)):
+        most = partition.max_minutes
+        if most is not None and asked.time_min > most:
+            less = f"time_min: {most} or less; a job that needs longer saves and goes on"
+            found = f"time_min {asked.time_min} is over the limit of {partition.name}"
+            yield Check("problem", f"job ({stages})", found, less)
+        yield _preemption(site, partition, asked, stages)
+
+
+def _preemption(site: Site, partition: Partition, asked: Resources, stages: str) -> Check:
+    """What happens to these jobs when others want their nodes."""
+    subject, kind = f"preemption ({stages})", site.preemption
+    mode, grace = partition.preempt_mode, partition.grace_s
+    if kind == "qos":
+        own = (site.qos or {}).get(asked.qos or "normal")
+        inherits = own is None or own.preempt_mode in ("cluster", "")
+        mode = site.settings.get("PreemptMode", "OFF") if inherits else own.preempt_mode
+        grace = own.grace_s if own else 0
+    mode = mode.upper()
+    if kind == "none" or mode == "OFF":
+        return judged(subject, "never")
+    if "CANCEL" in mode:
+        found = f"jobs of {partition.name} are cancelled, not requeued"
+        remedy = "a partition or QOS with PreemptMode=REQUEUE; here jobs.resume must follow each time"
+        return Check("problem", subject, found, remedy)
+    if "REQUEUE" not in mode:
+        found = f"jobs of {partition.name} are suspended, and keep their GPU memory ({mode})"
+        return Check("warning", subject, found, "prefer a partition or QOS with PreemptMode=REQUEUE")
+    found, short = f"requeued after {grace} s of grace", "a training save may take longer (status shows it)"
+    return judged(
+        subject,
+        found if grace else "requeued without grace: what is not yet committed is done again",
+        (not grace, "warning", "ask the site for a GraceTime of a minute or two; keep shards short"),
+        (grace < SHORT_GRACE_S, "warning", f"{short}; ask the site for more"),
+    )

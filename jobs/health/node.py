@@ -12,9 +12,8 @@ from pathlib import Path
 
 from jobs.chain.batch import errand_text, sbatch
 from jobs.health.canary import from_json
-from jobs.health.checks import Check, judged
+from jobs.health.checks import Check, judged, requests
 from jobs.health.machine_checks import check_clocks, check_machine
-from jobs.health.stage_checks import requests
 from jobs.plan.cluster import Resources, Slurm
 from jobs.runs.code import ROOT
 from jobs.runs.queue import SlurmError
@@ -62,7 +61,7 @@ def check_node(
         facts = from_json(answer.read_text())
         yield judged("data root", f"what {facts.host} writes there is seen here")
         yield check_clocks(facts, submitted, time.time())
-        yield from check_machine(facts, asked, node=True, several=False)
+        yield from check_machine(facts, asked, node=True)
     except SlurmError as e:
         yield Check("problem", subject, str(e), "mend what sbatch names in the cluster file")
     finally:

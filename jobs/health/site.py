@@ -1,24 +1,25 @@
 """What a Slurm site says about itself: commands asked, outputs parsed; nothing is judged here."""
 
 import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeVar
+from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
 
+from jobs.chain.batch import errand_text, sbatch
+from jobs.chain.window import full
+from jobs.plan.cluster import Resources, Slurm
+from jobs.runs.code import ROOT
 from jobs.runs.queue import SlurmError, ask_slurm, seconds
 
 NO_LIMIT = ("UNLIMITED", "INFINITE", "NONE", "(null)", "N/A", "")
 
 SHOW_CONFIG = ("scontrol", "show", "config")
 SHOW_PARTITIONS = ("scontrol", "--oneliner", "show", "partition")
-LIST_NODES = ("sinfo", "--noheader", "--exact", "--format=%R|%D|%c|%m|%G|%f")
-_SHOW = ("sacctmgr", "--noheader", "--parsable2", "show")
-LIST_ASSOCIATIONS = (*_SHOW, "association", "format=Account,Partition,QOS,MaxSubmit")
-LIST_QOS = (*_SHOW, "qos", "format=Name,PreemptMode,GraceTime,MaxWall,MaxSubmitPU")
-
-Row = TypeVar("Row", bound=BaseModel)
+LIST_QOS = ("sacctmgr", "--noheader", "--parsable2", "show", "qos", "format=Name,PreemptMode,GraceTime")
 
 
 def minutes(text: str) -> int | None:
@@ -26,100 +27,35 @@ def minutes(text: str) -> int | None:
     return None if text in NO_LIMIT else seconds(text) // 60
 
 
-def _limit(text: str) -> int | None:
-    return int(text) if text.isdigit() else None
-
-
-def _names(text: str) -> tuple[str, ...] | None:
-    return None if text in ("ALL", *NO_LIMIT) else tuple(text.split(","))
-
-
-def _gpus(gres: str) -> list[list[str]]:
-    """Words like [gpu, h100, 4] of gpu:h100:4(S:0-1)."""
-    return [g.split("(")[0].split(":") for g in gres.split(",") if g.startswith("gpu:")]
-
-
-Limit = Annotated[int | None, BeforeValidator(_limit)]
-Names = Annotated[tuple[str, ...] | None, BeforeValidator(_names)]
-AtLeast = Annotated[int, BeforeValidator(lambda text: text.rstrip("+"))]
-Words = Annotated[tuple[str, ...], BeforeValidator(lambda text: tuple(filter(None, text.split(","))))]
-
-
 class Partition(BaseModel):
-    """A line of `scontrol show partition`; limits are None where there are none."""
+    """A line of `scontrol show partition`."""
 
     name: str = Field(alias="PartitionName")
-    up: Annotated[bool, BeforeValidator(lambda text: text == "UP")] = Field(default=True, alias="State")
-    max_minutes: Annotated[int | None, BeforeValidator(minutes)] = Field(default=None, alias="MaxTime")
-    max_nodes: Limit = Field(default=None, alias="MaxNodes")
-    preempt_mode: str = Field(default="OFF", alias="PreemptMode")
-    grace_s: Limit = Field(default=None, alias="GraceTime")
-    accounts: Names = Field(default=None, alias="AllowAccounts")
-    qos: Names = Field(default=None, alias="AllowQos")
+    default: Annotated[bool, BeforeValidator(lambda text: text == "YES")] = Field(False, alias="Default")
+    max_minutes: Annotated[int | None, BeforeValidator(minutes)] = Field(None, alias="MaxTime")
+    preempt_mode: str = Field("OFF", alias="PreemptMode")
+    grace_s: Annotated[int, BeforeValidator(seconds)] = Field(0, alias="GraceTime")
 
 
-class Nodes(BaseModel):
-    """Nodes of a partition that are alike: a line of sinfo."""
-
-    partition: str
-    count: int
-    cpus: AtLeast
-    memory_mb: AtLeast
-    gres: Annotated[list[list[str]], BeforeValidator(_gpus)]
-    words: Words
-
-    @property
-    def gpus(self) -> int:
-        return sum(int(words[-1]) for words in self.gres if words[-1].isdigit())
-
-    @property
-    def gpu_types(self) -> tuple[str, ...]:
-        return tuple(words[1] for words in self.gres if len(words) > 2)
-
-    @property
-    def features(self) -> frozenset[str]:
-        return frozenset(self.words) - {"(null)"}
-
-
-class Association(BaseModel):
-    """What accounting lets a user charge to."""
-
-    account: str
-    partition: str
-    qos: Words
-    max_submit: Limit
-
-
-class Qos(BaseModel):
-    name: str
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Qos:
     preempt_mode: str
-    grace_s: Annotated[int, BeforeValidator(seconds)]
-    max_wall: str
-    max_submit: Limit
+    grace_s: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """All of it; `associations` and `qos` are None where accounting did not answer."""
+    """All of it; `qos` is None where accounting did not answer."""
 
     settings: Mapping[str, str]
     partitions: Mapping[str, Partition]
-    default_partition: str | None
-    nodes: tuple[Nodes, ...]
-    associations: tuple[Association, ...] | None
     qos: Mapping[str, Qos] | None
 
-    def nodes_of(self, partition: str) -> list[Nodes]:
-        return [n for n in self.nodes if n.partition == partition]
-
-    def number(self, key: str) -> int | None:
-        """The first number of a setting, like 300 of "300 sec"."""
-        found = re.match(r"\d+", self.settings.get(key, ""))
-        return int(found.group()) if found else None
-
-    def has(self, key: str, word: str) -> bool:
-        """Whether a comma-separated setting lists a word."""
-        return word in re.split(r"[,\s]+", self.settings.get(key, "").lower())
+    def partitions_of(self, asked: Resources) -> list[str]:
+        """Names of those that a job asks for, there or not; empty where it names none and there is no default."""
+        default = next((p.name for p in self.partitions.values() if p.default), None)
+        named = asked.partition or default
+        return named.split(",") if named else []
 
     @property
     def preemption(self) -> Literal["none", "partition", "qos"]:
@@ -132,17 +68,12 @@ class Site:
 
 def ask_site() -> Site:
     settings = parse_settings(ask_slurm([*SHOW_CONFIG]))
-    partitions, default = parse_partitions(ask_slurm([*SHOW_PARTITIONS]))
+    partitions = parse_partitions(ask_slurm([*SHOW_PARTITIONS]))
     try:
-        user = ask_slurm(["id", "--user", "--name"]).strip()
-        associations = parse_associations(ask_slurm([*LIST_ASSOCIATIONS, "where", f"user={user}"]))
         qos = parse_qos(ask_slurm([*LIST_QOS]))
     except SlurmError:  # no accounting, or it is down: a finding of its own
-        associations = qos = None
-    return Site(
-        settings=settings, partitions=partitions, default_partition=default,
-        nodes=parse_nodes(ask_slurm([*LIST_NODES])), associations=associations, qos=qos,
-    )  # fmt: skip
+        qos = None
+    return Site(settings=settings, partitions=partitions, qos=qos)
 
 
 def parse_settings(text: str) -> dict[str, str]:
@@ -151,28 +82,30 @@ def parse_settings(text: str) -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
-def parse_partitions(text: str) -> tuple[dict[str, Partition], str | None]:
-    """Partitions by name, and the default one."""
-    rows = [dict(pair.split("=", 1) for pair in line.split() if "=" in pair) for line in text.splitlines()]
+def parse_partitions(text: str) -> dict[str, Partition]:
+    rows = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in text.splitlines()]
     found = [Partition.model_validate(row) for row in rows if "PartitionName" in row]
-    default = next((row.get("PartitionName") for row in rows if row.get("Default") == "YES"), None)
-    return {p.name: p for p in found}, default
-
-
-def parse_nodes(text: str) -> tuple[Nodes, ...]:
-    return _rows(text, Nodes)
-
-
-def parse_associations(text: str) -> tuple[Association, ...]:
-    return _rows(text, Association)
+    return {p.name: p for p in found}
 
 
 def parse_qos(text: str) -> dict[str, Qos]:
-    return {qos.name: qos for qos in _rows(text, Qos)}
+    rows = [line.split("|") for line in text.splitlines()]
+    return {
+        name: Qos(preempt_mode=mode, grace_s=seconds(grace))
+        for name, mode, grace in (row for row in rows if len(row) == 3)
+    }
 
 
-def _rows(text: str, kind: type[Row]) -> tuple[Row, ...]:
-    """Lines of as many columns as there are fields; others are not for us."""
-    names = list(kind.model_fields)
-    rows = (line.split("|") for line in text.splitlines())
-    return tuple(kind.model_validate(dict(zip(names, row))) for row in rows if len(row) == len(names))
+def refusal(cluster: Slurm, asked: Resources) -> str:
+    """What Slurm says against a job of this size, which is not submitted; empty where it would take it, now or
+    once there is room for it in the queue.
+    """
+    options = {"nodes": asked.nodes, "ntasks": None, "ntasks_per_node": asked.tasks_per_node}
+    try:
+        with tempfile.NamedTemporaryFile("w", suffix=".sbatch") as script:
+            script.write(errand_text(ROOT, cluster, asked, options, "true"))
+            script.flush()
+            sbatch(Path(script.name), "--test-only")
+    except SlurmError as e:
+        return "" if full(str(e)) else " ".join(str(e).split())
+    return ""
