@@ -241,6 +241,15 @@ def test_the_doctor_tells_of_a_node_that_cannot_start_python(lab, tmp_path):
     )
 
 
+def test_the_doctor_tells_what_slurm_would_refuse_and_submits_nothing(lab, tmp_path):
+    large = (ROOT / "configs/clusters/lab.yaml").read_text() + "constraint: h200\n"
+    (tmp_path / "large.yaml").write_text(large)
+    command = [sys.executable, "-m", "jobs.doctor", "--cluster", str(tmp_path / "large.yaml"), "--data", str(lab.data)]
+    done = subprocess.run(command, env=lab.env, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1 and "Invalid feature specification" in done.stdout and "sinfo" in done.stdout
+    assert lab.run("squeue", "--noheader") == ""
+
+
 def test_the_smoke_job_passes_on_a_node(lab):
     options = {"SERL_DATA": str(lab.data), "SMOKE_OPTIONS": "--no-imports", "PYTHON": sys.executable}
     lab.env |= options
