@@ -52,7 +52,7 @@ class Site:
     qos: Mapping[str, Qos] | None
 
     def partitions_of(self, asked: Resources) -> list[str]:
-        """Names of those that a job asks for, there or not; empty where it names none and there is no default."""
+        """Names of those that a job asks for, there or not; none where there is no default either."""
         default = next((p.name for p in self.partitions.values() if p.default), None)
         named = asked.partition or default
         return named.split(",") if named else []
@@ -97,8 +97,8 @@ def parse_qos(text: str) -> dict[str, Qos]:
 
 
 def refusal(cluster: Slurm, asked: Resources) -> str:
-    """What Slurm says against a job of this size, which is not submitted; empty where it would take it, now or
-    once there is room for it in the queue.
+    """What Slurm says against a job of this size, which is not submitted; empty where it would take it, now
+    or once there is room for it in the queue.
     """
     options = {"nodes": asked.nodes, "ntasks": None, "ntasks_per_node": asked.tasks_per_node}
     try:
