@@ -37,7 +37,7 @@ def body(argv: Sequence[str]) -> int:
     config = load_run(args.config, args.override)
     cluster = load_cluster(args.cluster)
     data = data_root(args)
-    check_engine(config, cluster)
+    check_engine(config, cluster, data)
     if args.graph:
         print(graph(config), end="")
         return 0

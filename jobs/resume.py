@@ -40,7 +40,7 @@ def body(argv: Sequence[str]) -> int:
     )
     if args.accept is not None:
         accept(run, args.accept)
-    check_engine(run.config, cluster)
+    check_engine(run.config, cluster, run.data_root)
     if isinstance(cluster, Slurm):
         reach_slurm()
     missing = plan(run.config, run.done)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from jobs.plan.cluster import Local, Machine, this_machine
+from jobs.plan.memory import share_here
 from jobs.runs.find import check_goes_on, find_run
 from jobs.shell.command import Answer, data_root, main, parser
 from serl.run.events import Events
@@ -45,6 +46,7 @@ def run_here(run: Run, shard: Shard, machine: Machine) -> Answer:
         return _answer(done, done_before=True)
     check_goes_on(run)
     attempt = f"here-{time.time_ns()}"
+    share = share_here(run.config.stage(shard.round, shard.stage), run.config, machine, run.data_root)
     writer = f"{shard.stage}-r{shard.round:03d}-{shard.index:05d}-{attempt}-0"
     told = {"stage": shard.stage, "round": shard.round, "shard": shard.index}
     work = Work(
@@ -55,6 +57,7 @@ def run_here(run: Run, shard: Shard, machine: Machine) -> Answer:
         cores=machine.cores,
         events=Events(run.root / "events", writer, **told),
         stop=Stop().listen(),
+        cache_gib=share.cache_gib if share else None,
     )
     manifest = execute(work)
     counts = ", ".join(f"{k} {v:g}" for k, v in sorted(manifest.counts.items()))

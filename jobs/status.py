@@ -49,8 +49,9 @@ def body(argv: Sequence[str]) -> int:
     p.add_argument("run", nargs="?", help="a run's name, or its folder; without it, all runs are listed")
     p.add_argument("--watch", action="store_true", help="keep looking until nothing runs or waits any more")
     args = p.parse_intermixed_args(argv)
-    data, looks = data_root(args), Looks()
+    data = data_root(args)
     one = find_run(args.run, data) if args.run else None
+    looks = Looks(ask=one is not None and not args.watch)
     if args.json and one:
         return Answer(fields=state_of(one).facts() | {"cost": ledger.facts(ledger.ledger(one, live=True))})
     if args.json:

@@ -50,7 +50,7 @@ def body(argv: Sequence[str]) -> Answer:
     cluster = load_cluster(args.cluster)
     draft = draft_sweep(Path(args.what), data)
     for config in draft.configs:
-        check_engine(config, cluster)
+        check_engine(config, cluster, data)
     if args.dry_run:
         from jobs.sweeps.preview import show_plan
 

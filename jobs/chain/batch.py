@@ -77,11 +77,18 @@ def setup(code: Path, cluster: Slurm, *first: str) -> list[str]:
     """What a script says before its command."""
     return [
         *SETUP,
-        f"export PYTHONPATH={shlex.quote(str(code))} PYTHONSAFEPATH=1",
+        f"export PYTHONPATH={shlex.quote(python_path(code))} PYTHONSAFEPATH=1",
         *first,
         *cluster.setup,
         *SETTLED,
     ]
+
+
+def python_path(code: Path) -> str:
+    """What PYTHONPATH is to be for a process that starts in the folder of the code; a colon in its name would
+    make two of it.
+    """
+    return "." if ":" in str(code) else str(code)
 
 
 def teardown(folder: Path, *, then: str = EXCLUDE) -> list[str]:
@@ -221,9 +228,10 @@ def gpus(own: Resources) -> dict[str, int]:
 def memory(own: Resources) -> dict[str, str]:
     """Unless a site's own way of asking for memory is among the extra parameters (`mem_per_cpu`,
     `mem_per_gpu`, `mem: 0` for a node's whole, `mem: false` for no word of it): Slurm refuses two at once.
+    None at all where `mem_gb` is null.
     """
     told = any(key.replace("-", "_").startswith("mem") for key in own.extra)
-    return {} if told else {"mem": f"{own.mem_gb}GB"}
+    return {} if told or own.mem_gb is None else {"mem": f"{own.mem_gb}GB"}
 
 
 def command_of_task(python: str, folder: Path) -> str:

@@ -4,6 +4,7 @@ Whether a shard is done is decided by its manifest alone; a process that ended w
 stopped, or was killed.
 """
 
+import contextlib
 import os
 import pickle
 import signal
@@ -17,9 +18,11 @@ from typing import Literal
 import psutil
 import submitit
 
+from jobs.chain.batch import python_path
 from jobs.chain.task import FAULTY, Task
 from jobs.plan.chain import Job, plan
 from jobs.plan.cluster import Local, Machine
+from jobs.plan.memory import Share, share_here
 from jobs.runs.processes import Process, Started, note_started, started
 from serl.run.rundir import Run, Shard, ending
 from serl.run.signals import Stop
@@ -67,7 +70,8 @@ class LocalChain:
         self._done: set[Shard] = set()
         self._number = max((s.number for s in started(run.root)), default=0)
         self._free = set(range(machine.slots))
-        self._environment = {"PYTHONPATH": str(run.root / "code"), "PYTHONSAFEPATH": "1"}
+        self._shares: dict[str, Share | None] = {}
+        self._environment = {"PYTHONPATH": python_path(run.root / "code"), "PYTHONSAFEPATH": "1"}
         if machine.device == "cpu":
             self._environment |= {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
 
@@ -126,9 +130,17 @@ class LocalChain:
         wanted = self.machine.train_ranks if kind.ranks else 1
         if kind.array:
             wanted = kind.held(job.of.section, self.run.config).tensor_parallel
+        if not kind.ranks and (share := self._share(job)):  # the memory may be for fewer engines than cores
+            wanted = max(wanted, most // share.engines)
         wanted, faulty = min(wanted, most), self._faulty.get(shard, set())
         free = sorted(self._free - faulty if most - len(faulty) >= wanted else self._free)
         return tuple(free[:wanted]) if len(free) >= wanted else ()
+
+    def _share(self, job: Job) -> Share | None:
+        """Of this machine's memory, looked at once for a stage: later, others of its engines are in it."""
+        if job.name not in self._shares:
+            self._shares[job.name] = share_here(job.of, self.run.config, self.machine, self.run.data_root)
+        return self._shares[job.name]
 
     def _start(self, job: Job, shard: Shard, slots: tuple[int, ...]) -> None:
         self._free -= set(slots)
@@ -151,6 +163,7 @@ class LocalChain:
             hang_s=self.cluster.hang_s,
             gpus=len(gpus),
             devices=tuple(gpus),
+            cache_gib=share.cache_gib if (share := self._share(job)) else None,
         )
         submitted = self._submit(executor, task)
         pid = int(submitted.job_id)
@@ -167,12 +180,15 @@ class LocalChain:
                 return folder
 
     def _submit(self, executor: submitit.LocalExecutor, task: Task) -> submitit.Job:
-        """Children ignore Ctrl-C, which a terminal sends to all: the launcher stops them in order."""
+        """Children start in the folder of the code, and ignore Ctrl-C, which a terminal sends to all: the
+        launcher stops them in order.
+        """
         before = {key: os.environ.get(key) for key in self._environment}
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.environ.update(self._environment)
         try:
-            return executor.submit(task)
+            with contextlib.chdir(self.run.root / "code"):
+                return executor.submit(task)
         finally:
             signal.signal(signal.SIGINT, handler)
             for key, value in before.items():

@@ -17,6 +17,7 @@ from jobs.chain.task import Task
 from jobs.chain.window import WindowFull, full
 from jobs.plan.chain import Job
 from jobs.plan.cluster import Slurm
+from jobs.plan.memory import share_on_node
 from jobs.runs.queue import Journal, SlurmError, Submission
 from serl.run.rundir import Run, Shard
 from serl.run.watchdog import excluded
@@ -54,11 +55,13 @@ def submit_shards(
     journal.add(intent)
     executor = _Executor(folder=log_folder(run.root, job, intent.token), python=cluster.python)
     folder, gate = str(executor.folder), Gate(stages=tuple(map(stage_of, job.after)))
+    share = share_on_node(job.of, run.config, own, run.data_root)
     tasks = [
         Task(
             root=str(run.root), shard=s, submission=0, device=own.device, cores=own.cpus_per_task,
             folder=folder, launcher=None, gate=gate, max_attempts=cluster.max_attempts,
             hang_s=cluster.hang_s, gpus=own.nodes * own.gpus_per_node, hold=hold,
+            cache_gib=share.cache_gib if share else None,
         )
         for s in shards
     ]  # fmt: skip

@@ -54,6 +54,7 @@ class Task:
     gpus: int = 0
     devices: tuple[str, ...] = ()  # of this machine, by their names; a cluster's scheduler says it itself
     hold: bool = True
+    cache_gib: float | None = None  # of an engine without a GPU, where its configuration does not say
 
     def __call__(self) -> Outcome:
         end = os.environ.get("SLURM_JOB_END_TIME") if self.gate else None
@@ -124,7 +125,7 @@ class Task:
         work = Work(
             run=run, shard=shard, attempt_id=attempt, device=self.device, cores=self.cores, stop=stop,
             events=events, watchdog=watchdog, place=_place(job, self.gpus, stop.end), rank=job.global_rank,
-            ranks=job.num_tasks,
+            ranks=job.num_tasks, cache_gib=self.cache_gib,
         )  # fmt: skip
         try:
             execute(work)

@@ -95,7 +95,7 @@ class Relay:
 
     def text(self, token: str, after: str | None) -> str:
         own, log = self.cluster.errand(), self._log(token)
-        small = {"cpus_per_task": 1, "mem_gb": min(RELAY_GB, own.mem_gb), "gpus_per_node": 0}
+        small = {"cpus_per_task": 1, "mem_gb": own.mem_gb and min(RELAY_GB, own.mem_gb), "gpus_per_node": 0}
         small |= {"time_min": min(RELAY_MIN, own.time_min)}
         options = {
             "job_name": f"serl-{self.name}-{RELAY}",

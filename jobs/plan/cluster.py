@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_serializer, field_validator
 
+from jobs.plan import limits
 from serl.config.files import load_tagged
 from serl.config.run import RunConfig
 from serl.config.schema import Count, Fraction, Natural, Positive, Section
@@ -33,7 +34,9 @@ class Local(ClusterFile):
 
     kind: Literal["local"] = "local"
     data: str = "data"
-    cores: Count | None = Field(default=None, description="null: all that this process may use")
+    cores: Count | None = Field(
+        default=None, description="null: all that this process may use, by its affinity and its cgroup"
+    )
     gpus: int | None = Field(
         default=None,
         ge=0,
@@ -70,7 +73,9 @@ class Resources(Section):
     )
     cpus_per_task: Count = 8
     gpus_per_node: Natural = 1
-    mem_gb: Count = 64
+    mem_gb: Count | None = Field(
+        default=64, description="of a node; null: no word of memory, for sites that give it by cores or GPUs"
+    )
     extra: dict[str, str | int | bool] = Field(
         default={}, description="more sbatch parameters, as {exclude: node13}"
     )
@@ -160,6 +165,7 @@ class Machine(Section):
     cores: Count
     gpus: tuple[str, ...]
     train_ranks: Count
+    memory_bytes: int = Field(default=0, ge=0, description="free for this process; 0: not known")
 
     @property
     def device(self) -> Device:
@@ -181,7 +187,7 @@ def load_cluster(name: str) -> Local | Slurm:
 
 
 def this_machine(local: Local) -> Machine:
-    cores = local.cores or len(os.sched_getaffinity(0))
+    cores = local.cores or limits.cores()
     given = _given_gpus(local.gpus)
     if local.gpus is not None and local.gpus > len(given):
         raise ValueError(
@@ -194,7 +200,7 @@ def this_machine(local: Local) -> Machine:
         raise ValueError(
             f"train_ranks {ranks}: this machine has {len(gpus)} GPUs; lower it in the cluster file"
         )
-    return Machine(cores=cores, gpus=gpus, train_ranks=ranks)
+    return Machine(cores=cores, gpus=gpus, train_ranks=ranks, memory_bytes=limits.memory_bytes())
 
 
 def _given_gpus(wanted: int | None) -> tuple[str, ...]:

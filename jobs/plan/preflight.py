@@ -1,7 +1,5 @@
 """What can be checked before anything is created or loaded: inputs, models, benchmarks, space."""
 
-import json
-import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -9,6 +7,7 @@ from pathlib import Path
 
 from jobs.plan.chain import Job, bounds_of
 from jobs.plan.cluster import Local, Slurm, this_machine
+from jobs.plan.memory import share_here
 from serl.config.base import Checkpoint, Scratch
 from serl.config.run import RunConfig
 from serl.engines.hf_folder import (
@@ -18,6 +17,7 @@ from serl.engines.hf_folder import (
     validate_tokens,
     validate_trainable,
 )
+from serl.engines.room import size_of
 from serl.stages.kind import Bounds, Stage, World
 
 MARGIN_BYTES = 200 * 2**20
@@ -59,8 +59,10 @@ def world_of(config: RunConfig, data: Path) -> World:
     return World(num_parameters=num_parameters(config, data), rows=rows)
 
 
-def check_engine(config: RunConfig, cluster: Local | Slurm) -> None:
-    """Raises ValueError where an engine wants more GPUs, or cores where there are none, than one task has."""
+def check_engine(config: RunConfig, cluster: Local | Slurm, data: Path) -> None:
+    """Raises ValueError where an engine wants more GPUs, or cores where there are none, than one task has, or
+    more memory than this machine.
+    """
     if isinstance(cluster, Slurm) and (unknown := cluster.unknown(config)):
         names = ", ".join(dict.fromkeys(s.name for s in config.stages))
         raise ValueError(
@@ -76,6 +78,10 @@ def check_engine(config: RunConfig, cluster: Local | Slurm) -> None:
                 f"engine.tensor_parallel {wanted}: more than {place}, {most}; lower the one or raise the "
                 "other"
             )
+    if isinstance(cluster, Local):
+        machine = this_machine(cluster)
+        for stage in distinct(config):
+            share_here(stage, config, machine, data)
 
 
 def _room(cluster: Local | Slurm, stage: Stage) -> tuple[str, int]:
@@ -101,17 +107,7 @@ def num_parameters(config: RunConfig, data: Path) -> int:
             return a.vocabulary * a.hidden + a.layers * per_layer
         case Checkpoint():
             folder = model_folder(config.base.path, data)
-            return sum(map(_elements, folder.glob("*.safetensors"))) if folder.is_dir() else 0
-
-
-def _elements(path: Path) -> int:
-    """Numbers in a safetensors file by its header, else by its size: other checks say so."""
-    try:
-        with open(path, "rb") as f:
-            header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
-        return sum(math.prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
-    except (OSError, ValueError, KeyError, TypeError, MemoryError, OverflowError):
-        return path.stat().st_size // 2
+            return size_of(folder).weights
 
 
 def check_space(data: Path, needed: int) -> None:

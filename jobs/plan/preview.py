@@ -15,6 +15,7 @@ from jobs.costs.forecast import Forecast, Interval, JobForecast, forecast, span
 from jobs.costs.loads import site_of
 from jobs.plan.chain import Job, own_work
 from jobs.plan.cluster import Local, Slurm, this_machine
+from jobs.plan.memory import share_here
 from jobs.plan.method import phase_of, reads
 from jobs.plan.preflight import bounds, distinct, world_of
 from jobs.shell.screen import say, table
@@ -31,7 +32,7 @@ def show_plan(
     told = forecast(config, jobs, cluster, data)
     console.print(_method(config), "")
     console.print(_jobs(config, jobs, cluster, data, told))
-    for line in (told.sentence(), *_kept(config, cluster, data), *_where(config, jobs, cluster, root)):
+    for line in (told.sentence(), *_kept(config, cluster, data), *_where(config, jobs, cluster, data)):
         say(line, console=console)
     say(f"run directory {root}; configuration {config.digest()}", console=console)
     return told
@@ -113,7 +114,7 @@ def _kept(config: RunConfig, cluster: Local | Slurm, data: Path) -> Iterator[str
             )
 
 
-def _where(config: RunConfig, jobs: Sequence[Job], cluster: Local | Slurm, root: Path) -> Iterator[str]:
+def _where(config: RunConfig, jobs: Sequence[Job], cluster: Local | Slurm, data: Path) -> Iterator[str]:
     """What this machine offers; or the most that Slurm may give, and every script that it gets."""
     match cluster:
         case Local():
@@ -121,10 +122,14 @@ def _where(config: RunConfig, jobs: Sequence[Job], cluster: Local | Slurm, root:
             names = ", ".join(machine.gpus)
             slots = f"{len(machine.gpus)} GPUs ({names})" if machine.gpus else f"{machine.cores} cores"
             yield f"runs on this machine: {slots}, {machine.slots} shards at once"
+            for stage in distinct(config):
+                if share := share_here(stage, config, machine, data):
+                    yield f"{stage.listed}: {share.engines} engines at once, {share.cache_gib:.2f} GiB of keys and values each"
         case Slurm():
             site, own = site_of(cluster, config), own_work(jobs)
             limits = ((cluster.resources(job.of).time_min / 60, job) for job in own)
             hours = sum(limit * site.paid[job.stage] * len(job.missing) for limit, job in limits)
             yield f"at most {hours:,.1f} {site.unit}, if every task used its whole time limit"
             for job in own:
+                root = data / "runs" / config.name
                 yield f"\n# {job.name}\n{sbatch_text(root, config.digest(), cluster, job)}"

@@ -138,15 +138,17 @@ def _rounded(seconds: float | None) -> float | None:
 
 
 class Looks:
-    """Successive looks at runs: manifests once seen are not read again."""
+    """Successive looks at runs: manifests once seen are not read again. `ask`: Slurm, too, how a job ended
+    whose log does not tell.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, *, ask: bool = False) -> None:
         self._looks: dict[Path, Look] = {}
+        self._ask = ask
 
     def __call__(self, runs: Sequence[Run]) -> list[State]:
         """The state of each run, from one look at the queue."""
-        one = len(runs) == 1
-        return [self._state(run, activity, ask=one) for run, activity in zip(runs, activities(runs))]
+        return [self._state(run, activity) for run, activity in zip(runs, activities(runs))]
 
     def everything(self, data: Path) -> tuple[list[State], dict[Path, RunError]]:
         """Of all runs under a data root, and why some cannot be read: these must not hide the others."""
@@ -168,11 +170,11 @@ class Looks:
     def _of(self, run: Run) -> Look:
         return self._looks.setdefault(run.root, Look(run))
 
-    def _state(self, run: Run, activity: Activity, *, ask: bool) -> State:
+    def _state(self, run: Run, activity: Activity) -> State:
         stages = tuple(self._of(run)(live=bool(activity)))
         failed: tuple = () if all(s.done for s in stages) else tuple(failures(run))
         if not all(s.done for s in stages) and not activity.silence:
-            born = stillborn(run, recorded(run), activity.queued, ask=ask)
+            born = stillborn(run, recorded(run), activity.queued, ask=self._ask)
             failed += tuple(b.record() for b in born)
         halt = message(run, at) if (at := halted(run)) else ""
         return State(run=run, stages=stages, activity=activity, failed=failed, halt=halt)
@@ -180,7 +182,7 @@ class Looks:
 
 def state_of(run: Run) -> State:
     """Of one run, as it stands."""
-    return Looks()([run])[0]
+    return Looks(ask=True)([run])[0]
 
 
 def activities(runs: Sequence[Run]) -> list[Activity]:

@@ -28,6 +28,7 @@ from rich.console import Console
 
 from jobs.chain.local import ShardFailed, Stopped
 from jobs.plan.cluster import KINDS, load_cluster
+from jobs.runs.find import as_given
 from jobs.shell.screen import say
 from jobs.shell.visible import visible_lines
 from serl.config.files import ConfigError, read
@@ -69,7 +70,7 @@ def parser(verb: str, description: str, *, cluster: str | None = "local") -> arg
 def data_root(args: argparse.Namespace) -> Path:
     given = args.data or os.environ.get("SERL_DATA")
     root = Path(given or load_cluster("local" if args.cluster is None else args.cluster).data)
-    return root.expanduser().resolve()
+    return as_given(root.expanduser())
 
 
 def load_run(path: Path, overrides: Sequence[str]) -> RunConfig:

@@ -199,6 +199,10 @@ class Kind:
         """How it helps to make the base model, where it does."""
         return None
 
+    def samples(self, section: Section) -> bool:
+        """Whether it opens vLLM."""
+        return self.engine == "vllm"
+
     def held(self, section: Section, config: "RunConfig") -> EngineSection:
         """How vLLM holds the weights that it uses."""
         return config.engine

@@ -25,8 +25,7 @@ LOOK_S = 0.5
 
 def sampling_from(work: Work, policy: Path) -> Callable[[], generator.Generator]:
     """What loads a policy into vLLM, as the stage holds it."""
-    held = work.stage.kind.held(work.stage.section, work.run.config)
-    return lambda: generator.Generator(policy, held, device=work.device)
+    return lambda: generator.Generator(policy, work.held, device=work.device)
 
 
 def in_parts(

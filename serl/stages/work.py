@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from serl.config.base import Checkpoint
+from serl.config.engine import Engine
 from serl.engines.hf_folder import model_folder
 from serl.run.attempt import Attempt, Helped, Overtaken
 from serl.run.events import Events
@@ -24,7 +25,8 @@ class Work:
     """One attempt at one shard: all that a stage function is told.
 
     `place` is what the start event adds for accounting: host, GPUs, ranks ... `rank` of `ranks`: which
-    process of its job this is; those of a generating stage share the parts of a shard.
+    process of its job this is; those of a generating stage share the parts of a shard. `cache_gib` is an
+    engine's share of a machine without GPUs.
     """
 
     run: Run
@@ -38,10 +40,19 @@ class Work:
     place: Mapping[str, str | float] = dataclasses.field(default_factory=dict)
     rank: int = 0
     ranks: int = 1
+    cache_gib: float | None = None
 
     @property
     def stage(self) -> Stage:
         return self.run.config.stage(self.shard.round, self.shard.stage)
+
+    @property
+    def held(self) -> Engine:
+        """How vLLM holds the weights; its cache is its share of the machine, where nothing was said of it."""
+        engine = self.stage.kind.held(self.stage.section, self.run.config)
+        if engine.kv_cache_gib is not None or self.cache_gib is None:
+            return engine
+        return engine.model_copy(update={"kv_cache_gib": self.cache_gib})
 
     def phase(self, name: str) -> None:
         """Say what comes now, to whoever watches for hangs."""

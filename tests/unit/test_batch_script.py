@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from jobs.chain.batch import PREVIEW, by_the_script, sbatch_text
 from jobs.chain.gate import node
 from jobs.chain.slurm import submit_missing
 from jobs.chain.spares import late
+from jobs.chain.window import Relay
 from jobs.plan.chain import plan
 from jobs.plan.cluster import Stragglers
 from jobs.runs import queue, state
@@ -186,6 +188,21 @@ def test_memory_is_asked_for_once_and_in_the_sites_own_words_where_it_has_some(r
     job = plan(run.config, run.done)[0]
     text = sbatch_text(run.root, "d", told, job)
     assert [line for line in text.splitlines() if line.startswith("#SBATCH --mem")] == lines
+    without = told.model_copy(update={"mem_gb": None})
+    text = sbatch_text(run.root, "d", without, job) + Relay(
+        folder=run.root, name="n", cluster=without, code=run.root / "code", arguments=()
+    ).text("t", None)
+    asked = {line for line in text.splitlines() if line.startswith("#SBATCH --mem")}
+    assert asked == (set(lines) if extra else set())
+
+
+def test_a_colon_in_the_data_root_does_not_make_two_paths_of_the_codes(run, cluster):  # noqa: F811
+    """Jobs said "No module named 'jobs'"; they start in the folder of the code, which "." is for Python."""
+    job = plan(run.config, run.done)[0]
+    for name, path in (("as:is", "."), ("plain", str(run.root / "plain/code"))):
+        text = sbatch_text(run.root / name, "d", cluster, job)
+        assert f"export PYTHONPATH={path} PYTHONSAFEPATH=1" in text
+        assert f"#SBATCH --chdir={shlex.quote(str(run.root / name / 'code'))}" in text
 
 
 def test_a_step_gets_what_the_script_has_set_whatever_the_users_environment_says(run, cluster):  # noqa: F811

@@ -82,12 +82,12 @@ def test_a_choice_benchmark_has_its_own_worked_examples(data):
         (Slurm(data="x", gpus_per_node=4, stages={"curate": {"gpus_per_node": 1}}), ""),
     ],
 )
-def test_an_engine_wider_than_its_task_is_refused_before_it_waits_in_a_queue(cluster, message):
+def test_an_engine_wider_than_its_task_is_refused_before_it_waits_in_a_queue(tmp_path, cluster, message):
     wide = config(engine={"max_model_len": 512, "tensor_parallel": 3})
     if not message:
-        return check_engine(wide, cluster)
+        return check_engine(wide, cluster, tmp_path)
     with pytest.raises(ValueError, match=rf"engine\.tensor_parallel 3: {message}"):
-        check_engine(wide, cluster)
+        check_engine(wide, cluster, tmp_path)
 
 
 @pytest.mark.parametrize(

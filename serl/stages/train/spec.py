@@ -80,6 +80,9 @@ class TrainKind(Kind):
     def problems(self, stage: Stage, config: RunConfig) -> Iterator[str]:
         return misfits(stage, config, self.data(stage, config))
 
+    def samples(self, section: Section) -> bool:
+        return isinstance(section, Train) and section.rollout is not None
+
     def held(self, section: Section, config: RunConfig) -> Engine:
         how = section.rollout if isinstance(section, Train) else None
         return how.engine if how and how.engine else config.engine

@@ -53,7 +53,7 @@ def reinforce(work: Work, ranks: Ranks) -> None:
     num_turns = _num_turns(settings, len(questions.problems))
     steps = num_turns * _steps_of_a_turn(settings)
     work.phase("engine")
-    held = work.stage.kind.held(settings, config)
+    held = work.held
     engine = Resident(start, held, ranks=ranks)
     engine.sleep()
     work.phase("load")
