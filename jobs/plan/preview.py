@@ -124,7 +124,8 @@ def _where(config: RunConfig, jobs: Sequence[Job], cluster: Local | Slurm, data:
             yield f"runs on this machine: {slots}, {machine.slots} shards at once"
             for stage in distinct(config):
                 if share := share_here(stage, config, machine, data):
-                    yield f"{stage.listed}: {share.engines} engines at once, {share.cache_gib:.2f} GiB of keys and values each"
+                    each = f"{share.cache_gib:.2f} GiB of keys and values each"
+                    yield f"{stage.listed}: {share.engines} engines at once, {each}"
         case Slurm():
             site, own = site_of(cluster, config), own_work(jobs)
             limits = ((cluster.resources(job.of).time_min / 60, job) for job in own)

@@ -125,9 +125,9 @@ def test_engines_that_run_at_once_share_the_memory_and_fewer_run_where_it_is_sho
     [
         (
             {"kv_cache_gib": 64.0},
-            r"engine\.kv_cache_gib 64\.0: an engine of score needs 69\.2 GiB .*has 20\.0 GiB free",
+            r"engine\.kv_cache_gib \(64\): an engine of score needs 69\.2 GiB .*has 20\.0 GiB free",
         ),
-        ({"max_model_len": 400000}, r"engine\.kv_cache_gib is not given: .*engine\.max_model_len"),
+        ({"max_model_len": 400000}, r"engine\.kv_cache_gib \(not given, so one text of engine\.max_model_len"),
     ],
 )
 def test_an_engine_that_does_not_fit_is_refused_by_the_plan(score, monkeypatch, engine, words):
