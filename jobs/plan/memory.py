@@ -68,7 +68,7 @@ def _too_large(stage: Stage, config: RunConfig, least: int, room: int, at_once: 
     each = f"each of {at_once} engines" if at_once > 1 else "an engine"
     cache = f"{asked:g}" if asked else "not given, so one text of engine.max_model_len"
     return (
-        f"engine.kv_cache_gib ({cache}): {each} of {stage.listed} needs {least / GIB:.1f} GiB with its weights, "
-        f"and this machine has {room / GIB:.1f} GiB free; lower engine.kv_cache_gib or engine.max_model_len, "
+        f"engine.kv_cache_gib ({cache}): {each} of {stage.listed} needs {least / GIB:.1f} GiB with its "
+        f"weights, and this machine has {room / GIB:.1f} GiB free; lower engine.kv_cache_gib or engine.max_model_len, "
         "set engine.dtype to bfloat16, choose a smaller model, or free some memory"
     )
