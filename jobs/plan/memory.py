@@ -67,8 +67,9 @@ def _too_large(stage: Stage, config: RunConfig, least: int, room: int, at_once: 
     asked = stage.kind.held(stage.section, config).kv_cache_gib
     each = f"each of {at_once} engines" if at_once > 1 else "an engine"
     cache = f"{asked:g}" if asked else "not given, so one text of engine.max_model_len"
+    needs = f"{each} of {stage.listed} needs {least / GIB:.1f} GiB with its weights"
     return (
-        f"engine.kv_cache_gib ({cache}): {each} of {stage.listed} needs {least / GIB:.1f} GiB with its "
-        f"weights, and this machine has {room / GIB:.1f} GiB free; lower engine.kv_cache_gib or engine.max_model_len, "
-        "set engine.dtype to bfloat16, choose a smaller model, or free some memory"
+        f"engine.kv_cache_gib ({cache}): {needs}, and this machine has {room / GIB:.1f} GiB free; lower "
+        "engine.kv_cache_gib or engine.max_model_len, set engine.dtype to bfloat16, choose a smaller model, "
+        "or free some memory"
     )
