@@ -14,7 +14,6 @@ from urllib.parse import urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from jobs.reporting import harvest
 from jobs.shell.visible import visible
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -98,13 +97,27 @@ def tone(fate: str) -> str:
 # ------------------------------------------------------------------------------------------------ values
 def classes(row: Mapping) -> list[dict]:
     """The classes of a group by size, those without a vote last, with what tells them apart on a page."""
-    found = enumerate(harvest.classes(row["labels"]))
+    found = enumerate(_by_size(row["labels"]))
     return [_class(row, label, rank, mine) for rank, (label, mine) in found]
+
+
+def _by_size(labels: Sequence[int | None]) -> list[tuple[int | None, list[int]]]:
+    """Each class with the places of its answers, the largest first; those that cast no vote come last."""
+    places: dict[int | None, list[int]] = {}
+    for i, label in enumerate(labels):
+        places.setdefault(label, []).append(i)
+    return sorted(places.items(), key=lambda item: (item[0] is None, -len(item[1]), item[0] or 0))
+
+
+def _spellings(answers: Sequence[str | None], places: Sequence[int]) -> list[str]:
+    """How the answers of a class are written, the shortest first."""
+    found = {text for i in places if (text := answers[i]) is not None}
+    return sorted(found, key=lambda text: (len(text), text))
 
 
 def _class(row: Mapping, label: int | None, rank: int, mine: Sequence[int]) -> dict:
     silent = label is None
-    spelled = "  |  ".join(harvest.spellings(row["answers"], mine))
+    spelled = "  |  ".join(_spellings(row["answers"], mine))
     return {
         "mine": mine,
         "n": len(mine),
@@ -119,7 +132,7 @@ def _class(row: Mapping, label: int | None, rank: int, mine: Sequence[int]) -> d
 def group_row(row: Mapping) -> dict:
     """A line of the list of groups. The majority is the shortest spelling of the answer that won."""
     won = [i for i, k in enumerate(row["labels"]) if k is not None and k == row["winner"]]
-    majority = next(iter(harvest.spellings(row["answers"], won)), "")
+    majority = next(iter(_spellings(row["answers"], won)), "")
     right = {True: "correct", False: "wrong", None: ""}[row["winner_correct"]]
     return {**row, "classes": classes(row), "majority": majority, "right": right}
 

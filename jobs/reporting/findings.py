@@ -12,10 +12,10 @@ from typing import TypeVar
 
 from evaluation.compare import ByProblem, by_problem
 from evaluation.summary import summarise
-from jobs.reporting import harvest, hygiene, policies
-from jobs.reporting.found import Course, Findings, Milestone, RoundFindings, StageFindings
+from jobs.reporting import harvest, hygiene
+from jobs.reporting.found import Course, Findings, Policy, RoundFindings, StageFindings
 from jobs.reporting.harvest import Votes
-from jobs.reporting.hygiene import Hygiene
+from jobs.reporting.policies import compared
 from serl.records import Group
 from serl.run.events import read_events
 from serl.run.rundir import Run, RunError
@@ -24,7 +24,6 @@ from serl.stages import exams
 from serl.stages.kind import Stage
 from serl.stages.read import problems, round_groups
 from serl.stages.show import Passage, show_of
-from serl.stages.work import corpus_dir
 
 T = TypeVar("T")
 
@@ -79,7 +78,8 @@ def gather(run: Run) -> Findings:
         stages = tuple(_stage(read, stage, told) for stage in run.config.at(number))
         base, found = _round(read, number, stages, base)
         rounds.append(found)
-    overlap = _overlap(read, rounds)
+    chosen = [run.config.giving(r.round, "problems") for r in rounds if r.done("problems")]
+    overlap = hygiene.measure(run, [p.question for s in chosen for p in read([], problems, run, s)])
     missing = (*_missing(rounds), *read.troubles)
     return Findings(run=run, rounds=tuple(rounds), missing=missing, overlap=overlap)
 
@@ -94,9 +94,10 @@ def _round(
     votes = harvest.votes(run.config, number, groups) if groups else None
     graded = [s for s in exams.exams(run.config, number) if s in done]
     grades = [row for s in graded for row in read([], exams.grades, run, s)]
-    solved, scores = by_problem([g for g in grades if g.mode == "greedy"]), summarise(grades)
+    solved, scores = by_problem(grades), summarise(grades)
     _, apart = exams.asked(run.config)
     named = [name for name in scores if name not in apart]
+    both = {"the base model": {"": base}, f"round {number}": {"": solved}}
     found = RoundFindings(
         round=number,
         stages=stages,
@@ -105,13 +106,13 @@ def _round(
         vitals=_vitals(number, stages, answering, groups, votes) if votes else None,
         scores={name: scores[name] for name in named},
         validation={name: s for name, s in scores.items() if name in apart},
-        comparisons=tuple(policies.versus_base(base, solved, named)) if number else (),
+        comparisons=compared(both, named) if number else (),
         milestones=tuple(_milestones(read, number)),
     )
     return base if number else solved, found
 
 
-def _milestones(read: _Reader, number: int) -> Iterator[Milestone]:
+def _milestones(read: _Reader, number: int) -> Iterator[Policy]:
     """The policies that were published within a round and are scored."""
     run = read.run
     for turn in [milestone for round, milestone in read([], exams.scored, run) if round == number]:
@@ -119,7 +120,8 @@ def _milestones(read: _Reader, number: int) -> Iterator[Milestone]:
             (published,) = (s for s in exam.kind.reads(exam, run.config) if s.milestone)
             (manifest,) = run.complete(number, published.name)
             scores = summarise(read([], exams.round_grades, run, number, turn))
-            yield Milestone(turn=turn, answers=int(manifest.counts["samples"]), scores=scores)
+            answers = int(manifest.counts["samples"])
+            yield Policy(round=number, turn=turn, turns=turn, answers=answers, scores=scores)
 
 
 def _groups(run: Run, round: int) -> list[Group]:
@@ -175,17 +177,6 @@ def _funnel(stages: Sequence[StageFindings], answering: Stage | None, votes: Vot
             fates = votes.fates if votes and s.of == answering else {}
             passages += show_of(kind).passages(s.of, s.counts, before, fates)
     return passages
-
-
-def _overlap(read: _Reader, rounds: Sequence[RoundFindings]) -> Hygiene:
-    """What the questions that the run learns from share with the benchmarks it is scored on."""
-    run, config = read.run, read.run.config
-    chosen = [config.giving(r.round, "problems") for r in rounds if r.done("problems")]
-    asked = [p.question for stage in chosen for p in read([], problems, run, stage)]
-    sources = {"seeds": config.seeds} if config.seeds else {}
-    for stage in config.stages:
-        sources |= show_of(stage.kind).sources(stage.section)
-    return hygiene.measure(run, corpus_dir(run), sources, {"instructions": asked} if asked else {})
 
 
 def _missing(rounds: Sequence[RoundFindings]) -> list[str]:

@@ -4,13 +4,12 @@ that.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evaluation.summary import Summary
-from jobs.reporting import policies
 from jobs.reporting.harvest import Votes
 from jobs.reporting.hygiene import Hygiene
-from jobs.reporting.policies import Pair
+from jobs.reporting.policies import Pair, best, main_score, silent
 from serl.run.rundir import Run
 from serl.safety.checkup import checked_rounds, read_checkup
 from serl.safety.vitals import Vitals, examine
@@ -56,31 +55,23 @@ class StageFindings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Milestone:
-    """A policy that was published within a round: after which turn, how many answers the round had trained it
-    on, and its scores, those to choose by among them.
-    """
-
-    turn: int
-    answers: int
-    scores: Mapping[str, Summary]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
-    """The best policy on validation: its round, its turn where it was published within that (else 0), and
-    its scores on what it was chosen by.
+class Policy:
+    """A policy and its scores, those to choose by among them. `turn` is 0 where it is its round's last, else
+    it was published after that turn; it has learned in `turns` and from `answers` in all rounds until then.
     """
 
     round: int
-    turn: int
+    turn: int = 0
+    turns: int
+    answers: int
     scores: Mapping[str, Summary]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundFindings:
     """What is known of one round; an empty part is one that is not done. `validation` are scores to choose
-    by, apart from those that are reported.
+    by, apart from those that are reported. `milestones` were published within it; their turns and answers are
+    the round's own.
     """
 
     round: int
@@ -91,7 +82,7 @@ class RoundFindings:
     scores: Mapping[str, Summary]
     validation: Mapping[str, Summary]
     comparisons: tuple[Pair, ...]
-    milestones: tuple[Milestone, ...] = ()
+    milestones: tuple[Policy, ...]
 
     def done(self, gives: str) -> bool:
         """Whether its first stage that gives such records is done."""
@@ -101,16 +92,6 @@ class RoundFindings:
     def of_round(self) -> list[StageFindings]:
         """Without what has to do with a milestone, beside the round's training."""
         return [s for s in self.stages if not s.of.milestone]
-
-    def scored_along(self, training: StageFindings, turn: int) -> dict[str, float]:
-        """The scores of what the policy's training published after a turn."""
-        return {
-            f"score/{name}/{metric}": score.value
-            for m in self.milestones
-            if m.turn == turn and not training.prefix
-            for name, found in m.scores.items()
-            for metric, score in found.metrics.items()
-        }
 
     @property
     def trainings(self) -> list[StageFindings]:
@@ -150,24 +131,30 @@ class Findings:
         return [r for r in self.rounds if r.scores]
 
     @property
-    def lines(self) -> list[dict]:
-        """For tables: each benchmark's scores by round, and how they compare with the base's."""
-        scores = {r.round: {**r.scores, **r.validation} for r in self.rounds}
-        names = dict.fromkeys(name for found in scores.values() for name in found)
-        pairs = {(r.round, p.benchmark): p for r in self.rounds for p in r.comparisons}
-        _, apart = exams.asked(self.run.config)
-        return [
-            {"benchmark": name, "round": round, "apart": name in apart, "pair": pairs.get((round, name))}
-            | {"n": policies.main_score(found[name]).n, "silent": policies.silent(found[name])}
-            | found[name].metrics
-            for name in names
-            for round, found in scores.items()
-            if name in found
-        ]
+    def stages(self) -> list[StageFindings]:
+        return [s for r in self.rounds for s in r.stages]
 
     @property
     def examined(self) -> bool:
-        return any(s.of.kind.gives == exams.GIVES for r in self.rounds for s in r.stages)
+        return any(s.of.kind.gives == exams.GIVES for s in self.stages)
+
+    @property
+    def benchmarks(self) -> list[str]:
+        return list(dict.fromkeys(name for r in self.rounds for name in r.scores))
+
+    @property
+    def lines(self) -> list[dict]:
+        """For tables: each benchmark's scores by round, and how they compare with the base's."""
+        pairs = {(r.round, p.benchmark): p for r in self.rounds for p in r.comparisons}
+        names = dict.fromkeys(name for r in self.rounds for name in (*r.scores, *r.validation))
+        return [
+            {"benchmark": name, "round": r.round, "apart": name in r.validation}
+            | {"pair": pairs.get((r.round, name)), "n": main_score(s).n, "silent": silent(s)}
+            | s.metrics
+            for name in names
+            for r in self.rounds
+            if (s := r.scores.get(name) or r.validation.get(name))
+        ]
 
     @property
     def warnings(self) -> list[str]:
@@ -189,34 +176,57 @@ class Findings:
 
     @property
     def turns(self) -> list[dict]:
-        """Every turn with its figures; `at` counts those of a stage through all rounds."""
+        """Every turn with its figures, and the scores of what the policy's training published after it; `at`
+        counts those of a stage through all rounds.
+        """
         found, before = [], Counter[str]()
         for r in self.rounds:
             for s in r.trainings:
-                own = {"round": r.round, "stage": s.name}
+                published = {} if s.prefix else {m.turn: m.scores for m in r.milestones}
                 for n, told in s.turns.items():
-                    figures = {**told, **r.scored_along(s, n)}
-                    found.append(own | {"turn": n, "at": before[s.name] + n, "figures": figures})
+                    own = {"round": r.round, "stage": s.name, "turn": n, "at": before[s.name] + n}
+                    scores = {
+                        f"score/{name}/{metric}": score.value
+                        for name, summary in published.get(n, {}).items()
+                        for metric, score in summary.metrics.items()
+                    }
+                    found.append(own | {"figures": {**told, **scores}})
                 before[s.name] += max(s.turns, default=0)
         return found
 
     @property
-    def stages(self) -> list[StageFindings]:
-        return [s for r in self.rounds for s in r.stages]
-
-    @property
-    def benchmarks(self) -> list[str]:
-        return list(dict.fromkeys(name for r in self.rounds for name in r.scores))
-
-    @property
-    def chosen(self) -> Chosen | None:
-        """The policy that solves most of the validation problems, the mean over its sets."""
-        _, apart = exams.asked(self.run.config)
-        found: dict[tuple[int, int], Mapping[str, Summary]] = {}
+    def policies(self) -> list[Policy]:
+        """In the order in which they came."""
+        found, turns, answers = [], 0, 0
         for r in self.rounds:
-            for m in r.milestones:
-                found[r.round, m.turn] = {n: s for n, s in m.scores.items() if n in apart}
-            found[r.round, 0] = r.validation
-        means = {at: {n: policies.main_score(b).value for n, b in s.items()} for at, s in found.items()}
-        best = policies.best(means, list(dict.fromkeys(n for s in means.values() for n in s)))
-        return None if best is None else Chosen(round=best[0], turn=best[1], scores=found[best])
+            found += [replace(m, turns=turns + m.turns, answers=answers + m.answers) for m in r.milestones]
+            training = self.run.config.training(r.round) if r.round else None
+            counts = next((s.counts for s in r.stages if s.of == training), {})
+            turns += int(counts.get("turns", 0))
+            answers += int(counts.get("samples", 0))
+            scores = {**r.scores, **r.validation}
+            found.append(Policy(round=r.round, turns=turns, answers=answers, scores=scores))
+        return found
+
+    @property
+    def along(self) -> list[dict]:
+        """The learning curve within rounds: every policy on what those that were published along the way were
+        asked; empty where none was.
+        """
+        asked = {name for p in self.policies if p.turn for name in p.scores}
+        told = [
+            (p, name, main_score(s)) for p in self.policies for name, s in p.scores.items() if name in asked
+        ]
+        return [{"policy": p, "benchmark": name, "score": score} for p, name, score in told]
+
+    @property
+    def chosen(self) -> Policy | None:
+        """The policy that solves most of the validation problems, with its scores on those."""
+        _, apart = exams.asked(self.run.config)
+        found = [
+            replace(p, scores={name: s for name, s in p.scores.items() if name in apart})
+            for p in self.policies
+        ]
+        means = {i: {name: main_score(s).value for name, s in p.scores.items()} for i, p in enumerate(found)}
+        chosen = best(means, apart)
+        return None if chosen is None else found[chosen]

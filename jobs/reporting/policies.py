@@ -5,8 +5,6 @@ nothing but the seed are a setting; a model beside others is a setting of one. E
 grades and paired by problem and, where there are several, by seed: nothing is asked again.
 """
 
-import json
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -16,8 +14,8 @@ from typing import TypeVar
 import numpy as np
 from pydantic import JsonValue
 
-from evaluation.compare import ByProblem, by_problem, common
-from evaluation.scores import Score, mcnemar, score
+from evaluation.compare import ByProblem, by_problem
+from evaluation.scores import Score, score
 from evaluation.seeds import Difference, crossed, holm, over_seeds, verdict
 from evaluation.summary import Summary
 from jobs.costs.accounting import Cost
@@ -103,19 +101,6 @@ def best_of(run: Run) -> tuple[int, int] | None:
 def told(round: int, milestone: int) -> str:
     """A policy in words."""
     return f"round {round}, turn {milestone}" if milestone else f"round {round}"
-
-
-def versus_base(base: ByProblem, policy: ByProblem, benchmarks: Sequence[str]) -> list[Pair]:
-    """A round's policy against the base model by the exact test; not adjusted for looking at several."""
-    pairs = []
-    for name, (before, after) in common(base, policy).items():
-        if name in benchmarks:
-            p = mcnemar([v == 1.0 for v in before], [v == 1.0 for v in after])
-            ends = fmean(before), fmean(after)
-            sizes = {"num_seeds": 1, "num_problems": len(after)}
-            found = Difference(difference=ends[1] - ends[0], low=math.nan, high=math.nan, p=p, **sizes)
-            pairs.append(Pair(benchmark=name, first="", second="", found=found, means=ends, p=p))
-    return pairs
 
 
 # ----------------------------------------------------------------------------------- settings
@@ -237,16 +222,6 @@ class Contest:
     def columns(self) -> tuple[str, ...]:
         return self.benchmarks + self.validation
 
-    @property
-    def axes(self) -> dict[str, list[JsonValue]]:
-        """The keys that settings differ in, with each setting's value in the settings' order; None where a
-        trial leaves the base's.
-        """
-        keys = dict.fromkeys(key for s in self.settings for key in s.overrides)
-        columns = {key: [s.overrides.get(key) for s in self.settings] for key in keys}
-        texts = {key: {json.dumps(v, sort_keys=True) for v in values} for key, values in columns.items()}
-        return {key: values for key, values in columns.items() if len(texts[key]) > 1}
-
     def role(self, benchmark: str) -> str:
         return "validation" if benchmark in self.validation else "headline"
 
@@ -259,9 +234,7 @@ class Contest:
 
 
 def compared(
-    settings: Mapping[str, Seeds],
-    benchmarks: Sequence[str],
-    unlike: Collection[tuple[str, str, str]] = (),
+    settings: Mapping[str, Seeds], benchmarks: Sequence[str], unlike: Collection[tuple[str, str, str]] = ()
 ) -> tuple[Pair, ...]:
     """Those that are `matched`, on the seeds and problems that both have, without those (benchmark, first,
     second) that are `unlike`; Holm's adjustment over all of them.

@@ -1,4 +1,4 @@
-"""The figures of each round as rows: for `report.csv`, TensorBoard, the trackers, and the tables by round."""
+"""The figures of each round as rows: for `report.csv`, TensorBoard, and the tables by round."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -127,17 +127,9 @@ def _scores(r: RoundFindings) -> Iterator[Row]:
 
 def _votes(r: RoundFindings) -> Iterator[Row]:
     if v := r.votes:
-        means = {
-            "agreement": v.agreement,
-            "margin": v.margin,
-            "reward_mean": v.reward,
-            "kept_reward_mean": v.kept_reward,
-            "kept_share": v.kept_share,
-            "anchor_agreement": v.anchor_agreement,
-        }
         right = {"reward_accuracy/" + kind.replace(" ", "_"): s for kind, s in v.right.items()}
         fates = {f"groups/{verdict}": n for verdict, n in sorted(v.fates.items())}
-        yield from _told(r.round, means | right | fates)
+        yield from _told(r.round, {**v.means, **right, **fates})
 
 
 def _counts(r: RoundFindings) -> Iterator[Row]:
@@ -172,7 +164,7 @@ def _hygiene(findings: Findings) -> Iterator[Row]:
     if best := findings.chosen:
         yield from _told(best.round, {BEST: 1.0} | ({f"{BEST}/turn": best.turn} if best.turn else {}))
     last = max((r.round for r in findings.rounds if r.done("problems")), default=0)
-    for o in findings.overlap.overlaps:
-        name, s = o.name.replace(" ", "_"), o.shared
-        counts = {f"overlap/{name}/exact": s.exact_ours, f"overlap/{name}/13_words": s.runs_ours}
-        yield from _told(last if o.name == "instructions" else 0, counts, o.benchmark, s.num_ours)
+    for (name, benchmark), s in findings.overlap.overlaps.items():
+        set_of = name.replace(" ", "_")
+        counts = {f"overlap/{set_of}/exact": s.exact_ours, f"overlap/{set_of}/13_words": s.runs_ours}
+        yield from _told(last if name == "instructions" else 0, counts, benchmark, s.num_ours)

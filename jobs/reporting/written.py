@@ -14,17 +14,7 @@ from rich.table import Table as RichTable
 from evaluation.seeds import ALPHA
 from jobs.costs.forecast import learn_from
 from jobs.costs.ledger import ledger
-from jobs.reporting import (
-    along,
-    board,
-    contest_figures,
-    contest_page,
-    figures,
-    plots,
-    policies,
-    render,
-    scalars,
-)
+from jobs.reporting import board, contest_page, figures, plots, policies, render, scalars
 from jobs.reporting.findings import gather
 from jobs.reporting.found import Findings
 from jobs.reporting.policies import Contest
@@ -38,7 +28,6 @@ from serl.safety.checkup import checkups
 
 AGAIN = "make room, or the folder writable, and write the report again"
 ELSEWHERE = "choose a writable data root with --data or $SERL_DATA"
-MAX_EXAMPLE_ROUNDS = 12
 TURNS = "round | stage | turn | at | metric | value"
 
 
@@ -65,14 +54,12 @@ def write_report(run: Run) -> tuple[Paths, RichTable]:
         "findings": found,
         "rows": rows,
         "by_round": scalars.by_round,
-        "plots": plots.drawn(figures.plots_of(found)),
+        "plots": plots.drawn(figures.of_run(found)),
         "vitals": vital_table(run),
         "alarms": alarm_sentences(run, checkups(run)),
         "trainings": scalars.trainings(found, rows),
         "turns": scalars.turn_table(found),
-        "along": along.told(found),
         "policy": policies.told,
-        "examples": [r for r in found.rounds if r.votes and r.votes.examples][-MAX_EXAMPLE_ROUNDS:],
         "cost": ledger(run),
         "config": yaml.safe_dump(run.config.model_dump(mode="json"), sort_keys=False, width=120),
         "folder": shlex.quote(str(run.root)),
@@ -119,10 +106,8 @@ def write_sweep_report(sweep: Sweep, data: Path) -> tuple[tuple[Path, ...], Rich
 
 def _contest(found: Contest, folder: Path, title: str, remedy: str) -> tuple[Paths, RichTable]:
     told = render.sentences("contest_headline.txt", found=found, models=any(t.scores for t in found.trials))
-    space = contest_figures.space(found)
-    drawn = plots.drawn(contest_figures.plots_of(found) | space)
+    drawn = plots.drawn(figures.of_contest(found))
     facts = contest_page.facts(found) | {"title": title, "headline": told, "plots": drawn}
-    facts["space"] = [(drawn[caption], caption) for caption in space]
     with _writing(folder, remedy):
         paths = _write(folder, "contest.md", facts, contest_page.files(found))
     return paths, render.to_terminal(contest_page.summary_table(found), " ".join(told))

@@ -14,7 +14,7 @@ from jobs.chain.gate import Gate
 from jobs.chain.slurm import submit_missing
 from jobs.plan.chain import bounds_of, own_work, plan
 from jobs.plan.cluster import Slurm
-from jobs.reporting import along
+from jobs.reporting import figures
 from jobs.reporting.findings import gather
 from jobs.reporting.policies import best_of
 from jobs.reporting.side_by_side import side_by_side
@@ -248,15 +248,15 @@ def test_the_best_policy_may_be_one_of_them(examined):
 
 def test_the_curve_goes_from_the_base_through_the_milestones_to_the_end(examined):
     found = gather(examined)
-    points = [(p.turns, p.answers) for p in along.curve(found) if p.benchmark == "arithmetic_validation"]
+    points = [(p["policy"].turns, p["policy"].answers) for p in found.along if p["benchmark"] == "arithmetic_validation"]
     assert points == [(0, 0), (2, 8), (4, 16), (6, 24)]
     assert set(found.rounds[1].scores) == {"arithmetic"}, "a round's scores are those of its last policy"
-    assert along.figure(found) is not None
+    assert figures.along(found) is not None
 
 
 def test_without_milestones_there_is_no_such_curve(tmp_path):
     run = Run.create(tmp_path / "runs" / "small", run_config(tree(rollout={"publish_every": None})), "test")
-    assert along.curve(gather(run)) == [] and along.figure(gather(run)) is None
+    assert gather(run).along == [] and figures.along(gather(run)) is None
 
 
 def test_their_grades_are_read_without_a_model_too(examined):

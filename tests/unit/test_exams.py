@@ -64,7 +64,7 @@ def test_a_benchmark_that_two_stages_ask_is_two_series(two):
     assert shares["exam/sums"] > shares["sums"]
     words = {p.benchmark: p.word for p in found.rounds[1].comparisons}
     assert words["exam/sums"] == "better", "each with its own base"
-    drawn = figures.plots_of(found)["scores"]()
+    drawn = figures.of_run(found)["scores"]()
     assert [ax.get_title() for ax in drawn.axes] == ["sums", "exam/sums", "choices"]
     rows = list(csv.DictReader(write_report(two)[0].csv.read_text().splitlines()))
     told = {(r["benchmark"], r["round"]) for r in rows if r["metric"] == "pass_at_1"}

@@ -57,7 +57,7 @@ def test_the_votes_agree_with_what_the_trainer_would_keep(run):
     assert sum(votes.tied) == votes.fates["tie"]
     assert math.isclose(
         sum(k * n for k, n in enumerate(votes.first)) / votes.num_samples / votes.num_groups,
-        votes.agreement.value,
+        votes.means["agreement"].value,
     )
 
 
@@ -71,18 +71,6 @@ def test_reward_accuracy_counts_only_majorities_that_exist_and_never_the_rounds_
     assert (votes.right["anchors"].value, votes.right["anchors"].n) == (0.5, 4)
     assert (votes.right["anchors in the band"].value, votes.right["anchors in the band"].n) == (2 / 3, 3)
     assert "trained" not in votes.right and votes.num_groups == 1
-
-
-def test_examples_are_the_first_of_each_fate_and_show_every_class_with_its_size(run):
-    groups = [
-        group("easy", [0] * 8), group("kept1", [0] * 5 + [1] * 2 + [None]), group("tie", [0, 0, 1, 1, None, None, None, None]),
-        group("kept2", [0] * 4 + [1, 2, 3, 4]), group("kept3", [0] * 4 + [1, 2, 3, 4]), group("anchor", [1] * 5 + [0] * 3, role="anchor"),
-    ]  # fmt: skip
-    examples = harvest.votes(run.config, 1, groups).examples
-    assert [e.id for e in examples] == ["kept1", "kept2", "easy", "tie", "anchor"]
-    assert examples[0].answers == (("0", 5), ("1", 2), (None, 1))
-    assert examples[-1].majority_correct is False
-    assert all(sum(n for _, n in e.answers) == made.SAMPLES for e in examples)
 
 
 @pytest.mark.parametrize(("skill", "word"), [(0.8, "better"), (0.5, "not shown"), (0.2, "worse")])

@@ -8,9 +8,9 @@ from report_run import make_run, publish
 
 from jobs.reporting import hygiene
 from jobs.reporting.findings import gather
-from jobs.reporting.hygiene import CACHE, measure
 from jobs.reporting.written import write_report
 from serl.records import Problem, to_jsonl
+from serl.run.rundir import Run
 
 LONG = "a train leaves the town at noon and travels sixty miles in one hour how fast does it go"
 
@@ -48,7 +48,7 @@ def test_seeds_and_instructions_are_compared_with_every_benchmark_asked(run):
         {"kept": 2},
     )
     found = gather(run).overlap
-    by_name = {o.name: o.shared for o in found.overlaps}
+    by_name = {name: shared for (name, _), shared in found.overlaps.items()}
     assert (by_name["seeds"].exact_ours, by_name["seeds"].num_ours) == (1, 2)
     assert (
         by_name["instructions"].exact_ours,
@@ -59,33 +59,21 @@ def test_seeds_and_instructions_are_compared_with_every_benchmark_asked(run):
     text = write_report(run)[0].markdown.read_text().split("## Held-out hygiene")[1]
     assert (
         "| seeds | arithmetic | 2 | 1 | 1 | 2 | 1 | 1 |" in text
-        and "what is 2+3" in text
         and "Not compared" in text
     )
 
 
-def test_the_same_files_are_compared_once_and_a_changed_one_again(run, monkeypatch):
-    first = gather(run).overlap
-    asked = []
-    original = hygiene.load_problems
-    monkeypatch.setattr(hygiene, "load_problems", lambda *args: asked.append(args) or original(*args))
-    assert gather(run).overlap == first and asked == []
-    file = run.data_root / "benchmarks" / "arithmetic.jsonl"
-    file.write_text(file.read_text().replace("On Monday", "On Sunday"))
-    assert gather(run).overlap == first and len(asked) == 1
-    (run.root / CACHE).write_text("torn")
-    assert gather(run).overlap == first and len(asked) == 2
-
-
-def test_a_hub_dataset_is_not_fetched_for_a_report(run):
+def test_a_hub_dataset_is_not_fetched_for_a_report(run, tmp_path):
     from serl.stages.sources import HubProblems
 
-    found = measure(run, run.root / "nowhere", {"seeds": HubProblems(name="somebody/something")}, {})
-    assert found.overlaps == () and "evaluation.overlap" in found.unread[0]
+    hub = HubProblems(name="somebody/something")
+    seeded = Run.create(tmp_path / "runs" / "hub", run.config.model_copy(update={"seeds": hub}), "x")
+    found = hygiene.measure(seeded, [])
+    assert found.overlaps == {} and "evaluation.overlap" in found.unread[0]
 
 
 def test_a_damaged_file_is_a_sentence(run):
     (run.data_root / "benchmarks" / "arithmetic.jsonl").write_bytes(gzip.compress(b"x")[:7])
     (run.data_root / "seeds" / "seeds.jsonl").write_text("{")
     found = gather(run).overlap
-    assert found.overlaps == () and any("seeds.jsonl:1" in s for s in found.unread)
+    assert found.overlaps == {} and any("seeds.jsonl:1" in s for s in found.unread)

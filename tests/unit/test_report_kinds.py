@@ -115,7 +115,7 @@ def test_a_made_up_kind_is_reported_by_its_counts_and_drawn_as_a_grey_bar(tmp_pa
     told = paths.markdown.read_text().split("## Other stages")[1]
     assert "| 1 | ponder | ponder/thoughts | 7 |" in told and summary.row_count == 1
     assert "<b>doubts" not in paths.html.read_text()
-    picture = plots.drawn(figures.plots_of(gather(run)))["time"]
+    picture = plots.drawn(figures.of_run(gather(run)))["time"]
     assert b"ponder" in picture.svg or picture.svg.count(b"<path") > 10
     names = {r["metric"] for r in csv.DictReader(paths.csv.read_text().splitlines())}
     assert {"ponder/thoughts", "seconds/ponder"} <= names

@@ -185,18 +185,6 @@ def test_a_damaged_score_is_told_and_hides_no_other_trial(tmp_path):
     assert words[sweep.trials[1].id][0] == "done"
 
 
-def test_many_axes_are_drawn_as_parallel_coordinates(tmp_path):
-    sweep = make_sweep(tmp_path, copy.deepcopy(SMALL), seeds=(0,))
-    wider = [
-        Trial(id=t.id, run=t.run, overrides=t.overrides | {"respond.samples": 4 + i % 2})
-        for i, t in enumerate(sweep.trials)
-    ]
-    for trial in wider:
-        finish(Run.open(tmp_path / "runs" / trial.run), trial)
-    paths, _ = write_sweep_report(Sweep(name=sweep.name, config=sweep.config, trials=tuple(wider)), tmp_path)
-    assert "Parallel coordinates" in paths[0].read_text()
-
-
 def test_a_key_is_shortened_as_far_as_it_stays_its_own():
     assert short_keys(["train.optimizer.lr", "base.train.optimizer.lr", "seed"]) == {
         "train.optimizer.lr": "train.optimizer.lr", "base.train.optimizer.lr": "base.train.optimizer.lr", "seed": "seed"
