@@ -76,8 +76,8 @@ def accuracy(f: Findings) -> "Figure | None":
 def along(f: Findings) -> "Figure | None":
     """Policies that were published along the way, between the last ones of the rounds."""
     panels: dict[str, list[tuple]] = {}
-    for told in f.along:
-        panels.setdefault(told["benchmark"], []).append((told["policy"].turns, told["score"]))
+    for policy, benchmark, score in f.along:
+        panels.setdefault(benchmark, []).append((policy.turns, score))
     lines = {name: [Line(label="", course=course)] for name, course in panels.items()}
     return curves(lines, "turn", shares=SOLVED, marks=[p.turns for p in f.policies if not p.turn])
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from evaluation.scores import Score
 from evaluation.summary import Summary
 from jobs.reporting.harvest import Votes
 from jobs.reporting.hygiene import Hygiene
@@ -209,15 +210,13 @@ class Findings:
         return found
 
     @property
-    def along(self) -> list[dict]:
+    def along(self) -> list[tuple[Policy, str, Score]]:
         """The learning curve within rounds: every policy on what those that were published along the way were
         asked; empty where none was.
         """
         asked = {name for p in self.policies if p.turn for name in p.scores}
-        told = [
-            (p, name, main_score(s)) for p in self.policies for name, s in p.scores.items() if name in asked
-        ]
-        return [{"policy": p, "benchmark": name, "score": score} for p, name, score in told]
+        told = [(p, name, s) for p in self.policies for name, s in p.scores.items() if name in asked]
+        return [(p, name, main_score(s)) for p, name, s in told]
 
     @property
     def chosen(self) -> Policy | None:

@@ -248,7 +248,7 @@ def test_the_best_policy_may_be_one_of_them(examined):
 
 def test_the_curve_goes_from_the_base_through_the_milestones_to_the_end(examined):
     found = gather(examined)
-    points = [(p["policy"].turns, p["policy"].answers) for p in found.along if p["benchmark"] == "arithmetic_validation"]
+    points = [(p.turns, p.answers) for p, name, _ in found.along if name == "arithmetic_validation"]
     assert points == [(0, 0), (2, 8), (4, 16), (6, 24)]
     assert set(found.rounds[1].scores) == {"arithmetic"}, "a round's scores are those of its last policy"
     assert figures.along(found) is not None
