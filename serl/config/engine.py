@@ -22,6 +22,11 @@ class Engine(Section):
     gpu_memory_utilization: Fraction = 0.9
     tensor_parallel: Count = 1
     eager: bool = Field(default=False, description="no graph capture: faster start, slower tokens")
+    batch_invariant: bool = Field(
+        default=False,
+        description="on GPUs vLLM's kernels whose samples depend on nothing else in the batch, as on CPUs in "
+        "float32: repeatable, and slower",
+    )
     extra: dict[str, JsonValue] = Field(
         default={},
         description="more arguments of vLLM's engine, as they are: {max_num_seqs: 512, kv_cache_dtype: fp8}",

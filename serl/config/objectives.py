@@ -26,6 +26,9 @@ class Clipped(Section):
         default=None,
         description="bounds the loss of a bad token at this ratio (arXiv 1912.09729 uses 3); null: no bound",
     )
+    entropy: NonNegative = Field(
+        default=0.0, description="weight of a bonus for the entropy of the next token (arXiv 1602.01783)"
+    )
 
 
 class ReinforcePP(Clipped):

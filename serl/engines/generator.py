@@ -40,7 +40,9 @@ class Generator:
 
     def _open(self, folder: Path, engine: Engine, device: str, own: Mapping[str, object]) -> None:
         """Start vLLM on the model at `folder`; `own` are a subclass's arguments."""
-        for key, value in (_ENVIRONMENT | (_CPU_ENVIRONMENT if device == "cpu" else {})).items():
+        where = _CPU_ENVIRONMENT if device == "cpu" else {}
+        asked = {"VLLM_BATCH_INVARIANT": "1"} if engine.batch_invariant and device != "cpu" else {}
+        for key, value in (_ENVIRONMENT | where | asked).items():
             os.environ.setdefault(key, value)
         from vllm import LLM
 

@@ -100,6 +100,7 @@ def _clipped(
         clip=kind.clip,
         clip_high=kind.clip_high,
         dual_clip=kind.dual_clip,
+        entropy=kind.entropy,
         level=level,
         kl=kl,
         kl_estimate=kl_estimate,

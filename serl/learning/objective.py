@@ -35,13 +35,16 @@ class PolicyLoss:
     `clip_high` lets the ratio rise further than it may fall (DAPO, arXiv 2503.14476, eq. 8); None: as far.
     `dual_clip` c bounds the loss of a token with negative advantage by c |A| (arXiv 1912.09729, eq. 5). At
     level "sequence" all tokens of a sequence have its ratio, exp of their mean log-ratio, while each gets its
-    own gradient (GSPO-token, arXiv 2507.18071, eq. 14). Columns: weight, advantage, old_logp; ref_logp where
-    `kl` is above 0; at level "sequence" also sequence, which numbers each token's sequence.
+    own gradient (GSPO-token, arXiv 2507.18071, eq. 14). `entropy` times the next token's entropy is added to
+    what is gained (arXiv 1602.01783), by its gradient alone: that is -E[log p grad log p] over all tokens,
+    here over those that were sampled, weighed by their ratio. Columns: weight, advantage, old_logp; ref_logp
+    where `kl` is above 0; at level "sequence" also sequence, which numbers each token's sequence.
     """
 
     clip: float
     clip_high: float | None = None
     dual_clip: float | None = None
+    entropy: float = 0.0
     level: Literal["token", "sequence"] = "token"
     kl: float = 0.0
     kl_estimate: KlEstimate = "k3"
@@ -55,6 +58,8 @@ class PolicyLoss:
         if self.dual_clip is not None:
             floor_T = self.dual_clip * column["advantage"]
             gain_T = torch.where(column["advantage"] < 0, torch.maximum(gain_T, floor_T), gain_T)
+        if self.entropy > 0:
+            gain_T = gain_T - self.entropy * ratio_T.detach() * logp_T.detach() * logp_T
         sums = _policy_sums(logp_T, ratio_T, held_T < free_T, column)
         return _with_kl(-gain_T, logp_T, column, self.kl, self.kl_estimate, sums)
 

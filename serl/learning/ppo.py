@@ -78,6 +78,7 @@ def policy_loss(kind: Ppo, kl: float) -> PolicyLoss:
         clip=kind.clip,
         clip_high=kind.clip_high,
         dual_clip=kind.dual_clip,
+        entropy=kind.entropy,
         kl=kl if kind.kl_in == "loss" else 0.0,
         kl_estimate=kind.kl_estimate,
     )

@@ -46,4 +46,5 @@ def columns(
 
 def policy_loss(kind: Vine) -> PolicyLoss:
     """Its KL is here, as k3."""
-    return PolicyLoss(clip=kind.clip, clip_high=kind.clip_high, dual_clip=kind.dual_clip, kl=kind.kl)
+    clips = {"clip": kind.clip, "clip_high": kind.clip_high, "dual_clip": kind.dual_clip}
+    return PolicyLoss(**clips, entropy=kind.entropy, kl=kind.kl)

@@ -225,3 +225,22 @@ def test_which_kl_estimate_has_the_right_value_and_which_the_right_gradient(esti
     assert (abs(expected.item() - exact.item()) < 1e-9) == value
     assert ((slope - torch.autograd.grad(exact, logit_V)[0]).abs().max().item() < 1e-9) == gradient
     assert estimate != "k1" or slope.abs().max() < 1e-12
+
+
+def test_the_entropy_bonus_has_the_gradient_of_the_entropy():
+    """Over all tokens, each as often as another policy samples it; whatever the advantage is beside it."""
+    old, now = torch.randn(2, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    now = (old + 0.1 * now).requires_grad_()
+    logp_T = now.log_softmax(-1)
+    (exact,) = torch.autograd.grad(-(logp_T.exp() * logp_T).sum(), now, retain_graph=True)
+    column = {"weight": old.softmax(-1), "old_logp": old.log_softmax(-1), "advantage": torch.ones(6)}
+    with_bonus, without = (
+        torch.autograd.grad(PolicyLoss(clip=0.5, entropy=c)(logp_T, column)[0], now, retain_graph=True)[0]
+        for c in (0.3, 0.0)
+    )
+    torch.testing.assert_close(with_bonus - without, -0.3 * exact)
+
+
+@pytest.mark.parametrize("kind", [Dapo(entropy=0.01), Gspo(entropy=0.01), ReinforcePPBaseline(entropy=0.01)])
+def test_every_clipped_objective_takes_an_entropy_bonus(kind):
+    assert policy_loss(kind).entropy == 0.01
