@@ -43,7 +43,8 @@ def submit_shards(
     hold: bool,
     spare: Mapping[str, str | int] | None = None,
 ) -> Submission:
-    journal, own = journal_of(run, job.name), cluster.resources(job.of)
+    own = cluster.resources(job.of)
+    journal = Journal(run.home(job.round, job.stage))  # with the stage if that is shared
     intent = Submission(
         token=uuid.uuid4().hex[:12],
         job=job.name,
@@ -99,8 +100,3 @@ class _Executor(submitit.SlurmExecutor):
     @property
     def _submitit_command_str(self) -> str:
         return command_of_task(self.python, self.folder)
-
-
-def journal_of(run: Run, job: str) -> Journal:
-    """Where the submissions of a job are written down: with the run, or with the stage if it is shared."""
-    return Journal(run.home(*stage_of(job)))

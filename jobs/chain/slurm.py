@@ -6,12 +6,13 @@ judge a predecessor that is preempted and requeued by its first end, and leave t
 Whether a shard is done is never asked of Slurm.
 """
 
+import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.chain.launched import freeze_cluster, launched
-from jobs.chain.sbatch import journal_of, submit_shards
+from jobs.chain.sbatch import submit_shards
 from jobs.chain.ticket import turn
 from jobs.chain.window import (
     RELAY,
@@ -23,8 +24,6 @@ from jobs.chain.window import (
     element,
     middle,
     room_in_controller,
-    take_back,
-    wait_for_place,
 )
 from jobs.plan.chain import Job, plan
 from jobs.plan.cluster import Slurm
@@ -114,6 +113,17 @@ class _Launch:
     full: bool = False
 
     def submit(self) -> list[Submission]:
+        """Of what Slurm refuses somebody is told, so that no relay is to try it again and again."""
+        try:
+            return self._leave(self._walk())
+        except SlurmError:
+            if self.note is None:
+                with contextlib.suppress(SlurmError):
+                    self.relay.dismiss(look_at_queue())
+            raise
+
+    def _walk(self) -> int:
+        """Through the plan; returns how many shards are left."""
         run, queue, known, first = self.run, self.place.queue, recorded(self.run), self.note is None
         jobs = plan(run.config, run.survey())  # after the look at the queue: what left it has its manifest
         from jobs.costs.forecast import freeze_forecast
@@ -147,7 +157,7 @@ class _Launch:
             if shards and not self.full:
                 ids[job.name] |= self._fit(job, shards, self._after(job, ids))
                 self.own.add(job.name)
-        return self._leave(wanted - sum(len(s.shards) for s in self.new))
+        return wanted - sum(len(s.shards) for s in self.new)
 
     def _after(self, job: Job, ids: Mapping[str, set[str]]) -> list[str]:
         """Those that bring what it reads; in a lane, where none of them is this run's, the run before too."""
@@ -159,49 +169,29 @@ class _Launch:
         return sorted(after)
 
     def _fit(self, job: Job, shards: Sequence[Shard], after: Sequence[str]) -> set[str]:
-        """Submit what Slurm takes of these shards, in as few arrays as may be; the ids they got."""
+        """Submit what Slurm takes of these shards, in as few arrays as may be; the ids they got. The relay's
+        place comes before any: it takes the rest of the window, and goes on should this process die.
+        """
+        if self.note is None and self.place.holder is None:
+            try:
+                self.place.holder = self.relay.keep_place(self.place.queue, None)
+            except WindowFull as refusal:
+                raise self._too_small(refusal) from None
         ids: set[str] = set()
         while shards and (size := self.place.room.offer(len(shards))):
             self.renew()
             try:
                 new = submit_shards(self.run, self.cluster, job, shards[:size], after, hold=self.place.hold)
-            except WindowFull as refusal:
+            except WindowFull:
                 self.place.room.refused(size)
-                self._no_more(refusal)
                 continue
             self.place.room.took(size)
             shards = shards[size:]
             ids.add(new.id or "")
             self.new.append(new)
             self.place.waiting += [element(new, i) for i in range(size)]
-        if shards:
-            self._no_more(WindowFull("MaxJobCount is reached"))
+        self.full = bool(shards)
         return ids
-
-    def _no_more(self, refusal: WindowFull) -> None:
-        """A place for the relay, before the rest of the window is filled."""
-        if not self.full and self.note is None and self.place.holder is None:
-            try:
-                self.place.holder = self._place_of_relay()
-            except WindowFull:
-                raise self._too_small(refusal) from None
-        self.full = True
-
-    def _place_of_relay(self) -> Submission:
-        """Where none is left, that of the job that came last."""
-
-        def keep() -> Submission:
-            return self.relay.keep_place(self.place.queue, middle(self.place.waiting))
-
-        try:
-            return keep()
-        except WindowFull:
-            if len(self.place.waiting) < 2 or not self.new:
-                raise
-        self.place.room = Room(0)
-        self.place.waiting.pop()
-        self.new[-1] = take_back(journal_of(self.run, self.new[-1].job), self.new[-1])
-        return wait_for_place(keep)
 
     def _too_small(self, refusal: WindowFull) -> SlurmError:
         return SlurmError(
@@ -218,12 +208,11 @@ class _Launch:
         if left:
             assert self.place.holder is not None, "whatever does not fit is somebody's"
             if not self.place.waiting and len(look_at_queue()) < 2:
-                ask_slurm(["scancel", str(self.place.holder.id)])
                 raise self._too_small(WindowFull("Slurm takes a single job of yours at a time"))
             aim(self.place.holder, after)
             return [*new, self.place.holder]
         if self.note is None and self.relay.folder == self.run.root:
-            self.relay.dismiss(self.place.queue)
+            self.relay.dismiss(look_at_queue() if new else self.place.queue)
         return new
 
 

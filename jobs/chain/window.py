@@ -11,7 +11,6 @@ import contextlib
 import re
 import shlex
 import sys
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -36,7 +35,6 @@ RELAY = "relay"  # its job name in a journal
 RELAY_MIN, RELAY_GB = 60, 2
 SOON_S = 60  # until the next try where Slurm did not answer
 LATER_S = 300  # until the next look where nothing of ours is in the queue to wait for
-PATIENCE_S = 15.0  # for a cancelled element to leave the queue
 
 
 class WindowFull(SlurmError):
@@ -177,27 +175,6 @@ def middle(waiting: Sequence[str]) -> str | None:
     return waiting[len(waiting) // 2] if waiting else None
 
 
-def take_back(journal: Journal, submission: Submission) -> Submission:
-    """Cancel its last element, so that there is a place; its record no longer has that shard."""
-    assert submission.shards, "a submission without shards has nothing to give back"
-    less = replace(submission, shards=submission.shards[:-1])
-    journal.add(less)
-    ask_slurm(["scancel", element(submission, len(less.shards))])
-    return less
-
-
 def element(submission: Submission, position: int) -> str:
     """The id of one job of a submission; an array of one was submitted as a plain job."""
     return f"{submission.id}_{position}" if submission.array else str(submission.id)
-
-
-def wait_for_place(keep: Callable[[], Submission]) -> Submission:
-    """Try until what was cancelled has left the queue."""
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            return keep()
-        except WindowFull:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(1)

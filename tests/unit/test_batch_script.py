@@ -233,7 +233,9 @@ def test_a_refusal_for_want_of_nodes_tells_of_those_left_out_after_hangs(run, cl
     for attempt in ("7-0", "7-1"):
         (run.root / "suspects").mkdir(exist_ok=True)
         (run.root / "suspects" / f"{attempt}.json").write_text(json.dumps({"hosts": [node()]}))
-    (fake.parent / "bin/sbatch").write_text('#!/bin/bash\ngrep exclude "$1" >&2; exit 1\n')
+    (fake.parent / "bin/sbatch").write_text(
+        '#!/bin/bash\n[ "$1" != --parsable ] || { echo 99; exit; }; grep exclude "$1" >&2; exit 1\n'
+    )
     with pytest.raises(
         SlurmError, match=r"(?s)--exclude=n13,n7.*without n7, where it hung; remove .*suspects"
     ):

@@ -142,9 +142,9 @@ def test_a_relay_submits_what_was_never_tried_and_lets_a_failure_spread(run, clu
     (fake / "most").write_text("6")
     submit_missing(run, cluster)
     assert work(run) == everything(run)[:5]
-    lines = (fake / "queue").read_text().splitlines(keepends=True)
+    relay, _, *others = (fake / "queue").read_text().splitlines(keepends=True)
     first = work(run)[0]
-    (fake / "queue").write_text("".join(lines[1:]))
+    (fake / "queue").write_text("".join([relay, *others]))
     (shard,) = [s for s in run.shards(1, "propose") if s.index == first[1]]
     record_failure(run, shard, "7-0", "ValueError: the cause", "")
     (fake / "most").write_text("1000")
@@ -189,11 +189,26 @@ def test_another_refusal_is_not_taken_for_a_full_window(run, cluster, fake):
     (fake / "refuse").write_text(f"serl-{run.root.name}-r001-respond")
     with pytest.raises(SlurmError, match="r001-respond: sbatch refused: .*Invalid qos"):
         submit_missing(run, cluster)
+    assert relays(run) == [], "nobody tries again what will be refused again"
     assert (
         full("sbatch: error: QOSMaxSubmitJobPerUserLimit")
         and full("Slurm temporarily unable to accept job, sleeping")
         and not full("Invalid account")
     )
+
+
+def test_a_launcher_that_dies_leaves_a_relay_that_goes_on(run, cluster, fake, tmp_path, monkeypatch):
+    def die(*_, real=slurm.submit_shards, **told):
+        if work(run):
+            raise KeyboardInterrupt
+        return real(*_, **told)
+
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+        m.setattr(slurm, "submit_shards", die)
+        submit_missing(run, cluster)
+    assert len(relays(run)) == 1 and work(run) == everything(run)[:2]
+    submit_missing(run, cluster, note=tmp_path / "note")
+    assert work(run) == everything(run)
 
 
 def test_the_room_is_found_in_few_offers():
