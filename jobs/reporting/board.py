@@ -5,19 +5,13 @@ A run's rounds and turns lie in `<run>/tensorboard/`, a sweep's table of trials 
 `<data>/sweeps/<name>/tensorboard`.
 """
 
-import io
 import shutil
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from serl.run.files import write_atomic
-
 if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
-
-ENDS = {"running": 1, "success": 2, "failure": 3}  # tensorboard.hparams.Status
 
 
 class Scalar(NamedTuple):
@@ -30,28 +24,39 @@ class Scalar(NamedTuple):
 
 
 class Session(NamedTuple):
-    """A trial: what it overrides, its scalars, and how it ended (of ENDS)."""
+    """A trial: what it overrides, and its scalars."""
 
     name: str
     group: str
     settings: Mapping[str, float | str]
     scalars: Sequence[Scalar]
-    end: str
 
 
-def write_scalars(folder: Path, scalars: Sequence[Scalar]) -> None:
-    """Replace what the folder holds."""
-    current = folder / f"events.out.tfevents.{time.time():.6f}.rounds"
-    began = min((s.time for s in scalars if s.time), default=0.0)
-    _write(current, [(_scalar(s), s.step, s.time) for s in scalars], began)
-    for old in folder.iterdir():
-        if old.name.startswith("events.") and old.name < current.name:
-            old.unlink(missing_ok=True)  # a report written at the same time may have removed it
+def write_scalars(folder: Path, scalars: Sequence[Scalar], about: "Iterable[Summary]" = ()) -> None:
+    """Replace the events that the folder holds by these. A viewer that has the old ones open is told to
+    forget its steps before it reads the new ones.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    folder.mkdir(parents=True, exist_ok=True)
+    before = list(folder.glob("events.*"))
+    writer = EventFileWriter(str(folder))
+    writer.add_event(Event(session_log=SessionLog(status=SessionLog.START)))
+    for summary in about:
+        writer.add_event(Event(summary=summary))
+    for s in scalars:
+        summary = Summary(value=[Summary.Value(tag=s.tag, simple_value=s.value)])
+        writer.add_event(Event(wall_time=s.time, step=s.step, summary=summary))
+    writer.close()
+    for old in before:
+        old.unlink(missing_ok=True)  # a report written at the same time may have removed it
 
 
 def write_hparams(folder: Path, sessions: Sequence[Session], metrics: Iterable[str]) -> None:
     """The experiment, and a run for each session; those that are gone go."""
-    from tensorboard.plugins.hparams import metadata, plugin_data_pb2, summary_v2
+    from tensorboard.plugins.hparams import summary_v2
 
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
@@ -61,48 +66,7 @@ def write_hparams(folder: Path, sessions: Sequence[Session], metrics: Iterable[s
     values = {key: {s.settings[key] for s in sessions if key in s.settings} for key in keys}
     hparams = [summary_v2.HParam(key, summary_v2.Discrete(sorted(found))) for key, found in values.items()]
     shown = [summary_v2.Metric(f"final/{name}", display_name=name) for name in metrics]
-    experiment = summary_v2.hparams_config_pb(hparams, shown, time_created_secs=0)
-    file = "events.out.tfevents.0.sweep"
-    _write(folder / file, [(experiment, 0, 0.0)])
-    for session in sessions:
-        start = summary_v2.hparams_pb(dict(session.settings), trial_id=session.group, start_time_secs=0)
-        told = plugin_data_pb2.SessionEndInfo(status=ENDS[session.end])
-        end = _described(
-            metadata.SESSION_END_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_end_info=told)
-        )
-        scalars = [(_scalar(s), s.step, s.time) for s in session.scalars]
-        _write(folder / session.name / file, [(start, 0, 0.0), *scalars, (end, 0, 0.0)])
-
-
-def _scalar(s: Scalar) -> "Summary":
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
-    return Summary(value=[Summary.Value(tag=s.tag, simple_value=s.value)])
-
-
-def _described(tag: str, content: object) -> "Summary":
-    from tensorboard.compat.proto.summary_pb2 import Summary
-    from tensorboard.plugins.hparams import metadata
-
-    about = metadata.create_summary_metadata(content)
-    return Summary(value=[Summary.Value(tag=tag, metadata=about, tensor=metadata.NULL_TENSOR)])
-
-
-def _write(path: Path, events: "Iterable[tuple[Summary, int, float]]", began: float = 0.0) -> None:
-    """One event file. A viewer that has an old one open is told to forget its steps before it reads the new
-    ones.
-    """
-    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-    from tensorboard.summary.writer.record_writer import RecordWriter
-
-    sink = io.BytesIO()
-    writer = RecordWriter(sink)
-    forget = SessionLog(status=SessionLog.START)
-    first = [
-        Event(wall_time=began, file_version="brain.Event:2"),
-        Event(wall_time=began, step=0, session_log=forget),
-    ]
-    for event in (*first, *(Event(wall_time=at, step=step, summary=s) for s, step, at in events)):
-        writer.write(event.SerializeToString())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, sink.getvalue())
+    write_scalars(folder, [], [summary_v2.hparams_config_pb(hparams, shown, time_created_secs=0)])
+    for s in sessions:
+        start = summary_v2.hparams_pb(dict(s.settings), trial_id=s.group, start_time_secs=0)
+        write_scalars(folder / s.name, s.scalars, [start])

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from evaluation.summary import Summary
+from jobs.reporting.contest import Contest, Setting
 from jobs.reporting.found import Course, Findings, RoundFindings, StageFindings
 from jobs.reporting.plots import INK, PALE, Bar, Line, Plots, curves, grid, intervals, legend
-from jobs.reporting.policies import Contest, Setting
 from serl.stages.read import band
 from serl.stages.show import Passage, Show, show_of
 

@@ -79,21 +79,19 @@ def listing(items: Iterable[object], columns: str | Mapping[str, str]) -> Table:
 
 
 def _at(item: object, path: str) -> object:
-    if isinstance(item, Mapping):
-        for key in path.split("|"):
-            if key in item:
-                return item[key]
-    for name in path.split("."):
-        if item is None:
-            break
-        match item:
-            case Mapping():
-                item = item.get(name)
-            case tuple() if name.isdigit():
-                item = item[int(name)]
-            case _:
-                item = getattr(item, name)
-    return item
+    name, _, rest = path.partition(".")
+    match item:
+        case None:
+            return None
+        case Mapping():
+            if found := [key for key in path.split("|") if key in item]:
+                return item[found[0]]
+            inner = item.get(name)
+        case tuple() if name.isdigit():
+            inner = item[int(name)]
+        case _:
+            inner = getattr(item, name)
+    return _at(inner, rest) if rest else inner
 
 
 def shown(value: object, how: str = "") -> object:
@@ -145,10 +143,6 @@ def interval(score: Score) -> str:
     return f"{score.value:.3f}{ends}"
 
 
-def p_value(p: float) -> str:
-    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
-
-
 def to_terminal(told: Table, caption: str) -> RichTable:
     """A table for a terminal: nothing in a name or a figure is taken for markup."""
     header = [f"{'>' if i in told.right else ''}{visible(name)}" for i, name in enumerate(told.header)]
@@ -191,7 +185,7 @@ def environment(suffix: str) -> "Environment":
         extensions=["jinja2.ext.do"], finalize=_markdown if suffix == "md" else _visible,
         keep_trailing_newline=True,
     )  # fmt: skip
-    made.globals |= {"words": f"words.{suffix}", "listing": listing, "p_value": p_value}
+    made.globals |= {"words": f"words.{suffix}", "listing": listing}
     made.filters |= {"cell": cell, "shown": shown, "visible": visible}
     made.filters["code"] = _fenced if suffix == "md" else lambda text: escape(visible_lines(text))
     return made

@@ -11,7 +11,8 @@ from pathlib import Path
 from evaluation.compare import by_problem
 from evaluation.summary import summarise
 from jobs.reporting import policies
-from jobs.reporting.policies import Contest, Setting, Tried, compared, matched
+from jobs.reporting.contest import Contest, Setting, Tried
+from jobs.reporting.policies import compared, matched
 from jobs.runs.find import find_run
 from serl.run.rundir import Run, RunError
 from serl.stages.exams import asked, exams, round_grades, scored
@@ -38,9 +39,11 @@ def side_by_side(names: Sequence[str], data: Path) -> Contest:
     apart = {name for m in models for name in asked(m.run.config)[1]}
     benchmarks = tuple(name for name in found if name not in apart)
     unlike = _unlike(models)
+    whole = "+".join(f"{m.run.root.name}-{_place(m.chosen, m.milestone)}" for m in models)
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
     return Contest(
-        name=_short("+".join(f"{m.run.root.name}-{_place(m.chosen, m.milestone)}" for m in models)),
-        settings=tuple(Setting(label=m.name, trials=(m,), over={"": m}) for m in models),
+        name=whole if len(whole) <= MAX_NAME else f"{whole[: MAX_NAME - 9]}-{digest}",
+        settings=tuple(Setting(label=m.name, trials=(m,)) for m in models),
         benchmarks=benchmarks,
         validation=tuple(name for name in found if name in apart),
         pairs=compared({m.name: {"": m.solved} for m in models}, benchmarks, unlike),
@@ -49,61 +52,49 @@ def side_by_side(names: Sequence[str], data: Path) -> Contest:
     )
 
 
-def _short(name: str) -> str:
-    """What its folder is called: the same models in the same order have the same one."""
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 9]}-{digest}"
-
-
 def _model(name: str, data: Path) -> Tried:
     run_name, colon, wanted = name.rpartition(":")
     run = find_run(run_name if colon else name, data)
-    places = {_place(*at): at for at in scored(run)}
-    rounds = [round for round, milestone in places.values() if not milestone]
-    if not rounds:
-        raise RunError(
-            f"{run.root}: no round of this run is scored yet; `python -m jobs.status {run.root.name}` says "
-            "how far it is"
-        )
-    if not colon:
-        place = rounds[-1], 0
-    elif wanted == "best":
-        place = _best(run, rounds[-1])
-    elif wanted in places:
-        place = places[wanted]
-    else:
-        raise RunError(
-            f"{name}: no scored round {wanted!r}; there are {', '.join(places)}, and `best` where a "
-            "validation set was scored"
-        )
-    grades = round_grades(run, *place)
+    round, milestone = _wanted(run, wanted if colon else "")
+    grades = round_grades(run, round, milestone)
     solved = by_problem(grades)
     return Tried(
-        name=f"{run.root.name}, {policies.told(*place)}" if run.config.rounds else run.root.name,
+        name=f"{run.root.name}, {policies.told(round, milestone)}" if run.config.rounds else run.root.name,
         run=run,
         word="done",
-        means={place[0]: policies.means(solved)},
-        chosen=place[0],
-        milestone=place[1],
+        means={round: policies.means(solved)},
+        chosen=round,
+        milestone=milestone,
         solved=solved,
         scores=summarise(grades),
         golds={(g.benchmark, g.id): g.gold for g in grades},
     )
 
 
+def _wanted(run: Run, place: str) -> tuple[int, int]:
+    """The round and milestone of a policy that is named by its place in a run."""
+    name, places = run.root.name, {_place(*at): at for at in scored(run)}
+    rounds = [round for round, milestone in places.values() if not milestone]
+    if not rounds:
+        how_far = f"`python -m jobs.status {name}` says how far it is"
+        raise RunError(f"{run.root}: no round of this run is scored yet; {how_far}")
+    if not place:
+        return rounds[-1], 0
+    if place in places:
+        return places[place]
+    if place != "best":
+        there = f"there are {', '.join(places)}, and `best` where a validation set was scored"
+        raise RunError(f"{name}:{place}: no scored round {place!r}; {there}")
+    if (best := policies.best_of(run)) is None:
+        key = f"{exams(run.config, rounds[-1])[0].name}.validation"
+        why = f"it has no validation set ({key}) to choose the best round by"
+        raise RunError(f"{run.root}: {why}; name a round, as {name}:{rounds[-1]}")
+    return best
+
+
 def _place(round: int, milestone: int) -> str:
     """As in RUN:PLACE."""
     return f"{round}{AT}{milestone}" if milestone else str(round)
-
-
-def _best(run: Run, last: int) -> tuple[int, int]:
-    if (best := policies.best_of(run)) is not None:
-        return best
-    key = f"{exams(run.config, last)[0].name}.validation"
-    raise RunError(
-        f"{run.root}: it has no validation set ({key}) to choose the best round by; name a round, as "
-        f"{run.root.name}:{last}"
-    )
 
 
 def _unlike(models: Sequence[Tried]) -> dict[tuple[str, str, str], str]:

@@ -12,14 +12,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pydantic import JsonValue
-
 from evaluation.compare import ByProblem, by_problem
 from jobs.costs.accounting import account
 from jobs.reporting import policies
-from jobs.reporting.policies import Contest, Setting, Tried, compared
+from jobs.reporting.contest import Contest, Setting, Tried
+from jobs.reporting.policies import compared
 from jobs.runs.state import Looks, State
-from jobs.sweeps.trials import Sweep, Trial, short_keys, sweep_dir
+from jobs.sweeps.trials import Sweep, Trial, labels, sweep_dir
 from serl.run.files import write_atomic
 from serl.run.rundir import Run, RunError, ending
 from serl.stages import exams
@@ -33,9 +32,8 @@ def gather_sweep(sweep: Sweep, data: Path) -> Contest:
     others: few seeds make lucky winners.
     """
     solved, looks = _Solved(sweep_dir(data, sweep.name) / CACHE), Looks()
-    opened = [_opened(t, data, looks) for t in sweep.trials]
-    there = [t.run for t in opened if t.run]
-    states = iter(looks(there))
+    opened = [_opened(t, data, looks) for t in _named(sweep)]
+    states = iter(looks([t.run for t in opened if t.run]))
     trials = [_with_scores(t, next(states), solved) if t.run else t for t in opened]
     solved.keep()
     asked = [exams.asked(t.run.config) for t in trials if t.run]
@@ -46,7 +44,7 @@ def gather_sweep(sweep: Sweep, data: Path) -> Contest:
     def order(s: Setting) -> tuple:
         return -len(s.over), -s.rank(validation or benchmarks), s.label
 
-    settings = tuple(sorted(_settings(sweep, trials), key=order))
+    settings = tuple(sorted(_settings(trials, sweep.config.replicate), key=order))
     return Contest(
         name=sweep.name,
         settings=settings,
@@ -57,9 +55,23 @@ def gather_sweep(sweep: Sweep, data: Path) -> Contest:
     )
 
 
-def _opened(trial: Trial, data: Path, looks: Looks) -> Tried:
+def _named(sweep: Sweep) -> list[tuple[Trial, Tried]]:
+    """Each trial with what it is called."""
+    key = sweep.config.replicate
+    alone = [replace(t, overrides={k: v for k, v in t.overrides.items() if k != key}) for t in sweep.trials]
+    return [
+        (t, Tried(name=t.run, id=t.id, setting=label, overrides=t.overrides, replicate=_replicate(t, key)))
+        for t, label in zip(sweep.trials, labels(alone), strict=True)
+    ]
+
+
+def _replicate(trial: Trial, key: str) -> str:
+    return json.dumps(trial.overrides[key], sort_keys=True) if key in trial.overrides else ""
+
+
+def _opened(named: tuple[Trial, Tried], data: Path, looks: Looks) -> Tried:
     """With its run, if that was made; one that cannot be read says why."""
-    known = Tried(name=trial.run, id=trial.id, overrides=trial.overrides)
+    trial, known = named
     try:
         if run := trial.opened(data):
             looks.learn(run)
@@ -84,35 +96,15 @@ def _with_scores(known: Tried, state: State, solved: "_Solved") -> Tried:
     return replace(known, word=word, reason=reason, means=means, chosen=chosen, solved=own, cost=cost)
 
 
-def _settings(sweep: Sweep, trials: Sequence[Tried]) -> list[Setting]:
-    key = sweep.config.replicate
+def _settings(trials: Sequence[Tried], replicate: str) -> list[Setting]:
     groups: dict[str, list[Tried]] = {}
-    for t, found in zip(sweep.trials, trials, strict=True):
-        groups.setdefault(t.setting(key), []).append(found)
-    short = short_keys([name for t in trials for name in t.overrides])
-    settings = []
-    for members in groups.values():
-        overrides = {name: value for name, value in members[0].overrides.items() if name != key}
-        label = str(Trial(id="", run="", overrides={short[name]: value for name, value in overrides.items()}))
-        over = {replicate_of(t, key): t for t in members if t.over}
-        settings.append(Setting(label=label, overrides=overrides, trials=tuple(members), over=over))
-    return settings
-
-
-def replicate_of(trial: Tried, key: str) -> str:
-    """What tells the trial from its repetitions; trials without the key are one of a kind."""
-    return json.dumps(trial.overrides.get(key), sort_keys=True)
-
-
-def value_text(key: str, value: JsonValue) -> str:
-    """A value as the sweep's own table shows it."""
-    if value is None:
-        return "base"
-    return str(Trial(id="", overrides={key: value}, run="")).removeprefix(f"{key}=")
-
-
-def is_number(value: JsonValue) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    for t in trials:
+        groups.setdefault(t.setting, []).append(t)
+    own = {
+        label: {k: v for k, v in some[0].overrides.items() if k != replicate}
+        for label, some in groups.items()
+    }
+    return [Setting(label=label, overrides=own[label], trials=tuple(some)) for label, some in groups.items()]
 
 
 class _Solved:

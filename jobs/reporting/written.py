@@ -15,9 +15,9 @@ from evaluation.seeds import ALPHA
 from jobs.costs.forecast import learn_from
 from jobs.costs.ledger import ledger
 from jobs.reporting import board, contest_page, figures, plots, policies, render, scalars
+from jobs.reporting.contest import Contest
 from jobs.reporting.findings import gather
 from jobs.reporting.found import Findings
-from jobs.reporting.policies import Contest
 from jobs.reporting.render import Table, listing
 from jobs.reporting.sweep_findings import gather_sweep
 from jobs.reporting.vitals import alarm_sentences, halt, vital_table
@@ -99,7 +99,7 @@ def write_sweep_report(sweep: Sweep, data: Path) -> tuple[tuple[Path, ...], Rich
     found, folder = gather_sweep(sweep, data), sweep_dir(data, sweep.name)
     paths, summary = _contest(found, folder, f"Sweep {sweep.name}", AGAIN)
     with _writing(folder, AGAIN):
-        board.write_hparams(folder / "tensorboard", contest_page.sessions(found), found.columns)
+        board.write_hparams(folder / "tensorboard", list(contest_page.sessions(found)), found.columns)
     more = (folder / name for name in contest_page.files(found))
     return (paths.html, paths.markdown, *more), summary
 
