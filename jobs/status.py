@@ -23,9 +23,8 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from jobs.costs import ledger
 from jobs.costs.accounting import account
-from jobs.costs.sacct import ask_sacct
+from jobs.costs.ledger import ledger
 from jobs.reporting.vitals import status_lines
 from jobs.runs.find import find_run
 from jobs.runs.progress import bar, span, status_table
@@ -53,7 +52,7 @@ def body(argv: Sequence[str]) -> int:
     one = find_run(args.run, data) if args.run else None
     looks = Looks(ask=one is not None and not args.watch)
     if args.json and one:
-        return Answer(fields=state_of(one).facts() | {"cost": ledger.facts(ledger.ledger(one, live=True))})
+        return Answer(fields=state_of(one).facts() | {"cost": ledger(one, live=True).facts()})
     if args.json:
         states, faults = looks.everything(data)
         return Answer(fields={"runs": [*(s.facts() for s in states), *map(_damage, faults.items())]})
@@ -62,7 +61,7 @@ def body(argv: Sequence[str]) -> int:
     with Live(console=console, auto_refresh=False) if live else contextlib.nullcontext() as board:
         while True:
             states, faults = (looks([one]), {}) if one else looks.everything(data)
-            page = _page(states[0], watched=args.watch) if one else _list(states, faults, data)
+            page = _page(states[0]) if one else _list(states, faults, data)
             if live:
                 board.update(Group(*page), refresh=True)
             else:
@@ -79,7 +78,7 @@ def _damage(fault: tuple[Path, RunError]) -> dict[str, object]:
     return {"run": root.name, "folder": str(root), "state": "damaged", "fault": str(e)}
 
 
-def _page(state: State, *, watched: bool) -> list[RenderableType]:
+def _page(state: State) -> list[RenderableType]:
     """One run: a line for each stage, the queue, what failed, and what to do next."""
     queued = state.activity.queued
     lines: list[RenderableType] = [status_table(state.stages, time.time())]
@@ -95,9 +94,8 @@ def _page(state: State, *, watched: bool) -> list[RenderableType]:
         lines.append(Text(f"the queue is unknown: {state.activity.silence}", style="red"))
     lines += status_lines(state.run)
     lines += [Text(line, style="red") for line in state.causes()]
-    slurm = None if watched else ask_sacct  # it asks a database: once, not in a loop
-    costs = account(state.run, live=bool(state.activity), slurm=slurm)
-    lines += [Text(costs.sentence())] if costs.total.attempts else []
+    used = account(state.run, live=bool(state.activity)).total
+    lines += [Text(used.sentence())] if used.attempts else []
     return [*lines, Text(_sentence(state))]
 
 

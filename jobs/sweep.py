@@ -6,9 +6,8 @@ lanes and nobody is needed; here they run one after another.
 
 JSON: of a launch and of status `sweep folder states shared trials`: `states` counts trials by state; of
 shared stages `stage key done users`; of trials `id run overrides state fraction rounds ended failures`,
-`ended` being why a trial was stopped early. Of --dry-run `sweep trials shared hours_saved unit` (GPU-hours,
-or core-hours where there are no GPUs; null where nobody knows); of cancel `sweep cancelled_jobs
-stopped_here`; of report `sweep paths`.
+`ended` being why a trial was stopped early. Of --dry-run `sweep trials shared`, of a shared stage `stage wanted
+computed`; of cancel `sweep cancelled_jobs stopped_here`; of report `sweep paths`.
 """
 
 from collections.abc import Sequence
@@ -39,7 +38,7 @@ def body(argv: Sequence[str]) -> Answer:
         help="a sweep file to launch or go on with; or what to do with a sweep that was launched",
     )  # fmt: skip
     p.add_argument("name", nargs="?", help="after status, cancel and report: the sweep's name")
-    dry = "print trials, what they share and what that saves, and stop"
+    dry = "print trials and what they share, and stop"
     p.add_argument("--dry-run", action="store_true", help=dry)
     args = p.parse_intermixed_args(argv)
     if (args.what in ACTIONS) != (args.name is not None):
@@ -102,7 +101,7 @@ def _cancel(data: Path, name: str) -> Answer:
 
 
 def _report(data: Path, name: str) -> Answer:
-    from jobs.costs.forecast import learn_from_trials
+    from jobs.costs.measured import learn_from_trials
     from jobs.reporting.written import write_sweep_report
 
     sweep = load_sweep(data, name)

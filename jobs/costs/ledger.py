@@ -2,16 +2,16 @@
 say.
 
 Times of a job count from the end of the last job that it waited for, planned and actual alike. A sweep's
-trial on Slurm waits for its turn too, and for stages that other trials compute: of it, the jobs that wait for
-its own alone are compared.
+trial on Slurm waits for its turn, too: it is not held against its plan.
 """
 
 from dataclasses import dataclass
 
-from jobs.costs.accounting import Account, Cost, account, duration
-from jobs.costs.forecast import Forecast, Interval, JobForecast, frozen, span
-from jobs.costs.sacct import ask_sacct
+from jobs.costs.accounting import Account, Cost, account
+from jobs.costs.forecast import Forecast, JobForecast, frozen, length
+from jobs.costs.simulate import Interval
 from jobs.plan.chain import after_of
+from jobs.runs.progress import span
 from jobs.runs.queue import Journal
 from serl.run.rundir import Run, RunError
 from serl.stages.kind import Stage
@@ -19,7 +19,7 @@ from serl.stages.kind import Stage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One job: `seconds` is None while it is not done."""
+    """One job: `seconds` is None while it is not done, and in a lane."""
 
     name: str
     planned: JobForecast | None
@@ -52,20 +52,25 @@ class Ledger:
         if self.planned is None:
             nothing = "This run was launched without measurements to plan it from"
             return f"{nothing}; the next one on this cluster has them."
-        told, error = f"Planned to take {span(self.planned)}", self.error()
+        told, error = f"Planned to take {length(self.planned)}", self.error()
         if self.laned:
-            turn = "it had to wait for its turn in the sweep"
-            return f"{told} alone; {turn}, so only its jobs are held against the plan."
+            return f"{told} alone; it had to wait for its turn in the sweep."
         if error is None or self.seconds is None:
             return f"{told}; not done yet."
         how = f"the plan was {abs(error):.0%} too {'long' if error > 0 else 'short'}"
         held = "its interval held" if self.seconds in self.planned else "its interval did not hold"
-        return f"{told}, took {duration(self.seconds)}: {how}, and {held}."
+        return f"{told}, took {span(self.seconds)}: {how}, and {held}."
+
+    def facts(self) -> dict:
+        """For --json: the account, and the plan beside it."""
+        planned = [self.planned.low, self.planned.median, self.planned.high] if self.planned else None
+        plan = {"planned_s": planned, "actual_s": self.seconds, "error": self.error()}
+        return self.account.facts() | {"plan": plan}
 
 
 def ledger(run: Run, *, live: bool = False) -> Ledger:
-    """Everything that can be said now; asks Slurm's accounts once where the run has jobs there."""
-    costs = account(run, live=live, slurm=ask_sacct)
+    """Everything that can be said now."""
+    costs = account(run, live=live)
     made, forecast = frozen(run) or (None, None)
     ends = {s.job: end for s in run.config.stages if (end := _end(run, s)) is not None}
     planned = {j.name: j for j in forecast.jobs} if forecast else {}
@@ -74,16 +79,15 @@ def ledger(run: Run, *, live: bool = False) -> Ledger:
     def seconds(stage: Stage) -> float | None:
         after = after_of(run.config, stage.round, stage.name)
         ready = [*(ends[n] for n in after if n in ends), *([made] if made else [])]
-        if stage.job not in ends or not ready or (laned and not set(after) - run.shared.keys()):
-            return None
-        return max(0.0, ends[stage.job] - max(ready))
+        known = stage.job in ends and ready and not laned
+        return max(0.0, ends[stage.job] - max(ready)) if known else None
 
     lines = tuple(
         Line(name=s.job, planned=planned.get(s.job), seconds=seconds(s), cost=costs.costs[s.round, s.name])
         for s in run.config.stages
     )
     whole = len(ends) == len(lines) and made is not None and not laned
-    took = max(ends.values()) - made if whole else None
+    took = max(0.0, max(ends.values()) - made) if whole else None
     return Ledger(forecast=forecast, lines=lines, seconds=took, account=costs, laned=laned)
 
 
@@ -94,10 +98,3 @@ def _end(run: Run, stage: Stage) -> float | None:
     except RunError:
         return None
     return max(m.created for m in found if m) if all(found) else None
-
-
-def facts(book: Ledger) -> dict:
-    """For --json: the account, and the plan beside it."""
-    planned = [book.planned.low, book.planned.median, book.planned.high] if book.planned else None
-    plan = {"planned_s": planned, "actual_s": book.seconds, "error": book.error()}
-    return book.account.facts() | {"plan": plan}

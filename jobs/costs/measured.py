@@ -1,58 +1,73 @@
-"""What a run measured, for `jobs.costs.calibration` to keep: what its stages took, and how often a node was
-taken away from it. Read from manifests and events.
+"""What a run measured, for the next plan: what its stages took and gave, how often a node was taken away from
+it, and how far its own plan lay from what came. Read from manifests and events.
 """
 
+import math
 import statistics
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 
-from jobs.costs.accounting import account
-from jobs.costs.sacct import split_attempt
-from jobs.costs.told import Piece, Told, told_by
-from jobs.costs.tries import Try
-from jobs.plan.chain import after_of
+from jobs.costs.attempts import Piece, Told, Try, told_by
+from jobs.costs.calibration import MAX_RUNS, Calibration, Pieces, Row, Taught, keep, model_label
+from jobs.costs.forecast import frozen
+from jobs.costs.ledger import ledger
+from jobs.plan.chain import after_of, plan
 from jobs.runs.queue import Journal
 from serl.run.rundir import Manifest, Run, RunError, Shard
 from serl.stages.cost import cost_of
 from serl.stages.kind import Stage
 
-TAKEN = ("preempted", "node failure", "killed")
+TAKEN = ("preempted", "killed")
 MAX_SHARDS = 64  # whose pieces are kept: as many tell the pace of a thousand
-Pieces = tuple[tuple[float, float], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One stage and round of a run, as far as it was published and told of. Seconds are medians over shards.
+def learn_from(run: Run) -> None:
+    """Let what a run measured serve the next plan; nothing of a run whose cluster nobody wrote down."""
+    if kept := frozen(run):
+        learn(run, kept[1].cluster)
 
-    `shards` has, of each, the (size, seconds) of its parts, or of its mean step; `yields` what came of all.
+
+def learn_from_trials(roots: Iterable[Path]) -> None:
+    """As many trials that are done as are remembered."""
+    for run in islice(filter(None, map(_whole, roots)), MAX_RUNS):
+        learn_from(run)
+
+
+def _whole(root: Path) -> Run | None:
+    try:
+        run = Run.open(root)
+        return None if any(job.missing for job in plan(run.config, run.survey())) else run
+    except RunError:  # not created yet, or damaged, which the report says
+        return None
+
+
+def learn(run: Run, cluster: str) -> Calibration:
+    """Counted as taken are attempts that were preempted or died without a word, and whose job Slurm started
+    again: who cancels a job, or resumes a run, starts another one. Nobody takes this machine away.
     """
-
-    run: str
-    stage: str
-    round: int
-    base: bool = False  # the training of a base model, which is another thing than that of a round
-    wait_s: float | None = None  # from the end of what it waited for; None where it waited for nothing
-    start_s: float = 0.0  # without what a training does for every token before its first step: a yield
-    end_s: float = 0.0
-    save_s: float = 0.0
-    shards: tuple[Pieces, ...] = ()
-    yields: Mapping[str, float] = field(default_factory=dict)
-    files: float = 0.0  # of a shard
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """How often nodes were taken in how many seconds of nodes, and the median time until a job ran again."""
-
-    run: str
-    taken: int
-    node_s: float
-    away_s: float | None
+    book, away = ledger(run), list[float]()
+    tries = book.account.total.tries if Journal(run.root) else ()
+    latest: dict[tuple[Shard, str], Try] = {}
+    for t in tries:
+        before = latest.get((t.shard, t.job))
+        if before and before.ended in TAKEN:
+            away.append(max(0.0, t.begin - before.end))
+        latest[t.shard, t.job] = t
+    mine = Taught(
+        run=run.root.name,
+        rows=tuple(rows(run)),
+        taken=len(away),
+        node_s=round(sum(t.seconds * t.nodes for t in tries), 1),
+        away_s=round(statistics.median(away), 1) if away else None,
+        error=None if (error := book.error()) is None else -math.log1p(error),
+    )
+    return keep(run.data_root, cluster, model_label(run.config), mine)
 
 
+# ------------------------------------------------------------------------------------------------ rows
 @dataclass(frozen=True, kw_only=True)
 class _Shard:
     """A published shard: the attempt that did it, when the first was there, and the parts of all."""
@@ -63,41 +78,47 @@ class _Shard:
     first: float
     parts: Sequence[Piece]
 
-    @property
-    def before_s(self) -> float:
-        """What a training did for every token before its first step."""
-        told = (e["seconds"] for e in self.winner.phases if e["name"] == "log-probabilities")
-        return next(told, 0.0)
-
-    def times(self) -> tuple[float, float, float, Pieces]:
+    def times(self) -> tuple[float, float, float | None, Pieces]:
         """Seconds to its first piece, after its last, and of a save; and the pieces."""
-        told, kind = self.winner, self.stage.kind
-        begin = told.first["time"]
+        told, kind, counts = self.winner, self.stage.kind, self.manifest.counts
+        begin, save_s = told.first["time"], None
         end = next((e["time"] for e in told.events if e["kind"] == "done"), self.manifest.created)
-        work, save_s = told.parts, 0.0
+        before_s = sum(e["seconds"] for e in told.phases if e["name"] == "log-probabilities")
+        work = told.parts
         pieces = tuple((p.tokens, round(p.seconds, 3)) for p in work)
-        if kind.ranks:
+        if kind.ranks:  # what is reckoned of every token before the first step is spread over the steps
             work = told.steps if len(told.steps) > 1 else []
-            pieces, save_s = _mean_step(self.stage, work[1:], told.ranks)
+            before_each_s = before_s / max(1.0, counts.get("steps", len(work)))
+            pieces, save_s = _mean_step(self.stage, work[1:], told.ranks, before_each_s)
         elif not kind.array:
             work = [Piece(number=0, begin=begin, end=end)]
-            pieces = ((cost_of(kind).size(self.manifest.counts), end - begin),)
+            pieces = ((cost_of(kind).size(counts), end - begin),)
         first, last = (work[0].begin, work[-1].end) if work else (end, end)
-        start_s = told.first.get("boot_s", 0.0) + max(0.0, first - begin - self.before_s)
+        start_s = told.first.get("boot_s", 0.0) + max(0.0, first - begin - before_s)
         return start_s, max(0.0, end - last), save_s, pieces
 
-    def yields(self, pieces: Pieces) -> dict[str, float]:
+    def yields(self) -> Mapping[str, float]:
         """Counts whose ratios the next plan needs."""
-        counts, section = self.manifest.counts, self.stage.section
         items, tokens = float(sum(p.items for p in self.parts)), sum(p.tokens for p in self.parts)
-        found = cost_of(self.stage.kind).yields(self.stage, counts, items, tokens)
-        if found:
-            found |= {"bytes": float(sum(f.bytes for f in self.manifest.files))}
-        samples, steps = counts.get("samples", 0.0), counts.get("steps", 0.0)
-        if self.before_s and samples and steps and pieces:
-            in_step = min(section.batch_samples, samples * section.epochs / steps)
-            found |= {"logp_s": self.before_s, "tokens": samples * pieces[0][0] * self.winner.ranks / in_step}
-        return found
+        return cost_of(self.stage.kind).yields(self.stage, self.manifest.counts, items, tokens)
+
+
+def _mean_step(
+    stage: Stage, steps: Sequence[Piece], ranks: int, before_s: float
+) -> tuple[Pieces, float | None]:
+    """Tokens of one rank in the mean step and its seconds; and those of a save, where it is seen: where steps
+    are uneven they are taken with all that lies between.
+    """
+    if not steps:
+        return (), None
+    reckon = cost_of(stage.kind)
+    every = reckon.keeps_every(stage.section)
+    saving = [p for p in steps if reckon.even(stage.section) and (p.number - 1) % every == 0]
+    plain = [p for p in steps if p not in saving] or steps
+    tokens = statistics.fmean([p.tokens for p in plain if p.tokens] or [0.0]) / ranks
+    plain_s, saving_s = [p.seconds for p in plain], [p.seconds for p in saving]
+    save_s = max(0.0, statistics.median(saving_s) - statistics.median(plain_s)) if saving else None
+    return ((tokens, statistics.fmean(plain_s) + before_s),), save_s
 
 
 def rows(run: Run) -> list[Row]:
@@ -109,7 +130,7 @@ def rows(run: Run) -> list[Row]:
         if mine := [s for s in found if s]:
             by_job[stage.job] = mine
     waits = dict(_waits(run, by_job))
-    return [_row(run, shards, waits.get(job)) for job, shards in by_job.items()]
+    return [_row(shards, waits.get(job)) for job, shards in by_job.items()]
 
 
 def _shard(run: Run, stage: Stage, shard: Shard, attempts: Sequence[Told]) -> _Shard | None:
@@ -137,51 +158,16 @@ def _waits(run: Run, by_job: Mapping[str, Sequence[_Shard]]) -> Iterator[tuple[s
             yield job, max(0.0, first - max((end for end in rooms if ready < end <= first), default=ready))
 
 
-def _row(run: Run, shards: Sequence[_Shard], wait_s: float | None) -> Row:
+def _row(shards: Sequence[_Shard], wait_s: float | None) -> Row:
     stage = shards[0].stage
     starts, ends, saves, pieces = zip(*(s.times() for s in shards))
     yields: Counter[str] = Counter()
-    for s, own in zip(shards, pieces):
-        yields.update(s.yields(own))
-    files = [len(s.manifest.files) + 1 for s in shards]
-    middle = {"start_s": starts, "end_s": ends, "save_s": saves, "files": files}
+    for s in shards:
+        yields.update(s.yields())
+    middle = {"start_s": starts, "end_s": ends, "save_s": [s for s in saves if s is not None]}
+    medians = {name: round(statistics.median(values), 3) for name, values in middle.items() if values}
     return Row(
-        run=run.root.name, stage=stage.listed, round=stage.round, base=bool(stage.role) and not stage.round,
+        stage=stage.listed, round=stage.round, base=bool(stage.role) and not stage.round,
         wait_s=wait_s, shards=tuple(filter(None, pieces))[:: -(-len(pieces) // MAX_SHARDS)],
-        yields=dict(yields), **{name: round(statistics.median(v), 3) for name, v in middle.items()},
+        yields=dict(yields), **medians,
     )  # fmt: skip
-
-
-def _mean_step(stage: Stage, steps: Sequence[Piece], ranks: int) -> tuple[Pieces, float]:
-    """Tokens of one rank in the mean step and its seconds; and those of a save, where it is seen: where steps
-    are uneven they are taken with all that lies between.
-    """
-    if not steps:
-        return (), 0.0
-    reckon = cost_of(stage.kind)
-    every = reckon.keeps_every(stage.section)
-    saving = [p for p in steps if reckon.even(stage.section) and (p.number - 1) % every == 0]
-    plain = [p for p in steps if p not in saving] or steps
-    tokens = statistics.fmean([p.tokens for p in plain if p.tokens] or [0.0]) / ranks
-    plain_s, saving_s = [p.seconds for p in plain], [p.seconds for p in saving]
-    save_s = statistics.median(saving_s) - statistics.median(plain_s) if saving else 0.0
-    return ((tokens, statistics.fmean(plain_s)),), max(0.0, save_s)
-
-
-def seen_by(run: Run) -> list[Seen]:
-    """Nothing by a run that Slurm has had no part in: nobody takes its machine away.
-
-    Counted are attempts that were preempted, lost their node or died without a word, and whose job Slurm
-    started again: who cancels a job, or resumes a run, starts another one.
-    """
-    if not Journal(run.root):
-        return []
-    jobs: dict[tuple, list[Try]] = defaultdict(list)
-    tries = sorted(account(run).tries, key=lambda t: t.begin)
-    for t in tries:
-        jobs[t.round, t.stage, t.index, split_attempt(t.id)[0]].append(t)
-    pairs = (pair for several in jobs.values() for pair in pairwise(several))
-    away = [max(0.0, b.begin - a.end) for a, b in pairs if a.ended in TAKEN]
-    node_s = round(sum(t.seconds * t.nodes for t in tries), 1)
-    median = round(statistics.median(away), 1) if away else None
-    return [Seen(run=run.root.name, taken=len(away), node_s=node_s, away_s=median)]

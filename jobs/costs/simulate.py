@@ -1,41 +1,118 @@
-"""A chain of jobs played out by chance: slots, array limits, queues, preemption, stragglers. Pure: the same
-seed, the same outcome.
+"""A chain of jobs played out by chance: slots, array limits, preemption, stragglers. Pure: the same seed, the
+same outcome.
 
 A task makes itself ready, works in equal units, keeps its work every few of them, and ends. A preemption
 comes as a Poisson process on each slot that the task holds; what is not kept by then is done again, by an
-attempt that has to make itself ready anew.
+attempt that has to make itself ready anew and holds the same slots.
 """
 
 import heapq
 import math
 import random
-from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from typing import Self
 
 import numpy as np
 
-from jobs.costs.tasks import HOUR_S, JobLoad, TaskLoad, World, bearable_per_hour
+HOUR_S = 3600.0
+MAX_TRIES = 1000.0
+HISTORIES, MAX_TASKS = 100, 200_000
 
 
-@dataclass(slots=True, kw_only=True)
-class Outcome:
-    """One history. Seconds of slots: of all `used`, work `lost` and done again, start-ups `repeated`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskLoad:
+    """One task, undisturbed. A fraction of `units` is a smaller last part; a save follows every `keep_every`
+    units but the last, after which the work is published.
+    """
 
-    makespan_s: float = 0.0
-    used_s: float = 0.0
-    gpu_hours: float = 0.0
-    lost_s: float = 0.0
-    repeated_s: float = 0.0
-    preemptions: int = 0
-    began: dict[str, float] = field(default_factory=dict)
-    ended: dict[str, float] = field(default_factory=dict)
+    start_s: float
+    unit_s: float
+    units: float
+    keep_every: int = 1
+    save_s: float = 0.0
+    end_s: float = 0.0
+
+    @property
+    def work_s(self) -> float:
+        return self.units * self.unit_s
+
+    @property
+    def seconds(self) -> float:
+        """From start to end without a disturbance."""
+        return self.start_s + self.work_s + self.saves(self.units) * self.save_s + self.end_s
+
+    @property
+    def longest_s(self) -> float:
+        """From a start to the next save, at most."""
+        stretch_s = min(self.units, self.keep_every) * self.unit_s
+        return self.start_s + stretch_s + max(self.save_s, self.end_s)
+
+    def saves(self, units: float) -> int:
+        return max(0, math.ceil(units / self.keep_every - 1e-9) - 1)
+
+    def expected_s(self, preempt_per_hour: float) -> float:
+        """Mean seconds of all attempts together: each stretch between saves is a race against a Poisson
+        process.
+
+        A stretch c that follows a kept one takes e^(ls) (e^(lc) - 1) / l on average, where l is the rate and
+        s the start-up that each failure costs (Daly 2006); the first start-up takes (e^(ls) - 1) / l.
+        """
+        rate = preempt_per_hour / HOUR_S
+        if not rate:
+            return self.seconds
+        saves = self.saves(self.units)
+        stretch_s = self.keep_every * self.unit_s + self.save_s
+        last_s = (self.units - saves * self.keep_every) * self.unit_s + self.end_s
+        restart = math.exp(min(700.0, rate * self.start_s))
+        grown = saves * math.expm1(min(700.0, rate * stretch_s)) + math.expm1(min(700.0, rate * last_s))
+        return (restart - 1) / rate + restart * grown / rate
 
 
-def simulate(jobs: Sequence[JobLoad], world: World, rng: random.Random) -> Outcome:
-    """One history of `jobs`, which are started in their order wherever there is room."""
-    check(jobs, world)
-    return _History(jobs, world, rng).play()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobLoad:
+    """The tasks of one stage and round, the jobs they wait for, how long each waits in the queue then, and
+    the slots and GPUs that each holds. `straggle`: the log-normal sigma of one task's pace.
+    """
+
+    name: str
+    tasks: tuple[TaskLoad, ...]
+    after: tuple[str, ...] = ()
+    width: int = 1
+    gpus: int = 0
+    wait_s: float = 0.0
+    straggle: float = 0.0
+
+    def expected_s(self, preempt_per_hour: float) -> float:
+        """Of all tasks together, on average, in seconds of tasks."""
+        return sum(t.expected_s(preempt_per_hour * self.width) for t in self.tasks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Where the jobs run. None: no bound.
+
+    A task whose slots are taken away starts again after `requeue_s`. `doubt` is the log-normal sigma of a
+    factor common to everything: what the figures themselves may be wrong by.
+    """
+
+    slots: int | None = None
+    array_limit: int | None = None
+    preempt_per_hour: float = 0.0
+    requeue_s: float = 0.0
+    doubt: float = 0.0
+
+
+def daly_interval_s(save_s: float, preempt_per_hour: float) -> float:
+    """Work between saves that costs least, to first order: sqrt(2 x save x time to a taking) (Young 1974)."""
+    return math.sqrt(2 * save_s * HOUR_S / preempt_per_hour)
+
+
+def bearable_per_hour(jobs: Sequence[JobLoad]) -> float:
+    """The preemption rate at which the longest stretch is begun `MAX_TRIES` times on average until kept."""
+    longest_s = max((job.width * t.longest_s for job in jobs for t in set(job.tasks)), default=0.0)
+    return math.log(MAX_TRIES) * HOUR_S / longest_s if longest_s else math.inf
 
 
 def check(jobs: Sequence[JobLoad], world: World) -> None:
@@ -46,7 +123,7 @@ def check(jobs: Sequence[JobLoad], world: World) -> None:
                 f"{job.name}: one task needs {job.width} slots, and there are {world.slots}; give it more "
                 "nodes, or fewer to the task"
             )
-        if world.learned is None and world.preempt_per_hour > (most := bearable_per_hour([job])):
+        if world.preempt_per_hour > (most := bearable_per_hour([job])):
             raise ValueError(
                 f"{job.name}: a node taken away {world.preempt_per_hour:g} times an hour would hardly ever "
                 f"be done with a stretch of its work; at most {most:.3g} times can be borne: keep work more "
@@ -54,171 +131,109 @@ def check(jobs: Sequence[JobLoad], world: World) -> None:
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Attempt:
-    """How one attempt goes: seconds it holds its slots, units kept in the end, and what was for nothing."""
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A median and the ends of a 90 % interval."""
 
-    seconds: float
-    kept: float
-    done: bool = False
-    lost_s: float = 0.0
-    repeated_s: float = 0.0
+    low: float
+    median: float
+    high: float
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        return cls(*map(float, np.quantile(values, (0.05, 0.5, 0.95))))
 
 
-class _Job:
-    """A job in one history: its chances, which tasks are ready, and what of each is kept."""
+@dataclass(slots=True)
+class Outcome:
+    """One history: when each job ended, what slots and GPUs were used, how often a task was taken away."""
 
-    def __init__(self, load: JobLoad, common: float, rng: random.Random):
-        self.load, self.after = load, set[str]()
-        self.pace = common * _factor(rng, load.spread)
-        self.kept = [0.0] * len(load.tasks)  # units of each task
-        self.left, self.running, self.ready = len(load.tasks), 0, deque[int]()
+    ended: dict[str, float] = field(default_factory=dict)
+    used_s: float = 0.0
+    gpu_hours: float = 0.0
+    taken: int = 0
+
+    @property
+    def makespan_s(self) -> float:
+        return max(self.ended.values(), default=0.0)
+
+    def ready_s(self, job: JobLoad) -> float:
+        """When what a job waits for was done."""
+        return max((self.ended[name] for name in job.after if name in self.ended), default=0.0)
+
+
+def study(
+    jobs: Sequence[JobLoad], world: World, *, histories: int = HISTORIES, seed: int = 0
+) -> list[Outcome]:
+    """So many histories; one where there is no chance, fewer (but 15) of very many tasks."""
+    chance = world.preempt_per_hour or world.doubt or any(job.straggle for job in jobs)
+    num_tasks = max(1, sum(len(job.tasks) for job in jobs))
+    times = min(histories, max(15, MAX_TASKS // num_tasks)) if chance else 1
+    return [simulate(jobs, world, random.Random(f"{seed} {i}")) for i in range(times)]
+
+
+def simulate(jobs: Sequence[JobLoad], world: World, rng: random.Random) -> Outcome:
+    """One history: jobs begin in the order in which they could, each task where there is room first."""
+    check(jobs, world)
+    history, waiting = _History(world, rng), list[tuple[float, int]]()  # (when it may begin, number)
+    number = {job.name: n for n, job in enumerate(jobs)}
+    order = TopologicalSorter({job.name: number.keys() & set(job.after) for job in jobs})
+    order.prepare()
+    while order.is_active():
+        for n in (number[name] for name in order.get_ready()):
+            heapq.heappush(waiting, (history.out.ready_s(jobs[n]), n))
+        ready_s, n = heapq.heappop(waiting)
+        history.place(jobs[n], ready_s)
+        order.done(jobs[n].name)
+    return history.out
 
 
 class _History:
-    """One history while it is played: who waits for what, and what will happen when."""
+    """One history while it is played: what has come of it, and until when each slot is held."""
 
-    def __init__(self, jobs: Sequence[JobLoad], world: World, rng: random.Random):
-        self.world, self.rng, self.now, self.out = world, rng, 0.0, Outcome()
-        self.per_hour = world.preempt_per_hour
-        if world.learned:
-            self.per_hour = min(bearable_per_hour(jobs), world.learned.draw(rng))
-        common = _factor(rng, world.doubt)
-        self.jobs = [_Job(load, common, rng) for load in jobs]
-        self.free = math.inf if world.slots is None else world.slots
-        self.disturbed: set[str] = set()
-        self.events: list[tuple[float, int, _Job, int, _Attempt | None]] = []
-        self.number = 0
-        here = {load.name for load in jobs}
-        self.heirs: dict[str, list[_Job]] = defaultdict(list)
-        for job in self.jobs:
-            job.after = here.intersection(job.load.after)
-            for name in job.after:
-                self.heirs[name].append(job)
+    def __init__(self, world: World, rng: random.Random):
+        self.world, self.rng, self.out = world, rng, Outcome()
+        self.common = _factor(rng, world.doubt)
+        self.slots = [0.0] * (world.slots or 0)
 
-    def play(self) -> Outcome:
-        for job in [job for job in self.jobs if not job.after]:
-            self._release(job)
-        while self.events:
-            self.now, _, job, task, attempt = heapq.heappop(self.events)
-            if attempt is None:
-                job.ready.append(task)
-            else:
-                self._end(job, task, attempt)
-            if not self.events or self.events[0][0] > self.now:  # all of one moment first, then who may start
-                self._start()
-        self.out.makespan_s = max(self.out.ended.values(), default=0.0)
-        return self.out
+    def place(self, job: JobLoad, ready_s: float) -> None:
+        """Give each task of a job the slots that are free first."""
+        out, width, last_s = self.out, job.width, ready_s
+        array = [0.0] * min(
+            self.world.array_limit or len(job.tasks), len(job.tasks)
+        )  # who holds it until when
+        for task in job.tasks:
+            slots = [heapq.heappop(self.slots) for _ in range(width if self.slots else 0)]
+            begin_s = max(ready_s + job.wait_s, heapq.heappop(array), *slots)
+            pace = self.common * _factor(self.rng, job.straggle)
+            held_s, taken = _attempts(task, pace, self.world.preempt_per_hour * width / HOUR_S, self.rng)
+            end_s = begin_s + held_s + taken * self.world.requeue_s
+            for held in (array, *[self.slots] * len(slots)):
+                heapq.heappush(held, end_s)
+            out.used_s += held_s * width
+            out.gpu_hours += held_s * job.gpus / HOUR_S
+            out.taken += taken
+            last_s = max(last_s, end_s)
+        out.ended[job.name] = last_s
 
-    def _push(self, in_s: float, job: _Job, task: int, attempt: _Attempt | None = None) -> None:
-        self.number += 1
-        heapq.heappush(self.events, (self.now + in_s, self.number, job, task, attempt))
 
-    def _queue(self, job: _Job, task: int, in_s: float) -> None:
-        """Ready after that, and what it waits in the queue."""
-        mean_s = self.world.queue_wait_s
-        self._push(in_s + job.load.wait_s + (self.rng.expovariate(1 / mean_s) if mean_s else 0.0), job, task)
-
-    def _release(self, job: _Job) -> None:
-        """What the job waited for is done."""
-        if not job.left:
-            self._finish(job)
-        early_s = self.world.requeue_s if self.disturbed & set(job.load.after) else 0.0
-        for task in range(job.left):
-            self._queue(job, task, self.rng.uniform(0.0, early_s))
-
-    def _finish(self, job: _Job) -> None:
-        self.out.ended[job.load.name] = self.now
-        for heir in self.heirs[job.load.name]:
-            heir.after.discard(job.load.name)
-            if not heir.after:
-                self._release(heir)
-
-    def _start(self) -> None:
-        """Whatever fits, in the order of the jobs."""
-        limit = math.inf if self.world.array_limit is None else self.world.array_limit
-        for job in self.jobs:
-            while job.ready and job.load.width <= self.free and job.running < limit:
-                task = job.ready.popleft()
-                self.free -= job.load.width
-                job.running += 1
-                self.out.began.setdefault(job.load.name, self.now)
-                attempt = self._attempt(job, job.load.tasks[task], job.kept[task])
-                self._push(attempt.seconds, job, task, attempt)
-
-    def _end(self, job: _Job, task: int, attempt: _Attempt) -> None:
-        """Of a task's start-ups the last is its own; who does not finish made his own for nothing."""
-        out, width = self.out, job.load.width
-        self.free += width
-        job.running -= 1
-        out.used_s += attempt.seconds * width
-        out.gpu_hours += attempt.seconds * job.load.gpus / 3600
-        out.lost_s += attempt.lost_s * width
-        out.repeated_s += attempt.repeated_s * width
-        job.kept[task] = attempt.kept
-        if not attempt.done:
-            out.preemptions += 1
-            self.disturbed.add(job.load.name)
-            self._queue(job, task, self.world.requeue_s)
-            return
-        job.left -= 1
-        if not job.left:
-            self._finish(job)
-
-    def _attempt(self, job: _Job, load: TaskLoad, kept: float) -> _Attempt:
-        """One attempt at a task of which `kept` units are done."""
-        own = _factor(self.rng, math.hypot(self.world.straggle, job.load.straggle))
-        unit_s, start_s = max(1e-9, load.unit_s * own * job.pace), load.start_s * own * job.pace
-        left = max(0.0, load.units - kept)
+def _attempts(load: TaskLoad, pace: float, rate: float, rng: random.Random) -> tuple[float, int]:
+    """Seconds of all attempts at a task, and how many were taken away, so often a second."""
+    start_s, unit_s = load.start_s * pace, load.unit_s * pace
+    stretch_s = max(1e-9, load.keep_every * unit_s + load.save_s)
+    left, seconds, taken = load.units, 0.0, 0
+    while True:
         whole_s = start_s + left * unit_s + load.saves(left) * load.save_s + load.end_s
-        rate = self.per_hour / HOUR_S * job.load.width
-        ends_s = self.rng.expovariate(rate) if rate else math.inf
+        ends_s = rng.expovariate(rate) if rate else math.inf
         if ends_s >= whole_s:
-            return _Attempt(seconds=whole_s, kept=load.units, done=True)
-        if ends_s <= start_s:
-            return _Attempt(seconds=ends_s, kept=kept, repeated_s=ends_s)
-        chunk_s = load.keep_every * unit_s + load.save_s
-        chunks = min(int((ends_s - start_s) / chunk_s), load.saves(left))
-        kept += chunks * load.keep_every
-        since_s = ends_s - start_s - chunks * chunk_s
-        units = min(math.ceil(since_s / unit_s), load.keep_every, load.units - kept)
-        last, rest_s = kept + units >= load.units, units * unit_s - since_s
-        needs_s = max(0.0, rest_s + load.end_s) if last else max(0.0, rest_s) + load.save_s
-        if 0.0 < needs_s <= self.world.grace_s:  # the unit at work ends and is kept, or published
-            again_s = 0.0 if last else start_s
-            return _Attempt(seconds=ends_s + needs_s, kept=kept + units, done=last, repeated_s=again_s)
-        return _Attempt(seconds=ends_s, kept=kept, lost_s=since_s, repeated_s=start_s)
+            return seconds + whole_s, taken
+        seconds, taken = seconds + ends_s, taken + 1
+        kept = min(int(max(0.0, ends_s - start_s) / stretch_s), load.saves(left))
+        left -= kept * load.keep_every
 
 
 def _factor(rng: random.Random, sigma: float) -> float:
     return math.exp(rng.gauss(0.0, sigma)) if sigma else 1.0
-
-
-# ------------------------------------------------------------------------------------ many histories
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Study:
-    """Many histories of the same jobs in the same world."""
-
-    outcomes: tuple[Outcome, ...]
-
-    def quantile(self, share: float, of: str = "makespan_s") -> float:
-        return float(np.quantile([getattr(o, of) for o in self.outcomes], share))
-
-    def mean(self, of: str) -> float:
-        return sum(getattr(o, of) for o in self.outcomes) / len(self.outcomes)
-
-    def span(self, job: JobLoad, share: float) -> float:
-        """From the end of what a job waits for to its own end."""
-        ready = [max((o.ended[n] for n in job.after if n in o.ended), default=0.0) for o in self.outcomes]
-        return float(np.quantile([o.ended[job.name] - r for o, r in zip(self.outcomes, ready)], share))
-
-
-def study(
-    jobs: Sequence[JobLoad], world: World, *, histories: int = 200, seed: int = 0, max_tasks: int = 200_000
-) -> Study:
-    """`histories` of them, one where there is no chance, fewer (but 15) for more than `max_tasks` in all."""
-    chance = world.preempt_per_hour or world.queue_wait_s or world.straggle or world.doubt
-    chance = chance or any(job.spread or job.straggle for job in jobs)
-    num_tasks = max(1, sum(len(job.tasks) for job in jobs))
-    times = min(histories, max(15, max_tasks // num_tasks)) if chance or world.learned else 1
-    return Study(outcomes=tuple(simulate(jobs, world, random.Random(f"{seed} {i}")) for i in range(times)))

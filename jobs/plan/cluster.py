@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -159,6 +160,15 @@ class Slurm(Resources, ClusterFile):
         return sorted(set(self.stages) - known)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What one task of a stage holds. A slot is a core or GPU of this machine, or a node."""
+
+    slots: int
+    ranks: int
+    gpus: int
+
+
 class Machine(Section):
     """What `Local` amounts to here: resolved numbers."""
 
@@ -201,6 +211,19 @@ def this_machine(local: Local) -> Machine:
             f"train_ranks {ranks}: this machine has {len(gpus)} GPUs; lower it in the cluster file"
         )
     return Machine(cores=cores, gpus=gpus, train_ranks=ranks, memory_bytes=limits.memory_bytes())
+
+
+def room_of(cluster: Local | Slurm, config: RunConfig, stage: Stage) -> Room:
+    match cluster:
+        case Local():
+            machine = this_machine(cluster)
+            wide = 1 if stage.kind.bare else stage.kind.held(stage.section, config).tensor_parallel
+            slots = min(machine.train_ranks if stage.kind.ranks else wide, machine.slots)
+            ranks = machine.train_ranks if stage.kind.ranks else 1
+            return Room(slots=slots, ranks=ranks, gpus=slots if machine.gpus else 0)
+        case Slurm():
+            own = cluster.resources(stage)
+            return Room(slots=own.nodes, ranks=own.ranks, gpus=own.nodes * own.gpus_per_node)
 
 
 def _given_gpus(wanted: int | None) -> tuple[str, ...]:

@@ -1,7 +1,5 @@
-"""A run as people see it before anything runs: who reads what, the jobs with what they sample and write, what
-runs where, and how long that takes.
-
-Where nothing was measured, tokens, files and bytes are upper bounds and there are no times.
+"""A run as people see it before anything runs: who reads what, the jobs with what they sample and write at most,
+what runs where, and how long that takes, where a run has been measured.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,10 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.chain.batch import sbatch_text
-from jobs.costs.forecast import Forecast, Interval, JobForecast, forecast, span
-from jobs.costs.loads import site_of
+from jobs.costs.forecast import Forecast, JobForecast, forecast, length
 from jobs.plan.chain import Job, own_work
-from jobs.plan.cluster import Local, Slurm, this_machine
+from jobs.plan.cluster import Local, Slurm, room_of, this_machine
 from jobs.plan.memory import share_here
 from jobs.plan.method import phase_of, reads
 from jobs.plan.preflight import bounds, distinct, world_of
@@ -23,6 +20,9 @@ from serl.config.run import RunConfig
 from serl.stages.kind import Bounds
 
 METHOD = ("phase", "stage", "kind", "reads", "loads", "trains", "gives")
+JOBS = (
+    "job", ">shards", "after", ">tokens <=", ">files <=", ">MB <=", ">GPU-hours", ">time [90 %]"
+)  # fmt: skip
 
 
 def show_plan(
@@ -52,65 +52,43 @@ def _method(config: RunConfig) -> Table:
 def _jobs(
     config: RunConfig, jobs: Sequence[Job], cluster: Local | Slurm, data: Path, told: Forecast
 ) -> Table:
-    """What each job, and all together, will sample, write and take; at most, where that is not known."""
-    known, gpus = told.seconds is not None, any(j.gpu_hours for j in told.jobs)
-    rows = told.jobs if known else bounds(config, jobs, data)
-    shown = [job for job in jobs if (job.missing and not job.along) or not known]
+    """What each job, and all together, sample and write at most, and what they take, where that is known."""
+    most, known = bounds(config, jobs, data), {job.name: job for job in told.jobs}
 
-    def cells(several: Sequence[JobForecast | Bounds], took: Interval | None) -> Iterator[str]:
-        yield f"{sum(r.tokens for r in several):,}"
-        yield f"{sum(r.files for r in several)}"
-        yield f"{sum(r.bytes for r in several) / 1e6:.1f}"
-        if took:
-            yield span(took)
-        if gpus:
-            yield f"{sum(r.gpu_hours for r in several):,.2f}"
+    def row(names: Sequence[str], several: Sequence[Bounds], own: JobForecast | None) -> list[str]:
+        tokens, files = (f"{sum(getattr(b, of) for b in several):,}" for of in ("tokens", "files"))
+        took = (f"{own.gpu_hours:,.2f}", length(own.seconds)) if own else ("", "")
+        return [*names, tokens, files, f"{sum(b.bytes for b in several) / 1e6:.1f}", *took]
 
     lines = [
-        (job.name, _shards(job, cluster), ", ".join(job.after), *cells([row], row.seconds if known else None))
-        for job, row in zip(shown, rows, strict=True)
+        row((job.name, _shards(config, job, cluster), ", ".join(job.after)), [bound], known.get(job.name))
+        for job, bound in zip(jobs, most, strict=True)
     ]
-    total = ("total", f"{sum(j.num_shards for j in jobs)}", "", *cells(rows, told.seconds))
-    most = "" if known else " <="
-    columns = ["job", ">shards", "after", f">tokens{most}", f">files{most}", f">MB{most}"]
-    columns += [">time [90 %]"] * known + [">GPU-hours"] * gpus
+    lines.append(row(("total", str(sum(job.num_shards for job in jobs)), ""), most, told.total))
     title = f"{config.name}: round 0 is the base model, then {config.rounds} rounds"
-    return table(columns, [*lines, total], title=title)
+    return table(JOBS, lines, title=title)
 
 
-def _shards(job: Job, cluster: Local | Slurm) -> str:
+def _shards(config: RunConfig, job: Job, cluster: Local | Slurm) -> str:
     if job.along:
         return f"1 by {job.of.listed}"
-    match cluster:
-        case Local():
-            ranks = this_machine(cluster).train_ranks
-            return f"1 x {ranks} ranks" if job.of.kind.ranks else str(job.num_shards)
-        case Slurm():
-            own = cluster.resources(job.of)
-            size = f"{own.tasks_per_node} engines" if own.ranks > 1 else "1 task"
-            if job.of.kind.ranks and own.ranks > 1:
-                size = f"{own.nodes} nodes x {own.tasks_per_node} ranks"
-            gpus = f", {own.nodes * own.gpus_per_node} GPUs" if own.gpus_per_node else ""
-            return f"{job.num_shards} x {size}{gpus}"
+    room = room_of(cluster, config, job.of)
+    size = f"{room.ranks} {'ranks' if job.of.kind.ranks else 'engines'}" if room.ranks > 1 else "1 task"
+    nodes = f" on {room.slots} nodes" if isinstance(cluster, Slurm) and room.slots > 1 else ""
+    return f"{job.num_shards} x {size}{nodes}" + (f", {room.gpus} GPUs" if room.gpus else "")
 
 
 def _kept(config: RunConfig, cluster: Local | Slurm, data: Path) -> Iterator[str]:
     """What each rank of a training has to have room for."""
     world = world_of(config, data)
     for stage in (s for s in distinct(config) if s.kind.ranks):
-        match cluster:
-            case Local():
-                machine = this_machine(cluster)
-                ranks, gpu = machine.train_ranks, bool(machine.gpus)
-            case Slurm():
-                own = cluster.resources(stage)
-                ranks, gpu = own.ranks, bool(own.gpus_per_node)
-        kept = stage.kind.kept_bytes(stage, config, world, ranks, gpu=gpu)
+        room = room_of(cluster, config, stage)
+        kept = stage.kind.kept_bytes(stage, config, world, room.ranks, gpu=room.gpus > 0)
         if sum(kept.values()):
             each = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in kept.items())
             yield (
-                f"each of {ranks} ranks of {stage.job} keeps at least {sum(kept.values()) / 1e9:.2f} GB of "
-                f"weights, gradients and optimizer ({each}), beside what passes and vLLM take"
+                f"each of {room.ranks} ranks of {stage.job} keeps at least {sum(kept.values()) / 1e9:.2f} GB "
+                f"of weights, gradients and optimizer ({each}), beside what passes and vLLM take"
             )
 
 
@@ -127,10 +105,10 @@ def _where(config: RunConfig, jobs: Sequence[Job], cluster: Local | Slurm, data:
                     each = f"{share.cache_gib:.2f} GiB of keys and values each"
                     yield f"{stage.listed}: {share.engines} engines at once, {each}"
         case Slurm():
-            site, own = site_of(cluster, config), own_work(jobs)
-            limits = ((cluster.resources(job.of).time_min / 60, job) for job in own)
-            hours = sum(limit * site.paid[job.stage] * len(job.missing) for limit, job in limits)
-            yield f"at most {hours:,.1f} {site.unit}, if every task used its whole time limit"
+            own = own_work(jobs)
+            rooms = ((job, cluster.resources(job.of), room_of(cluster, config, job.of)) for job in own)
+            hours = sum(asked.time_min / 60 * room.gpus * len(job.missing) for job, asked, room in rooms)
+            yield f"at most {hours:,.1f} GPU-hours, if every task used its whole time limit"
             for job in own:
                 root = data / "runs" / config.name
                 yield f"\n# {job.name}\n{sbatch_text(root, config.digest(), cluster, job)}"

@@ -12,8 +12,8 @@ import yaml
 from rich.table import Table as RichTable
 
 from evaluation.seeds import ALPHA
-from jobs.costs.forecast import learn_from
 from jobs.costs.ledger import ledger
+from jobs.costs.measured import learn_from
 from jobs.reporting import board, contest_page, figures, plots, policies, render, scalars
 from jobs.reporting.contest import Contest
 from jobs.reporting.findings import gather

@@ -12,14 +12,6 @@ from serl.config.schema import Section
 from serl.stages.kind import Kind, Stage
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rate:
-    """A ratio of two yields, and its relative standard deviation."""
-
-    value: float
-    sigma: float
-
-
 class Known(Protocol):
     """What was measured."""
 
@@ -28,27 +20,22 @@ class Known(Protocol):
         """Rows of benchmark files, by name."""
         ...
 
-    def rate(self, stage: Stage, top: str, bottom: str, otherwise: float) -> Rate:
-        """One yield of such stages for each of another; `otherwise`, surely, where nobody has seen it."""
+    def rate(self, stage: Stage, top: str, bottom: str, otherwise: float) -> float:
+        """One yield of such stages for each of another; `otherwise` where nobody has seen it."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
-    """A training: optimizer steps, tokens in each, tokens in all once, and how unsure (relative) these
-    are.
-    """
+    """A training: optimizer steps, and the tokens in each."""
 
     steps: int
     step_tokens: float
-    tokens: float
-    sigma: float
 
 
 class Cost:
     """Of a kind without engine that does one thing, of size 1."""
 
-    per = "items"  # the yield by which its bytes are counted
 
     def items(self, stage: Stage, config: RunConfig, known: Known) -> float:
         """Prompts, questions, problems, documents: what work is counted in."""
@@ -66,11 +53,10 @@ class Cost:
         """Tokens of a completion at most."""
         return 0
 
-    def length(self, stage: Stage, known: Known) -> Rate:
+    def length(self, stage: Stage, known: Known) -> float:
         """Tokens of a completion."""
         most = self.longest(stage.section)
-        found = known.rate(stage, "tokens", "samples", most)
-        return Rate(value=min(found.value, most), sigma=found.sigma)
+        return min(known.rate(stage, "tokens", "samples", most), most)
 
     def lesson(self, stage: Stage, config: RunConfig, known: Known) -> Lesson:
         """Of a kind whose ranks take optimizer steps."""

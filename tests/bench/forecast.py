@@ -21,12 +21,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/flow")]
 from lab import STAND_IN, Trial, new_trial, preempt, slurm, start_lab, wait_until
 
 from jobs.costs.accounting import account
-from jobs.costs.calibration import Calibration, cluster_label, learn
-from jobs.costs.forecast import Interval, forecast
+from jobs.costs.calibration import Calibration, cluster_label
+from jobs.costs.forecast import forecast
 from jobs.costs.ledger import ledger
-from jobs.costs.loads import site_of
-from jobs.costs.sacct import ask_sacct
-from jobs.costs.tasks import World
+from jobs.costs.measured import learn
+from jobs.costs.simulate import Interval, World
 from jobs.plan.chain import plan
 from jobs.plan.cluster import load_cluster
 from serl.run.rundir import Run
@@ -104,13 +103,11 @@ def taking_nodes(setting: Setting, rng: random.Random) -> Callable[[threading.Ev
 
 def predict(t: Trial, known: Calibration, setting: Setting) -> Interval:
     cluster = load_cluster(str(t.cluster_file))
-    base = site_of(cluster, t.run.config).world(known)
     world = World(
         slots=setting.nodes,
         array_limit=setting.array_limit,
-        doubt=base.doubt,
+        doubt=known.doubt,
         preempt_per_hour=setting.preempt_per_hour,
-        grace_s=GRACE_S,
         requeue_s=REQUEUE_S,
     )
     told = forecast(
@@ -123,20 +120,17 @@ def predict(t: Trial, known: Calibration, setting: Setting) -> Interval:
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--folder", type=Path, default=None)
-    p.add_argument("--full", action="store_true", help="a lab with accounting: sacct tells the account")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--only", type=int, choices=range(len(SETTINGS)), help="just this setting")
     args = p.parse_args()
     folder = args.folder or Path(tempfile.mkdtemp())
-    lab = start_lab(
-        folder / "lab", "--cpus", "1", "--grace", str(int(GRACE_S)), *(["--full"] if args.full else [])
-    )
+    lab = start_lab(folder / "lab", "--cpus", "1", "--grace", str(int(GRACE_S)))
     try:
         first = trial(folder / "first", 2, 8)
         seconds, _ = play(first)
         known = learn(Run.open(first.run.root), cluster_label(load_cluster(str(first.cluster_file))))
         print(
-            f"calibrated on a run of {seconds:.0f} s; {account(first.run, slurm=ask_sacct).sentence()}",
+            f"calibrated on a run of {seconds:.0f} s; {account(first.run).total.sentence()}",
             flush=True,
         )
         for number, setting in enumerate(SETTINGS):
@@ -154,7 +148,7 @@ def main() -> None:
             error = told.median / seconds - 1
             held = "held" if seconds in told else "did not hold"
             print(f"{setting.name}: predicted {told.median:.0f} s [{told.low:.0f}, {told.high:.0f}], took {seconds:.0f} s ({error:+.0%}, interval {held}), "
-                  f"{taken} nodes taken; {ledger(Run.open(t.run.root)).account.sentence()}", flush=True)  # fmt: skip
+                  f"{taken} nodes taken; {ledger(Run.open(t.run.root)).account.total.sentence()}", flush=True)  # fmt: skip
     finally:
         lab("stop")
 

@@ -1,4 +1,4 @@
-"""What was used and what of it was lost, from event files as attempts leave them, and from Slurm's records where there are any."""
+"""What was used and what of it was lost, from event files as attempts leave them."""
 
 import json
 import os
@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.costs import sacct
 from jobs.costs.accounting import Account, account
-from jobs.costs.sacct import Record
 from jobs.runs.queue import Journal, Submission
 from serl.run.attempt import Attempt
 from serl.run.rundir import Run
@@ -61,10 +59,7 @@ def lost(result: Account) -> dict[str, float]:
 
 def balanced(result: Account) -> bool:
     """Used is kept and lost, of each attempt, and nothing else."""
-    kept = sum(
-        (t.kept_s + (0 if t.repeated or t.ended in ("done", "at work") else t.startup_s)) * t.ranks
-        for t in result.tries
-    )
+    kept = sum(t.kept_s * t.ranks for t in result.total.tries)
     return result.total.used_s == pytest.approx(kept + result.total.all_lost_s)
 
 
@@ -76,7 +71,7 @@ def test_an_undisturbed_shard_loses_nothing(run):
     result = account(run)
     assert result.total.used_s == 28.0 and result.total.gpu_hours == pytest.approx(28 * 2 / 3600)
     assert result.total.lost_s == {} and balanced(result)
-    assert result.sentence() == "used 28 s of tasks, 0.02 GPU-hours in 1 attempts; lost nothing"
+    assert result.total.sentence() == "used 28 s of tasks, 0.02 GPU-hours in 1 attempts; lost nothing"
 
 
 def test_parts_of_a_killed_attempt_survive_and_what_came_after_them_is_lost(run):
@@ -88,8 +83,8 @@ def test_parts_of_a_killed_attempt_survive_and_what_came_after_them_is_lost(run)
     attempt(run, "propose", 0, "10-2", load(4, 3), part(16, 2, 14), (17, "done", {}), start=200.0)
     publish(run, "propose", 0, "10-2")
     result = account(run)
-    assert lost(result) == {"killed": 6.0, "start-up repeated": 2.0 + 5.0}
-    assert result.total.lost_gpu_hours["killed"] == pytest.approx(6 * 2 / 3600)
+    assert lost(result) == {"killed": 6.0 + 7.0}
+    assert result.total.all_lost_gpu_hours == pytest.approx(13 * 2 / 3600)
     assert balanced(result)
 
 
@@ -108,7 +103,7 @@ def test_an_attempts_last_word_tells_why_it_ended(run, word, cause):
     attempt(run, "propose", 0, "9-0", load(5, 4), part(15, 0, 14), word, start=100.0)
     attempt(run, "propose", 0, "9-1", load(5, 4), part(15, 1, 14), (16, "done", {}), start=200.0)
     publish(run, "propose", 0, "9-1")
-    assert lost(account(run)) == {cause: 15.0, "start-up repeated": 7.0}
+    assert lost(account(run)) == {cause: 15.0 + 7.0}
 
 
 def test_without_a_scheduler_who_is_asked_to_stop_was_cancelled(run):
@@ -123,14 +118,12 @@ def test_without_a_scheduler_who_is_asked_to_stop_was_cancelled(run):
         start=100.0,
     )
     result = account(run)
-    assert lost(result) == {"cancelled": 3.0}, (
-        "of a shard that is not done the latest start-up is the one that counts"
-    )
+    assert lost(result) == {"cancelled": 3.0 + 7.0}
 
 
 def test_a_process_that_its_time_limit_ended_without_a_word_is_told_by_the_clock(run):
     attempt(run, "propose", 0, "9-0", load(5, 4), part(15, 0, 14), start=100.0, until=125.0)
-    assert lost(account(run)) == {}
+    assert lost(account(run)) == {"time limit": 7.0}
     attempt(
         run,
         "propose",
@@ -142,14 +135,14 @@ def test_a_process_that_its_time_limit_ended_without_a_word_is_told_by_the_clock
         start=100.0,
         until=125.0,
     )
-    assert lost(account(run)) == {"time limit": 2.0}
+    assert lost(account(run)) == {"time limit": 2.0 + 7.0}
 
 
 def test_an_attempt_that_nobody_has_seen_end_is_at_work_while_the_run_lives(run):
     attempt(run, "propose", 0, "9-1", load(5, 4), start=100.0)
     living = account(run, live=True, now=160.0)
-    assert (living.tries[0].ended, living.total.used_s, living.total.lost_s) == ("at work", 62.0, {})
-    assert account(run, now=160.0).tries[0].ended == "killed"
+    assert (living.total.tries[0].ended, living.total.used_s, living.total.lost_s) == ("at work", 62.0, {})
+    assert account(run, now=160.0).total.tries[0].ended == "killed"
 
 
 def test_the_slower_of_two_live_attempts_worked_for_nothing(run):
@@ -178,7 +171,7 @@ def test_steps_after_the_last_checkpoint_are_lost_and_those_before_it_are_not(ru
     )
     publish(run, "train", 0, "9-1")
     result = account(run)
-    assert lost(result) == {"killed": 4 * 4.0, "start-up repeated": 4 * 12.0}
+    assert lost(result) == {"killed": 4 * (4.0 + 12.0)}
     assert result.costs[1, "train"].used_s == 4 * (26.0 + 20.0) and balanced(result)
 
 
@@ -196,7 +189,7 @@ def test_a_training_that_saved_as_it_left_loses_its_start_up_only(run):
     )
     attempt(run, "train", 0, "9-1", step(12, 3), (15, "done", {}), start=200.0)
     publish(run, "train", 0, "9-1")
-    assert lost(account(run)) == {"start-up repeated": 12.0}
+    assert lost(account(run)) == {"preempted": 12.0}
 
 
 def test_a_rank_that_raised_because_its_peer_was_killed_was_killed(run):
@@ -204,55 +197,7 @@ def test_a_rank_that_raised_because_its_peer_was_killed_was_killed(run):
         run, "train", 0, "9-0", step(12, 1), (19, "failed", {"error": "RuntimeError"}), start=100.0, ranks=2
     )
     attempt(run, "train", 0, "9-0", start=100.0, rank=1, ranks=2)
-    assert account(run).tries[0].ended == "killed"
-
-
-# ------------------------------------------------------------------------------------------------ Slurm's records
-def test_slurms_records_tell_end_cause_and_wait_of_what_left_no_word(run):
-    Journal(run.root).add(Submission(token="t", job="r001-propose", shards=(0, 1), id="9"))
-    attempt(run, "propose", 0, "9_0-0", load(5, 4), part(15, 0, 14), start=100.0)
-    attempt(run, "propose", 0, "9_0-1", load(5, 4), part(15, 1, 14), (16, "done", {}), start=200.0)
-    publish(run, "propose", 0, "9_0-1")
-    asked: list[list[str]] = []
-
-    def slurm(ids):
-        asked.append(list(ids))
-        return [
-            Record(job="9_0", state="NODE_FAIL", submit=60.0, start=95.0, end=140.0),
-            Record(job="9_0", state="COMPLETED", submit=140.0, start=190.0, end=218.0),
-            Record(job="9_1", state="REQUEUED", submit=60.0, start=95.0, end=99.0),
-        ]
-
-    result = account(run, slurm=slurm)
-    assert asked == [["9"]], "one question for the whole run"
-    assert lost(result) == {"node failure": 25.0, "start-up repeated": 10.0 + 4.0}
-    assert result.total.wait_s == 35.0 + 50.0 + 35.0
-    assert result.total.used_s == 45.0 + 28.0 + 4.0 and result.by_slurm and balanced(result)
-
-
-def test_records_that_forgot_an_attempt_are_not_taken_for_another(run):
-    Journal(run.root).add(Submission(token="t", job="r001-propose", shards=(0,), id="9"))
-    attempt(run, "propose", 0, "9-0", load(5, 4), part(15, 0, 14), start=100.0)
-    attempt(run, "propose", 0, "9-1", load(5, 4), part(15, 1, 14), (16, "done", {}), start=200.0)
-    publish(run, "propose", 0, "9-1")
-    result = account(
-        run, slurm=lambda ids: [Record(job="9", state="COMPLETED", submit=0.0, start=190.0, end=218.0)]
-    )
-    assert not result.by_slurm and result.total.wait_s == 0.0
-
-
-def test_sacct_is_read_as_it_writes_and_asked_once(run, monkeypatch):
-    said = "9_0|CANCELLED by 0|2026-01-02T03:04:05|2026-01-02T03:05:05|2026-01-02T03:06:05\n9_1|PENDING|2026-01-02T03:04:05|Unknown|Unknown\n"
-    calls = []
-    monkeypatch.setattr(sacct, "ask_slurm", lambda command: calls.append(command) or said)
-    (record,) = sacct.ask_sacct(["9", "10"])
-    assert (record.job, record.state, record.start - record.submit, record.end - record.start) == (
-        "9_0",
-        "CANCELLED",
-        60.0,
-        60.0,
-    )
-    assert len(calls) == 1 and "-D" in calls[0] and "9,10" in calls[0]
+    assert account(run).total.tries[0].ended == "killed"
 
 
 def test_facts_are_plain_and_by_stage(run):

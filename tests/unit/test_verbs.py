@@ -109,12 +109,8 @@ def test_a_users_mistake_is_told_in_json_too(tmp_path, capsys, monkeypatch, verb
         ("browse", ["made-up", "--port", "-1"], "--port -1: choose one up to 65535"),
         ("gc", ["--older-than", "nan"], "--older-than nan: give hours, at least 0"),
         ("gc", ["--older-than", "-1"], "--older-than -1.0: give hours, at least 0"),
-        ("whatif", ["configs/quickstart.yaml", "--histories", "0"], "--histories: 0: at least one"),
-        (
-            "whatif",
-            ["configs/quickstart.yaml", "--histories", "2,3"],
-            "--histories: 2,3: give one whole number",
-        ),
+        ("whatif", ["configs/quickstart.yaml", "--nodes", "2,0"], "--nodes: 2,0: give whole numbers of at least one"),
+        ("whatif", ["configs/quickstart.yaml", "--requeue-s", "nan"], "--requeue-s: nan: give a number of at least 0"),
     ],
 )
 def test_a_number_out_of_range_is_refused(made, capsys, monkeypatch, verb, argv, message):

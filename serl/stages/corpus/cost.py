@@ -8,7 +8,6 @@ from serl.stages.kind import Stage
 
 
 class CorpusCost(Cost):
-    per = "documents"
 
     def items(self, stage: Stage, config: RunConfig, known: Known) -> float:
         return stage.section.documents

@@ -9,14 +9,13 @@ from serl.stages.kind import Stage
 
 
 class CurateCost(Cost):
-    per = "kept"
 
     def items(self, stage: Stage, config: RunConfig, known: Known) -> float:
         (source,) = stage.kind.reads(stage, config)
         return cost_of(source.kind).given(source, config, known)
 
     def given(self, stage: Stage, config: RunConfig, known: Known) -> float:
-        new = self.items(stage, config, known) * known.rate(stage, "novel", "candidates", 1.0).value
+        new = self.items(stage, config, known) * known.rate(stage, "novel", "candidates", 1.0)
         return float(min(stage.section.max_instructions, math.floor(new)))
 
     def size(self, counts: Mapping[str, float]) -> float:

@@ -13,7 +13,7 @@ class ProposeCost(Cost):
         return stage.section.prompts
 
     def given(self, stage: Stage, config: RunConfig, known: Known) -> float:
-        return stage.section.prompts * known.rate(stage, "accepted", "samples", 1.0).value
+        return stage.section.prompts * known.rate(stage, "accepted", "samples", 1.0)
 
     def longest(self, section: Propose) -> int:
         return section.sampling.max_tokens

@@ -12,7 +12,6 @@ from serl.stages.train.spec import KIND
 
 
 class TrainCost(Cost):
-    per = "policies"
 
     def lesson(self, stage: Stage, config: RunConfig, known: Known) -> Lesson:
         source, section = KIND.data(stage, config), stage.section
@@ -22,24 +21,20 @@ class TrainCost(Cost):
         reckon = cost_of(source.kind)
         if isinstance(section, Pretrain):
             per_document = known.rate(source, "tokens", "documents", 0.0)
-            tokens = per_document.value * reckon.given(source, config, known)
+            tokens = per_document * reckon.given(source, config, known)
             steps = max(1, math.ceil(tokens * section.epochs / section.batch_tokens))
-            return Lesson(
-                steps=steps, step_tokens=section.batch_tokens, tokens=tokens, sigma=per_document.sigma
-            )
+            return Lesson(steps=steps, step_tokens=section.batch_tokens)
         writer = source.kind.writer(source, config)
         length = cost_of(writer.kind).length(writer, known)
         kept = known.rate(stage, "kept", "groups", 1.0)
         answers = reckon.samples(source.section)
-        samples = reckon.given(source, config, known) * kept.value * answers
+        samples = reckon.given(source, config, known) * kept * answers
         most = section.max_groups(answers)
         learned = samples if most is None else min(samples, most * answers)
         steps = max(1, math.ceil(learned / section.batch_samples)) * section.epochs
         return Lesson(
             steps=min(steps, section.max_steps or steps),
-            step_tokens=learned * section.epochs / steps * length.value,
-            tokens=learned * length.value,
-            sigma=math.hypot(kept.sigma * (learned == samples), length.sigma),
+            step_tokens=learned * section.epochs / steps * length,
         )
 
     def even(self, section: Train | Pretrain) -> bool:
@@ -58,19 +53,19 @@ class TrainCost(Cost):
         section, how = stage.section, stage.section.rollout
         kept = known.rate(stage, "kept", "groups", 1.0)
         turns = KIND.num_turns(stage, config)
-        samples = turns * how.prompts * how.samples * (1.0 if how.refill else kept.value)
+        samples = turns * how.prompts * how.samples * (1.0 if how.refill else kept)
         samples += turns * how.prompts * bool(how.proposer and how.proposer.learns)
         steps = max(1, math.ceil(samples / section.batch_samples)) * section.epochs
         steps = min(steps, section.max_steps or steps)
         length = known.rate(stage, "tokens", "samples", how.sampling.max_tokens)
-        tokens = samples * min(length.value, how.sampling.max_tokens)
-        return Lesson(steps=steps, step_tokens=tokens / steps, tokens=tokens, sigma=kept.sigma)
+        tokens = samples * min(length, how.sampling.max_tokens)
+        return Lesson(steps=steps, step_tokens=tokens / steps)
 
     def yields(
         self, stage: Stage, counts: Mapping[str, float], items: float, tokens: float
     ) -> dict[str, float]:
         groups = counts.get("groups", sum(n for name, n in counts.items() if name.startswith("groups_")))
-        return {"groups": groups, "kept": counts.get("groups_kept", 0.0), "policies": 1.0}
+        return {"groups": groups, "kept": counts.get("groups_kept", 0.0)}
 
 
 COST = TrainCost()
