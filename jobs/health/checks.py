@@ -49,7 +49,7 @@ def check_site(site: Site) -> Iterator[Check]:
     )
     kind = site.settings.get("AccountingStorageType", "").rpartition("/")[2]
     none, silent = kind in ("none", "(null)", ""), site.qos is None
-    lost = "runs work; the GPU-hours that preemption and failures cost cannot be told"
+    lost = "runs work; why a job died before its first word cannot be told"
     yield judged(
         "accounting",
         "none" if none else f"{kind}, but sacctmgr does not answer" if silent else kind,
