@@ -20,9 +20,7 @@ from serl.config.run import RunConfig
 from serl.stages.kind import Bounds
 
 METHOD = ("phase", "stage", "kind", "reads", "loads", "trains", "gives")
-JOBS = (
-    "job", ">shards", "after", ">tokens <=", ">files <=", ">MB <=", ">GPU-hours", ">time [90 %]"
-)  # fmt: skip
+JOBS = ("job", ">shards", "after", ">tokens <=", ">files <=", ">MB <=")
 
 
 def show_plan(
@@ -57,7 +55,7 @@ def _jobs(
 
     def row(names: Sequence[str], several: Sequence[Bounds], own: JobForecast | None) -> list[str]:
         tokens, files = (f"{sum(getattr(b, of) for b in several):,}" for of in ("tokens", "files"))
-        took = (f"{own.gpu_hours:,.2f}", length(own.seconds)) if own else ("", "")
+        took = (f"{own.gpu_hours:,.2f}", length(own.seconds)) if own else ()
         return [*names, tokens, files, f"{sum(b.bytes for b in several) / 1e6:.1f}", *took]
 
     lines = [
@@ -66,7 +64,8 @@ def _jobs(
     ]
     lines.append(row(("total", str(sum(job.num_shards for job in jobs)), ""), most, told.total))
     title = f"{config.name}: round 0 is the base model, then {config.rounds} rounds"
-    return table(JOBS, lines, title=title)
+    columns = (*JOBS, ">GPU-hours", ">time [90 %]") if known else JOBS
+    return table(columns, lines, title=title)
 
 
 def _shards(config: RunConfig, job: Job, cluster: Local | Slurm) -> str:
