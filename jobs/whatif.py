@@ -3,8 +3,8 @@
 Plays the plan of a run many times by chance, from what earlier runs on the cluster took
 (`jobs.costs.calibration`). The table has a line for every combination of the comma-separated values, and
 lines for the first of them with other numbers of shards, sizes of parts and intervals between checkpoints:
-the median and the 95 % quantile of how long it takes, and the hours of tasks that it uses, of which start-ups,
-saves and what is taken away are wasted.
+the median and the 95 % quantile of how long it takes, and the hours of tasks that it uses, of which
+start-ups, saves and what is taken away are wasted.
 Nothing is submitted or written.
 
 A node is as much as the widest task takes of one: --nodes 4 means that four single-node tasks, or one

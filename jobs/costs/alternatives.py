@@ -1,5 +1,6 @@
-"""What-if: a run on other nodes, array limits and preemption rates; and in the first of these worlds with other
-shards, parts and checkpoint intervals, each as a change of its configuration. All are lines of one table.
+"""What-if: a run on other nodes, array limits and preemption rates; and in the first of these worlds with
+other shards, parts and checkpoint intervals, each as a change of its configuration. All are lines of one
+table.
 
 How long it takes is played; what is used and wasted is what theory expects, so that small differences are
 none of chance.

@@ -1,5 +1,5 @@
-"""Attempts at shards, by their event files: the pieces that they finished, when and why they ended, and what of
-their work survived.
+"""Attempts at shards, by their event files: the pieces that they finished, when and why they ended, and what
+of their work survived.
 
 Many are killed and have no last word: their last event or heartbeat tells.
 """

@@ -1,5 +1,5 @@
-"""A run as people see it before anything runs: who reads what, the jobs with what they sample and write at most,
-what runs where, and how long that takes, where a run has been measured.
+"""A run as people see it before anything runs: who reads what, the jobs with what they sample and write at
+most, what runs where, and how long that takes, where a run has been measured.
 """
 
 from collections.abc import Iterator, Sequence
