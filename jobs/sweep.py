@@ -6,8 +6,8 @@ lanes and nobody is needed; here they run one after another.
 
 JSON: of a launch and of status `sweep folder states shared trials`: `states` counts trials by state; of
 shared stages `stage key done users`; of trials `id run overrides state fraction rounds ended failures`,
-`ended` being why a trial was stopped early. Of --dry-run `sweep trials shared`, of a shared stage `stage wanted
-computed`; of cancel `sweep cancelled_jobs stopped_here`; of report `sweep paths`.
+`ended` being why a trial was stopped early. Of --dry-run `sweep trials shared`, of a shared stage `stage
+wanted computed`; of cancel `sweep cancelled_jobs stopped_here`; of report `sweep paths`.
 """
 
 from collections.abc import Sequence

@@ -26,7 +26,7 @@ KEYS = ("shards", "part_prompts", "checkpoint_every")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """A plan in a world. `wasted_s`: start-ups, saves, ends and what preemption takes; not what smaller parts
-    cost, which is in `used_s`, too. `cheapest`: better than the present value of its key, and than all others.
+    cost, which is in `used_s`, too. `cheapest`: better than the present value of its key and all others.
     """
 
     nodes: int | None
