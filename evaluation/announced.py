@@ -16,17 +16,24 @@ _MAX_TRIES = 16
 _MAX_ITEMS = 64
 
 _VERB = (
-    r"[=:]|\b(?:is|are|(?:must|should|would|will|has to|have to) be|equals|comes out (?:to be|to|as)"
-    r"|turns out to be|remains|becomes)\b"
+    r"[=:]|\b(?:is|are|(?:must|should|would|will|has to|have to|ought to) be|equals|amounts to"
+    r"|(?:comes|works) (?:out )?(?:to be|to|as)|turns out to be|remains|becomes)\b"
 )
 _PHRASE = re.compile(
     rf"\b(?P<noun>answers?|(?:final|correct|right) (?:result|solution|value|choice|option)s?|(?:best"
-    rf"|correct|right) (?:choice|option|answer))\b"
+    rf"|correct|right|my|our) (?:choice|option|answer|statement))\b"
     r"(?:\s{1,3}(?:to|of|for)\s[^\n.:=]{1,80}?|,[^\n.:=,]{1,60},)?"
     rf"[*_]{{0,3}}\s{{0,3}}(?P<verb>{_VERB})"
     r"|^ {0,3}####|^ {0,3}(?:#{1,4} {1,3}\**|\*\*)(?:the )?(?:final )?answer\W{0,4}$",
     re.IGNORECASE | re.MULTILINE,
 )
+_CONCLUSION = re.compile(
+    r"\b(?:solutions?|roots?|zeroe?s|values?|results?)\b"
+    r"(?:\s{1,3}(?:to|of|for|in)\s[^\n.:=]{1,80}?)?(?P<noun>)"
+    rf"[*_]{{0,3}}\s{{0,3}}(?P<verb>{_VERB})",
+    re.IGNORECASE,
+)
+"""What announces an answer only where nothing is computed after it."""
 _OPENING = re.compile(
     r"(?:[\s,*:=]|_(?=[_\s])|\b(?:is|be|equal to|therefore|thus|hence|so|then|still|indeed|just|now"
     r"|again|also|in fact|of course|given by"
@@ -43,7 +50,7 @@ _NO_ANSWER = re.compile(
     r"|(?:of|to|the same)\s|an? (?:\w{1,12} )?(?:integer|number|multiple|fraction|value)\b",
     re.IGNORECASE,
 )
-_DUTY = re.compile(r"must|should|would|will|ha[sv]e? to")
+_DUTY = re.compile(r"must|should|would|will|ha[sv]e? to|ought to")
 _POINTED = re.compile(r"[-+$\\(\d]|\**\(?[A-Z]\b")
 """What "the answer must be" is followed by where an answer is named and not described."""
 _HOPE = re.compile(
@@ -80,6 +87,11 @@ _TELLING = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[A-Za-z]{2,}")
+_FIGURE = re.compile(r"\d|\\[a-zA-Z]+")
+_PROSE = re.compile(r"(?<![\\{A-Za-z])(?!and\b)[A-Za-z]{3,}")
+_OR = re.compile(r"\bor\b")
+_OVER = re.compile(r"[^\d\\$]*+")
+"""Nothing is computed any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,11 +103,35 @@ class Announced:
 
 
 def announced(response: str) -> Announced | None:
-    """The last answer that is announced; an unclosed box there is no answer, and ends the search."""
+    """The last answer that is announced; an unclosed box there is no answer, and ends the search. Where
+    nothing calls itself the answer, the solutions, values or result that a response ends with are.
+    """
     for start, tail in tails(response):
         text = said(tail)
         return None if text is None else Announced(text=text, start=start)
-    return None
+    return _concluded(response)
+
+
+def _concluded(response: str) -> Announced | None:
+    """What the last sentence with a number in it says the solution is, if that is all it says: formulas or
+    numbers to its end. Values with "or" between them are what may be, not what is.
+    """
+    phrase = None
+    for phrase in _CONCLUSION.finditer(response):
+        pass
+    if phrase is None or len(response) > phrase.end() + _TAIL_CHARS:
+        return None
+    tail = response[phrase.end() :]
+    tail = tail[_OPENING.match(tail).end() :]
+    text, sentence = said(tail), _SENTENCE.match(tail)[0]
+    if not text or _PROSE.search(text) or ("value" in phrase[0].lower() and _OR.search(sentence)):
+        return None
+    whole = _FIGURE.findall(text) == _FIGURE.findall(sentence) != []
+    return (
+        Announced(text=text, start=phrase.start())
+        if whole and _OVER.fullmatch(tail[len(sentence) :])
+        else None
+    )
 
 
 def tails(response: str) -> Iterator[tuple[int, str]]:

@@ -23,6 +23,8 @@ MAX_TEXT_CHARS = 200
 APART = re.compile(r"[+-]?[\d.]+(?: [\d.]+)+")
 """Numbers with nothing but space between them are no answer."""
 _BASED = re.compile(r"(?:(\d+)|\((\d+)\))_(?:\{(?:\\text\{)?(\w{1,12})\}{1,2}|(\d))")
+_BASED_LETTERS = re.compile(r"\(?(?=[A-F]*\d)(?=\d*[A-F])([\dA-F]{1,40})\)?_\{(1[1-6])\}")
+"""A number whose digits go beyond nine: `2A_{16}`."""
 _UNIT = re.compile(
     r" ?(?:\^\{?\\circ ?\}?|\\(?:text|mathrm|mbox|textrm)\{(?! ?[iejxyztnk] ?\})([^{}\d]*)\}"
     r"|((?:[A-Za-z]{3,}|cm|mm|km|kg|mg|ml|ft|lb|hr)\b[A-Za-z '/-]*))(?:\^\{?\d\}?)?"
@@ -120,6 +122,9 @@ def plain(key: str, depth: int = 0) -> Value | None:
         found = number(key[:end])
         if found is not None:
             return _scaled(found, key[end:])
+    digits = _BASED_LETTERS.fullmatch(key)
+    if digits:
+        return Text(text=f"{digits[1]} in base {digits[2]}")
     based = _BASED.fullmatch(key)
     if based:
         return Named(

@@ -31,6 +31,7 @@ _MANY = re.compile(
 _IS_RIGHT = re.compile(
     r"(?:\b(?:option|choice|answer)\s{1,2}[(*]{0,3}([A-Za-z])\b|[(*]{1,3}([A-Z])[)*]{1,3}"
     r"|\b([B-HJ-Z]))[)*:]{0,3}\s{1,2}(?:is|must be)\s{1,2}(?:the )?(?:most )?(?:correct|right|best)\b"
+    r"|\b(?:must|should|would|has to) be\s{1,2}(?:option|choice)\s{1,2}[(*]{0,3}([A-Za-z])(?=[)*.,;\n]|$)"
     r"|\b(?:choose|select|pick|go with|going with)\s{1,2}(?:(?:option|choice"
     r"|answer)\s{1,2})?[(*]{0,3}([A-Z])(?=[)*.,;\n]|$)",
     re.IGNORECASE,

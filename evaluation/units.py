@@ -86,12 +86,12 @@ _MARKED = FONT + r" ?\{(?![iejxyztnkabc]\})(?:[^{}\\\d^=<>]|\\mu(?![a-z])|\^ ?-?
 _VECTOR = r"(?!\\math(?:bf|it|sf) ?\{ ?[A-Za-z] ?\})"
 """One bold or slanted letter is a vector or a variable, not a unit."""
 _UNIT = (
-    rf"(?:{_VECTOR}(?:\\mu ?)?{_MARKED}|[kM]?\\Omega(?![a-zA-Z])|(?<![A-Za-z\\])(?:{UNIT_NAMES})(?![A-Za-z])"
+    rf"(?:{_VECTOR}(?:\\mu ?)?{_MARKED}|(?:[kMG]|{FONT} ?\{{ ?[kMG] ?\}} ?)?\\Omega(?![a-zA-Z])|(?<![A-Za-z\\])(?:{UNIT_NAMES})(?![A-Za-z])"
     r"|\^ ?\{? ?\\circ ?\}?(?: ?[CF](?![A-Za-z]))?)(?: ?\^ ?(?:\{-?\d\}|\d))?"
 )
 _PER = rf"\\frac ?\{{ ?{_MARKED} ?\}} ?\{{ ?{_MARKED}(?: ?\^ ?\{{?\d\}}?)? ?\}}"
 _ITEM = re.compile(rf" ?[-/.~*]? ?(?:\\cdot ?|per )?(?:{_UNIT}|{_PER})")
-_NAME = r"[kM]?\\Omega|(?:\\mu ?)?[A-Za-z]+|\^ ?\{? ?\\circ"
+_NAME = r"[kMG]?\\Omega|(?:\\mu ?)?[A-Za-z]+|\^ ?\{? ?\\circ"
 _PART = re.compile(rf"\\cdot|[{{}} ~*.-]|(?P<divided>/|per\b)|(?P<name>{_NAME})|\^ ?\{{?(?P<power>-?\d)\}}?")
 
 
@@ -148,7 +148,7 @@ def _factors(text: str) -> list[tuple[dict[str, int], Fraction, int]] | None:
     """
     found: list[tuple[dict[str, int], Fraction, int]] = []
     text = re.sub(r"\\frac ?(\{[^}]*\} ?\}?) ?\{", r"\1/", text)
-    text = re.sub(rf"{FONT} ?\{{ ?", "", text)
+    text = re.sub(r"(?<=[kMG]) ?\} ?(?=\\Omega)", "", re.sub(rf"{FONT} ?\{{ ?", "", text))
     sign, ahead, at = 1, 1, 0
     while at < len(text):
         part = _PART.match(text, at)

@@ -11,6 +11,7 @@ CHOSEN = [
     ("Answer: **C. 5 apples**", "C"), ("Option B is correct.", "B"), ("(D) is the correct answer", "D"), ("I would go with B.", "B"), ("<answer>d</answer>", "D"),
     ("The answer is A because it fits", "A"), ("The answer is I.", "I"), ("So it's (C).", "C"), ("### Answer\nC", "C"), ("the answer would be option (C)", "C"),
     ("The answer is not (A). The answer is (B)", "B"), ("Choice A says x. Choice C is the best answer", "C"),
+    ("So it must be option b.", "B"), ("My choice: C)", "C"), ("It should be choice (D), I think", "D"),
 ]  # fmt: skip
 NONE = [
     "I hope this is right. A triangle has three sides.", "The answer is A triangle.", "The answer is I hope", r"\boxed{5}", r"\boxed{A, B}", "The answer is A and B.",

@@ -17,6 +17,9 @@ READ = [
     (r"$\boxed{-2}$ and $\boxed{1}$", "-2, 1", "boxed"), (r"\boxed{1}, \boxed{2}, and \boxed{3}", "1, 2, 3", "boxed"), (r"$x = \boxed{3}$ and $y = \boxed{4}$", "x=3, y=4", "boxed"), ("- $\\boxed{2}$\n- $\\boxed{3}$", "2, 3", "boxed"),
     (r"First \boxed{4}, wrong. So \boxed{5}", "5", "boxed"), (r"\boxed{4} = \boxed{5}", "5", "boxed"), (r"\boxed{0.5} or \boxed{50\%}", r"50\%", "boxed"), (r"\boxed{7} is it. Check: \boxed{}", "7", "boxed"),
     (r"$\\boxed{42}$", "42", "boxed"), (r"so $x=\boxed{3}$. The final answer is $3$ and $4$.", "3, 4", "announced"), (r"$-\boxed{256}$. The final answer is $-256$.", "-256", "announced"),
+    ("The solutions are $2$ and $8$.", "2, 8", "announced"), ("so the roots are x = -1 and x = 4.", "x = -1 and x = 4", "announced"), ("The values of $x$ are 3 and 9. All is well.", "3 and 9", "announced"),
+    ("The result is 5.", "5", "announced"), ("The solutions are 2 and 3. Their sum is 5.", "5", "last"), ("The possible values are 2 or 3.", "3", "last"), ("The solution is as follows: 2 and 3 are 5.", "5", "last"),
+    ("The values of x are from 2 to 10, so it is 8.", "8", "last"), ("The answer ought to be 17.", "17", "announced"), ("which comes to 9, so the answer comes to 9.", "9", "announced"),
     (r"\boxed{5}. The final answer is 5 apples.", "5", "boxed"), (r"\boxed{5}. The final answer is 15.", "5", "boxed"),
 ]  # fmt: skip
 KEPT = [

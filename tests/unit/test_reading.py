@@ -29,7 +29,7 @@ SAME = [
     (r"x\neq \pm 1", r"\mathbb{R}\setminus\{-1,1\}"), ("all real numbers except 2 and 3", r"x\ne 2,3"), ("|x|<1", "(-1,1)"), (r"|x-2|\le 3", "[-1,5]"), ("|x|>1", r"(-\infty,-1)\cup(1,\infty)"), ("2>|x|", "-2<x<2"),
     (r"k\pi", r"n\pi"), (r"k\pi", r"n\pi, n\in\mathbb{Z}"), (r"\frac{\pi}{4}+2k\pi", r"x=\frac{\pi}{4}+2n\pi, n \in \mathbb{Z}"), ("3k for any integer k", r"3n, n\in\mathbb{Z}"), ("3k for any integer k", "3k"),
     (r"\{x|x=3k,k\in \mathbb{Z}\}", r"3n, n\in\mathbb{Z}"), (r"x=k\pi \text{ where } k \in \mathbb{Z}", r"n\pi"), (r"\{k\pi : k\in\mathbb{Z}\}", r"n\pi"), (r"x \in \mathbb{R}, x \neq 2", r"x\neq 2"), (r"\{x \mid x \neq 2\}", r"x\neq 2"), (r"1.5\text{ hours}", "90 minutes"),
-    ("2516_8", "(2516)_8"), ("1,2,3", r"1 \text{, } 2 \text{, and } 3"),
+    ("2516_8", "(2516)_8"), ("2A_{16}", "(2A)_{16}"), ("4.7", r"4.7\text{ k}\Omega"), (r"4700\,\Omega", r"4.7\text{ k}\Omega"), (r"2n+1, n\in\mathbb{Z}", r"2k+1, \text{ where } k \text{ is an integer}"), ("1,2,3", r"1 \text{, } 2 \text{, and } 3"),
 ]  # fmt: skip
 DIFFERENT = [
     ("no", "on"), ("N/2", "n/2"), (r"\gamma", r"\Gamma"), ("y'", "y"), ("y''", "y'"), ("x=1, y=2", "2"), ("x=1,y=2", "x=2,y=1"), ("x<5", "y>5"), ("[1,2)", "(1,2]"),
@@ -38,7 +38,7 @@ DIFFERENT = [
     (r"15\text{ cm}", r"15\text{ m}"), ("16 cm^2", "16 cm"), ("5 hours", "5 minutes"), (r"\pi/6", "30"), (r"30^\circ", "30 rad"), (r"5\text{ kg}", r"5\text{ g}"), ("5 square feet", "5 feet"),
     ("(3,4)", "y=3,x=4"), ("(5,2),(7,2)", "p=2,q=5;p=2,q=7"), ("(1,2),(3,4)", "x=1,y=4;x=3,y=2"), ("(3,4)", "x=3,x=4"), ("(3,4)", "3,4"),
     (r"x\neq 2", r"\mathbb{R}\setminus\{3\}"), (r"x\neq 2", r"(-\infty,\infty)"), (r"x\neq 2", "x=2"), ("|x|<1", "[-1,1]"), ("|x|<1", "(0,1)"), ("|x-2|<3", "(-5,5)"), ("|x|>1", "(-1,1)"),
-    ("n+1", "k+1"), (r"k\pi", r"2n\pi"), (r"k\pi", r"x\pi"), ("2516_8", "(2516)_9"), ("parabola", "a hyperbola"), ("S_1:S_2=7:32", "7:33"), (r"\begin{pmatrix}1\\2\end{pmatrix}", "12"),
+    ("n+1", "k+1"), (r"k\pi", r"2n\pi"), (r"k\pi", r"x\pi"), ("2516_8", "(2516)_9"), ("2A_{16}", "(2A)_{15}"), ("A_{16}", "(2A)_{16}"), (r"4.7\text{ k}\Omega", r"4.7\text{ M}\Omega"), ("parabola", "a hyperbola"), ("S_1:S_2=7:32", "7:33"), (r"\begin{pmatrix}1\\2\end{pmatrix}", "12"),
 ]  # fmt: skip
 
 
