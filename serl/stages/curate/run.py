@@ -9,6 +9,7 @@ from serl.records import Candidate, Novelty, Problem, to_jsonl
 from serl.run.rundir import Manifest
 from serl.stages import read
 from serl.stages.curate.spec import KIND
+from serl.stages.fruitless import check_fruit, told_by
 from serl.stages.work import Work, corpus_dir
 from serl.text.problems import fingerprint, load_problems
 from serl.text.selfinstruct import Twin, tidied, twins
@@ -40,6 +41,7 @@ def run(work: Work) -> Manifest:
     ]
     counts = Counter(twin.reason if twin else "novel" for twin in found)
     counts.update(candidates=len(candidates), kept=len(kept), surplus=len(fresh) - len(kept))
+    check_fruit(work, len(kept), "question", [*told_by(work, source), (work.shard.stage, counts)])
     return attempt.publish_bytes(
         ".jsonl",
         to_jsonl(kept),

@@ -21,6 +21,7 @@ from serl.learning.batch import Sample
 from serl.learning.objective import ImitationLoss, Loss, mean_weights
 from serl.learning.preference import preference_loss
 from serl.stages import read
+from serl.stages.fruitless import check_fruit, told_by
 from serl.stages.train.course import Course, horizon
 from serl.stages.train.frozen import batches_of, inputs_of, log_probabilities, read_answers, take_steps
 from serl.stages.train.section import Train
@@ -41,6 +42,7 @@ def learn(work: Work, ranks: Ranks) -> None:
     num_records = sum(m.files[0].rows for m in read.left(work.run, source))
     samples = columns.Samples(read_answers(work, ranks, source, [True] * num_records))
     in_pairs = learns_from(settings.objective) == "pairs"
+    check_fruit(work, len(samples), "pair" if in_pairs else "answer", told_by(work, source))
     batches = batches_of(work, settings, len(samples), together=2 if in_pairs else 1)
     work.phase("load")
     trainer = Trainer(

@@ -17,6 +17,7 @@ from serl.learning.objective import Loss, mismatch
 from serl.records import Group
 from serl.run.attempt import Attempt
 from serl.stages import read
+from serl.stages.fruitless import check_fruit, told_by
 from serl.stages.kind import Stage
 from serl.stages.train.course import Course, horizon, safe_point
 from serl.stages.train.section import Train
@@ -40,6 +41,8 @@ def reinforce(work: Work, ranks: Ranks) -> None:
     kept, fates = read.trainable(work.stage, source, groups)
     taught = kept[: settings.max_groups(source.section.samples)]
     chosen = {id(g) for g in taught}
+    chosen_from = [*told_by(work, source), ("agreement", fates)]
+    check_fruit(work, len(taught), "group in the band of agreement", chosen_from)
     samples = columns.Samples(read_answers(work, ranks, source, [id(g) in chosen for g in groups]))
     batches = batches_of(work, settings, len(samples))
     work.phase("load")

@@ -245,9 +245,16 @@ class Sampler:
 
     def in_band(self, groups: Sequence[Group]) -> list[Group]:
         """The groups that are trained on, each with the answers that are: all have voted."""
-        by_vote = self._how.vote == "fresh" and voted(self._how.reward)
-        kept, _ = read.in_band(self._agreement, groups, by_vote=by_vote)
+        kept, _ = read.in_band(self._agreement, groups, by_vote=self._by_vote)
         return [g.first(self._how.samples) for g in kept]
+
+    def fates(self, groups: Sequence[Group]) -> dict[str, float]:
+        """How many groups are in the band, and what became of the others."""
+        return dict(read.in_band(self._agreement, groups, by_vote=self._by_vote)[1])
+
+    @property
+    def _by_vote(self) -> bool:
+        return self._how.vote == "fresh" and voted(self._how.reward)
 
     def _branches(self, kept: Sequence[Group], labels: Mapping[str, str]) -> Branches:
         """What the states of these groups' answers are worth, where the objective asks; each rank values its

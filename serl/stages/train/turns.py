@@ -24,6 +24,7 @@ from serl.records import Group, Walk
 from serl.rewards.spec import judges
 from serl.safety.turns import TurnFigures, examine_turn
 from serl.stages import read
+from serl.stages.fruitless import check_fruit, told_by
 from serl.stages.train import credit
 from serl.stages.train.course import Course, horizon, safe_point
 from serl.stages.train.critic import Critic
@@ -43,6 +44,7 @@ def reinforce(work: Work, ranks: Ranks) -> None:
     assert isinstance(settings, Train) and settings.rollout is not None, "chosen by the section"
     start, digest = starting_weights(work, settings)
     questions = questions_of(work)
+    check_fruit(work, len(questions.problems), "question", told_by(work, KIND.data(work.stage, config)))
     judging = {role: work.weights(role)[1] for role in judges(settings.rollout.reward)}
     inputs = {"policy": digest} | judging | dict(questions.inputs)
     if isinstance(settings.objective, Ppo):
@@ -150,7 +152,15 @@ class School:
             last = place.turn == num_turns or self._enough()
             due = place.turn % self._settings.checkpoint_every == 0
             self._course.rest(asdict(place), last=last, due=due, next_s=self._longest_s)
+        self._check_fruit(place.learned)
         return self._counts(place.turn)
+
+    def _check_fruit(self, learned: int) -> None:
+        """Raise, on all ranks, where no answer of any turn was trained on."""
+        groups = [g for part in self._parts for g in Sampled.decoded(part).answered]
+        told = ("turns", {"questions": float(len(groups))} | self._sampler.fates(groups))
+        what = "group in the band of agreement in any turn"
+        check_fruit(self._work, learned, what, self._ranks.from_first([told]))
 
     def _enough(self) -> bool:
         return self._settings.max_steps is not None and self._course.done >= self._settings.max_steps
