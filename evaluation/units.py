@@ -86,7 +86,8 @@ _MARKED = FONT + r" ?\{(?![iejxyztnkabc]\})(?:[^{}\\\d^=<>]|\\mu(?![a-z])|\^ ?-?
 _VECTOR = r"(?!\\math(?:bf|it|sf) ?\{ ?[A-Za-z] ?\})"
 """One bold or slanted letter is a vector or a variable, not a unit."""
 _UNIT = (
-    rf"(?:{_VECTOR}(?:\\mu ?)?{_MARKED}|(?:[kMG]|{FONT} ?\{{ ?[kMG] ?\}} ?)?\\Omega(?![a-zA-Z])|(?<![A-Za-z\\])(?:{UNIT_NAMES})(?![A-Za-z])"
+    rf"(?:{_VECTOR}(?:\\mu ?)?{_MARKED}|(?:[kMG]|{FONT} ?\{{ ?[kMG] ?\}} ?)?\\Omega(?![a-zA-Z])"
+    rf"|(?<![A-Za-z\\])(?:{UNIT_NAMES})(?![A-Za-z])"
     r"|\^ ?\{? ?\\circ ?\}?(?: ?[CF](?![A-Za-z]))?)(?: ?\^ ?(?:\{-?\d\}|\d))?"
 )
 _PER = rf"\\frac ?\{{ ?{_MARKED} ?\}} ?\{{ ?{_MARKED}(?: ?\^ ?\{{?\d\}}?)? ?\}}"
