@@ -2,14 +2,13 @@
 removes them.
 
 Leftovers are checkpoints, parts and files of attempts that a finished shard's manifest does not name,
-temporary files, submitit's pickles and heartbeats of finished stages, bytecode caches, drafts of launches
-that died, shared results that no run refers to any more, and policies that were published within a round
-(`train.rollout.publish_every`), once they are scored and unless one is the best on validation.
+temporary files, submitit's pickles and heartbeats of finished stages, shared results that no run refers to
+any more, and policies that were published within a round (`train.rollout.publish_every`), once they are
+scored and unless one is the best on validation.
 
 Never touched: what a manifest names, so data and the policies of all rounds (a run without one of its
 policies could be neither resumed nor checked; to be rid of them, remove the run); logs, events and reports;
-any run that somebody may be at work on; what changed within the last hour (--older-than). --keep-checkpoints
-N also thins the checkpoints of unfinished trainings, to the N newest complete ones.
+any run that somebody may be at work on; what changed within the last hour (--older-than).
 
 JSON: `applied`, `items` (each `run kind inodes bytes`, summed by run and kind), `inodes`, `bytes`, `skipped`
 (sentences).
@@ -39,15 +38,7 @@ def body(argv: Sequence[str]) -> int:
     p.add_argument(
         "--older-than", type=float, default=1.0, metavar="HOURS", help="leave what changed since (default: 1)"
     )
-    p.add_argument(
-        "--keep-checkpoints",
-        type=int,
-        metavar="N",
-        help="of unfinished trainings, keep so many complete ones",
-    )
     args = p.parse_intermixed_args(argv)
-    if args.keep_checkpoints is not None and args.keep_checkpoints < 1:
-        raise RunError("--keep-checkpoints: at least 1; the last complete checkpoint is never removed")
     if not args.older_than >= 0.0:
         raise RunError(f"--older-than {args.older_than}: give hours, at least 0")
     data, looks = data_root(args), Looks()
@@ -55,7 +46,7 @@ def body(argv: Sequence[str]) -> int:
         states, faults = looks([find_run(name, data) for name in args.run]), {}
     else:
         states, faults = looks.everything(data)
-    found, skipped = leftovers(states, args.keep_checkpoints)
+    found, skipped = leftovers(states)
     skipped += map(str, faults.values())
     if not args.run:
         more, left = of_data(data)
@@ -68,7 +59,7 @@ def body(argv: Sequence[str]) -> int:
     return answer(found, skipped, applied=args.apply)
 
 
-def leftovers(states: Sequence[State], keep_checkpoints: int | None) -> tuple[list[Item], list[str]]:
+def leftovers(states: Sequence[State]) -> tuple[list[Item], list[str]]:
     """Of the runs that nobody is at work on, and why the others are left alone."""
     found: list[Item] = []
     skipped: list[str] = []
@@ -77,7 +68,7 @@ def leftovers(states: Sequence[State], keep_checkpoints: int | None) -> tuple[li
             if why := busy(state):
                 skipped.append(f"{state.run.root.name}: {why}")
             else:
-                found += of_run(state.run, keep_checkpoints=keep_checkpoints, best=best_of(state.run))
+                found += of_run(state.run, best_of(state.run))
         except RunError as e:
             skipped.append(str(e))
     return found, skipped

@@ -9,29 +9,25 @@ that a run refers to.
 import os
 import re
 import shutil
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jobs.runs.processes import born
 from jobs.runs.queue import Journal
 from jobs.runs.shared import users
 from jobs.runs.state import State, queue_or_silence, state_of
-from serl.engines.checkpoint import superseded
 from serl.run.rundir import Manifest, Run, RunError, Shard
 from serl.stages.kind import Stage
 from serl.stages.work import POLICY_FOLDER
 
 ORPHANS = "orphaned shared results"
 Kind = Literal[
-    "checkpoints", "parts", "stale attempts", "temporaries", "submission files", "caches", "drafts",
-    "orphaned shared results", "policies along the way",
+    "checkpoints", "parts", "stale attempts", "temporaries", "submission files", "orphaned shared results",
+    "policies along the way",
 ]  # fmt: skip
-_DRAFT = re.compile(r"\..+\.(\d+)")
 _SUBMISSION = re.compile(r".*_(submitted|result)\.pkl|(heartbeat|rendezvous|start|wish|exclude)-.*")
-_PROBES = (".doctor-", ".canary-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,30 +53,25 @@ def measure(owner: str, kind: Kind, path: Path) -> Item:
 
 
 # ------------------------------------------------------------------------------------------------ of a run
-def of_run(
-    run: Run, *, keep_checkpoints: int | None = None, best: tuple[int, int] | None = None
-) -> Iterator[Item]:
+def of_run(run: Run, best: tuple[int, int] | None = None) -> Iterator[Item]:
     """What a run that nobody is at work on may lose and still be resumed, reported and read; `best` is the
     round and milestone of its best policy.
     """
     for stage in run.config.stages:
         if stage.job not in run.shared:
-            yield from _of_stage(run, stage, keep_checkpoints)
+            yield from _of_stage(run, stage)
         if stage.maker != stage.job and (stage.round, stage.milestone) != best:
             yield from _looked_at(run, stage)
     for path in _entries(run.root):
         if _temporary(path) or path.name.startswith(".code."):
             yield measure(run.root.name, "temporaries", path)
-    code = run.root / "code"
-    if code.is_dir() and not code.is_symlink():
-        yield from (measure(run.root.name, "caches", p) for p in sorted(code.rglob("__pycache__")))
 
 
-def _of_stage(run: Run, stage: Stage, keep_checkpoints: int | None) -> Iterator[Item]:
+def _of_stage(run: Run, stage: Stage) -> Iterator[Item]:
     name = run.root.name
     shards = [(shard, run.manifest(shard)) for shard in run.shards(stage.round, stage.name)]
     for shard, manifest in shards:
-        yield from _of_shard(run, shard, manifest, keep_checkpoints)
+        yield from _of_shard(run, shard, manifest)
     for path in _entries(run.stage_dir(stage.round, stage.name)):
         if _temporary(path):
             yield measure(name, "temporaries", path)
@@ -97,18 +88,13 @@ def _looked_at(run: Run, published: Stage) -> Iterator[Item]:
         yield measure(run.root.name, "policies along the way", folder)
 
 
-def _of_shard(
-    run: Run, shard: Shard, manifest: Manifest | None, keep_checkpoints: int | None
-) -> Iterator[Item]:
+def _of_shard(run: Run, shard: Shard, manifest: Manifest | None) -> Iterator[Item]:
     """Of a shard that is done, what its manifest does not name; else what no attempt will use."""
     files = [file.name.split("/") for file in manifest.files] if manifest else []
     named = {name[1] for name in files if name[0] == shard.name and len(name) > 1}
     for entry in _entries(run.stage_dir(shard.round, shard.stage) / shard.name):
-        kind = _kind(entry)
         if entry.name not in named if manifest else _abandoned(entry):
-            yield measure(run.root.name, kind, entry)
-        elif not manifest and kind == "checkpoints" and keep_checkpoints:
-            yield from (measure(run.root.name, kind, p) for p in superseded(entry, keep_checkpoints))
+            yield measure(run.root.name, _kind(entry), entry)
 
 
 def _abandoned(entry: Path) -> bool:
@@ -135,27 +121,16 @@ def _entries(folder: Path) -> list[Path]:
 
 # ------------------------------------------------------------------------------------------------ of no run
 def of_data(data: Path) -> tuple[list[Item], list[str]]:
-    """Drafts of launches and probes that died, shared results without a user; why others were spared."""
-    found = [measure("", "drafts", p) for p in _entries(data / "runs") if _dead_draft(p)]
-    found += [measure("", "drafts", p) for p in _entries(data) if p.name.startswith(_PROBES)]
+    """Shared results without a user; and why they were spared, if they were."""
     stores = [p for p in _entries(data / "shared") if p.is_dir()]
-    if not stores:
-        return found, []
     try:
-        used = users(data)
+        used = users(data) if stores else {}
     except RunError as e:
-        return found, [f"shared results: a damaged run may use any of them ({e})"]
-    tokens = {q.token for q in queue_or_silence()[0]}
-    for store in stores:
-        if store.name not in used and not tokens & {s.token for s in Journal(store).submissions()}:
-            found.append(measure("", ORPHANS, store))
-    return found, []
-
-
-def _dead_draft(path: Path) -> bool:
-    """A folder that a launch on this host began and did not live to name."""
-    draft = _DRAFT.fullmatch(path.name)
-    return draft is not None and path.is_dir() and born(int(draft[1])) is None
+        return [], [f"shared results: a damaged run may use any of them ({e})"]
+    tokens = {q.token for q in queue_or_silence()[0]} if stores else set()
+    orphans = (p for p in stores if p.name not in used)
+    idle = (p for p in orphans if not tokens & {s.token for s in Journal(p).submissions()})
+    return [measure("", ORPHANS, p) for p in idle], []
 
 
 def busy(state: State) -> str:
@@ -175,10 +150,8 @@ def remove(found: Sequence[Item], runs: Mapping[str, Run], data: Path) -> tuple[
     """Remove, run by run, looking again at who is at work; returns what went, and why the rest did not."""
     gone: list[Item] = []
     left: list[str] = []
-    by_owner: dict[str, list[Item]] = defaultdict(list)
-    for item in found:
-        by_owner[item.owner].append(item)
-    for owner, items in by_owner.items():
+    for owner in dict.fromkeys(item.owner for item in found):
+        items = [item for item in found if item.owner == owner]
         if owner and (why := busy(state_of(runs[owner]))):
             left.append(f"{owner}: {why}")
             continue
@@ -190,7 +163,7 @@ def remove(found: Sequence[Item], runs: Mapping[str, Run], data: Path) -> tuple[
             except OSError as e:
                 faults[e.strerror or str(e)] += 1
             except RunError as e:
-                left.append(f"{item.path}: {e}")
+                faults[str(e)] += 1
         whose = owner or "what belongs to no run"
         left += [f"{whose}: {n} of {len(items)} could not be removed: {e}" for e, n in faults.items()]
     return gone, left
@@ -201,7 +174,7 @@ def _remove(item: Item, data: Path) -> None:
     path = item.path
     if item.kind == ORPHANS:
         if path.name in users(data):  # asked again: a run may have been launched since
-            raise RunError("a run has begun to use it")
+            raise RunError(f"a run has begun to use {path.name}")
         path = path.rename(path.with_name(f".gone-{path.name}"))
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

@@ -65,7 +65,7 @@ def littered(run):
         put(run.root / "logs" / "r001-propose" / "tok" / "1_0_result.pkl"),
         put(run.root / "logs" / "r001-train" / "tok" / "heartbeat-1-00000.json"),
     ]
-    litter += [put(run.root / "code" / "jobs" / "__pycache__" / "plan.pyc")]
+    put(run.root / "code" / "jobs" / "__pycache__" / "plan.pyc")
     put(run.root / "code" / "jobs" / "plan.py")
     put(run.root / "logs" / "r001-propose" / "tok" / "1_0_0_log.out")
     put(run.root / "logs" / "r001-respond" / "tok" / "2_0_submitted.pkl")
@@ -99,9 +99,8 @@ def test_a_dry_run_lists_by_kind_and_touches_nothing(littered):
         "temporaries": 2,
         "checkpoints": 3,
         "submission files": 2,
-        "caches": 2,
     }
-    assert told["inodes"] == 11 and told["bytes"] > 5000
+    assert told["inodes"] == 9 and told["bytes"] > 5000
 
 
 def test_what_a_manifest_names_what_is_unfinished_and_every_policy_stays(littered):
@@ -109,7 +108,7 @@ def test_what_a_manifest_names_what_is_unfinished_and_every_policy_stays(littere
     before = everything(run.root)
     told = ask(run, "--apply")
     after = everything(run.root)
-    assert set(before) - set(after) == {str(p.relative_to(run.root)) for p in litter} and told["inodes"] == 11
+    assert set(before) - set(after) == {str(p.relative_to(run.root)) for p in litter} and told["inodes"] == 9
     assert (
         "round_001/train/policy/model.safetensors" in after and "logs/r001-propose/tok/1_0_0_log.out" in after
     )
@@ -142,8 +141,8 @@ def test_what_changed_lately_stays(littered):
     run, litter = littered
     os.utime(litter[0])
     assert (
-        ask(run)["inodes"] == 10
-        and ask(run, "--older-than", "0")["inodes"] == 11
+        ask(run)["inodes"] == 8
+        and ask(run, "--older-than", "0")["inodes"] == 9
         and ask(run, "--older-than", "100")["inodes"] == 0
     )
 
@@ -153,26 +152,6 @@ def test_a_manifest_that_is_damaged_saves_its_run(littered):
     (run.stage_dir(1, "propose") / "shard_00000.json").write_text("{")
     told = ask(run, "--apply")
     assert told["inodes"] == 0 and "damaged" in told["skipped"][0]
-
-
-def test_checkpoints_of_unfinished_trainings_are_thinned_only_on_request_and_the_newest_stays(run):
-    root = run.stage_dir(2, "train") / "shard_00000" / "checkpoints.abcd1234"
-    for step in (10, 20, 30):
-        folder = root / f"step_{step:06d}"
-        put(folder / "masters.safetensors", "z" * step)
-        files = {"masters.safetensors": [step, "0"]}
-        put(
-            folder / "manifest.json",
-            json.dumps(
-                {"step": step, "world_size": 1, "zero": 0, "dtype": "float32", "extra": {}, "files": files}
-            ),
-        )
-    age(run.root)
-    assert ask(run)["inodes"] == 0
-    assert ask(run, "--keep-checkpoints", "1", "--apply")["inodes"] == 6
-    assert [p.name for p in root.iterdir()] == ["step_000030"]
-    with pytest.raises(ValueError, match="at least 1"):
-        ask(run, "--keep-checkpoints", "0")
 
 
 def test_shared_results_go_only_when_no_run_refers_to_them(run):
@@ -197,20 +176,11 @@ def test_shared_results_go_only_when_no_run_refers_to_them(run):
     assert orphan.exists() and any("may use any of them" in s for s in told["skipped"])
 
 
-def test_drafts_of_dead_launches_go_and_those_of_live_ones_stay(run):
-    dead, live = run.root.parent / ".draft.999999999", run.root.parent / f".draft.{os.getpid()}"
-    for folder in (dead, live):
-        put(folder / "run.json")
-    age(run.data_root)
-    ask(run, "--apply")
-    assert not dead.exists() and live.exists()
-
-
 def test_named_runs_are_all_that_is_looked_at(littered):
     run, _ = littered
     put(run.data_root / "shared" / "orphan" / "x")
     age(run.data_root)
-    assert ask(run, "small")["inodes"] == 11 and ask(run)["inodes"] == 13
+    assert ask(run, "small")["inodes"] == 9 and ask(run)["inodes"] == 11
 
 
 def test_what_cannot_be_removed_is_told_once_for_a_run_and_not_called_nothing(run, monkeypatch, capsys):
@@ -220,7 +190,7 @@ def test_what_cannot_be_removed_is_told_once_for_a_run_and_not_called_nothing(ru
         raise OSError(30, "Read-only file system")
 
     items = [
-        garbage.Item(owner="small", kind="caches", path=put(run.root / f"f{i}"), inodes=1, bytes=1, changed=0.0)
+        garbage.Item(owner="small", kind="parts", path=put(run.root / f"f{i}"), inodes=1, bytes=1, changed=0.0)
         for i in range(9)
     ]
     monkeypatch.setattr("jobs.runs.garbage.busy", lambda *_: "")

@@ -296,7 +296,7 @@ def test_bash_completes_verbs_runs_files_stages_keys_and_values(shell, made):
     verbs, one, runs, second, files, keys, value, begun, clusters, stages, sweeps, options, after = complete(
         shell, made.data_root, "python|-m|END", "python|-m|jobs.lau", "python|-m|jobs.status|m", "python|-m|jobs.diff|made-up|END", "python|-m|jobs.launch|configs/quick",
         "python|-m|jobs.launch|configs/quickstart.yaml|train.objective.", "python|-m|jobs.launch|x.yaml|train.objective.kind|=", "python|-m|jobs.launch|x.yaml|seed|=|1|base.kind|=|s",
-        "python|-m|jobs.launch|--cluster|l", "python|-m|jobs.logs|made-up|res", "python|-m|jobs.sweep|status|END", "python|-m|jobs.gc|--keep", "python|-m|jobs.browse|--port|80|END",
+        "python|-m|jobs.launch|--cluster|l", "python|-m|jobs.logs|made-up|res", "python|-m|jobs.sweep|status|END", "python|-m|jobs.gc|--older", "python|-m|jobs.browse|--port|80|END",
     )  # fmt: skip
     assert {f"jobs.{v}" for v in CALLS} | {
         "jobs.resume",
@@ -315,7 +315,7 @@ def test_bash_completes_verbs_runs_files_stages_keys_and_values(shell, made):
     assert (value[:3], begun) == (["reinforce_pp", "rloo", "grpo"], ["scratch"])
     assert {"lab", "local"} <= set(clusters) and (sweeps, options, after) == (
         ["wide"],
-        ["--keep-checkpoints"],
+        ["--older-than"],
         ["made-up"],
     )
 
