@@ -23,7 +23,7 @@ from jobs.chain.task import FAULTY, Task
 from jobs.plan.chain import Job, plan
 from jobs.plan.cluster import Local, Machine
 from jobs.plan.memory import Share, share_here
-from jobs.runs.processes import Process, Started, note_started, started
+from jobs.runs.processes import Process
 from serl.run.rundir import Run, Shard, ending
 from serl.run.signals import Stop
 from serl.safety.checkup import halted, message
@@ -68,7 +68,7 @@ class LocalChain:
         self._faulty: dict[Shard, set[int]] = {}  # the slots of a GPU that failed it
         self._forbidden: set[str] = set()  # trainings, by safety
         self._done: set[Shard] = set()
-        self._number = max((s.number for s in started(run.root)), default=0)
+        self._number = 0
         self._free = set(range(machine.slots))
         self._shares: dict[str, Share | None] = {}
         self._environment = {"PYTHONPATH": python_path(run.root / "code"), "PYTHONSAFEPATH": "1"}
@@ -166,13 +166,10 @@ class LocalChain:
             cache_gib=share.cache_gib if (share := self._share(job)) else None,
         )
         submitted = self._submit(executor, task)
-        pid = int(submitted.job_id)
-        tree = Started(number=self._number, job=job.name, shard=shard.index, process=Process.of(pid))
-        note_started(self.run.root, tree)
         self.running.append(Running(shard=shard, job=submitted, slots=slots, folder=folder))
 
     def _new_folder(self, job: Job, shard: Shard) -> Path:
-        """Of the next attempt; a launcher that was killed may have left one that no record knows."""
+        """Of the next attempt; earlier launchers have left theirs."""
         while True:
             self._number += 1
             folder = self.run.root / "logs" / job.name / f"{shard.name}.a{self._number}"
@@ -261,7 +258,16 @@ def _tree(pid: int) -> list[psutil.Process]:
 
 
 def end_leftovers(run: Run, grace_s: float) -> int:
-    """End processes that this run recorded and that outlived their launcher; returns how many there were."""
-    alive = [s.process.pid for s in started(run.root) if s.process.here and s.process.alive()]
-    end_processes(alive, grace_s)
-    return len(alive)
+    """End processes of this run that outlived their launcher; returns how many there were. Each is known by
+    the folder of its attempt, which its command line ends with.
+    """
+    logs = (run.root / "logs").resolve()
+    found = ((p.pid, p.info["cmdline"] or [""]) for p in psutil.process_iter(["cmdline"]))
+    left = [
+        pid
+        for pid, command in found
+        if any(word.startswith("submitit.") for word in command)
+        and Path(command[-1]).resolve().is_relative_to(logs)
+    ]
+    end_processes(left, grace_s)
+    return len(left)

@@ -1,4 +1,4 @@
-"""Processes at work on runs: who launches one, and whom that launcher has started.
+"""Who launches a run.
 
 Claims are numbered, and the next number is taken by link-if-absent: of two that find the last claim over, one
 goes on. There is no lock to be left behind.
@@ -9,11 +9,10 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from serl.run.files import append_row, read_rows, write_if_absent
+from serl.run.files import write_if_absent
 from serl.run.rundir import RunError
 
 
@@ -126,23 +125,3 @@ def what_was_cancelled(here: bool, queued: int) -> str:
     did = ["stopped here"] if here else []
     did += [f"cancelled {queued} jobs in the queue"] if queued else []
     return " and ".join(did) or "nothing of it is running"
-
-
-# ------------------------------------------------------------------------------- what a launcher started
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
-    """A process tree that a launcher started for a shard, and the process that leads it."""
-
-    number: int
-    job: str
-    shard: int
-    process: Process
-
-
-def started(root: Path) -> Sequence[Started]:
-    """All of a run's, in order. A torn line's process stops by itself, its launcher being gone."""
-    return [Started(**row | {"process": Process(**row["process"])}) for row in read_rows(root / "jobs.jsonl")]
-
-
-def note_started(root: Path, tree: Started) -> None:
-    append_row(root / "jobs.jsonl", asdict(tree))

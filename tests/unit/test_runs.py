@@ -1,23 +1,20 @@
-"""Finding runs, claiming them, and the journal of submissions under crashes."""
+"""Finding runs, claiming them, and rows under crashes."""
 
 import multiprocessing
 import os
 import subprocess
 import sys
 
+import psutil
 import pytest
 
+from jobs.chain.local import end_leftovers
 from jobs.runs import code as runs
 from jobs.runs.code import freeze_code
 from jobs.runs.find import find_run, list_runs
-from jobs.runs.processes import Process, Started, born, claim, launcher_of, note_started, started
+from jobs.runs.processes import born, claim, launcher_of
+from serl.run.files import append_row, read_rows
 from serl.run.rundir import Run, RunError
-
-
-def submission(number: int) -> Started:
-    return Started(
-        number=number, job="r001-propose", shard=0, process=Process(host="elsewhere", pid=1, born=2)
-    )
 
 
 def test_runs_are_found_by_name_and_by_path(run):
@@ -61,23 +58,42 @@ def test_a_half_copied_code_folder_is_not_taken_for_the_code(tmp_path, monkeypat
     assert (tmp_path / "code/serl/run/rundir.py").is_file()
 
 
-def test_the_journal_gives_back_what_was_written(tmp_path):
-    assert started(tmp_path) == []
+def test_rows_that_were_appended_are_given_back(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    assert list(read_rows(path)) == []
     for n in (1, 2):
-        note_started(tmp_path, submission(n))
-    assert started(tmp_path) == [submission(1), submission(2)]
+        append_row(path, {"number": n})
+    assert list(read_rows(path)) == [{"number": 1}, {"number": 2}]
 
 
-@pytest.mark.parametrize("kept", [0, 1, 10, 50])
+@pytest.mark.parametrize("kept", [0, 1, 5, 10])
 def test_a_line_torn_by_a_crash_is_lost_alone(tmp_path, kept):
-    """The next submission used to be appended to the torn line, and both were unreadable."""
-    note_started(tmp_path, submission(1))
-    note_started(tmp_path, submission(2))
-    path = tmp_path / "jobs.jsonl"
+    """The next row used to be appended to the torn line, and both were unreadable."""
+    path = tmp_path / "rows.jsonl"
+    append_row(path, {"number": 1})
+    append_row(path, {"number": 2})
     first, second = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first + second[:kept])
-    note_started(tmp_path, submission(3))
-    assert started(tmp_path) == [submission(1), submission(3)]
+    append_row(path, {"number": 3})
+    assert list(read_rows(path)) == [{"number": 1}, {"number": 3}]
+
+
+def test_processes_that_outlived_their_launcher_are_known_by_their_folder_and_no_others_end(run):
+    """A killed launcher left engines behind that held the memory of the next ones."""
+    folder = run.root / "logs" / "r001-propose" / "shard_00000.a1"
+    sleep = (sys.executable, "-c", "import time; time.sleep(60)")
+    mine = subprocess.Popen([*sleep, "submitit.core._submit", str(folder)])
+    others = [
+        subprocess.Popen([*sleep, "submitit.core._submit", str(run.root.parent / "other" / "logs" / "x")]),
+        subprocess.Popen([*sleep, "tail", str(folder / "1_0_log.out")]),
+    ]
+    try:
+        assert end_leftovers(run, 5.0) == 1
+        assert not psutil.pid_exists(mine.pid) and [p.poll() for p in others] == [None, None]
+    finally:
+        for p in (mine, *others):
+            p.kill()
+            p.wait()
 
 
 def test_a_process_is_told_from_a_later_one_of_the_same_number():
