@@ -1,7 +1,7 @@
 """Shell completion: `source <(slurm/python -m jobs.completion bash)`, or zsh.
 
 TAB then completes `python -m jobs.VERB ...`: verbs and their options, names of runs and sweeps, cluster and
-run files, stages, and override keys, whole or without their phase, with the values that the schema allows.
+run files, and stages.
 """
 
 import argparse

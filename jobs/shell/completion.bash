@@ -14,21 +14,6 @@ _serl_paths() { # files that fit the pattern, and folders to look in
   if type compopt > /dev/null 2>&1; then compopt -o filenames; else slash=/; fi
   COMPREPLY=($(compgen -f -X "!$1" -- "$cur") $(compgen -S "$slash" -d -- "$cur"))
 }
-_serl_key() { # of a run file; below phases.NAME. are the keys that may stand alone, too
-  local prefix=
-  case $cur in phases.*.*) prefix=${cur#phases.}; prefix=phases.${prefix%%.*}. ;; esac
-  COMPREPLY=($(compgen -S = -P "$prefix" -W "@KEYS@" -- "${cur#"$prefix"}"))
-  [ -z "$prefix" ] && COMPREPLY+=($(compgen -W "@PHASES@" -- "$cur"))
-  type compopt > /dev/null 2>&1 && compopt -o nospace
-}
-_serl_value() { # of the key in $1
-  local key=$1
-  case $key in phases.*.*) key=${key#phases.*.} ;; esac
-  case $key in
-@VALUES@
-    *) COMPREPLY=() ;;
-  esac
-}
 _serl_kind() {
   case $1 in
     run) _serl_names runs ;;
@@ -36,7 +21,6 @@ _serl_kind() {
     sweepfile) _serl_paths '*.y*ml'; COMPREPLY+=($(compgen -W "status cancel report" -- "$cur")) ;;
     file) _serl_paths '*.y*ml' ;;
     stage) _serl_words "@STAGES@" ;;
-    key) _serl_key ;;
     *) COMPREPLY=() ;;
   esac
 }
@@ -45,7 +29,6 @@ _serl_argument() { # the positional argument at the cursor, of the kinds in $kin
   for ((i = first; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
       -*) case " $valued " in *" ${COMP_WORDS[i]} "*) i=$((i + 1)) ;; esac ;;
-      =) i=$((i + 1)) ;;
       *) seen=$((seen + 1)) ;;
     esac
   done
@@ -60,7 +43,7 @@ _serl_argument() { # the positional argument at the cursor, of the kinds in $kin
 }
 _serl() {
   local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-  local module= first=0 i options= valued= kinds= key
+  local module= first=0 i options= valued= kinds=
   COMPREPLY=()
   for ((i = 1; i < COMP_CWORD; i++)); do
     if [ "${COMP_WORDS[i]}" = -m ]; then module=${COMP_WORDS[i + 1]}; first=$((i + 2)); break; fi
@@ -70,8 +53,6 @@ _serl() {
 @VERBS@
     *) return ;;
   esac
-  if [ "$cur" = = ]; then cur=; _serl_value "$prev"; return; fi
-  if [ "$prev" = = ]; then _serl_value "${COMP_WORDS[COMP_CWORD - 2]}"; return; fi
   case $prev in
     --cluster) _serl_paths '*.y*ml'; COMPREPLY+=($(compgen -W "@CLUSTERS@" -- "$cur")); return ;;
     --data) _serl_paths '*/'; return ;;
@@ -79,10 +60,6 @@ _serl() {
   case " $valued " in *" $prev "*) return ;; esac
   case $cur in
     -*) _serl_words "$options"; return ;;
-    *=*) # zsh, where = parts no words
-      key=${cur%%=*}; cur=${cur#*=}
-      _serl_value "$key"
-      COMPREPLY=($(compgen -P "$key=" -W "${COMPREPLY[*]}")); return ;;
   esac
   _serl_argument
 }
