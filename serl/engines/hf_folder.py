@@ -19,6 +19,7 @@ OTHER_HEAD = re.compile(
 )  # an architecture with another head than that for text
 SCORE = re.compile(r"ForSequenceClassification$")
 LOGITS_NOT_PLAIN = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
+EXPERTS = re.compile(r"(moe_)?(num|n)_(local_|routed_)?experts$")
 OTHER_INPUTS = ("vision_config", "audio_config", "vision_tower")
 ADAPTER = "adapter_config.json"
 POSITIONS = ("max_position_embeddings", "n_positions")
@@ -121,6 +122,12 @@ def validate_trainable(folder: Path) -> None:
         raise ValueError(
             f"{path}: {', '.join(parts)}: a model that also reads other than text can be scored and not "
             "trained; choose its text model"
+        )
+    several = (k for k, v in config.items() if EXPERTS.match(k) and isinstance(v, int) and v > 1)
+    if (key := next(several, None)) is not None:
+        raise ValueError(
+            f"{path}: {key} = {config[key]}: a mixture of experts can be scored and not trained: its weights "
+            "are stored in other pieces than they are trained in; choose a dense model"
         )
     validate_logits(path, config)
 

@@ -155,6 +155,10 @@ def test_a_family_that_cannot_be_asked_is_refused(folder, config, message):
         ({"model_type": "llama", "quantization_config": {"quant_method": "gptq"}}, "weights in gptq can be scored"),
         ({"model_type": "qwen2", "quantization_config": {"quant_method": "fp8"}}, "weights in fp8"),
         ({"model_type": "qwen2_5_vl", "vision_config": {}}, "vision_config: a model that also reads other than text"),
+        ({"model_type": "qwen3_moe", "num_experts": 128, "num_experts_per_tok": 8}, "num_experts = 128: a mixture"),
+        ({"model_type": "mixtral", "num_local_experts": 8}, "num_local_experts = 8: a mixture of experts"),
+        ({"model_type": "deepseek_v3", "n_routed_experts": 256}, "n_routed_experts = 256: a mixture of experts"),
+        ({"model_type": "ernie4_5_moe", "moe_num_experts": 64}, "moe_num_experts = 64: a mixture of experts"),
     ],
 )
 def test_a_family_that_can_be_asked_and_not_trained_says_so(folder, config, message):
