@@ -287,11 +287,14 @@ class Dpo(Section):
 
 
 class ImplicitReward(Section):
-    """Free process rewards (arXiv 2412.01981): beta log(p / p_ref), trained as an answer's reward."""
+    """Free process rewards (arXiv 2412.01981): beta log(p / p_ref), trained as an answer's reward.
+
+    KTO's anchor is 0, as in APO-zero (arXiv 2408.06266): it depends on no other answers of a batch.
+    """
 
     kind: Literal["implicit_reward"] = "implicit_reward"
     form: Literal["cross_entropy", "nca", "kto"] = Field(
-        default="cross_entropy", description="nca reads pairs, the others single answers with labels"
+        default="cross_entropy", description="nca reads pairs, the others all answers with what they earned"
     )
     beta: Positive = 0.05
 
@@ -345,7 +348,7 @@ FIELD_BOUNDS: dict[tuple[str, str], tuple[float, float]] = {
 }
 
 GroupObjective = ReinforcePP | Rloo | Grpo | ReinforcePPBaseline | DrGrpo | Dapo | Gspo | Cispo | MaxRl
-Trained = GroupObjective | Vine | Ppo | Imitation | BradleyTerry | Dpo  # of a kind of stage
+Trained = GroupObjective | Vine | Ppo | Imitation | BradleyTerry | Dpo | ImplicitReward  # of a kind of stage
 Mean = Literal["token", "sequence"]
 Learned = Literal["groups", "pairs", "answers"]
 
@@ -358,7 +361,7 @@ def own_mean(objective: Trained) -> Mean | None:
     match objective:
         case Dapo() | Cispo() | DrGrpo():
             return "token"
-        case Gspo() | BradleyTerry() | Dpo():
+        case Gspo() | BradleyTerry() | Dpo() | ImplicitReward():
             return "sequence"
         case ReinforcePP() | Rloo() | Grpo() | ReinforcePPBaseline() | MaxRl() | Vine() | Ppo() | Imitation():
             return None
@@ -371,10 +374,15 @@ def learns_from(objective: Trained) -> Learned:
     match objective:
         case Imitation():
             return "answers"
-        case BradleyTerry() | Dpo():
+        case BradleyTerry() | Dpo() | ImplicitReward(form="nca"):
             return "pairs"
         case _:
             return "groups"
+
+
+def samples_nothing(objective: Trained) -> bool:
+    """Whether it learns from stored answers alone, whatever policy gave them."""
+    return learns_from(objective) != "groups" or isinstance(objective, ImplicitReward)
 
 
 def needs_scalar(objective: Trained) -> bool:
@@ -387,7 +395,7 @@ def has_reference(objective: Trained) -> bool:
     match objective:
         case Imitation() | BradleyTerry():
             return False
-        case Dpo():
+        case Dpo() | ImplicitReward():
             return True
         case _:
             return objective.kl > 0
@@ -395,6 +403,6 @@ def has_reference(objective: Trained) -> bool:
 
 TrainObjective = Annotated[Trained, Field(discriminator="kind")]
 Objective = Annotated[
-    GroupObjective | Vine | Ppo | Imitation | BradleyTerry | Forecast | Dpo | ImplicitReward,
+    Trained | Forecast,
     Field(discriminator="kind"),
 ]

@@ -1,7 +1,8 @@
 """Methods that learn offline, each beside its controls: `slurm/python tests/bench/methods.py [--seeds 0 1 2]`.
 
 On the quickstart's base of each seed, from one set of answers to labelled problems: a reward model, by held-out pair
-accuracy and the best of 16 answers by it (against the vote's answer, the first one and a random one); DPO, DPO-positive
+accuracy and the best of 16 answers by it (against the vote's answer, the first one and a random one); free process
+rewards, by the best of 16 answers by their least step; DPO, DPO-positive
 and RestEM, by greedy accuracy on the held-out benchmark against the base, with McNemar's test. Then SER, from
 configs/ser/tiny.yaml: held-out pair accuracy of the seed model, after each loop, of the random control, and of a model
 trained on all labels. Finished runs under --data are kept, so that an interrupted benchmark goes on.
@@ -80,13 +81,20 @@ def _tree(policy: Path, seed: int) -> dict:
         "kind": "train", "role": "reward", "objective": {"kind": "bradley_terry", "centre": 0.01}, "epochs": 2,
         "optimizer": {"lr": 3e-4}, **LEARN,
     }  # fmt: skip
+    implied = {
+        "kind": "train", "role": "verifier", "init": "base", "data": "pairs", "optimizer": {"lr": 1e-4},
+        "objective": {"kind": "implicit_reward", "form": "nca"}, **LEARN,
+    }  # fmt: skip
+    held = {"kind": "judge", "data": "respond", "questions": [0.75, 1.0], "shards": 1, "microbatch_tokens": 1536}
     first = {
-        "stages": ["respond", "pairs", "right", "reward", "held", "train", "score"],
+        "stages": ["respond", "pairs", "right", "reward", "held", "implied", "process", "train", "score"],
         "respond": respond,
         "pairs": SELECTED | {"choose": {"kind": "cross", "by": "gold", "most": 4}},
         "right": SELECTED | {"choose": {"kind": "right", "by": "gold", "most": 4}},
         "reward": reward,
-        "held": {"kind": "judge", "questions": [0.75, 1.0], "shards": 1, "microbatch_tokens": 1536},
+        "held": held,
+        "implied": implied,
+        "process": held | {"role": "verifier", "reads": {"kind": "implicit"}},
     }
     dpo, positive = {"kind": "dpo"}, {"kind": "dpo", "positive": 5.0}
     phases = {
@@ -126,6 +134,8 @@ def _reward_lines(run: Run) -> list[str]:
         "a random answer": "random_right", "any right among 16": "some_right",
     }  # fmt: skip
     told += [(name, counts[key], asked) for name, key in names.items()]
+    (process,) = left(run, run.config.stage(1, "process"))
+    told.append(("best of 16 by the least process reward", process.counts["best_of_16"], asked))
     return [f"reward model: {name}: {_share(n, of)}" for name, n, of in told]
 
 

@@ -6,9 +6,11 @@ import shutil
 import pytest
 from chain import SLOW, event_seen, kill, manifests, open_run, run_verb, tasks_of, verb, wait_for
 
+from serl.config.objectives import Sentences
 from serl.run.events import read_file
 from serl.stages import read
 from serl.stages.work import policy_dir
+from serl.text.steps import Pieces, cuts
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.timeout(1200)
@@ -64,6 +66,37 @@ def test_scores_are_those_of_the_published_reward_model(calm):
         with torch.no_grad():
             texts = [torch.tensor([group.prompt_ids + c.token_ids]) for c in group.completions]
             assert told[group.id] == pytest.approx([model(t).logits.item() for t in texts], abs=1e-4)
+
+
+def test_process_rewards_are_log_ratios_of_the_published_model_to_the_base(calm):
+    """By transformers alone; an answer's number is its least step's."""
+    torch = pytest.importorskip("torch")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folders = policy_dir(calm, 1, "verifier")[0], policy_dir(calm, 0)[0]
+    models = [AutoModelForCausalLM.from_pretrained(f).eval() for f in folders]
+    pieces = Pieces(AutoTokenizer.from_pretrained(folders[0]))
+    told, groups = (
+        read.scores(calm, stage(calm, "steps")),
+        read.groups(calm, stage(calm, "respond"), completions=True),
+    )
+    assert len(told) == len(groups) == 60
+    for group in groups[::15]:
+        for completion, found in zip(group.completions, told[group.id], strict=True):
+            ids = torch.tensor([group.prompt_ids + completion.token_ids])
+            with torch.no_grad():
+                logps = [
+                    m(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0] for m in models
+                ]
+            reward_T = 0.05 * (logps[0] - logps[1])[len(group.prompt_ids) - 1 :]
+            starts = cuts(pieces.of(completion.token_ids), Sentences())
+            least = min(part.sum().item() for part in reward_T.tensor_split(starts[1:]))
+            assert found == pytest.approx(least, abs=1e-4)
+    assert any(abs(x) > 1e-3 for found in told.values() for x in found), "it has learned something"
+    (trained,) = calm.complete(1, "implied")
+    assert trained.counts["samples"] == 240 and trained.counts["steps"] == 6
+    first = steps(calm, "implied")[0]
+    assert first["loss"] == pytest.approx(0.6931, abs=1e-3), "the reference is where it starts"
 
 
 def test_the_judge_counts_what_its_scores_are_worth(calm):

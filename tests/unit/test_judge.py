@@ -90,6 +90,22 @@ def test_a_named_stage_of_an_earlier_round_is_judged_again():
     assert judge.kind.data(config.stage(3, "judge"), config).gives == "pairs"
 
 
+def test_process_rewards_are_read_of_a_model_that_speaks_against_another():
+    implied = {"kind": "train", "role": "verifier", "data": "respond", "optimizer": {"lr": 1e-4}}
+    implied |= {"objective": {"kind": "implicit_reward"}}
+    judge = {"shards": 1, "role": "verifier", "reads": {"kind": "implicit", "reference": "policy"}}
+    tree = phases(["respond", "implied", "judge"], implied=implied, judge=judge)
+    config = run_config(tree)
+    training, stage = config.stage(1, "implied"), config.stage(1, "judge")
+    assert [s.name for s in training.kind.reads(training, config)] == ["respond"]
+    assert [s.name for s in stage.kind.reads(stage, config)] == ["respond", "implied"], "nobody trained the policy"
+    assert stage.kind.uses(stage.section) == ("verifier", "policy")
+    run_config(phases(["respond", "judge"], judge={"shards": 1, "role": "policy", "reads": {"kind": "implicit"}}))
+    implied["rollout"] = {"prompts": 2, "samples": 4, "sampling": {"temperature": 1.0, "max_tokens": 32}}
+    with pytest.raises(ValueError, match="rollout: implicit_reward learns from groups .* samples nothing"):
+        run_config(phases(["respond", "implied", "judge"], implied=implied, judge=judge))
+
+
 def test_a_training_may_be_rewarded_by_a_model_and_waits_for_it():
     tree = phases(["respond", "pairs", "teach"])
     how = {

@@ -1,21 +1,21 @@
-"""judge: what a reward model says of stored answers: one number each."""
+"""judge: what a model says of stored answers: one number each."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from evaluation.judging import Judge
-from serl.engines.hf_folder import validate_scored
-from serl.engines.scorer import Scorer
+from serl.engines.hf_folder import validate_model_folder, validate_scored
+from serl.engines.scorer import LogRatio, Scorer
 from serl.randomness import part_of
 from serl.records import Group, Pair, Scored, from_jsonl, share, to_jsonl
 from serl.run.rundir import Manifest
 from serl.stages import read
 from serl.stages.answering import graded
 from serl.stages.judge.figures import of_group, of_pair
-from serl.stages.judge.spec import KIND
+from serl.stages.judge.spec import KIND, Head
 from serl.stages.kind import Stage
 from serl.stages.parts import in_parts
-from serl.stages.work import Work
+from serl.stages.work import Work, policy_dir
 
 
 def run(work: Work) -> Manifest:
@@ -23,19 +23,15 @@ def run(work: Work) -> Manifest:
     section, config = work.stage.section, work.run.config
     source = KIND.data(work.stage, config)
     assert source is not None, "checked with the configuration"
-    folder, digest = work.weights(section.role)
-    validate_scored(folder)
+    load, models = _engine(work)
     inputs = {
         f"{source.name}/r{source.round:03d}/{m.shard.index:05d}": m.digest
         for m in work.run.complete(source.round, source.name)
     }
-    attempt = work.attempt({section.role: digest} | inputs)
+    attempt = work.attempt(models | inputs)
     mine = share(_records(work, source), work.shard.index, work.shard.count)
 
-    def load() -> Scorer:
-        return Scorer(folder, device=work.device, microbatch_tokens=section.microbatch_tokens)
-
-    def part(engine: Scorer, chosen: Sequence[Group | Pair]) -> bytes:
+    def part(engine: Scorer | LogRatio, chosen: Sequence[Group | Pair]) -> bytes:
         return to_jsonl(judged(engine, chosen))
 
     data = b"".join(in_parts(work, attempt, load, mine, section.part_prompts, "questions", part))
@@ -43,10 +39,25 @@ def run(work: Work) -> Manifest:
     return attempt.publish_bytes(".jsonl", data, len(mine), _counts(work, mine, found))
 
 
-def judged(engine: Scorer, records: Sequence[Group | Pair]) -> list[Scored]:
+def _engine(work: Work) -> tuple[Callable[[], Scorer | LogRatio], dict[str, str]]:
+    """What loads who judges, and the digests of its weights."""
+    section = work.stage.section
+    how, (folder, digest) = section.reads, work.weights(section.role)
+    place = {"device": work.device, "microbatch_tokens": section.microbatch_tokens}
+    if isinstance(how, Head):
+        validate_scored(folder)
+        return lambda: Scorer(folder, **place), {section.role: digest}
+    validate_model_folder(folder)
+    of_base = how.reference == "base"
+    reference, before = policy_dir(work.run, 0) if of_base else work.weights(how.reference)
+    read = {"beta": how.beta, "steps": how.steps, "least": how.of == "least"}
+    return lambda: LogRatio(folder, reference, **read, **place), {section.role: digest, "reference": before}
+
+
+def judged(engine: Scorer | LogRatio, records: Sequence[Group | Pair]) -> list[Scored]:
     """The scores of all answers of some groups or pairs."""
-    texts = [r.prompt_ids + c.token_ids for r in records for c in r.completions]
-    found = iter(engine.score(texts))
+    texts = [(r.prompt_ids, c.token_ids) for r in records for c in r.completions]
+    found = iter(engine.judge(texts))
     return [Scored(id=r.id, scores=tuple(next(found) for _ in r.completions)) for r in records]
 
 

@@ -1,8 +1,8 @@
 """Offline training on what a stage before has chosen: pairs, of which one answer is the better, or right
-answers to imitate.
+answers to imitate; or on all answers of its groups, with what they earned.
 
-A reward model reads pairs with a scalar head, DPO with log-probabilities; imitation reads answers, and has a
-loss on these alone.
+A reward model reads pairs with a scalar head, DPO and implicit rewards with log-probabilities; imitation
+reads answers, and has a loss on these alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from serl.config.objectives import BradleyTerry, Dpo, Imitation, learns_from, needs_scalar
+from serl.config.objectives import BradleyTerry, Dpo, ImplicitReward, Imitation, learns_from, needs_scalar
 from serl.engines.model import load_tokenizer
 from serl.engines.ranks import Ranks
 from serl.engines.trainer import Trainer
@@ -22,6 +22,7 @@ from serl.learning.objective import ImitationLoss, Loss, mean_weights
 from serl.learning.preference import preference_loss
 from serl.stages import read
 from serl.stages.fruitless import check_fruit, told_by
+from serl.stages.kind import Stage
 from serl.stages.train.course import Course, horizon
 from serl.stages.train.frozen import batches_of, inputs_of, log_probabilities, read_answers, take_steps
 from serl.stages.train.section import Train
@@ -39,8 +40,7 @@ def learn(work: Work, ranks: Ranks) -> None:
     assert isinstance(settings, Train) and source is not None, "checked with the configuration"
     start, digest = starting_weights(work, settings)
     attempt = work.attempt({"policy": digest} | inputs_of(work, source))
-    num_records = sum(m.files[0].rows for m in read.left(work.run, source))
-    samples = columns.Samples(read_answers(work, ranks, source, [True] * num_records))
+    samples = columns.Samples(read_answers(work, ranks, source, _kept(work, source)))
     in_pairs = learns_from(settings.objective) == "pairs"
     check_fruit(work, len(samples), "pair" if in_pairs else "answer", told_by(work, source))
     batches = batches_of(work, settings, len(samples), together=2 if in_pairs else 1)
@@ -84,8 +84,39 @@ def _told(course: Course, samples: columns.Samples, settings: Train) -> tuple[Se
                 "label": spread(_of_pairs(work)["label"], length_S),
             }
             return samples.attach(column), preference_loss(kind)
+        case ImplicitReward() as kind:
+            logp = log_probabilities(work, course.ranks, course.attempt, course.trainer, samples)
+            column = {
+                "weight": mean_weights(length_S, "sequence"),
+                "ref_logp": logp.ref_T,
+                "sequence": sequence_column(length_S),
+            }
+            if kind.form != "nca":
+                label_S = _of_groups(work)
+                column |= {"label": spread(label_S, length_S), "anchor": spread(0 * label_S, length_S)}
+            return samples.attach(column), preference_loss(kind)
         case other:
-            raise AssertionError(f"{other.kind} learns from groups")
+            raise AssertionError(f"{other.kind} learns from groups that the policy has sampled")
+
+
+def _kept(work: Work, source: Stage) -> list[bool]:
+    """Which records of the source are learned from: of groups those that are not asked just to watch."""
+    if source.gives == "groups":
+        return [g.own for g in read.groups(work.run, source, completions=False)]
+    return [True] * sum(m.files[0].rows for m in read.left(work.run, source))
+
+
+def _of_groups(work: Work) -> Tensor:
+    """What each answer earned, as the probability that it is right."""
+    source = KIND.data(work.stage, work.run.config)
+    groups = [g for g in read.groups(work.run, source, completions=False) if g.own]
+    for g in groups:
+        if wrong := [r for r in g.rewards if not 0.0 <= r <= 1.0]:
+            raise ValueError(
+                f"{source.name}: {g.question!r}: an answer earned {wrong[0]:g}; an implicit reward is "
+                "learned from labels between 0 and 1: use another reward there, or pairs (form: nca)"
+            )
+    return torch.tensor([r for g in groups for r in g.rewards])
 
 
 def _of_pairs(work: Work) -> Mapping[str, Tensor]:

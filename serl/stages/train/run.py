@@ -1,6 +1,6 @@
 """train: from documents or groups of answers to weights. One shard, as many ranks as the job has."""
 
-from serl.config.objectives import learns_from
+from serl.config.objectives import samples_nothing
 from serl.config.training import Pretrain
 from serl.engines.ranks import join_ranks
 from serl.run.rundir import Manifest
@@ -22,10 +22,10 @@ def run(work: Work) -> Manifest:
                 imitate.imitate(work, ranks)
             elif section.rollout is not None:
                 turns.reinforce(work, ranks)
-            elif learns_from(section.objective) == "groups":
-                frozen.reinforce(work, ranks)
-            else:
+            elif samples_nothing(section.objective):
                 chosen.learn(work, ranks)
+            else:
+                frozen.reinforce(work, ranks)
             ranks.barrier()
     manifest = work.run.manifest(work.shard)
     assert manifest is not None, f"{work.shard}: rank 0 returned without publishing"

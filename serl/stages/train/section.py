@@ -19,6 +19,7 @@ from serl.config.objectives import (
     learns_from,
     needs_scalar,
     own_mean,
+    samples_nothing,
 )
 from serl.config.rewards import ProposerReward, Scrl
 from serl.config.schema import Count, Fraction, Natural, Positive, Section
@@ -246,7 +247,7 @@ class Train(Training, StageSection):
     def _offline(self) -> Self:
         """What pairs and chosen answers leave no room for."""
         learned = learns_from(self.objective)
-        if learned != "groups" and self.rollout is not None:
+        if samples_nothing(self.objective) and self.rollout is not None:
             raise ValueError(
                 f"rollout: {self.objective.kind} learns from {learned} that a stage before has chosen, and "
                 "samples nothing; take rollout away, or choose an objective of groups"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from serl.config.base import Checkpoint, Scratch
 from serl.config.engine import Engine
-from serl.config.objectives import Vine, learns_from
+from serl.config.objectives import Vine, has_reference, learns_from
 from serl.config.run import RunConfig
 from serl.config.schema import Section
 from serl.engines.hf_folder import block_layers, model_folder, validate_targets
@@ -154,7 +154,7 @@ class TrainKind(Kind):
             return {"policy": own}
         frozen = world.num_parameters * (2 if gpu else 4) // (ranks if section.zero == 3 else 1)
         critic = {"critic": own} if critic_of(section) else {}
-        return {"policy": own} | critic | ({"reference": frozen} if section.objective.kl else {})
+        return {"policy": own} | critic | ({"reference": frozen} if has_reference(section.objective) else {})
 
     def outside(self, stage: Stage, config: RunConfig, data: Path) -> Mapping[str, Path]:
         how = stage.section.rollout if isinstance(stage.section, Train) else None
