@@ -33,10 +33,7 @@ def body(argv: Sequence[str]) -> int:
         raise RunError(f"--port {args.port}: choose one up to 65535, or leave it out for any that is free")
     server = Server(Site(find_run(args.run, data_root(args))), args.port)
     port = server.server_address[1]
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # a shell has what it starts in the background ignore Ctrl-C
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell has what it starts behind itself ignore Ctrl-C
         signal.signal(number, signal.default_int_handler)
     try:
         say(server.url)

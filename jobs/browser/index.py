@@ -20,15 +20,12 @@ from serl.run.rundir import Run, RunError
 from serl.stages.kind import Stage
 from serl.text.prompts import one_line
 
-ANY = ""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What a reader asked to see: words in `only` (empty: any), ranges of numbers, a text, an order."""
+    """What a reader asked to see: words in `only` (empty: any), a text, an order."""
 
     only: Mapping[str, str] = field(default_factory=dict)
-    between: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     text: str = ""
     sort: str = ""
     down: bool = False
@@ -53,12 +50,8 @@ class Index:
         """The rows that are wished for, in the order that is wished for, else the round's own."""
         keep, columns = np.ones(len(self), bool), self.table.column_names
         for name, word in wish.only.items():
-            if word != ANY and name in columns:
+            if word and name in columns:
                 keep &= _truth(pc.equal(self.table[name], word))
-        for name, (low, high) in wish.between.items():
-            if name in columns and (low, high) != (0.0, 1.0):
-                values = self.table[name].to_numpy()
-                keep &= (values >= low - 1e-9) & (values <= high + 1e-9)
         if wish.text:
             keep &= self._mentions(wish.text)
         rows = np.flatnonzero(keep)

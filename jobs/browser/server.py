@@ -5,7 +5,6 @@ import html
 import secrets
 import socket
 import sys
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 
@@ -40,14 +39,11 @@ class Server(ThreadingHTTPServer):
             raise ValueError(f"--port {port}: {e.strerror}; choose another, or leave it out") from e
 
     def serve(self) -> None:
-        """Until Ctrl-C. What a reader sees first is made ready meanwhile; the end waits for that."""
-        preparing = threading.Thread(target=self.site.prepare)
-        preparing.start()
+        """Until Ctrl-C."""
         try:
             self.serve_forever()
         finally:
             self.server_close()
-            preparing.join()
 
     def handle_error(self, request: socket.socket, client_address: tuple[str, int]) -> None:
         """A reader that went away is no error of ours."""

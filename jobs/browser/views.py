@@ -20,8 +20,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 MAX_LINE = 240
 MAX_BLOCK = 50_000
 NUM_COLOURS = 8
-ANSWERED = "answered"  # in the overview: what was let through to be answered
-SOFT = ("anchor", "surplus", ANSWERED)
+SOFT = ("anchor", "surplus")
 REASONS = {
     "kept": "trained on: the mean reward {reward:.3g} lies in the band {low:g} to {high:g}",
     "too_easy": "dropped: the mean reward {reward:.3g} is above {high:g}, so nearly all answers agree",
@@ -154,8 +153,3 @@ def group(row: Mapping, low: float, high: float) -> dict[str, object]:
         "why": REASONS[row["fate"]].format(reward=row["reward"], low=low, high=high),
         "most_votes": len(row["labels"]),
     }
-
-
-def tallies(counts: Mapping[str, float], more: Mapping[str, Mapping[str, str]]) -> Sequence[dict]:
-    """Figures of the overview, and what their links ask for: rows of that fate, or what `more` says."""
-    return [{"word": k, "n": int(n), "more": more.get(k, {"fate": k})} for k, n in counts.items() if n]

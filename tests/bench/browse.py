@@ -38,7 +38,6 @@ PAGES = {
     "a filter and an order": "groups?round=1&fate=kept&sort=agreement&down=1",
     "a text search": "groups?round=1&q=seven+boxes",
     "page 100 of it": "groups?round=1&q=seven+boxes&page=99",
-    "an agreement range": "groups?round=1&low=0.3&high=0.4",
     "one group": "group?round=1&at=77",
     "the next one": "group?round=1&at=78",
     "one far away": "group?round=1&at={far}&sort=margin",

@@ -112,10 +112,10 @@ def test_stages_of_one_kind_stand_in_one_list_and_are_told_apart(done):
     for name in ("", *LISTS):
         for round in site.rounds:
             assert site.page(name, {"round": str(round)}, "nonce")
-    index, found = site.library.find("groups", 1, Wish(only={"stage": "retry"}))
+    index, found = site.find("groups", 1, Wish(only={"stage": "retry"}))
     assert len(index) == 6 and {row["stage"] for row in index.rows(found.tolist())} == {"retry"}
-    assert site.library.index("responses", 2).counts("stage") == {"score": 20, "exam": 20}
-    rows = instruction_index(done, 1, site.library.index("groups", 1)).rows(range(4))
+    assert site.index("responses", 2).counts("stage") == {"score": 20, "exam": 20}
+    rows = instruction_index(done, 1, site.index("groups", 1)).rows(range(4))
     assert [(row["stage"], row["fate"]) for row in rows[2:]] == [("pick", "not_curated_yet")] * 2
     assert [row["stage"] for row in rows[:2]] == ["respond"] * 2
     assert b"stage=retry" in site.page("groups", {"round": "1"}, "nonce")

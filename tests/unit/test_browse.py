@@ -179,7 +179,6 @@ def test_an_empty_list_says_why_and_a_partial_one_that_more_comes(server, made):
         "groups?round=99",
         "groups?round=x",
         "group?round=1&at=5000",
-        "groups?low=much",
         "groups?page=-1",
         "group?at=1e3",
     ],
@@ -191,10 +190,9 @@ def test_a_wrong_address_is_one_sentence(server, address):
 
 
 def test_a_wish_is_read_from_an_address():
-    found = wish({"fate": "kept", "low": "0.25", "q": "x", "sort": "margin", "down": "1", "evil": "y"})
-    assert (found.only, found.between, found.text, found.sort, found.down) == (
+    found = wish({"fate": "kept", "q": "x", "sort": "margin", "down": "1", "evil": "y"})
+    assert (found.only, found.text, found.sort, found.down) == (
         {"fate": "kept"},
-        {"agreement": (0.25, 1.0)},
         "x",
         "margin",
         True,
