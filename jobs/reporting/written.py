@@ -24,7 +24,6 @@ from jobs.reporting.vitals import alarm_sentences, halt, vital_table
 from jobs.sweeps.trials import Sweep, sweep_dir
 from serl.run.files import write_atomic
 from serl.run.rundir import Run, RunError
-from serl.safety.checkup import checkups
 
 AGAIN = "make room, or the folder writable, and write the report again"
 ELSEWHERE = "choose a writable data root with --data or $SERL_DATA"
@@ -56,7 +55,7 @@ def write_report(run: Run) -> tuple[Paths, RichTable]:
         "by_round": scalars.by_round,
         "plots": plots.drawn(figures.of_run(found)),
         "vitals": vital_table(run),
-        "alarms": alarm_sentences(run, checkups(run)),
+        "alarms": alarm_sentences(run),
         "trainings": scalars.trainings(found, rows),
         "turns": scalars.turn_table(found),
         "policy": policies.told,

@@ -13,7 +13,7 @@ from jobs.reporting.vitals import halt as halted_by
 from jobs.runs.failures import failures
 from jobs.runs.queue import EXIT_REQUEUE
 from serl.run.rundir import RunError
-from serl.safety.checkup import Unsafe, accept, accepted, checkups, halted, read_checkup, refusal
+from serl.safety.checkup import Unsafe, accept, accepted, halted, read_checkup, refusal
 from serl.stages.read import round_groups
 from serl.stages.train.guard import check
 
@@ -87,7 +87,7 @@ def test_an_accepted_round_goes_on_and_later_ones_are_measured_by_it(run):
     look(run, 3)
     assert accept(run, 3) == accept(run, 3)
     assert accepted(run, 3) and halted(run) is None and refusal(run, look(run, 3)) is None
-    assert any("accepted" in s for s in alarm_sentences(run, checkups(run)))
+    assert any("accepted" in s for s in alarm_sentences(run))
     note = json.loads((run.stage_dir(3, "train") / "accepted.json").read_bytes())
     assert "right in 20.0%" in note["alarms"][0]
 
@@ -111,7 +111,7 @@ def test_what_is_switched_off_or_only_warns_halts_nothing(tmp_path, small_tree):
     look(quiet, 1)
     assert look(quiet, 2).verdict == "go" and halted(quiet) is None
     assert [a["rule"] for a in vital_facts(quiet)[1]["alarms"]] == ["accuracy"]
-    assert any("a warning" in s for s in alarm_sentences(quiet, checkups(quiet)))
+    assert any("a warning" in s for s in alarm_sentences(quiet))
 
 
 def test_a_run_says_in_its_report_what_fired(run, capsys):
