@@ -2,7 +2,7 @@
 model beside others is a setting of one.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
@@ -80,11 +80,6 @@ class Setting:
         """The mean over seeds, of the chosen rounds: how well it works."""
         return over_seeds([t.counts[benchmark] for t in self.over.values() if benchmark in t.counts])
 
-    def base(self, benchmark: str) -> Score:
-        """That of its base models."""
-        bases = [t.means.get(0, {}) for t in self.over.values()]
-        return over_seeds([found[benchmark] for found in bases if benchmark in found])
-
     def problems(self, benchmark: str) -> Score:
         """The mean over problems, the seeds of each averaged first: how well these very policies were
         measured.
@@ -130,14 +125,6 @@ class Contest:
         return next((s for s in self.settings if s.over), None) if self.ranked_by else None
 
     @property
-    def equals(self) -> list[Setting]:
-        """Those that stand as high as the best, which is one of them."""
-        if (best := self.best) is None:
-            return []
-        top = len(best.over), best.rank(self.ranked_by)
-        return [s for s in self.settings if (len(s.over), s.rank(self.ranked_by)) == top]
-
-    @property
     def ranked_by(self) -> tuple[str, ...]:
         return self.validation or self.benchmarks
 
@@ -147,10 +134,3 @@ class Contest:
 
     def role(self, benchmark: str) -> str:
         return "validation" if benchmark in self.validation else "headline"
-
-    def words(self, setting: Setting, benchmark: str) -> Iterator[str]:
-        """What each test on a benchmark says of a setting."""
-        opposite = {"better": "worse", "worse": "better"}
-        for p in self.pairs:
-            if p.benchmark == benchmark and setting.label in (p.first, p.second):
-                yield p.word if p.second == setting.label else opposite.get(p.word, p.word)

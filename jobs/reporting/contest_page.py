@@ -21,7 +21,7 @@ PAIRS = (
 SETTINGS = (
     "rank | setting = of.label | benchmark | role | seeds = seeds.n | trials | mean = seeds.value"
     " | stderr = seeds.stderr | low = seeds.low | high = seeds.high | problems_low = problems.low"
-    " | problems_high = problems.high | base = base.value | overrides"
+    " | problems_high = problems.high | overrides"
 )
 TRIALS = (
     "trial = 0.id | run = 0.name | setting = 0.setting | replicate = 0.replicate | state = 0.word | round = 1"
@@ -85,7 +85,7 @@ def standings(found: Contest) -> list[dict]:
     """Each setting on each benchmark that anything is known of: over seeds, and over problems."""
     return [
         {"rank": rank, "of": s, "benchmark": name, "role": found.role(name), "seeds": seeds}
-        | {"trials": len(s.trials), "problems": s.problems(name), "base": s.base(name)}
+        | {"trials": len(s.trials), "problems": s.problems(name)}
         | {"rounds": ", ".join(map(str, sorted({t.chosen for t in s.over.values()})))}
         | {"overrides": json.dumps(s.overrides, sort_keys=True)}
         for rank, s in enumerate(found.settings, 1)

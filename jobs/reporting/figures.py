@@ -1,4 +1,4 @@
-"""The plots of a run's report (scores, votes, the funnel, training, turns, time), and of settings beside each
+"""The plots of a run's report (scores, votes, training, turns, time), and of settings beside each
 other.
 """
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from evaluation.summary import Summary
 from jobs.reporting.contest import Contest, Setting
 from jobs.reporting.found import Course, Findings, RoundFindings, StageFindings
-from jobs.reporting.plots import INK, PALE, Bar, Line, Plots, curves, grid, intervals, legend
+from jobs.reporting.plots import INK, Bar, Line, Plots, curves, grid, intervals, legend
 from serl.stages.read import band
-from serl.stages.show import Passage, Show, show_of
+from serl.stages.show import Show, show_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 SOLVED = "share of problems solved"
 MAX_PANELS = 6
 MAX_BINS = 24
-MAX_LOSSES = 4
 MAX_BARS = 24
 MAX_LINES = 8
 
@@ -33,7 +32,6 @@ def of_run(f: Findings) -> Plots:
         "validation": lambda: scores([(r.round, r.validation) for r in f.rounds]),
         "agreement": lambda: agreement(f),
         "accuracy": lambda: accuracy(f),
-        "funnel": lambda: funnels(f),
         "training": lambda: courses(after, "step", lambda s: s.steps, lambda show: show.steps),
         "turns": lambda: courses(after, "turn", lambda s: s.turns, lambda show: show.turns),
         "along": lambda: along(f),
@@ -144,33 +142,6 @@ def _spectrum(ax: "Axes", r: RoundFindings) -> None:
     ax.set(xlabel="share of the largest class", ylabel="questions")
 
 
-def funnels(f: Findings) -> "Figure | None":
-    """Bars for each passage of a round, on a common scale, with the losses in words."""
-    shown = _spread([r for r in f.rounds if r.funnel])
-    if not shown:
-        return None
-    most = max(p.count for r in shown for p in r.funnel) or 1
-    tallest = max(len(r.funnel) for r in shown)
-    figure, panels = grid(len(shown), columns=2, height=0.6 + 0.5 * tallest)
-    for ax, r in zip(panels, shown):
-        for i, passage in enumerate(r.funnel):
-            ax.barh(i, passage.count, 0.5, color=PALE, edgecolor=INK, linewidth=0.5)
-            ax.text(passage.count + 0.01 * most, i, f"{passage.count:,}", va="center")
-            ax.text(0.01 * most, i + 0.37, _losses(passage), va="center", fontsize=7, color="#444444")
-        ax.set(title=f"round {r.round}", xlim=(0, 1.15 * most), ylim=(tallest - 0.3, -0.5))
-        ax.set(xlabel="questions")
-        ax.set_yticks(range(len(r.funnel)), [p.name for p in r.funnel])
-        ax.grid(visible=False, axis="y")
-    return figure
-
-
-def _losses(passage: Passage) -> str:
-    lost = sorted(((n, why) for why, n in passage.lost.items() if n), reverse=True)
-    words = [f"{why.replace('_', ' ')} {n:,}" for n, why in lost[:MAX_LOSSES]]
-    more = ["..."] if len(lost) > MAX_LOSSES else []
-    return f"lost: {', '.join(words + more)}" if words else ""
-
-
 def times(f: Findings) -> "Figure | None":
     """Seconds of each stage, stacked by round: what the first round alone has, then as in the others."""
     shown = [r for r in f.rounds if r.started]
@@ -204,11 +175,7 @@ def _spread(rounds: Sequence[RoundFindings]) -> list[RoundFindings]:
 
 # ----------------------------------------------------------------------------------- settings
 def of_contest(found: Contest) -> Plots:
-    return {
-        "settings": lambda: _bars(found),
-        "gains": lambda: _gains(found),
-        "curves": lambda: _curves(found),
-    }
+    return {"settings": lambda: _bars(found), "curves": lambda: _curves(found)}
 
 
 def _bars(found: Contest) -> "Figure | None":
@@ -222,16 +189,6 @@ def _bars(found: Contest) -> "Figure | None":
                 bar = Bar(f"{number}: {s.label}", v.value, v.low, v.high, bold=number == shown[0][0])
                 panels.setdefault(name, []).append(bar)
     return intervals(panels, SOLVED)
-
-
-def _gains(found: Contest) -> "Figure | None":
-    """Of the others over the first."""
-    panels: dict[str, list[Bar]] = {}
-    for p in found.pairs:
-        if p.first == found.settings[0].label:
-            bar = Bar(p.benchmark, p.found.difference, p.found.low, p.found.high, bold=p.word != "not shown")
-            panels.setdefault(p.second, []).append(bar)
-    return intervals(dict(list(panels.items())[:MAX_LINES]), "difference (orange: shown)", zero=True)
 
 
 def _curves(found: Contest) -> "Figure | None":

@@ -5,11 +5,11 @@ that.
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from evaluation.scores import Score
 from evaluation.summary import Summary
 from jobs.reporting.harvest import Votes
-from jobs.reporting.hygiene import Hygiene
 from jobs.reporting.policies import Pair, best, main_score, silent
 from serl.run.rundir import Run
 from serl.safety.checkup import checked_rounds, read_checkup
@@ -85,10 +85,6 @@ class RoundFindings:
     comparisons: tuple[Pair, ...]
     milestones: tuple[Policy, ...]
 
-    def done(self, gives: str) -> bool:
-        """Whether its first stage that gives such records is done."""
-        return next((s.done for s in self.of_round if s.of.kind.gives == gives), False)
-
     @property
     def of_round(self) -> list[StageFindings]:
         """Without what has to do with a milestone, beside the round's training."""
@@ -120,28 +116,16 @@ class RoundFindings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """A run, as far as it is."""
+    """A run, as far as it is; `questions` are the files of those that its rounds chose to learn from."""
 
     run: Run
     rounds: tuple[RoundFindings, ...]
     missing: tuple[str, ...]
-    overlap: Hygiene
-
-    @property
-    def scored(self) -> list[RoundFindings]:
-        return [r for r in self.rounds if r.scores]
+    questions: tuple[Path, ...]
 
     @property
     def stages(self) -> list[StageFindings]:
         return [s for r in self.rounds for s in r.stages]
-
-    @property
-    def examined(self) -> bool:
-        return any(s.of.kind.gives == exams.GIVES for s in self.stages)
-
-    @property
-    def benchmarks(self) -> list[str]:
-        return list(dict.fromkeys(name for r in self.rounds for name in r.scores))
 
     @property
     def lines(self) -> list[dict]:

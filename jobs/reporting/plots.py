@@ -24,7 +24,7 @@ STYLE = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#dddddd",
     "grid.linewidth": 0.6, "axes.axisbelow": True, "legend.frameon": False, "hatch.linewidth": 0.6,
 }  # fmt: skip
-INK, MIDDLE, PALE, GREY = "#1f3b57", "#c8602b", "#b9c6d1", "#888888"
+INK, MIDDLE, GREY = "#1f3b57", "#c8602b", "#888888"
 COLOURS = (INK, MIDDLE, "#6b7f3a", "#8a5a9e", "#2f8f8f", "#b08a1e", "#a33b52", "#666666")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 STROKES = ("-", "--", ":", "-.")
@@ -122,8 +122,8 @@ def curves(
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         if shares:
             ax.set_ylim(0, 1.02)
-        elif ax.dataLim.ymin >= 0:
-            ax.set_ylim(bottom=0)
+        elif 0 <= ax.dataLim.ymin < math.inf:
+            ax.set_ylim(0, 1.08 * ax.dataLim.ymax or 1.0)
     legend(figure, axes)
     return figure
 
@@ -144,8 +144,8 @@ def _line(ax: "Axes", i: int, line: Line) -> None:
         ax.plot(*zip(*line.course), marker=marker if few else "", markersize=3.5, linewidth=1.2, **look)
 
 
-def intervals(panels: Mapping[str, Sequence[Bar]], xlabel: str, *, zero: bool = False) -> "Figure | None":
-    """One panel per key, a row per bar from the top down; `zero` marks the value of no difference."""
+def intervals(panels: Mapping[str, Sequence[Bar]], xlabel: str) -> "Figure | None":
+    """One panel per key, a row per bar from the top down."""
     if not panels:
         return None
     tallest = max(map(len, panels.values()))
@@ -155,8 +155,6 @@ def intervals(panels: Mapping[str, Sequence[Bar]], xlabel: str, *, zero: bool = 
             colour = MIDDLE if bar.bold else INK
             ax.plot([bar.low, bar.high], [y, y], color=colour, linewidth=1.4)
             ax.plot([bar.value], [y], color=colour, marker="D" if bar.bold else "o", markersize=5)
-        if zero:
-            ax.axvline(0.0, color=GREY, linestyle=":", linewidth=1.0)
         ax.set_yticks(range(len(bars)), [short(bar.label) for bar in bars])
         ax.set(title=title, ylim=(tallest - 0.4, -0.6), xlabel=xlabel)
         ax.grid(visible=False, axis="y")

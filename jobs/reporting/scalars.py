@@ -36,7 +36,7 @@ class Row(Score):
 def rows(findings: Findings) -> list[Row]:
     """Every figure of every round, in a fixed order; what is not known has no row."""
     found = [row for r in findings.rounds for row in (*_scores(r), *_votes(r), *_counts(r))]
-    return found + list(_safety(findings)) + list(_hygiene(findings))
+    return found + list(_safety(findings)) + list(_best(findings))
 
 
 def csv_table(found: Sequence[Row]) -> Table:
@@ -157,14 +157,7 @@ def _safety(findings: Findings) -> Iterator[Row]:
         yield from _told(fact["round"], known | {"safety/alarms": len(fact["alarms"])})
 
 
-def _hygiene(findings: Findings) -> Iterator[Row]:
-    """The best round by validation, and overlaps: of instructions with the last round that has any, else with
-    round 0.
-    """
+def _best(findings: Findings) -> Iterator[Row]:
+    """The round that is best on validation, and its turn where the policy was published within it."""
     if best := findings.chosen:
         yield from _told(best.round, {BEST: 1.0} | ({f"{BEST}/turn": best.turn} if best.turn else {}))
-    last = max((r.round for r in findings.rounds if r.done("problems")), default=0)
-    for (name, benchmark), s in findings.overlap.overlaps.items():
-        set_of = name.replace(" ", "_")
-        counts = {f"overlap/{set_of}/exact": s.exact_ours, f"overlap/{set_of}/13_words": s.runs_ours}
-        yield from _told(last if name == "instructions" else 0, counts, benchmark, s.num_ours)

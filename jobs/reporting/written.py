@@ -5,8 +5,8 @@ any point.
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 from rich.table import Table as RichTable
@@ -30,8 +30,7 @@ ELSEWHERE = "choose a writable data root with --data or $SERL_DATA"
 TURNS = "round | stage | turn | at | metric | value"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Paths:
+class Paths(NamedTuple):
     """Where a report lies."""
 
     html: Path
@@ -62,6 +61,7 @@ def write_report(run: Run) -> tuple[Paths, RichTable]:
         "cost": ledger(run),
         "config": yaml.safe_dump(run.config.model_dump(mode="json"), sort_keys=False, width=120),
         "folder": shlex.quote(str(run.root)),
+        "questions": found.questions and shlex.join(map(str, (run.data_root, *found.questions))),
         "alpha": ALPHA,
     }
     with _writing(run.root, AGAIN):

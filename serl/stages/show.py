@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from serl.config.schema import Section
 from serl.stages.kind import Kind, Stage
-from serl.stages.sources import Problems
 
 Counts = Mapping[str, float]  # of all manifests of a stage, added up
 
@@ -59,11 +58,6 @@ class Show:
 
     def asking(self, section: Section) -> dict[str, str]:
         """Settings, by key, without which a score means nothing."""
-        return {}
-
-    # -------------------------------------------------------------------------------- data from outside
-    def sources(self, section: Section) -> dict[str, Problems]:
-        """Problems that it learns from or asks, by what they are called."""
         return {}
 
 

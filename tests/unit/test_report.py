@@ -93,7 +93,7 @@ def test_a_finished_run_gets_a_page_that_needs_nothing_but_itself(run):
     tags = {tag for tag, _ in page.tags}
     assert not tags & {"script", "link", "iframe", "object", "a"}
     images = [attrs["src"] for tag, attrs in page.tags if tag == "img"]
-    assert len(images) == 6
+    assert len(images) == 5
     for image in images:
         ElementTree.fromstring(base64.b64decode(image.removeprefix("data:image/svg+xml;base64,")))
     assert "http" not in re.sub(r"http-equiv", "", paths.html.read_text().split("<body>")[0])

@@ -55,7 +55,7 @@ def test_turns_make_a_figure_a_table_and_scalars(tmp_path, small_tree):
     do_turns(run, 2, 4)
     paths, _ = write_report(run)
     page, told = paths.html.read_text(), paths.markdown.read_text()
-    assert "Within a round" in page and "Within a round" in told and page.count("<img") == 7
+    assert "Within a round" in page and "Within a round" in told and page.count("<img") == 6
     (line,) = [x for x in told.splitlines() if x.startswith("| 2 | train | 4 | 0.44 ")]
     assert "| 31.5 |" in line and "sample s" in told
     rows = list(csv.DictReader((run.root / "turns.csv").read_text().splitlines()))

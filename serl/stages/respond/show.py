@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 
 from serl.stages.kind import Stage
-from serl.stages.respond.spec import Respond
 from serl.stages.show import Counts, Passage, Show
-from serl.stages.sources import Problems
 
 
 class RespondShow(Show):
@@ -31,9 +29,6 @@ class RespondShow(Show):
             Passage(name="answered", count=answered, lost=unanswered),
             Passage(name="trainable", count=fates.get("kept", 0), lost=lost),
         ]
-
-    def sources(self, section: Respond) -> dict[str, Problems]:
-        return {"labelled problems": section.problems.source} if section.problems else {}
 
 
 SHOW = RespondShow()
