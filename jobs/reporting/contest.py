@@ -55,6 +55,11 @@ class Tried:
         return self.means.get(self.chosen, {})
 
     @property
+    def course(self) -> list[tuple[int, str, float]]:
+        """Every mean, by round and benchmark."""
+        return [(r, name, x) for r, found in sorted(self.means.items()) for name, x in found.items()]
+
+    @property
     def hours(self) -> float:
         """Of all tasks."""
         return self.cost.used_s / 3600

@@ -54,8 +54,7 @@ def files(found: Contest) -> dict[str, Table]:
 
 def _by_round(found: Contest, t: Tried) -> list[tuple]:
     """A row for each round and benchmark, or one without them for a trial that has no score."""
-    scores = [(r, name, x) for r, means in sorted(t.means.items()) for name, x in means.items()]
-    rows = [(t, r, int(r == t.chosen), name, found.role(name), x) for r, name, x in scores]
+    rows = [(t, r, int(r == t.chosen), name, found.role(name), x) for r, name, x in t.course]
     return rows or [(t, *[None] * 5)]
 
 
@@ -111,9 +110,8 @@ def sessions(found: Contest) -> Iterator[Session]:
     words = {k for t in found.trials for k, v in t.overrides.items() if type(v) not in (int, float)}
     for t in (t for t in found.trials if t.chosen is not None):
         known = {k: _text(k, v) if k in words else v for k, v in t.overrides.items()}
-        scores = [(r, name, x) for r, means in sorted(t.means.items()) for name, x in means.items()]
         final = [Scalar(f"final/{name}", t.chosen, x) for name, x in t.counts.items()]
-        scalars = [*(Scalar(f"score/{name}", r, x) for r, name, x in scores), *final]
+        scalars = [*(Scalar(f"score/{name}", r, x) for r, name, x in t.course), *final]
         yield Session(t.name, t.id, known, scalars)
 
 

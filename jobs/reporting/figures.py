@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 SOLVED = "share of problems solved"
 MAX_PANELS = 6
-MAX_BINS = 24
 MAX_BARS = 24
 MAX_LINES = 8
 
@@ -129,15 +128,12 @@ def agreement(f: Findings) -> "Figure | None":
 
 def _spectrum(ax: "Axes", r: RoundFindings) -> None:
     assert r.votes is not None, "only rounds with votes are shown"
-    n = r.votes.num_samples
-    width = math.ceil((n + 1) / MAX_BINS)
-    starts = range(0, n + 1, width)
-    ties = [sum(r.votes.tied[k : k + width]) for k in starts]
-    clear = [sum(r.votes.first[k : k + width]) - t for k, t in zip(starts, ties)]
-    centres = [(k + (min(width, n + 1 - k) - 1) / 2) / n for k in starts]
+    n, ties = r.votes.num_samples, r.votes.tied
+    shares = [k / n for k in range(n + 1)]
+    clear = [found - tied for found, tied in zip(r.votes.first, ties)]
     hatched = {"facecolor": "white", "edgecolor": INK, "hatch": "////", "linewidth": 0.5}
-    ax.bar(centres, clear, 0.85 * width / n, color=INK, label="majority (at 0: no votes)")
-    ax.bar(centres, ties, 0.85 * width / n, bottom=clear, label="tie", **hatched)
+    ax.bar(shares, clear, 0.85 / n, color=INK, label="majority (at 0: no votes)")
+    ax.bar(shares, ties, 0.85 / n, bottom=clear, label="tie", **hatched)
     ax.set(title=f"round {r.round}: mean {r.votes.means['agreement'].value:.2f}", xlim=(-0.04, 1.04))
     ax.set(xlabel="share of the largest class", ylabel="questions")
 

@@ -13,6 +13,11 @@ from serl.stages.show import show_of
 
 BEST = "best_on_validation"
 VITALS = ("conviction", "anchor_agreement", "entropy", "monotony", "length", "duplicates")
+SUMMARY = {
+    "agreement": "agreement:.3f", "kept": "kept_share:.3f",
+    "reward accuracy": "reward_accuracy/anchors|reward_accuracy/trained:±",
+    "KL": "last_step/approx_kl:.2g", "seconds": "seconds:.0f",
+}  # fmt: skip
 MAX_TURNS = 40  # rows of the page's table; turns.csv has all
 
 
@@ -61,17 +66,7 @@ def summary_table(findings: Findings, found: Sequence[Row]) -> Table:
         for r in findings.rounds
         for name, scored in r.scores.items()
     }
-    return by_round(
-        found,
-        scores
-        | {
-            "agreement": "agreement:.3f",
-            "kept": "kept_share:.3f",
-            "reward accuracy": "reward_accuracy/anchors|reward_accuracy/trained:±",
-            "KL": "last_step/approx_kl:.2g",
-            "seconds": "seconds:.0f",
-        },
-    )
+    return by_round(found, scores | SUMMARY)
 
 
 def trainings(findings: Findings, found: Sequence[Row]) -> list[Table]:
