@@ -8,7 +8,7 @@ stage failed and nothing is left that would try again); stopped (nobody runs it;
 JSON, with RUN: `run folder digest state fraction eta_s stages queue held failures halted queue_unknown safety
 cost`; a stage has `name shards_done num_shards fraction seconds eta_s counts`, `queue` counts jobs by Slurm's
 state, `queue_unknown` says why nobody knows, `safety` has the vitals and alarms of each round that safety has
-looked at; `cost` says what was used and lost, by cause (seconds of tasks, GPU-hours), in all and by stage,
+looked at; `cost` says what was used and lost, by cause (seconds of tasks), in all and by stage,
 and what was planned. Without RUN: `runs`, a list of the same but for `cost`; a damaged one has `run folder
 state fault`.
 """

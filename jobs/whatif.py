@@ -15,6 +15,7 @@ high) `used_s wasted_s gpu_hours cheapest`.
 """
 
 import argparse
+import contextlib
 import itertools
 import math
 from collections.abc import Sequence
@@ -23,13 +24,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from jobs.costs.alternatives import Line, Plan
+from jobs.costs.alternatives import Line, WhatIf
+from jobs.costs.loads import Planner
 from jobs.costs.simulate import HOUR_S
 from jobs.plan.cluster import load_cluster
-from jobs.shell.command import Answer, data_root, main, parser
+from jobs.shell.command import Answer, data_root, load_run, main, parser
 from jobs.shell.screen import say, table
 
-REQUEUE_S = 120.0
 COLUMNS = (
     ">nodes", ">array", ">taken/h", ">done, h", ">95 %, h", ">used, h", ">wasted, h", ">GPU-h", "with",
 )  # fmt: skip
@@ -38,17 +39,15 @@ COLUMNS = (
 def body(argv: Sequence[str]) -> Answer:
     args = _parser().parse_intermixed_args(argv)
     data = data_root(args)
-    what = Plan(path=args.what, overrides=args.override, cluster=load_cluster(args.cluster), data=data)
-    planner = what.planner()
+    planner = Planner.of(load_run(args.what, args.override), load_cluster(args.cluster), data)
     seen, known = planner.world(), planner.known
-    requeue_s = REQUEUE_S if known.requeue_s is None else known.requeue_s
-    seen = replace(seen, requeue_s=requeue_s if args.requeue_s is None else args.requeue_s)
     asked = itertools.product(
         args.nodes or (seen.slots,),
         args.array_limit or (seen.array_limit,),
         args.preempt_per_hour or (seen.preempt_per_hour,),
     )
     names = ("slots", "array_limit", "preempt_per_hour")
+    what = WhatIf(path=args.what, overrides=args.override, data=data, planner=planner)
     lines = what.lines([replace(seen, **dict(zip(names, values))) for values in asked])
     name, runs = planner.config.name, len(known.taught)
     say(f"{name} on {known.cluster}, as {known.model} was measured there in {runs} runs")
@@ -66,7 +65,6 @@ def _parser() -> argparse.ArgumentParser:
         ("--nodes", _counts, "nodes to try, like 2,4,8 (default: all; here, this machine)"),
         ("--array-limit", _counts, "tasks of one array at once (default: the cluster file's)"),
         ("--preempt-per-hour", _rates, "how often a node is taken away (default: as runs saw it)"),
-        ("--requeue-s", _rate, f"seconds until it starts again (default: as seen; else {REQUEUE_S:.0f})"),
     ):
         p.add_argument(option, type=kind, help=words)
     return p
@@ -81,17 +79,11 @@ def _counts(text: str) -> tuple[int, ...]:
 
 
 def _rates(text: str) -> tuple[float, ...]:
-    return tuple(map(_rate, text.split(",")))
-
-
-def _rate(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0.0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text}: give a number of at least 0")
-    return value
+    with contextlib.suppress(ValueError):
+        rates = tuple(map(float, text.split(",")))
+        if all(0.0 <= rate < math.inf for rate in rates):
+            return rates
+    raise argparse.ArgumentTypeError(f"{text}: give numbers of at least 0, like 0,2,8")
 
 
 def _row(line: Line) -> list[str]:

@@ -15,7 +15,6 @@ from jobs.costs.attempts import Judge, Try, heartbeats, told_by
 from jobs.runs.progress import span
 from jobs.runs.queue import recorded
 from serl.run.rundir import Run
-from serl.stages.kind import job_name
 
 
 @dataclass(frozen=True)
@@ -79,30 +78,31 @@ class Cost:
         return f"{told}{span(self.all_lost_s)}{gpus} ({self.all_lost_s / self.used_s:.1%}): {causes}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Account:
-    """The costs of a run by (round, stage)."""
+    """The costs of a run's jobs, by their names."""
 
-    costs: Mapping[tuple[int, str], Cost]
+    jobs: Mapping[str, Cost]
 
     @property
     def total(self) -> Cost:
-        return sum(self.costs.values(), Cost())
+        return sum(self.jobs.values(), Cost())
 
     def facts(self) -> dict:
-        return self.total.facts() | {"stages": {job_name(*key): c.facts() for key, c in self.costs.items()}}
+        return self.total.facts() | {"stages": {name: cost.facts() for name, cost in self.jobs.items()}}
 
 
 def account(run: Run, *, live: bool = False, now: float | None = None) -> Account:
     """Of all attempts. `live`: what has no end is at work, not dead."""
     told = told_by(run)
     scheduled = any(s.id is not None and s.shards for s in recorded(run))  # a relay does no shard
-    judge = Judge(scheduled=scheduled, live=live, now=now or time.time(), beats=heartbeats(run.root / "logs"))
-    found: dict[tuple[int, str], Cost] = {}
+    beats = heartbeats(run.root / "logs")
+    judge = Judge(scheduled=scheduled, live=live, now=now or time.time(), beats=beats)
+    found: dict[str, Cost] = {}
     for stage in run.config.stages:
         tries: list[Try] = []
         for shard in run.shards(stage.round, stage.name):
             if several := told.get((shard.round, shard.stage, shard.index)):
                 tries += judge.tries(shard, several, run.manifest(shard), stage.kind)
-        found[stage.round, stage.name] = Cost(tuple(tries))
-    return Account(costs=found)
+        found[stage.job] = Cost(tuple(tries))
+    return Account(found)

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from jobs.costs.forecast import forecast
 from jobs.costs.loads import Planner
-from jobs.costs.simulate import HOUR_S, Interval, JobLoad, World, check, daly_interval_s, study
+from jobs.costs.simulate import Interval, JobLoad, World, daly_interval_s
 from jobs.plan.chain import own_work, plan
-from jobs.plan.cluster import Local, Slurm
 from jobs.shell.command import load_run
 from serl.config.files import ConfigError
 from serl.stages.kind import Stage
@@ -25,8 +25,8 @@ KEYS = ("shards", "part_prompts", "checkpoint_every")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A plan in a world. `wasted_s`: start-ups, saves, ends and what preemption takes; not what smaller parts
-    cost, which is in `used_s`, too. `cheapest`: better than the present value of its key and all others.
+    """A plan in a world; see `Forecast`. `cheapest`: it uses less than with other values of its key, and as it
+    is.
     """
 
     nodes: int | None
@@ -42,24 +42,13 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class WhatIf:
     """A run file with overrides, on a cluster of which it was measured."""
 
     path: Path
     overrides: Sequence[str]
-    cluster: Local | Slurm
     data: Path
-
-    def planner(self, *change: str) -> Planner:
-        """Refuses what was never measured there."""
-        planner = Planner.of(load_run(self.path, [*self.overrides, *change]), self.cluster, self.data)
-        if unknown := planner.unknown(own_work(plan(planner.config, lambda shard: False))):
-            raise ValueError(
-                f"{', '.join(unknown)}: never measured with {planner.known.model} on "
-                f"{planner.known.cluster}, so there is nothing to play; launch a small run there (like "
-                "rounds=1) and write its report: `python -m jobs.report RUN`"
-            )
-        return planner
+    planner: Planner
 
     def lines(self, worlds: Sequence[World]) -> list[Line]:
         """The plan in each world, and its changes in the first; refuses what can run in none."""
@@ -68,35 +57,33 @@ class Plan:
             raise ValueError(told[0].refused)
         return [*told, *self._changes(*possible[0])]
 
-    def _line(self, world: World, key: str = "", value: int = 0) -> Line:
-        planner = self.planner(*([f"phases.{key}={value}"] if key else []))
-        loads = [planner.load(job) for job in own_work(plan(planner.config, lambda shard: False))]
-        where = {"nodes": world.slots, "array_limit": world.array_limit}
-        where |= {"preempt_per_hour": world.preempt_per_hour}
+    def _line(self, world: World, change: str = "") -> Line:
+        config = load_run(self.path, [*self.overrides, *([f"phases.{change}"] if change else [])])
+        jobs, cluster = plan(config, lambda shard: False), self.planner.cluster
+        line = Line(
+            nodes=world.slots, array_limit=world.array_limit, preempt_per_hour=world.preempt_per_hour,
+            change=change.partition(".")[2],
+        )  # fmt: skip
         try:
-            check(loads, world)
+            told = forecast(config, jobs, cluster, self.data, world=world)
         except ValueError as e:
-            return Line(**where, refused=str(e))
-        used = [(load, load.expected_s(world.preempt_per_hour)) for load in loads]
-        return Line(
-            **where,
-            change=f"{key.partition('.')[2]}={value}" if key else "",
-            seconds=Interval.of([o.makespan_s for o in study(loads, world)]),
-            used_s=sum(s * load.width for load, s in used),
-            wasted_s=sum((s - sum(t.work_s for t in load.tasks)) * load.width for load, s in used),
-            gpu_hours=sum(s * load.gpus for load, s in used) / HOUR_S,
-        )
+            return replace(line, refused=str(e))
+        if told.unknown:
+            return replace(line, refused=told.sentence())
+        hours = sum(job.gpu_hours for job in told.jobs)
+        used = {"used_s": told.used_s, "wasted_s": told.wasted_s, "gpu_hours": hours}
+        return replace(line, seconds=told.seconds, **used)
 
     def _changes(self, world: World, now: Line) -> Iterator[Line]:
         """Of the stages of the last round, and with them of the rounds that are like it."""
-        planner = self.planner()
-        last = [job for job in own_work(plan(planner.config, lambda shard: False)) if not job.of.milestone]
-        for job in (job for job in last if job.round == planner.config.rounds > 0):
+        config = self.planner.config
+        last = [job for job in own_work(plan(config, lambda shard: False)) if job.round == config.rounds > 0]
+        for job in (job for job in last if not job.of.milestone):
             for key in (key for key in KEYS if key in type(job.of.section).model_fields):
                 name, tried = f"{job.of.phase}.{job.stage}.{key}", []
-                for value in _values(job.of, key, planner.load(job), world):
+                for value in _values(job.of, key, self.planner.load(job), world):
                     with contextlib.suppress(ConfigError):  # a value that the configuration does not allow
-                        tried.append(self._line(world, name, value))
+                        tried.append(self._line(world, f"{name}={value}"))
                 best = min((now, *tried), key=lambda line: line.used_s)
                 yield from (replace(line, cheapest=line is best) for line in tried)
 

@@ -7,7 +7,6 @@ counts, lengths and batches can be planned from it.
 """
 
 import json
-import math
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -31,6 +30,7 @@ VERSION = 3
 MAX_RUNS = 20  # the newest count
 FEW = 3
 UNKNOWN, LEAST = 0.15, 0.05  # log-normal sigmas: of a plan before a few were held against what came; at least
+REQUEUE_S = 120.0  # where nobody has seen it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,18 +79,6 @@ class Times:
     def seconds(self, size: float) -> float:
         fixed_s, per_size_s = self.pace
         return fixed_s + per_size_s * size
-
-    @cached_property
-    def straggle(self) -> float:
-        """Log-normal sigma of the pace of a shard beside those of the same stage and round."""
-        errors = [[self._error(shard) for shard in r.shards] for r in self.rows if len(r.shards) > 1]
-        within = [e - statistics.fmean(own) for own in errors for e in own]
-        return statistics.stdev(within) if within else LEAST
-
-    def _error(self, pieces: Pieces) -> float:
-        """By what factor, as a logarithm, a shard's pieces took longer."""
-        planned_s = sum(self.seconds(size) for size, _ in pieces)
-        return math.log(max(sum(s for _, s in pieces), 1e-9) / max(planned_s, 1e-9))
 
     def median(self, of: str) -> float | None:
         """Of `wait_s`, `start_s`, `end_s` or `save_s`, where it was seen."""
@@ -148,10 +136,10 @@ class Calibration:
         return sum(x.taken for x in self.taught) / hours if hours else 0.0
 
     @property
-    def requeue_s(self) -> float | None:
+    def requeue_s(self) -> float:
         """From a node's being taken away until its task may start again, beyond what every start waits."""
         away = [x.away_s for x in self.taught if x.away_s is not None]
-        return max(0.0, statistics.median(away) - self._waited_s) if away else None
+        return max(0.0, statistics.median(away) - self._waited_s) if away else REQUEUE_S
 
     @property
     def doubt(self) -> float:

@@ -18,6 +18,7 @@ from jobs.costs.loads import Planner
 from jobs.costs.simulate import Interval, World, bearable_per_hour, study
 from jobs.plan.chain import Job, own_work
 from jobs.plan.cluster import Local, Slurm
+from jobs.runs.progress import span
 from serl.config.run import RunConfig
 from serl.run.files import write_if_absent
 from serl.run.rundir import Run
@@ -36,7 +37,9 @@ class JobForecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """`seconds` of the whole run; None where stages are `unknown`."""
+    """`seconds` of the whole run; None where stages are `unknown`. On average tasks use `used_s`, of which
+    `wasted_s` are start-ups, saves, ends and what preemption takes.
+    """
 
     cluster: str
     model: str
@@ -45,6 +48,8 @@ class Forecast:
     jobs: tuple[JobForecast, ...] = ()
     seconds: Interval | None = None
     gpu_hours: Interval | None = None
+    used_s: float = 0.0
+    wasted_s: float = 0.0
     preempt_per_hour: float = 0.0
 
     @property
@@ -61,8 +66,8 @@ class Forecast:
                 "and bytes are upper bounds; the report of the first run measures it"
             )
         told = length(self.seconds)
-        if self.gpu_hours and self.gpu_hours.high:
-            told += f", {_told(self.gpu_hours, 'GPU-hours')}"
+        if (hours := self.gpu_hours) and hours.high:
+            told += f", {hours.median:,.2f} GPU-hours [{hours.low:,.2f}, {hours.high:,.2f}]"
         runs = f"{self.runs} run{'s' * (self.runs > 1)} of {self.model} on {self.cluster}"
         if self.preempt_per_hour:
             runs += f"; nodes taken away {self.preempt_per_hour:.2g} times an hour"
@@ -89,6 +94,7 @@ def forecast(
         seen = planner.world()
         world = replace(seen, preempt_per_hour=min(seen.preempt_per_hour, bearable_per_hour(loads)))
     histories = study(loads, world)
+    used_s = sum(load.expected_s(world.preempt_per_hour) * load.width for load in loads)
     return Forecast(
         **said,
         jobs=tuple(
@@ -101,6 +107,8 @@ def forecast(
         ),
         seconds=Interval.of([o.makespan_s for o in histories]),
         gpu_hours=Interval.of([o.gpu_hours for o in histories]),
+        used_s=used_s,
+        wasted_s=used_s - sum(t.work_s * load.width for load in loads for t in load.tasks),
         preempt_per_hour=world.preempt_per_hour,
     )
 
@@ -124,13 +132,4 @@ def frozen(run: Run) -> tuple[float, Forecast] | None:
 
 
 def length(seconds: Interval) -> str:
-    """An interval of time in the unit that suits it."""
-    for unit, size, most in (("s", 1.0, 600.0), ("min", 60.0, 36000.0), ("h", 3600.0, float("inf"))):
-        if seconds.high < most:
-            break
-    return _told(Interval(seconds.low / size, seconds.median / size, seconds.high / size), unit)
-
-
-def _told(x: Interval, unit: str) -> str:
-    digits = 0 if x.median >= 10 else 1 if x.median >= 1 else 3
-    return f"{x.median:,.{digits}f} {unit} [{x.low:,.{digits}f}, {x.high:,.{digits}f}]"
+    return f"{span(seconds.median)} [{span(seconds.low)}, {span(seconds.high)}]"

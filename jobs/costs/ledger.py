@@ -1,30 +1,15 @@
-"""Planned against actual against lost: the forecast that was frozen at launch beside what the run's attempts
-say.
-
-Times of a job count from the end of the last job that it waited for, planned and actual alike. A sweep's
-trial on Slurm waits for its turn, too: it is not held against its plan.
+"""Planned against actual, beside what was lost: the forecast that was frozen at launch, and what the run's
+attempts say. A sweep's trial on Slurm waits for its turn, too: it is not held against its plan.
 """
 
 from dataclasses import dataclass
 
-from jobs.costs.accounting import Account, Cost, account
-from jobs.costs.forecast import Forecast, JobForecast, frozen, length
+from jobs.costs.accounting import Account, account
+from jobs.costs.forecast import Forecast, frozen, length
 from jobs.costs.simulate import Interval
-from jobs.plan.chain import after_of
 from jobs.runs.progress import span
 from jobs.runs.queue import Journal
 from serl.run.rundir import Run, RunError
-from serl.stages.kind import Stage
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One job: `seconds` is None while it is not done, and in a lane."""
-
-    name: str
-    planned: JobForecast | None
-    seconds: float | None
-    cost: Cost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +17,6 @@ class Ledger:
     """Plan and outcome. `seconds`: from launch to the last manifest, if whole and not `laned`."""
 
     forecast: Forecast | None
-    lines: tuple[Line, ...]
     seconds: float | None
     account: Account
     laned: bool
@@ -70,31 +54,21 @@ class Ledger:
 
 def ledger(run: Run, *, live: bool = False) -> Ledger:
     """Everything that can be said now."""
-    costs = account(run, live=live)
     made, forecast = frozen(run) or (None, None)
-    ends = {s.job: end for s in run.config.stages if (end := _end(run, s)) is not None}
-    planned = {j.name: j for j in forecast.jobs} if forecast else {}
     laned = bool(run.sweep and Journal(run.root))
-
-    def seconds(stage: Stage) -> float | None:
-        after = after_of(run.config, stage.round, stage.name)
-        ready = [*(ends[n] for n in after if n in ends), *([made] if made else [])]
-        known = stage.job in ends and ready and not laned
-        return max(0.0, ends[stage.job] - max(ready)) if known else None
-
-    lines = tuple(
-        Line(name=s.job, planned=planned.get(s.job), seconds=seconds(s), cost=costs.costs[s.round, s.name])
-        for s in run.config.stages
+    ended = None if made is None or laned else _ended(run)
+    return Ledger(
+        forecast=forecast,
+        seconds=max(0.0, ended - made) if ended else None,
+        account=account(run, live=live),
+        laned=laned,
     )
-    whole = len(ends) == len(lines) and made is not None and not laned
-    took = max(0.0, max(ends.values()) - made) if whole else None
-    return Ledger(forecast=forecast, lines=lines, seconds=took, account=costs, laned=laned)
 
 
-def _end(run: Run, stage: Stage) -> float | None:
+def _ended(run: Run) -> float | None:
     """When its last manifest was published; None while one is missing, or damaged, which others say."""
     try:
-        found = [run.manifest(s) for s in run.shards(stage.round, stage.name)]
+        found = [run.manifest(s) for stage in run.config.stages for s in run.shards(stage.round, stage.name)]
     except RunError:
         return None
     return max(m.created for m in found if m) if all(found) else None

@@ -15,6 +15,8 @@ from serl.config.run import RunConfig
 from serl.stages.cost import cost_of
 from serl.stages.kind import Stage
 
+STRAGGLE = 0.05  # log-normal sigma of the pace of a shard beside its siblings
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planner:
@@ -38,7 +40,7 @@ class Planner:
         return World(
             slots=this_machine(self.cluster).slots if local else None,
             array_limit=None if local else self.cluster.array_limit,
-            preempt_per_hour=self.known.preempt_per_hour, requeue_s=self.known.requeue_s or 0.0,
+            preempt_per_hour=self.known.preempt_per_hour, requeue_s=self.known.requeue_s,
             doubt=self.known.doubt,
         )  # fmt: skip
 
@@ -68,7 +70,7 @@ class Planner:
             tasks = [replace(bare, unit_s=times.seconds(items))]
         return JobLoad(
             name=job.name, after=job.after, tasks=tuple(tasks[: len(job.missing)]), width=room.slots,
-            gpus=room.gpus, straggle=times.straggle, wait_s=wait_s - here_s,
+            gpus=room.gpus, straggle=STRAGGLE, wait_s=wait_s - here_s,
         )  # fmt: skip
 
     def _generating(self, job: Job, bare: TaskLoad, room: Room) -> list[TaskLoad]:

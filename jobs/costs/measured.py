@@ -2,23 +2,24 @@
 it, and how far its own plan lay from what came. Read from manifests and events.
 """
 
+import contextlib
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from jobs.costs.attempts import Piece, Told, Try, told_by
 from jobs.costs.calibration import MAX_RUNS, Calibration, Pieces, Row, Taught, keep, model_label
-from jobs.costs.forecast import frozen
+from jobs.costs.forecast import FROZEN, frozen
 from jobs.costs.ledger import ledger
-from jobs.plan.chain import after_of, plan
+from jobs.plan.chain import after_of
 from jobs.runs.queue import Journal
 from serl.run.rundir import Manifest, Run, RunError, Shard
 from serl.stages.cost import cost_of
-from serl.stages.kind import Stage
+from serl.stages.kind import Stage, stage_of
 
 TAKEN = ("preempted", "killed")
 MAX_SHARDS = 64  # whose pieces are kept: as many tell the pace of a thousand
@@ -31,17 +32,10 @@ def learn_from(run: Run) -> None:
 
 
 def learn_from_trials(roots: Iterable[Path]) -> None:
-    """As many trials that are done as are remembered."""
-    for run in islice(filter(None, map(_whole, roots)), MAX_RUNS):
-        learn_from(run)
-
-
-def _whole(root: Path) -> Run | None:
-    try:
-        run = Run.open(root)
-        return None if any(job.missing for job in plan(run.config, run.survey())) else run
-    except RunError:  # not created yet, or damaged, which the report says
-        return None
+    """As many of them as are remembered, each as far as it is done."""
+    for root in islice((root for root in roots if (root / FROZEN).exists()), MAX_RUNS):
+        with contextlib.suppress(RunError):  # damaged, which the report says
+            learn_from(Run.open(root))
 
 
 def learn(run: Run, cluster: str) -> Calibration:
@@ -123,14 +117,13 @@ def _mean_step(
 
 def rows(run: Run) -> list[Row]:
     """One for each stage of which this run has published shards itself, and told of them."""
-    told, by_job = told_by(run), {}
+    told, by_job = told_by(run), dict[str, list[_Shard]]()
     for stage in run.config.stages:
         shards = run.shards(stage.round, stage.name)
         found = (_shard(run, stage, s, told.get((s.round, s.stage, s.index), ())) for s in shards)
         if mine := [s for s in found if s]:
             by_job[stage.job] = mine
-    waits = dict(_waits(run, by_job))
-    return [_row(shards, waits.get(job)) for job, shards in by_job.items()]
+    return [_row(shards, _wait_s(run, job, by_job)) for job, shards in by_job.items()]
 
 
 def _shard(run: Run, stage: Stage, shard: Shard, attempts: Sequence[Told]) -> _Shard | None:
@@ -146,16 +139,17 @@ def _shard(run: Run, stage: Stage, shard: Shard, attempts: Sequence[Told]) -> _S
     return _Shard(stage=stage, manifest=manifest, winner=winner, first=first, parts=parts)
 
 
-def _waits(run: Run, by_job: Mapping[str, Sequence[_Shard]]) -> Iterator[tuple[str, float]]:
-    """By job, from the end of what it waits for to its first process; here, from when there was room."""
-    ends = {job: [s.manifest.created for s in shards] for job, shards in by_job.items()}
-    rooms = [] if Journal(run.root) else [end for several in ends.values() for end in several]
-    for job, shards in by_job.items():
-        stage, first = shards[0].stage, min(s.first for s in shards)
-        before = after_of(run.config, stage.round, stage.name)
-        if before and all(name in ends for name in before):
-            ready = max(max(ends[name]) for name in before)
-            yield job, max(0.0, first - max((end for end in rooms if ready < end <= first), default=ready))
+def _wait_s(run: Run, job: str, by_job: Mapping[str, Sequence[_Shard]]) -> float | None:
+    """From the end of what a job waits for to its first process; here, from when there was room."""
+    before = after_of(run.config, *stage_of(job))
+    if not before or not by_job.keys() >= set(before):
+        return None
+    ready = max(s.manifest.created for name in before for s in by_job[name])
+    first = min(s.first for s in by_job[job])
+    if not Journal(run.root):
+        ends = (s.manifest.created for several in by_job.values() for s in several)
+        ready = max((end for end in ends if ready < end <= first), default=ready)
+    return max(0.0, first - ready)
 
 
 def _row(shards: Sequence[_Shard], wait_s: float | None) -> Row:
@@ -164,10 +158,14 @@ def _row(shards: Sequence[_Shard], wait_s: float | None) -> Row:
     yields: Counter[str] = Counter()
     for s in shards:
         yields.update(s.yields())
-    middle = {"start_s": starts, "end_s": ends, "save_s": [s for s in saves if s is not None]}
-    medians = {name: round(statistics.median(values), 3) for name, values in middle.items() if values}
+    seen = {"start_s": starts, "end_s": ends, "save_s": [s for s in saves if s is not None]}
+    medians = {name: round(statistics.median(values), 3) for name, values in seen.items() if values}
     return Row(
-        stage=stage.listed, round=stage.round, base=bool(stage.role) and not stage.round,
-        wait_s=wait_s, shards=tuple(filter(None, pieces))[:: -(-len(pieces) // MAX_SHARDS)],
-        yields=dict(yields), **medians,
-    )  # fmt: skip
+        stage=stage.listed,
+        round=stage.round,
+        base=bool(stage.role) and not stage.round,
+        wait_s=wait_s,
+        shards=tuple(filter(None, pieces))[:: -(-len(pieces) // MAX_SHARDS)],
+        yields=dict(yields),
+        **medians,
+    )

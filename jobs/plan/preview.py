@@ -9,12 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.chain.batch import sbatch_text
-from jobs.costs.forecast import Forecast, JobForecast, forecast, length
+from jobs.costs.forecast import Forecast, JobForecast, forecast
 from jobs.plan.chain import Job, own_work
 from jobs.plan.cluster import Local, Slurm, room_of, this_machine
 from jobs.plan.memory import share_here
 from jobs.plan.method import phase_of, reads
 from jobs.plan.preflight import bounds, distinct, world_of
+from jobs.runs.progress import span
 from jobs.shell.screen import say, table
 from serl.config.run import RunConfig
 from serl.stages.kind import Bounds
@@ -55,7 +56,7 @@ def _jobs(
 
     def row(names: Sequence[str], several: Sequence[Bounds], own: JobForecast | None) -> list[str]:
         tokens, files = (f"{sum(getattr(b, of) for b in several):,}" for of in ("tokens", "files"))
-        took = (f"{own.gpu_hours:,.2f}", length(own.seconds)) if own else ()
+        took = (f"{own.gpu_hours:,.2f}", span(own.seconds.median)) if own else ()
         return [*names, tokens, files, f"{sum(b.bytes for b in several) / 1e6:.1f}", *took]
 
     lines = [
@@ -64,7 +65,7 @@ def _jobs(
     ]
     lines.append(row(("total", str(sum(job.num_shards for job in jobs)), ""), most, told.total))
     title = f"{config.name}: round 0 is the base model, then {config.rounds} rounds"
-    columns = (*JOBS, ">GPU-hours", ">time [90 %]") if known else JOBS
+    columns = (*JOBS, ">GPU-hours", ">time, median") if known else JOBS
     return table(columns, lines, title=title)
 
 

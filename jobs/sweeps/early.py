@@ -8,7 +8,7 @@ depends on which trials have come that far, so early stop trades repeatability o
 their cost; no trial's data depends on it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -52,7 +52,7 @@ def verdict(trial: str, scored: Mapping[str, Answers], alpha: float) -> str:
     best = min(means, key=lambda name: (-means[name], name))
     if means[trial] >= means[best]:
         return ""
-    p = {name: _p(vectors[best], vectors[name]) for name in vectors if name != best}
+    p = {name: paired(vectors[best], vectors[name]).p for name in vectors if name != best}
     adjusted = dict(zip(p, holm(list(p.values()))))[trial]
     if adjusted >= alpha:
         return ""
@@ -60,12 +60,6 @@ def verdict(trial: str, scored: Mapping[str, Answers], alpha: float) -> str:
         f"significantly worse than {best}: {means[trial]:.3f} to {means[best]:.3f} on {len(common)} "
         f"problems, p {adjusted:.2g} after Holm's correction over {len(p)} trials"
     )
-
-
-def _p(best: Sequence[float], other: Sequence[float]) -> float:
-    """McNemar's exact test of rights and wrongs: with few differences the bootstrap decides too quickly."""
-    found = paired(best, other)
-    return found.p_mcnemar if {*best, *other} <= {0.0, 1.0} else found.p
 
 
 def answers(run: Run, round: int) -> Answers | None:

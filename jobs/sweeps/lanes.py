@@ -20,7 +20,7 @@ from jobs.chain.window import RELAY, Relay, element, room_in_controller
 from jobs.plan.chain import after_of, plan
 from jobs.plan.cluster import Slurm
 from jobs.runs.queue import Journal, Queued, Submission, look_at_queue, recorded, settled_queue
-from jobs.sweeps.schema import Cap, Gpus, Lanes, Tasks
+from jobs.sweeps.schema import Cap
 from serl.config.run import RunConfig
 from serl.run.rundir import Run
 from serl.stages.kind import Stage, stage_of
@@ -28,23 +28,16 @@ from serl.stages.kind import Stage, stage_of
 
 def count(cap: Cap, configs: Sequence[RunConfig], cluster: Slurm) -> int:
     """How many trials may be at work at once without exceeding the cap, the widest trial taken for all."""
-    match cap:
-        case Lanes(lanes=lanes):
-            return min(lanes, max(1, len(configs)))
-        case Tasks(tasks=tasks):
-            return _fitting(tasks, "tasks", [_widest(c, cluster, gpus=False) for c in configs])
-        case Gpus(gpus=gpus):
-            return _fitting(gpus, "GPUs", [_widest(c, cluster, gpus=True) for c in configs])
-
-
-def _fitting(cap: int, unit: str, widths: Sequence[int]) -> int:
-    widest = max(widths, default=1)
-    if widest > cap:
-        raise ValueError(
-            f"cap: {cap} {unit}: one trial uses up to {widest} at once; raise the cap, or lower array_limit, "
-            "nodes or GPUs in the cluster file, or the number of shards in the run file"
-        )
-    return min(cap // max(1, widest), len(widths)) or 1
+    fitting = [len(configs), cap.lanes or len(configs)]
+    for most, unit in ((cap.tasks, "tasks"), (cap.gpus, "GPUs")):
+        widest = max((_widest(c, cluster, gpus=unit == "GPUs") for c in configs if most), default=0)
+        if most and widest > most:
+            raise ValueError(
+                f"cap: {most} {unit}: one trial uses up to {widest} at once; raise the cap, or lower "
+                "array_limit, nodes or GPUs in the cluster file, or the number of shards in the run file"
+            )
+        fitting += [most // widest] if most and widest else []
+    return max(1, min(fitting))
 
 
 def _widest(config: RunConfig, cluster: Slurm, *, gpus: bool) -> int:

@@ -33,19 +33,23 @@ class Listed(Section):
 
 
 class Range(Section):
-    """Any number between `low` and `high`, to six digits; log_uniform: equally likely in every decade."""
+    """A number from `low` to `high`: any, to six digits; log_uniform: equally likely in every decade; int:
+    whole, both ends included.
+    """
 
-    kind: Literal["uniform", "log_uniform"]
+    kind: Literal["uniform", "log_uniform", "int"]
     low: float
     high: float
 
-
-class Whole(Section):
-    """A whole number from `low` to `high`, both included."""
-
-    kind: Literal["int"] = "int"
-    low: int
-    high: int
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low:g} is above high {self.high:g}")
+        if self.kind == "log_uniform" and self.low <= 0.0:
+            raise ValueError(f"low {self.low:g} has no logarithm; give more than 0")
+        if self.kind == "int" and not (self.low.is_integer() and self.high.is_integer()):
+            raise ValueError(f"low {self.low:g} and high {self.high:g}: give whole numbers")
+        return self
 
 
 class Choice(Section):
@@ -55,7 +59,7 @@ class Choice(Section):
     values: list[JsonValue] = Field(min_length=1)
 
 
-Draw = Annotated[Range | Whole | Choice, Field(discriminator="kind")]
+Draw = Annotated[Range | Choice, Field(discriminator="kind")]
 
 
 class Random(Section):
@@ -70,28 +74,13 @@ class Random(Section):
 Space = Annotated[Grid | Listed | Random, Field(discriminator="kind")]
 
 
-class Lanes(Section):
-    """At most this many trials at once."""
+class Cap(Section):
+    """At most so many at once, over the whole sweep; of several numbers, all hold."""
 
-    kind: Literal["lanes"] = "lanes"
-    lanes: Count
-
-
-class Tasks(Section):
-    """At most this many jobs running at once, an array's elements each counted, over the whole sweep."""
-
-    kind: Literal["tasks"] = "tasks"
-    tasks: Count
-
-
-class Gpus(Section):
-    """At most this many GPUs in use at once, over the whole sweep."""
-
-    kind: Literal["gpus"] = "gpus"
-    gpus: Count
-
-
-Cap = Annotated[Lanes | Tasks | Gpus, Field(discriminator="kind")]
+    lanes: Count | None = Field(default=None, description="trials")
+    tasks: Count | None = Field(default=None, description="running jobs, an array's elements each counted")
+    gpus: Count | None = Field(default=None, description="GPUs in use")
+    kind: str | None = Field(default=None, description="files of before named the one number; not read")
 
 
 class EarlyStop(Section):
@@ -115,7 +104,7 @@ class SweepConfig(Section):
     replicates: list[JsonValue] = Field(
         default=[], description="values of `replicate` that every point of the space is run with"
     )
-    cap: Cap = Lanes(lanes=4)
+    cap: Cap = Cap(lanes=4)
     share: bool = Field(
         default=True, description="compute once what trials have in common before their first RL training"
     )
@@ -133,13 +122,8 @@ class SweepConfig(Section):
         trials = space.trials if isinstance(space, Listed) else [space.over]
         varied = [key for trial in trials for key in trial]
         _check_keys(varied)
-        for key, values in {} if isinstance(space, Listed) else space.over.items():
-            if not values:
-                raise ValueError(f"space.over.{key}: no values; give at least one")
-            if isinstance(values, Range | Whole) and values.low > values.high:
-                raise ValueError(f"space.over.{key}: low {values.low} is above high {values.high}")
-            if isinstance(values, Range) and values.kind == "log_uniform" and values.low <= 0.0:
-                raise ValueError(f"space.over.{key}: low {values.low} has no logarithm; give more than 0")
+        if isinstance(space, Grid) and (empty := [key for key, values in space.over.items() if not values]):
+            raise ValueError(f"space.over.{empty[0]}: no values; give at least one")
         if self.replicates and self.replicate in varied:
             raise ValueError(
                 f"replicates: {self.replicate} is varied by the space too; give its values in one place"

@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import JsonValue, TypeAdapter
 
 from jobs.sweeps import schema
-from jobs.sweeps.schema import Choice, Draw, Grid, Listed, Random, Range, SweepConfig, Whole
+from jobs.sweeps.schema import Choice, Draw, Grid, Listed, Random, Range, SweepConfig
 from serl.config.files import ConfigError, Source, read
 from serl.config.read import full_key, parse
 from serl.config.run import RunConfig
@@ -167,8 +167,8 @@ def _draw(draw: Draw, rng: random.Random) -> JsonValue:
     match draw:
         case Choice():
             return rng.choice(draw.values)
-        case Whole():
-            return rng.randint(draw.low, draw.high)
+        case Range(kind="int"):
+            return rng.randint(int(draw.low), int(draw.high))
         case Range(kind="uniform"):
             return float(f"{rng.uniform(draw.low, draw.high):.6g}")
         case Range(kind="log_uniform"):

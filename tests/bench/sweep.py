@@ -64,7 +64,7 @@ def _write(folder: Path, args: argparse.Namespace) -> Path:
     algorithms = [{"kind": kind} for kind in ("reinforce_pp", "grpo", "rloo")]
     content = {
         "name": "algorithms", "base": str(args.config.resolve()), "overrides": {"rounds": args.rounds}, "replicates": list(range(args.seeds)),
-        "space": {"kind": "grid", "over": {"train.objective": algorithms}}, "cap": {"kind": "lanes", "lanes": args.lanes},
+        "space": {"kind": "grid", "over": {"train.objective": algorithms}}, "cap": {"lanes": args.lanes},
     }  # fmt: skip
     (folder / "sweep.yaml").write_text(yaml.safe_dump(content))
     return folder / "sweep.yaml"

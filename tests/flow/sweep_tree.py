@@ -26,7 +26,7 @@ FEW = {
 }
 ALGORITHMS = [{"kind": "reinforce_pp"}, {"kind": "grpo"}, {"kind": "rloo"}]
 SWEEP = {
-    "name": "algos", "base": "base.yaml", "cap": {"kind": "lanes", "lanes": 3}, "replicates": [0, 1, 2],
+    "name": "algos", "base": "base.yaml", "cap": {"lanes": 3}, "replicates": [0, 1, 2],
     "space": {"kind": "grid", "over": {"train.objective": ALGORITHMS}},
 }  # fmt: skip
 

@@ -172,7 +172,7 @@ def test_steps_after_the_last_checkpoint_are_lost_and_those_before_it_are_not(ru
     publish(run, "train", 0, "9-1")
     result = account(run)
     assert lost(result) == {"killed": 4 * (4.0 + 12.0)}
-    assert result.costs[1, "train"].used_s == 4 * (26.0 + 20.0) and balanced(result)
+    assert result.jobs["r001-train"].used_s == 4 * (26.0 + 20.0) and balanced(result)
 
 
 def test_a_training_that_saved_as_it_left_loses_its_start_up_only(run):

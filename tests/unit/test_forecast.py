@@ -6,7 +6,7 @@ import statistics
 import pytest
 from made_up_world import LOGP_TOKEN_S, SAVE_S, STEP_TOKEN_S, TOKEN_S, WAIT_S, MadeUpWorld, kept_share, length
 
-from jobs.costs.calibration import FEW, LEAST, UNKNOWN, Calibration, Taught, fit, load_calibration
+from jobs.costs.calibration import FEW, LEAST, REQUEUE_S, UNKNOWN, Calibration, Taught, fit, load_calibration
 from jobs.costs.forecast import FROZEN, forecast, freeze_forecast, frozen
 from jobs.costs.ledger import ledger
 from jobs.costs.measured import learn, learn_from, learn_from_trials, rows
@@ -116,7 +116,6 @@ def test_learning_recovers_what_the_world_is_made_of(tmp_path, small_tree):
     assert known.of("train").median("save_s") == pytest.approx(SAVE_S, rel=0.15)
     assert known.of("train").share(2, "kept", "groups") == pytest.approx(kept_share(2), rel=0.02)
     assert known.of("respond").share(1, "tokens", "samples") == pytest.approx(length("respond", 1), rel=0.03)
-    assert 0.0 < known.of("respond").straggle < 0.12
     assert [x.run for x in known.taught] == ["first-0", "first-1", "first-2"]
 
 
@@ -142,7 +141,7 @@ def test_how_often_nodes_are_taken_away_is_learned_and_planned_with(tmp_path, sm
         folder = tmp_path / str(seed)
         world, known = learned_on_slurm(folder, small_tree, seed, per_hour=8.0)
         rates.append(known.preempt_per_hour)
-        assert known.requeue_s is not None and known.requeue_s < 1.0, (
+        assert known.requeue_s < 1.0, (
             "here the next attempt starts as soon as any"
         )
         config = configuration(small_tree, "second", rounds=3, shards=4)
@@ -173,7 +172,7 @@ def test_where_no_node_was_taken_away_a_plan_does_not_change_and_here_nobody_tak
     )
     assert told.seconds == calm.seconds
     _, label = learned(tmp_path / "here", small_tree, seed=0)
-    assert load_calibration(tmp_path / "here", label, "base").requeue_s is None
+    assert load_calibration(tmp_path / "here", label, "base").requeue_s == REQUEUE_S
 
 
 def test_a_run_that_was_disturbed_teaches_the_same_yields_and_waits(tmp_path, small_tree):
@@ -301,9 +300,6 @@ def test_a_plan_is_frozen_once_and_held_against_what_came(tmp_path, small_tree):
     assert made == begun and told.seconds is not None and len(told.jobs) == 1 + 5 * 2
     book = ledger(run)
     assert abs(book.error()) < 0.15 and "its interval held" in book.sentence()
-    assert all(
-        line.planned.seconds.median == pytest.approx(line.seconds, rel=0.5, abs=3.0) for line in book.lines
-    )
     assert "Planned to take" in write_report(run)[0].markdown.read_text()
     assert book.facts()["plan"]["planned_s"][1] == told.seconds.median
 
@@ -321,7 +317,6 @@ def test_a_trial_that_waited_for_its_lane_is_not_held_against_its_plan(tmp_path,
     (root / FROZEN).write_text(json.dumps(content | {"made": world.clock - 50_000.0}))
     book = ledger(Run.open(root))
     assert book.error() is None and "wait for its turn in the sweep" in book.sentence()
-    assert not any(line.seconds for line in book.lines)
     learn_from(Run.open(root))
     assert load_calibration(tmp_path, "local-cpu4", "base").taught[-1].error is None
 
@@ -336,7 +331,8 @@ def test_the_trials_of_a_sweep_teach_once_each_as_far_as_they_are_done(tmp_path,
     (roots[2] / "run.json").write_text("{")
     learn_from_trials(roots)
     (path,) = (tmp_path / "calibration").glob("*/*.json")
-    assert [x.run for x in load_calibration(tmp_path, "local-cpu4", "base").taught] == ["whole"]
+    assert [x.run for x in load_calibration(tmp_path, "local-cpu4", "base").taught] == ["whole", "half"]
+    assert [len(x.rows) for x in load_calibration(tmp_path, "local-cpu4", "base").taught] == [6, 5]
     before = path.read_bytes()
     learn_from_trials(roots)
     assert path.read_bytes() == before

@@ -18,7 +18,7 @@ from jobs.sweeps import lanes
 from jobs.sweeps.launching import Draft
 from jobs.sweeps.relay import hand_over
 from jobs.sweeps.relay import main as relay_main
-from jobs.sweeps.schema import Gpus, Lanes, SweepConfig, Tasks
+from jobs.sweeps.schema import Cap, SweepConfig
 from jobs.sweeps.trials import Sweep, save_sweep, sweep_dir, trials_of
 from serl.run.attempt import Attempt
 from serl.run.rundir import Run
@@ -266,12 +266,14 @@ def test_the_verb_cancels_trials_what_they_share_and_the_relay(fake, tmp_path, m
 @pytest.mark.parametrize(
     ("cap", "expected"),
     [
-        (Lanes(lanes=9), 4),
-        (Lanes(lanes=2), 2),
-        (Tasks(tasks=10), 2),
-        (Tasks(tasks=5), 1),
-        (Gpus(gpus=15), 3),
-        (Tasks(tasks=1000), 4),
+        (Cap(lanes=9), 4),
+        (Cap(lanes=2), 2),
+        (Cap(tasks=10), 2),
+        (Cap(tasks=5), 1),
+        (Cap(gpus=15), 3),
+        (Cap(gpus=15, tasks=10), 2),
+        (Cap(), 4),
+        (Cap(tasks=1000), 4),
     ],
 )
 def test_a_cap_becomes_lanes_by_the_most_that_a_trial_holds_at_once(tmp_path, cap, expected):
@@ -283,9 +285,9 @@ def test_a_cap_below_one_trial_says_what_to_change(tmp_path):
     with pytest.raises(
         ValueError, match=r"cap: 4 tasks: one trial uses up to 5 at once; raise the cap, or lower array_limit"
     ):
-        lanes.count(Tasks(tasks=4), draft(tmp_path).configs, CLUSTER)
+        lanes.count(Cap(tasks=4), draft(tmp_path).configs, CLUSTER)
     narrow = CLUSTER.model_copy(update={"array_limit": 1})
-    assert lanes.count(Tasks(tasks=4), draft(tmp_path).configs, narrow) == 2
+    assert lanes.count(Cap(tasks=4), draft(tmp_path).configs, narrow) == 2
 
 
 def test_jobs_of_a_lane_end_where_others_hold_themselves(fake, tmp_path):

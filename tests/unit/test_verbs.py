@@ -110,7 +110,7 @@ def test_a_users_mistake_is_told_in_json_too(tmp_path, capsys, monkeypatch, verb
         ("gc", ["--older-than", "nan"], "--older-than nan: give hours, at least 0"),
         ("gc", ["--older-than", "-1"], "--older-than -1.0: give hours, at least 0"),
         ("whatif", ["configs/quickstart.yaml", "--nodes", "2,0"], "--nodes: 2,0: give whole numbers of at least one"),
-        ("whatif", ["configs/quickstart.yaml", "--requeue-s", "nan"], "--requeue-s: nan: give a number of at least 0"),
+        ("whatif", ["configs/quickstart.yaml", "--preempt-per-hour", "2,nan"], "--preempt-per-hour: 2,nan: give numbers of at least 0"),
     ],
 )
 def test_a_number_out_of_range_is_refused(made, capsys, monkeypatch, verb, argv, message):

@@ -116,7 +116,7 @@ def test_smaller_parts_lose_less_where_much_is_preempted(site):
 
 
 def test_what_was_never_measured_is_refused_with_the_remedy(site, tmp_path):
-    with pytest.raises(ValueError, match="never measured with base on slurm-low-gpu2.*jobs.report RUN"):
+    with pytest.raises(ValueError, match="of base was never measured on slurm-low-gpu2.*the report of the first run"):
         whatif.body(
             [str(site / "run.yaml"), "--data", str(tmp_path), "--cluster", str(site / "cluster.yaml")]
         )
