@@ -25,9 +25,7 @@ KEYS = ("shards", "part_prompts", "checkpoint_every")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A plan in a world; see `Forecast`. `cheapest`: it uses less than with other values of its key, and as it
-    is.
-    """
+    """A plan in a world; see `Forecast`. `cheapest`: with this value of its key it uses least."""
 
     nodes: int | None
     array_limit: int | None
