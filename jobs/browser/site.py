@@ -107,7 +107,9 @@ class Site:
             raise ValueError(f"at {at}: {len(found)} rows fit what was asked; go back to the list")
         row = int(found[at])
         if name == "group":
-            values = views.group(open_group(index, row), *band(self.run.config, round)[0])
+            (low, high), _ = band(self.run.config, round)
+            opened = views.group_row(open_group(index, row))
+            values = {"row": opened, "low": low, "high": high, "most_votes": len(opened["labels"])}
         else:
             values = {"row": index.rows([row])[0]}
         return values | {"at": at, "found": len(found), "page_size": PAGE}

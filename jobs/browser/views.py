@@ -21,24 +21,6 @@ MAX_LINE = 240
 MAX_BLOCK = 50_000
 NUM_COLOURS = 8
 SOFT = ("anchor", "surplus")
-REASONS = {
-    "kept": "trained on: the mean reward {reward:.3g} lies in the band {low:g} to {high:g}",
-    "too_easy": "dropped: the mean reward {reward:.3g} is above {high:g}, so nearly all answers agree",
-    "too_hard": "dropped: the mean reward {reward:.3g} is below {low:g}: hardly more than noise",
-    "tie": "dropped: two answers share the first place, so there is no majority",
-    "no_votes": "dropped: no answer could be read, so nobody voted",
-    "anchor": "never trained on: a problem with a gold answer, to measure the vote by",
-}
-DROPS = {
-    "near_duplicate": "too near to",
-    "exact_duplicate": "the same as",
-    "surplus": "new, but the round had enough",
-    "duplicate_or_surplus": "not kept (this run did not record why)",
-    "prompt_too_long": "kept, but its prompt leaves no room for an answer",
-    "not_curated_yet": "waits for the choice among what was proposed",
-    "not_answered_yet": "waits for its answers",
-}
-SHOWN = "benchmark id mode sample gold extracted verdict finish_reason subject level label".split()
 
 
 # ------------------------------------------------------------------------------------------------ templates
@@ -56,7 +38,7 @@ def _environment() -> Environment:
     env.filters |= {"spaced": lambda word: word.replace("_", " "), "tone": tone}
     css, keys = ((TEMPLATES / name).read_text() for name in ("style.css", "keys.js"))
     env.globals |= {"address": address, "css": Markup(css), "keys": Markup(keys), "most_votes": 0}
-    env.globals |= {"drops": DROPS, "shown": SHOWN, "mean": fmean}
+    env.globals["mean"] = fmean
     env.globals["p"] = env.get_template("_parts.html").module
     return env
 
@@ -129,27 +111,8 @@ def _class(row: Mapping, label: int | None, rank: int, mine: Sequence[int]) -> d
 
 
 def group_row(row: Mapping) -> dict:
-    """A line of the list of groups. The majority is the shortest spelling of the answer that won."""
+    """A group with its classes. The majority is the shortest spelling of the answer that won."""
     won = [i for i, k in enumerate(row["labels"]) if k is not None and k == row["winner"]]
     majority = next(iter(_spellings(row["answers"], won)), "")
     right = {True: "correct", False: "wrong", None: ""}[row["winner_correct"]]
     return {**row, "classes": classes(row), "majority": majority, "right": right}
-
-
-def group(row: Mapping, low: float, high: float) -> dict[str, object]:
-    """One question: why it is or is not trained on, its classes, and its answers class by class."""
-    gold = {True: "the majority is right", False: "the majority is wrong"}
-    facts = {"id": row["id"]} | {k: f"{row[k]:.3f}" for k in ("agreement", "margin")}
-    facts["mean reward"] = f"{row['reward']:.3f}"
-    if row["gold"] is not None:
-        facts["gold"] = f"{row['gold']} ({gold.get(row['winner_correct'], 'no majority to compare with it')})"
-    if row["undecided"]:
-        facts["undecided"] = str(row["undecided"])
-    if tokens := [len(c["token_ids"]) for c in row["completions"]]:
-        facts["tokens"] = f"{sum(tokens):,} in all, {min(tokens):,} to {max(tokens):,} an answer"
-    return {
-        "row": {**row, "classes": classes(row)},
-        "facts": facts,
-        "why": REASONS[row["fate"]].format(reward=row["reward"], low=low, high=high),
-        "most_votes": len(row["labels"]),
-    }

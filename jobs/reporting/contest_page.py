@@ -61,8 +61,8 @@ def _by_round(found: Contest, t: Tried) -> list[tuple]:
 def facts(found: Contest) -> dict[str, object]:
     """What the page's template is told."""
     order = sorted(found.pairs, key=lambda p: (found.benchmarks.index(p.benchmark), p.p, p.found.p))
-    own = {"found": found, "standings": standings(found), "pairs": order, "metrics": _metrics(found)}
-    return own | {"most": MAX_ROWS, "most_trials": MAX_TRIALS}
+    told = {"found": found, "standings": standings(found), "pairs": order}
+    return told | {"most": MAX_ROWS, "most_trials": MAX_TRIALS}
 
 
 def summary_table(found: Contest) -> Table:
@@ -91,16 +91,6 @@ def standings(found: Contest) -> list[dict]:
         for name in found.columns
         if (seeds := s.seeds(name)).n
     ]
-
-
-def _metrics(found: Contest) -> Table:
-    """Every metric of every benchmark that is reported, a column for each model."""
-    rows: dict[tuple[str, str], dict[str, object]] = {}
-    for t in found.trials:
-        for name in (n for n in found.benchmarks if n in t.scores):
-            for metric, score in t.scores[name].metrics.items():
-                rows.setdefault((name, metric), {"": name, ".": metric})[t.name] = score
-    return listing(rows.values(), {"benchmark": "", "metric": "."} | {t.name: t.name for t in found.trials})
 
 
 def sessions(found: Contest) -> Iterator[Session]:
