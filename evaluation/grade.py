@@ -25,7 +25,7 @@ from evaluation.mmlu_pro import Row, announces, extract_letter, official
 from evaluation.scores import VERDICTS
 from evaluation.stored import Grade, Letters, Response, stored
 from evaluation.summary import Summary, summarise
-from evaluation.thinking import DELIMITERS, Delimiters
+from evaluation.thinking import DELIMITERS, Delimiters, spoken
 from evaluation.verifier import Verifier
 from evaluation.worker import Verdict
 
@@ -71,7 +71,7 @@ def _of_domain(grades: Sequence[Grade], domain: str, rules: Rules) -> list[Grade
         extracted = [reading and reading.text for reading in readings]
         golds = [judge.gold(row.question, row.gold) for row in grades]
         verdicts = judge.judge(list(zip(golds, extracted, strict=True)))
-        return _graded(grades, readings, verdicts, _labels(grades, extracted, judge))
+        return _graded(grades, readings, verdicts, _labels(grades, extracted, judge), rules)
 
 
 def _of_kind(grades: Sequence[Grade], verifier: Verifier, rules: Rules) -> list[Grade]:
@@ -83,7 +83,7 @@ def _of_kind(grades: Sequence[Grade], verifier: Verifier, rules: Rules) -> list[
         _choice(row, answer) if pair is None else next(judged)
         for row, answer, pair in zip(grades, extracted, compared, strict=True)
     ]
-    return _graded(grades, readings, verdicts, _labels(grades, extracted, verifier))
+    return _graded(grades, readings, verdicts, _labels(grades, extracted, verifier), rules)
 
 
 def _graded(
@@ -91,7 +91,9 @@ def _graded(
     readings: Sequence[Reading | None],
     verdicts: Sequence[Verdict],
     labels: Sequence[int | None],
+    rules: Rules,
 ) -> list[Grade]:
+    said = [spoken(row.response, rules.thinking) for row in grades]
     return [
         dataclasses.replace(
             row,
@@ -99,8 +101,10 @@ def _graded(
             reading=reading.level if reading else "",
             verdict=verdict,
             label=label,
+            thought_chars=heard.thought_chars,
+            unfinished=heard.unfinished,
         )
-        for row, reading, verdict, label in zip(grades, readings, verdicts, labels, strict=True)
+        for row, reading, verdict, label, heard in zip(grades, readings, verdicts, labels, said, strict=True)
     ]
 
 
@@ -154,7 +158,7 @@ def _ungraded(known: Mapping[tuple[str, str], Problem], response: Response, lett
             "the problems"
         )
     return Grade(
-        **{field: response[field] for field in Response.__annotations__},
+        **response,
         kind=problem.kind,
         gold=problem.gold,
         num_choices=len(problem.choices),
@@ -264,6 +268,7 @@ def _table(name: str, summaries: Mapping[str, Summary], *, parts: bool) -> Itera
         if summary.thoughts.responses:
             thoughts = summary.thoughts
             share = f"{thoughts.unfinished} of them unfinished, {thoughts.share:.0%} of the text"
+            share += f", {thoughts.tokens:,} tokens" if thoughts.tokens else ""
             yield f"{name:<10} {benchmark:<20} thoughts in {thoughts.responses}, {share}"
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from evaluation.answers import Level
 from evaluation.benchmark import Kind
@@ -28,6 +28,7 @@ class Response(TypedDict):
     mode: Mode
     response: str
     finish_reason: str
+    tokens: NotRequired[int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,8 @@ class Grade:
     `choice` is the text of the right choice where the answer may be given as a letter or as that text.
     `domain` are the benchmark's `answers` as JSON where its kind does not say how answers are read; for a
     function that reads them `question` is kept.
+    `tokens` the response has, `thought_chars` of its characters are thought (None: written before that was
+    stored), `unfinished` is a thought that never ends.
     `reading` is how plainly the extracted answer was said to be the answer; rows of before it was stored have
     none. `letters` says whose rules found the letter.
     """
@@ -62,6 +65,9 @@ class Grade:
     label: int | None = None
     reading: Level | Literal[""] = ""
     letters: Letters = "official"
+    tokens: int = 0
+    thought_chars: int | None = None
+    unfinished: bool = False
 
 
 def read_rows(path: Path) -> list[Grade]:

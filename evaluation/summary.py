@@ -27,12 +27,13 @@ class Readings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thoughts:
     """How many responses have thoughts, how many of these never end, and the share of the text that is
-    thought.
+    thought; its tokens, where the tokens of responses are known.
     """
 
     responses: int = 0
     unfinished: int = 0
     share: float = 0.0
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,14 +93,25 @@ def _readings(rows: Sequence[Grade]) -> dict[Level, Readings]:
 
 
 def _thoughts(rows: Sequence[Grade]) -> Thoughts:
-    said = [spoken(row.response) for row in rows]
-    thought = [each for each in said if each.thought_chars]
+    heard = [(row, *_heard(row)) for row in rows]
+    thought = [(row, chars, unfinished) for row, chars, unfinished in heard if chars]
     num_chars = sum(len(row.response) for row in rows)
     return Thoughts(
         responses=len(thought),
-        unfinished=sum(each.unfinished for each in thought),
-        share=sum(each.thought_chars for each in thought) / num_chars if num_chars else 0.0,
+        unfinished=sum(unfinished for _, _, unfinished in thought),
+        share=sum(chars for _, chars, _ in thought) / num_chars if num_chars else 0.0,
+        tokens=round(sum(row.tokens * chars / len(row.response) for row, chars, _ in thought)),
     )
+
+
+def _heard(row: Grade) -> tuple[int, bool]:
+    """How many characters are thought, and whether that never ends; of rows from before this was stored by
+    the usual delimiters.
+    """
+    if row.thought_chars is not None:
+        return row.thought_chars, row.unfinished
+    said = spoken(row.response)
+    return said.thought_chars, said.unfinished
 
 
 def _curve(samples: Mapping[str, Sequence[Grade]]) -> dict[int, Score]:

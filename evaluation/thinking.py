@@ -3,7 +3,7 @@ answer.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -45,6 +45,24 @@ def spoken(response: str, delimiters: Sequence[tuple[str, str]] = DELIMITERS) ->
         kept.append(response[at:])
     text = "".join(kept)
     return Spoken(text=text, thought_chars=len(response) - len(text), unfinished=opened)
+
+
+def thought_counts(
+    responses: Iterable[tuple[str, int]], delimiters: Sequence[tuple[str, str]] = DELIMITERS
+) -> dict[str, float]:
+    """Of responses with their numbers of tokens: how many have thoughts, how many of these never end, and how
+    many of all tokens are thought, as many as their share of the characters. Empty where nobody thinks.
+    """
+    thoughts = unfinished = num_tokens = 0
+    thought_tokens = 0.0
+    for text, tokens in responses:
+        said = spoken(text, delimiters)
+        thoughts += said.thought_chars > 0
+        unfinished += said.unfinished
+        num_tokens += tokens
+        thought_tokens += tokens * said.thought_chars / max(1, len(text))
+    found = {"thoughts": thoughts, "unfinished_thoughts": unfinished}
+    return found | {"thought_tokens": round(thought_tokens), "tokens": num_tokens} if thoughts else {}
 
 
 @lru_cache(maxsize=16)

@@ -18,7 +18,7 @@ from jobs.chain.drive import drive
 from jobs.plan.chain import Job, plan
 from jobs.plan.cluster import Local, Slurm, load_cluster
 from jobs.plan.method import graph
-from jobs.plan.preflight import check_engine, preflight
+from jobs.plan.preflight import check_engine, check_trainable, preflight
 from jobs.runs.code import code_version, freeze_code, packages_of
 from jobs.runs.queue import reach_slurm
 from jobs.runs.state import state_of
@@ -67,6 +67,7 @@ def launch(config: RunConfig, cluster: Local | Slurm, data: Path, jobs: Sequence
     if isinstance(cluster, Slurm):
         reach_slurm()
     preflight(config, data, jobs)
+    check_trainable([config], data)
     run = Run.create(root, config, code_version())
     freeze_code(root / "code", packages_of(config))
     return drive(run, cluster)

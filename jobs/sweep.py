@@ -19,7 +19,7 @@ from jobs.chain.cancel import cancel_runs
 from jobs.chain.local import GRACE_S, end_leftovers
 from jobs.chain.window import RELAY
 from jobs.plan.cluster import Local, Slurm, load_cluster
-from jobs.plan.preflight import check_engine
+from jobs.plan.preflight import check_engine, check_trainable
 from jobs.runs.processes import claim, end_launcher, release, what_was_cancelled
 from jobs.runs.queue import Journal, reach_slurm
 from jobs.shell.command import EXIT_FAILED, Answer, data_root, main, parser
@@ -54,6 +54,7 @@ def body(argv: Sequence[str]) -> Answer:
         from jobs.sweeps.preview import show_plan
 
         return Answer(fields=show_plan(draft, cluster, Console()))
+    check_trainable(draft.configs, data)
     return _launch(draft, cluster)
 
 

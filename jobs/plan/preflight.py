@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from serl.engines.hf_folder import (
 from serl.engines.room import size_of
 from serl.stages.kind import Bounds, Stage, World
 
+ROOT = Path(__file__).resolve().parents[2]
 MARGIN_BYTES = 200 * 2**20
 
 
@@ -37,6 +40,24 @@ def preflight(config: RunConfig, data: Path, jobs: Sequence[Job]) -> None:
     check_space(data, sum(b.bytes for b in most) + passing)
     for stage in distinct(config):
         stage.kind.check(stage, config, data)
+
+
+def check_trainable(configs: Sequence[RunConfig], data: Path) -> None:
+    """Raises ValueError where a base model cannot be trained, by a dry load in a process of its own: that
+    takes torch, and some seconds.
+    """
+    trained = (c for c in configs if any(stage.role for stage in c.stages))
+    paths = dict.fromkeys(c.base.path for c in trained if isinstance(c.base, Checkpoint))
+    for folder in (model_folder(path, data) for path in paths):
+        command = [sys.executable, "-W", "ignore", "-m", "serl.engines.dry", str(folder)]
+        env = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+        told = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        said = told.stdout.strip().splitlines() if told.returncode == 0 else told.stderr.strip().splitlines()
+        if said and said[-1]:
+            raise ValueError(
+                f"{folder}: cannot be trained: {said[-1]}; choose another model, or score it "
+                "(configs/evaluation.yaml)"
+            )
 
 
 def distinct(config: RunConfig) -> list[Stage]:

@@ -15,10 +15,13 @@ verb's own docstring lists. A figure that is no number is null.
 
 import argparse
 import contextlib
+import errno
 import json
 import math
 import os
+import shutil
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -42,6 +45,12 @@ EXIT_CODES = (
     f"exit codes: 0 done, {EXIT_FAILED} something failed, {EXIT_USAGE} the request is wrong, "
     f"{EXIT_STOPPED} stopped at a safe point"
 )
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL_REMEDY = (
+    "; free some (`python -m jobs.gc` lists what can go), then `python -m jobs.resume RUN` goes on: nothing "
+    "that was committed is lost"
+)
+NEXT_TO_NOTHING = 2**24  # bytes
 
 
 class Answer(int):
@@ -129,12 +138,24 @@ def _attempt(body: Callable[[Sequence[str]], int], argv: Sequence[str]) -> Answe
     except (ValueError, RunError) as e:
         return _complain(str(e), EXIT_USAGE)
     except OSError as e:
-        return _complain(f"{e.filename or 'input/output'}: {e.strerror or e}", EXIT_FAILED)
+        where = e.filename or _full_folders() if e.errno in FULL else e.filename
+        more = FULL_REMEDY if e.errno in FULL else ""
+        return _complain(f"{where or 'input/output'}: {e.strerror or e}{more}", EXIT_FAILED)
     except (ShardFailed, Unsafe) as e:
         return _complain(str(e), EXIT_FAILED)
     except (Stopped, KeyboardInterrupt):
         goes_on = "stopped; nothing is lost: `python -m jobs.resume RUN` goes on from here"
         return _complain(goes_on, EXIT_STOPPED)
+
+
+def _full_folders() -> str:
+    """Where there is next to no room, of the places that are written to: a write names no path when it fails."""
+    places = [
+        as_given(Path(p)) for p in (os.environ.get("SERL_DATA"), "data", ".", tempfile.gettempdir()) if p
+    ]
+    places += [Path(a) for a in sys.argv if Path(a).is_absolute() and Path(a).is_dir()]
+    full = [str(p) for p in places if p.is_dir() and shutil.disk_usage(p).free < NEXT_TO_NOTHING]
+    return ", ".join(dict.fromkeys(full))
 
 
 def _complain(message: str, code: int) -> Answer:

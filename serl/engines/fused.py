@@ -64,8 +64,10 @@ class TargetLogProbs(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, hidden_CD, weight, bias, target_C, temperature, pieces):
+    def forward(ctx, hidden_CD, weight, bias, target_C, temperature, pieces, bend):
         logit_CV = nn.functional.linear(hidden_CD, weight, bias)
+        for rows in _blocks(logit_CV) if bend.cap is not None else ():
+            bend.bend_(logit_CV[rows])
         found = [
             pieces.log_probability(logit_CV[rows], target_C[rows], temperature) for rows in _blocks(logit_CV)
         ]
@@ -73,22 +75,29 @@ class TargetLogProbs(torch.autograd.Function):
             found = [plain_log_probability(logit_CV, target_C, temperature)]
         logp_C, total_C = (torch.cat(parts) for parts in zip(*found))
         ctx.save_for_backward(hidden_CD, weight, logit_CV, target_C, logp_C, total_C)
-        ctx.temperature, ctx.pieces, ctx.biased = temperature, pieces, bias is not None
+        ctx.temperature, ctx.pieces, ctx.bend, ctx.biased = temperature, pieces, bend, bias is not None
         return logp_C
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_C):
         hidden_CD, weight, logit_CV, target_C, logp_C, total_C = ctx.saved_tensors
-        for rows in _blocks(logit_CV):
-            ctx.pieces.fall_(logit_CV[rows], total_C[rows], grad_C[rows], ctx.temperature)
+        where_C1, capped = target_C[:, None], ctx.bend.cap is not None
         rise_C = -logp_C.expm1() * grad_C / ctx.temperature  # of targets: from 1 - p, not from a rounded -p
-        logit_CV.scatter_(-1, target_C[:, None], rise_C[:, None].to(logit_CV.dtype))
+        if capped:
+            rise_C = rise_C * ctx.bend.slope(logit_CV.gather(-1, where_C1)[:, 0])
+        for rows in _blocks(logit_CV):
+            slope_CV = ctx.bend.slope(logit_CV[rows]) if capped else None
+            ctx.pieces.fall_(logit_CV[rows], total_C[rows], grad_C[rows], ctx.temperature)
+            if slope_CV is not None:
+                logit_CV[rows].mul_(slope_CV)
+        logit_CV.scatter_(-1, where_C1, rise_C[:, None].to(logit_CV.dtype))
         for_hidden, for_weight, for_bias = ctx.needs_input_grad[:3]
         return (
             logit_CV @ weight if for_hidden else None,
             logit_CV.T @ hidden_CD if for_weight else None,
             logit_CV.sum(0) if for_bias and ctx.biased else None,
+            None,
             None,
             None,
             None,

@@ -6,7 +6,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -18,11 +18,11 @@ OTHER_HEAD = re.compile(
     r"For(?!CausalLM|ConditionalGeneration)[A-Z]\w*$"
 )  # an architecture with another head than that for text
 SCORE = re.compile(r"ForSequenceClassification$")
-LOGITS_NOT_PLAIN = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 EXPERTS = re.compile(r"(moe_)?(num|n)_(local_|routed_)?experts$")
 OTHER_INPUTS = ("vision_config", "audio_config", "vision_tower")
 ADAPTER = "adapter_config.json"
 POSITIONS = ("max_position_embeddings", "n_positions")
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 POINTER = b"version https://git-lfs"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
 
@@ -46,6 +46,9 @@ def validate_model_folder(folder: Path, head: HeadKind = "tokens") -> None:
             if near
             else "give a folder with config.json, weights and a tokenizer"
         )
+        if HUB_NAME.fullmatch("/".join(folder.parts[-2:])) and folder.parts[-2] not in ("models", "/"):
+            name = "/".join(folder.parts[-2:])
+            hint = f"if that is a name on the Hub: `hf download {name} --local-dir {folder}`; else {hint}"
         raise ValueError(f"{folder}: no such model folder; {hint}")
     if (folder / ADAPTER).is_file() and not _filled(folder / "config.json"):
         base = _read_json(folder / ADAPTER).get("base_model_name_or_path")
@@ -129,17 +132,6 @@ def validate_trainable(folder: Path) -> None:
             f"{path}: {key} = {config[key]}: a mixture of experts can be scored and not trained: its weights "
             "are stored in other pieces than they are trained in; choose a dense model"
         )
-    validate_logits(path, config)
-
-
-def validate_logits(path: Path, config: Mapping[str, object]) -> None:
-    """Raise ValueError where a model's logits are more than its last layer's output."""
-    for key in LOGITS_NOT_PLAIN:
-        if config.get(key) not in (None, 1, 1.0):
-            raise ValueError(
-                f"{path}: {key} = {config[key]}: models that rescale their logits can be scored and not "
-                "trained; choose another"
-            )
 
 
 def validate_tokens(folder: Path) -> None:

@@ -29,7 +29,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from serl.config.base import Architecture
 from serl.engines.fused import Pieces, TargetLogProbs, compile_layers
-from serl.engines.hf_folder import HeadKind, validate_logits, validate_model_folder
+from serl.engines.hf_folder import HeadKind, validate_model_folder
+from serl.engines.logits import CAPPED_SCORES, Bend, bend_of
 from serl.engines.packed import attention
 from serl.learning.batch import Rows
 
@@ -51,14 +52,12 @@ def load_model(
     """
     validate_model_folder(folder, head)
     disable_progress_bar()
-    suits = attention(compute_dtype, device, packing)
-    how = {"dtype": dtype, "attn_implementation": suits, "local_files_only": True}
     config = _config(folder, head)
+    suits = _attention(config, compute_dtype, device, packing)
+    how = {"dtype": dtype, "attn_implementation": suits, "local_files_only": True}
     if head == "scalar":
         return AutoModelForSequenceClassification.from_pretrained(folder, config=config, **how)
-    model = AutoModelForCausalLM.from_pretrained(folder, config=config, **how)
-    validate_logits(folder / "config.json", model.config.to_dict())
-    return model
+    return AutoModelForCausalLM.from_pretrained(folder, config=config, **how)
 
 
 def hollow_model(
@@ -76,15 +75,24 @@ def hollow_model(
     config = _config(folder, head)
     if "quantization_config" in config.to_dict() or config.get_text_config() is not config:
         return None
-    how = {"dtype": dtype, "attn_implementation": attention(compute_dtype, device, packing)}
+    how = {"dtype": dtype, "attn_implementation": _attention(config, compute_dtype, device, packing)}
     auto = AutoModelForCausalLM if head == "tokens" else AutoModelForSequenceClassification
     with _weightless():
         model = auto.from_config(config, **how)
     if model.can_generate() and (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
-    if head == "tokens":
-        validate_logits(folder / "config.json", model.config.to_dict())
     return model if stored_plainly(model) else None
+
+
+def _attention(
+    config: PreTrainedConfig, dtype: torch.dtype, device: torch.device, packing: bool | None
+) -> str:
+    """The attention that suits, where its scores may be capped: torch's kernels forget the cap without a
+    word.
+    """
+    suits = attention(dtype, device, packing)
+    capped = getattr(config.get_text_config(), CAPPED_SCORES, None) is not None
+    return "eager" if capped and suits != "flash_attention_2" else suits
 
 
 def _config(folder: Path, head: HeadKind) -> PreTrainedConfig:
@@ -223,7 +231,8 @@ class TokenLogProbs(nn.Module):
     def __init__(self, lm: PreTrainedModel, temperature: float = 1.0):
         super().__init__()
         self.lm = lm
-        self.head = Head(lm.get_output_embeddings(), temperature)
+        bend = bend_of(lm.config.get_text_config().to_dict())
+        self.head = Head(lm.get_output_embeddings(), temperature, bend)
 
     def compile_pieces(self, backend: str = "inductor") -> None:
         """From the first pass on, every layer and what reads the logits are compiled."""
@@ -247,10 +256,10 @@ class Head(nn.Module):
     and a collective for each would meet none of its peers.
     """
 
-    def __init__(self, layer: nn.Linear, temperature: float):
+    def __init__(self, layer: nn.Linear, temperature: float, bend: Bend = Bend()):
         super().__init__()
         self.weight, self.bias = layer.weight, layer.bias
-        self.temperature = temperature
+        self.temperature, self.bend = bend.temperature(temperature), bend
         self.pieces = Pieces()
 
     def forward(self, hidden_TD: Tensor, target_T: Tensor) -> Tensor:
@@ -270,5 +279,5 @@ class Head(nn.Module):
 
     def _logp(self, hidden_CD: Tensor, target_C: Tensor) -> Tensor:
         return TargetLogProbs.apply(
-            hidden_CD, self.weight, self.bias, target_C, self.temperature, self.pieces
+            hidden_CD, self.weight, self.bias, target_C, self.temperature, self.pieces, self.bend
         )

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from evaluation.domain import Answers
 from evaluation.judging import Judge
+from evaluation.thinking import thought_counts
 from serl.config.engine import Prompts, Sampling
 from serl.engines.generator import Generator
 from serl.randomness import rng_of, seed_of
@@ -126,6 +128,12 @@ def verdicts(
     known = {i: truth for i, truth in truths.items() if truth is not None}
     found = iter(reader.judge([(truth, a) for i, truth in known.items() for a in answers[i]]))
     return {i: [_truth(next(found)) for _ in answers[i]] for i in known}
+
+
+def thoughts_of(groups: Sequence[Group], answers: Answers) -> dict[str, float]:
+    """What of the answers is thought, counted apart; nothing where nobody thinks."""
+    said = ((c.text, len(c.token_ids)) for g in groups for c in g.completions)
+    return thought_counts(said, answers.thinking)
 
 
 def draw(source: list[Problem], per_round: int, seed: int, round: int) -> list[Problem]:

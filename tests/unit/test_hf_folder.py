@@ -150,8 +150,6 @@ def test_a_family_that_cannot_be_asked_is_refused(folder, config, message):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"model_type": "gemma2", "final_logit_softcapping": 30.0}, "final_logit_softcapping = 30.0: models that rescale"),
-        ({"model_type": "granite", "logits_scaling": 8.0}, "logits_scaling = 8.0"),
         ({"model_type": "llama", "quantization_config": {"quant_method": "gptq"}}, "weights in gptq can be scored"),
         ({"model_type": "qwen2", "quantization_config": {"quant_method": "fp8"}}, "weights in fp8"),
         ({"model_type": "qwen2_5_vl", "vision_config": {}}, "vision_config: a model that also reads other than text"),
@@ -172,7 +170,8 @@ def test_a_family_that_can_be_asked_and_not_trained_says_so(folder, config, mess
     "config",
     [
         {"model_type": "llama"},
-        {"model_type": "granite", "logits_scaling": 1.0},
+        {"model_type": "granite", "logits_scaling": 8.0},
+        {"model_type": "gemma2", "final_logit_softcapping": 30.0},
         {"model_type": "phi3", "auto_map": {"AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM"}},
         {"model_type": "gemma3_text", "final_logit_softcapping": None},
     ],

@@ -3,8 +3,12 @@
 import pytest
 
 from evaluation.answers import extract, read
+from evaluation.benchmark import Problem
+from evaluation.grade import Rules, grade
 from evaluation.letters import read_letter
-from evaluation.thinking import spoken
+from evaluation.summary import summarise
+from evaluation.thinking import spoken, thought_counts
+from evaluation.verifier import Verifier
 
 
 @pytest.mark.parametrize(
@@ -32,3 +36,27 @@ def test_a_run_may_name_delimiters_of_its_own_or_none():
     own = (("<<", ">>"),)
     assert read(r"<<\boxed{5}>> \boxed{6}", thinking=own).text == "6"
     assert read(r"<think>\boxed{5}", thinking=()).text == "5" and spoken("<think>a", ()).text == "<think>a"
+
+
+def test_thoughts_are_counted_apart_in_responses_and_tokens():
+    said = [("<think>abcd</think>x", 10), ("abc", 5), ("<think>never", 4)]
+    found = thought_counts(said)
+    assert (found["thoughts"], found["unfinished_thoughts"]) == (2, 1)
+    assert found["thought_tokens"] == round(10 * 19 / 20 + 4) and found["tokens"] == 19
+    assert thought_counts([("<think>a</think>", 3)], ()) == {} == thought_counts([])
+    own = thought_counts([("<<a>>b", 6)], (("<<", ">>"),))
+    assert (own["thoughts"], own["thought_tokens"]) == (1, 5)
+
+
+def test_scores_count_thoughts_by_the_runs_own_delimiters():
+    problem = Problem(benchmark="b", id="1", question="?", gold="7", kind="math")
+    response = {"benchmark": "b", "id": "1", "sample": 0, "mode": "greedy", "finish_reason": "stop", "tokens": 12}
+    response["response"] = r"<<maybe \boxed{5}>> \boxed{7}"
+    with Verifier() as verifier:
+        (row,) = grade([problem], [response], verifier, Rules(thinking=(("<<", ">>"),)))
+        assert (row.extracted, row.verdict, row.thought_chars, row.tokens) == ("7", "correct", 19, 12)
+        thoughts = summarise([row])["b"].thoughts
+        assert (thoughts.responses, thoughts.unfinished) == (1, 0)
+        assert thoughts.share == 19 / 29 and thoughts.tokens == round(12 * 19 / 29)
+        (plain,) = grade([problem], [response], verifier)
+        assert summarise([plain])["b"].thoughts.responses == 0

@@ -10,7 +10,7 @@ from serl.records import ANCHOR, Group, Problem, groups_from_parquet, groups_to_
 from serl.rewards.kinds import Earnings
 from serl.run.rundir import Manifest
 from serl.stages import read
-from serl.stages.answering import Asking, answer, draw
+from serl.stages.answering import Asking, answer, draw, thoughts_of
 from serl.stages.parts import in_parts, sampling_from
 from serl.stages.respond.spec import KIND
 from serl.stages.work import Work, corpus_dir
@@ -41,8 +41,9 @@ def run(work: Work) -> Manifest:
         load = sampling_from(work, policy)
         parts = in_parts(work, attempt, load, mine, section.part_prompts, "questions", part)
     groups = [g for data in parts for g in groups_from_parquet(data)]
+    thoughts = thoughts_of(groups, config.answers)
     return attempt.publish_bytes(
-        ".parquet", groups_to_parquet(groups), len(groups), _counts(groups, len(mine))
+        ".parquet", groups_to_parquet(groups), len(groups), _counts(groups, len(mine)) | thoughts
     )
 
 

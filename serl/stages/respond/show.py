@@ -14,6 +14,10 @@ class RespondShow(Show):
         if not answers:
             return {}
         shares = {f"{n}_share": counts.get(n, 0) / answers for n in ("unparsed", "truncated", "undecided")}
+        thoughts = counts.get("thoughts", 0)
+        if thoughts:
+            shares["thoughts_unfinished_share"] = counts["unfinished_thoughts"] / answers
+            shares["thought_tokens_share"] = counts["thought_tokens"] / max(1, counts["tokens"])
         return shares | {"response_tokens": counts.get("tokens", 0) / answers}
 
     def passages(

@@ -9,11 +9,12 @@ from evaluation.benchmark import Benchmark, Problem, load_problems, load_shots
 from evaluation.grade import Rules, grade
 from evaluation.protocols import PROTOCOLS
 from evaluation.stored import Mode, Response
+from evaluation.thinking import thought_counts
 from evaluation.verifier import Verifier
 from serl.config.engine import Prompts, Sampling
 from serl.engines import generator
 from serl.randomness import seed_of
-from serl.records import Completion, to_jsonl
+from serl.records import Completion, from_jsonl, to_jsonl
 from serl.run.rundir import Manifest, Run
 from serl.stages.parts import in_parts, sampling_from
 from serl.stages.score.spec import Score
@@ -57,7 +58,9 @@ def run(work: Work) -> Manifest:
 
         load = sampling_from(work, policy)
         data = b"".join(in_parts(work, attempt, load, mine, section.part_prompts, "problems", part))
-    return attempt.publish_bytes(".jsonl", data, data.count(b"\n"), {"problems": len(mine)})
+    said = ((row["response"], row["tokens"]) for row in from_jsonl(data))
+    counts = {"problems": len(mine)} | thought_counts(said, rules.thinking)
+    return attempt.publish_bytes(".jsonl", data, data.count(b"\n"), counts)
 
 
 def items(name: str, run: Run, section: Score) -> list[Item]:
@@ -137,6 +140,7 @@ def _sampled(
             mode=mode,
             response=c.text,
             finish_reason=c.finish_reason,
+            tokens=len(c.token_ids),
         )
         for p, out in answered
         for i, c in enumerate(out)

@@ -24,6 +24,7 @@ from serl.records import Group, Walk
 from serl.rewards.spec import judges
 from serl.safety.turns import TurnFigures, examine_turn
 from serl.stages import read
+from serl.stages.answering import thoughts_of
 from serl.stages.fruitless import check_fruit, told_by
 from serl.stages.train import credit
 from serl.stages.train.course import Course, horizon, safe_point
@@ -209,6 +210,8 @@ class School:
         )
         samples: list[batch.Sample] = []
         told = sampled.of_proposals()
+        if thoughts := thoughts_of(sampled.answered, self._work.run.config.answers):
+            told |= thoughts | {"thought_share": thoughts["thought_tokens"] / max(1, thoughts["tokens"])}
         self._work.phase(f"log-probabilities {place.turn + 1}")
         if kept:
             samples, logp = self._prepared(kept, sampled.branches.walks, place.kl)
@@ -290,6 +293,7 @@ class School:
         kept = self._sampler.in_band(groups)
         counts = {"turns": turns, "asked": sum(s.asked for s in decoded), "groups": len(groups)}
         counts |= {"groups_kept": len(kept), "samples": sum(len(g.rewards) for g in kept)}
+        counts |= thoughts_of(groups, self._work.run.config.answers)
         if isinstance(self._settings.objective, Vine):
             counts |= {
                 "states": sum(s.branches.states for s in decoded),
