@@ -22,7 +22,6 @@ EXPERTS = re.compile(r"(moe_)?(num|n)_(local_|routed_)?experts$")
 OTHER_INPUTS = ("vision_config", "audio_config", "vision_tower")
 ADAPTER = "adapter_config.json"
 POSITIONS = ("max_position_embeddings", "n_positions")
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 POINTER = b"version https://git-lfs"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
 
@@ -46,7 +45,7 @@ def validate_model_folder(folder: Path, head: HeadKind = "tokens") -> None:
             if near
             else "give a folder with config.json, weights and a tokenizer"
         )
-        if HUB_NAME.fullmatch("/".join(folder.parts[-2:])) and folder.parts[-2] not in ("models", "/"):
+        if not folder.parent.is_dir():
             name = "/".join(folder.parts[-2:])
             hint = f"if that is a name on the Hub: `hf download {name} --local-dir {folder}`; else {hint}"
         raise ValueError(f"{folder}: no such model folder; {hint}")

@@ -197,3 +197,8 @@ def test_a_template_of_tokens_without_a_row_is_refused(folder):
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "<|user|>{{ x }}"}))
     with pytest.raises(ValueError, match=r"uses '<.user.>', which is token 480, and the model has 480"):
         validate_tokens(folder)
+
+
+def test_a_name_on_the_hub_says_how_to_bring_it_here(tmp_path):
+    with pytest.raises(ValueError, match="hf download some-lab/some-model --local-dir .*/some-lab/some-model"):
+        validate_model_folder(tmp_path / "some-lab/some-model")

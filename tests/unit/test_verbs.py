@@ -1,6 +1,7 @@
 """What holds for every verb: one JSON object on stdout, exit codes that mean what they say, and a shell that knows them all."""
 
 import copy
+import errno
 import importlib
 import io
 import json
@@ -345,3 +346,19 @@ def test_completion_starts_nothing_heavy():
         [sys.executable, "-c", code % (heavy,)], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == ""
+
+
+def test_a_full_disk_names_the_place_and_what_to_do(tmp_path, monkeypatch, capsys):
+    """A write that fails tells neither its path nor anything else."""
+    monkeypatch.setenv("SERL_DATA", str(tmp_path))
+    monkeypatch.setattr(command, "NEXT_TO_NOTHING", 2**70)
+    monkeypatch.setattr(sys, "argv", ["jobs/verb.py"])
+
+    def fill(argv):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(SystemExit, match="1"):
+        command.main(fill)
+    said = " ".join(capsys.readouterr().err.split())
+    assert str(tmp_path) in said.replace(" ", "") or tmp_path.name in said
+    assert "No space left on device" in said and "jobs.gc" in said and "jobs.resume" in said
