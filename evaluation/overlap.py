@@ -7,13 +7,14 @@ numbers and operators: case, spacing and punctuation do not count.
 """
 
 import argparse
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation import command
-from evaluation.benchmark import load_benchmark, load_problems, rows_of
+from evaluation.benchmark import Benchmark, load_benchmark, load_problems, rows_of
 
 NUM_WORDS = 13
 _WORD = re.compile(r"\\?[a-z]+|\d+(?:\.\d+)?|[+*/^=<>]|-(?![a-z]{2})", re.IGNORECASE)
@@ -120,6 +121,15 @@ def questions_of(path: Path) -> list[str]:
     return questions
 
 
+def own_benchmarks(run: Path) -> dict[str, Benchmark]:
+    """What a run describes itself, by name (`own` in a section of its `run.json`)."""
+    told = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    phases = told.get("config", told).get("phases", {}).values()
+    sections = (section for phase in phases for section in phase.values() if isinstance(section, dict))
+    own = [section["own"] for section in sections if isinstance(section.get("own"), dict)]
+    return {n: Benchmark.model_validate_json(json.dumps(b)) for named in own for n, b in named.items()}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print what files share with benchmarks; 0 whatever is found."""
     parser = argparse.ArgumentParser(
@@ -132,16 +142,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--benchmarks", nargs="*", help="which benchmarks; all those whose files are there if none is named"
     )
+    parser.add_argument(
+        "--run", type=Path, help="a run's folder: the benchmarks that it describes itself are compared, too"
+    )
     options = parser.parse_args(arguments)
     folder, names = command.there(options.data, options.benchmarks or ())
+    own = own_benchmarks(options.run) if options.run else {}
     print(
         f"{'file':<40} {'benchmark':<18} {'ours':>7} {'theirs':>7} {'same':>6} {'13 words':>9} "
         f"{'of theirs':>10}"
     )
     for file in options.files:
         ours = questions_of(file)
-        for name in names:
-            theirs = [problem.question for problem in load_problems(load_benchmark(name), [folder])]
+        for name in (*names, *own):
+            benchmark = own.get(name) or load_benchmark(name)
+            theirs = [problem.question for problem in load_problems(benchmark, [folder])]
             found = overlap(ours, theirs)
             counts = (
                 f"{found.num_ours:>7} {found.num_theirs:>7} {found.exact_ours:>6} {found.runs_ours:>9} "

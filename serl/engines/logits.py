@@ -1,5 +1,5 @@
-"""What some families do to the output layer's logits before they are probabilities: Granite and Cohere rescale
-them, Gemma 2 caps them softly. The engine does so by itself; the trainer's head has it from here.
+"""What some families do to the output layer's logits before they are probabilities: Granite and Cohere
+rescale them, Gemma 2 caps them softly. The engine does so by itself; the trainer's head has it from here.
 """
 
 import math

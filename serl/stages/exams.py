@@ -8,7 +8,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from evaluation.benchmark import Benchmark, load_benchmark
 from evaluation.stored import Grade
 from serl.config.run import RunConfig
 from serl.records import from_jsonl
@@ -31,13 +30,6 @@ def benchmarks(config: RunConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
     reported = dict.fromkeys(name for s in stages for name in show_of(s.kind).benchmarks(s.section))
     apart = dict.fromkeys(name for s in stages for name in show_of(s.kind).validation(s.section))
     return tuple(reported), tuple(apart)
-
-
-def described(config: RunConfig, name: str) -> Benchmark:
-    """What a benchmark of that name is: a shipped one, or the run's own."""
-    stages = [s for s in config.stages if s.kind.gives == GIVES]
-    own = (show_of(s.kind).own(s.section).get(name) for s in stages)
-    return next(filter(None, own), None) or load_benchmark(name)
 
 
 def asked(config: RunConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -7,7 +7,6 @@ are.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from evaluation.benchmark import Benchmark
 from serl.config.schema import Section
 from serl.stages.kind import Kind, Stage
 
@@ -56,10 +55,6 @@ class Show:
     def validation(self, section: Section) -> tuple[str, ...]:
         """What a policy is scored on, to choose by."""
         return ()
-
-    def own(self, section: Section) -> Mapping[str, Benchmark]:
-        """Benchmarks that the run file describes itself."""
-        return {}
 
     def asking(self, section: Section) -> dict[str, str]:
         """Settings, by key, without which a score means nothing."""

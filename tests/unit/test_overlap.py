@@ -3,6 +3,8 @@
 import json
 
 from evaluation.overlap import main, overlap, overlaps, words
+from serl.run.rundir import Run
+from tests.conftest import SMALL, run_config
 
 LONG = "a train leaves the town at noon and travels sixty miles in one hour how fast does it go"
 
@@ -43,3 +45,19 @@ def test_the_command_reads_files_of_questions(tmp_path, capsys):
     (tmp_path / "ours.jsonl").write_text(json.dumps({"text": LONG}) + "\n")
     assert main([str(tmp_path / "ours.jsonl"), "--data", str(tmp_path), "--benchmarks", "arithmetic"]) == 0
     assert "ours.jsonl" in capsys.readouterr().out
+
+
+def test_benchmarks_of_a_runs_own_are_compared_too(tmp_path, capsys):
+    """They are described in the run file alone, and no shipped description has their name."""
+    (tmp_path / "ours.jsonl").write_text(json.dumps({"text": LONG}) + "\n")
+    (tmp_path / "mine.jsonl").write_text(json.dumps({"question": LONG, "answer": "x"}) + "\n")
+    rows = [{"id": "a", "question": "What is 1?", "answer": "1", "kind": "k"}]
+    (tmp_path / "arithmetic.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = {"mine": {"file": "mine.jsonl", "answers": {"kind": "text"}}}
+    section = {"shards": 1, "benchmarks": ["mine"], "own": own, "max_tokens": 60}
+    tree = {key: SMALL[key] for key in ("name", "base", "prompts", "engine")} | {"rounds": 0}
+    run = Run.create(tmp_path / "runs/own", run_config(tree | {"stages": ["score"], "score": section}), "x")
+    asked = ["--data", str(tmp_path), "--benchmarks", "arithmetic"]
+    assert main([str(tmp_path / "ours.jsonl"), *asked, "--run", str(run.root)]) == 0
+    (line,) = [line.split() for line in capsys.readouterr().out.splitlines() if " mine " in line]
+    assert line[1:6] == ["mine", "1", "1", "1", "1"]

@@ -1,8 +1,5 @@
 """score: which benchmarks are reported, which are chosen by, and what their scores depend on."""
 
-from collections.abc import Mapping
-
-from evaluation.benchmark import Benchmark
 from serl.stages.kind import Stage
 from serl.stages.score.spec import Score
 from serl.stages.show import Counts, Show
@@ -24,9 +21,6 @@ class ScoreShow(Show):
 
     def validation(self, section: Score) -> tuple[str, ...]:
         return section.validation
-
-    def own(self, section: Score) -> Mapping[str, Benchmark]:
-        return section.own
 
     def asking(self, section: Score) -> dict[str, str]:
         return {key: str(getattr(section, key)) for key in ASKING}
