@@ -149,11 +149,10 @@ def _attempt(body: Callable[[Sequence[str]], int], argv: Sequence[str]) -> Answe
 
 
 def _full_folders() -> str:
-    """Where there is next to no room, of the places that are written to: a write names no path when it fails."""
-    places = [
-        as_given(Path(p)) for p in (os.environ.get("SERL_DATA"), "data", ".", tempfile.gettempdir()) if p
-    ]
-    places += [Path(a) for a in sys.argv if Path(a).is_absolute() and Path(a).is_dir()]
+    """Where there is next to no room, of the places that are written to: a write that fails names none."""
+    usual = [os.environ.get("SERL_DATA"), "data", ".", tempfile.gettempdir()]
+    asked = [a for a in sys.argv if Path(a).is_absolute()]
+    places = [as_given(Path(p)) for p in (*usual, *asked) if p]
     full = [str(p) for p in places if p.is_dir() and shutil.disk_usage(p).free < NEXT_TO_NOTHING]
     return ", ".join(dict.fromkeys(full))
 
