@@ -35,11 +35,6 @@ def body(argv: Sequence[str]) -> int:
         help="also check a compute node of every kind that stages use, in a small job",
     )
     p.add_argument(
-        "--here",
-        action="store_true",
-        help="this machine is a compute node: check it as one, ask Slurm nothing",
-    )
-    p.add_argument(
         "--no-imports", dest="modules", action="store_const", const=(), default=ENGINES,
         help="on a compute node: do not import the engines, which takes the longest",
     )  # fmt: skip
@@ -60,11 +55,9 @@ def body(argv: Sequence[str]) -> int:
 def examine(cluster: Local | Slurm, data: Path, args: argparse.Namespace) -> Iterator[Check]:
     """All findings, as they come."""
     match cluster:
-        case _ if args.here:
-            yield from check_machine(measure(data, args.modules), None, node=True)
         case Local():
             parent = next(p for p in (data, *data.parents) if p.is_dir())  # a local launch makes the rest
-            yield from check_machine(measure(parent, ()), None, node=False)
+            yield from check_machine(measure(parent, ()))
         case Slurm():
             yield from examine_slurm(cluster, data, args)
 
@@ -84,7 +77,7 @@ def examine_slurm(cluster: Slurm, data: Path, args: argparse.Namespace) -> Itera
         remedy = "make it, or name another with `data` in the cluster file, $SERL_DATA or --data"
         yield Check("problem", "data root", f"{data} is not there", remedy)
         return
-    yield from check_machine(measure(data, ()), None, node=False)
+    yield from check_machine(measure(data, ()))
     for asked in kinds_of_node(cluster) if args.job else ():
         yield from check_node(cluster, asked, data, args.modules, args.wait)
 

@@ -1,5 +1,4 @@
-"""What every attempt at a shard said: `python -m jobs.logs RUN [STAGE [SHARD]] [--round R] [--attempt A]
-[--follow]`.
+"""What every attempt at a shard said: `python -m jobs.logs RUN [STAGE [SHARD]] [--attempt A] [--follow]`.
 
 Without STAGE, one line for each attempt at each shard: where it ran, for how long, how it ended. With it, the
 logs of every rank and the run's own events (marked *) in one timeline, under a heading for each attempt.
@@ -40,7 +39,6 @@ def body(argv: Sequence[str]) -> int:
         "stage", nargs="?", help="a stage, or a job like r001-NAME (default: a list of all attempts)"
     )
     p.add_argument("shard", nargs="?", type=int, help="which shard, from 0 (default: all)")
-    p.add_argument("--round", type=int, help="of this round only")
     p.add_argument("--attempt", help="of this attempt only")
     p.add_argument(
         "--follow", action="store_true", help="go on as more is written, until nobody runs the run"
@@ -68,16 +66,10 @@ def body(argv: Sequence[str]) -> int:
 
 def chosen(run: Run, args: argparse.Namespace) -> list[Shard]:
     """The shards that the arguments name, in the order of the plan."""
-    stages = [
-        s for s in run.config.stages
-        if args.stage in (None, s.name, s.job) and args.round in (None, s.round)
-    ]  # fmt: skip
+    stages = [s for s in run.config.stages if args.stage in (None, s.name, s.job)]
     if not stages:
-        of_round = None if args.round is None else f"round {args.round}"
-        asked = " of ".join(filter(None, (args.stage, of_round)))
-        raise RunError(
-            f"{run.root.name} has no {asked}; it has {', '.join(s.job for s in run.config.stages)}"
-        )
+        jobs = ", ".join(s.job for s in run.config.stages)
+        raise RunError(f"{run.root.name} has no {args.stage}; it has {jobs}")
     shards = [shard for s in stages for shard in run.shards(s.round, s.name)]
     found = [shard for shard in shards if args.shard in (None, shard.index)]
     if not found:

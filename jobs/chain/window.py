@@ -26,8 +26,8 @@ from jobs.runs.queue import (
     SlurmError,
     Submission,
     ask_slurm,
-    controller,
     num_jobs,
+    settings,
 )
 from serl.run.files import write_atomic
 
@@ -69,7 +69,7 @@ class Room:
 
 def room_in_controller() -> Room:
     """Counted, for beyond MaxJobCount sbatch sleeps for minutes. Other limits are not known here."""
-    told = controller()
+    told = {key: int(value) for key, value in settings().items() if value.isdigit()}
     most = max(0, told["MaxJobCount"] - 1 - num_jobs()) if "MaxJobCount" in told else None
     return Room(most, max(1, told.get("MaxArraySize", DEFAULT_MAX_ARRAY)))  # indices start at 0
 

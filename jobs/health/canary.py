@@ -1,11 +1,10 @@
-"""What a machine can do for a run, measured on it: `python -m jobs.health.canary DATA [MODULE ...]` prints
-its `Facts`.
+"""What a machine can do for a run, measured on it: `python -m jobs.health.canary DATA FILE [MODULE ...]`
+writes its `Facts` to the file.
 
 jobs.doctor runs it on the login node and, in a tiny job, on a compute node, and judges both. Files are
 written under the data root only, in a folder of their own that is removed again.
 """
 
-import argparse
 import errno
 import json
 import os
@@ -45,7 +44,6 @@ class Facts:
     time: float
     imports: tuple[Import, ...]
     gpus: tuple[str, ...]
-    visible_gpus: str | None
     scontrol: bool
     end_time: float | None
     caches: str
@@ -70,7 +68,6 @@ def measure(data: Path, modules: Sequence[str]) -> Facts:
         time=time.time(),
         imports=tuple(map(_import, modules)),
         gpus=_gpus(),
-        visible_gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
         scontrol=shutil.which("scontrol") is not None,
         end_time=float(end) if end.isdigit() else None,
         caches=caches,
@@ -146,21 +143,6 @@ def from_json(text: str) -> Facts:
     return TypeAdapter(Facts).validate_json(text)
 
 
-def body(argv: Sequence[str]) -> int:
-    p = argparse.ArgumentParser(
-        prog="python -m jobs.health.canary", description="Measure what this machine can do for a run."
-    )
-    p.add_argument("data", type=Path, help="the data root")
-    p.add_argument("modules", nargs="*", help="packages to import, like torch vllm")
-    p.add_argument("--into", type=Path, help="write there instead of printing")
-    args = p.parse_args(argv)
-    text = json.dumps(asdict(measure(args.data, args.modules)))
-    if args.into:
-        write_atomic(args.into, text.encode())
-    else:
-        print(text)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(body(sys.argv[1:]))
+    measured = measure(Path(sys.argv[1]), sys.argv[3:])
+    write_atomic(Path(sys.argv[2]), json.dumps(asdict(measured)).encode())

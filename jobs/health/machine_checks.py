@@ -12,16 +12,13 @@ MIN_FREE_INODES = 100_000
 MIN_CACHE_BYTES = 5 * 10**9
 SLOW_PUBLISH_MS = 2000
 SLOW_IMPORT_S = 90
-MAX_SKEW_S = 5.0
 
 
-def check_machine(facts: Facts, asked: Resources | None, *, node: bool) -> list[Check]:
-    """Findings about one machine. `node`: it is a compute node, of a job that asked for `asked`, where that
-    is known.
-    """
+def check_machine(facts: Facts, asked: Resources | None = None) -> list[Check]:
+    """Findings about one machine; `asked` is what its job asked for, if it is a compute node."""
     checks = [*_files(facts), *_imports(facts)]
-    if node:
-        checks += [*_node(facts, in_job=asked is not None), _gpus(facts, asked)]
+    if asked:
+        checks += [*_node(facts), _gpus(facts, asked)]
     return [replace(c, subject=f"{facts.host}: {c.subject}") for c in checks]
 
 
@@ -59,8 +56,7 @@ def _imports(facts: Facts) -> Iterator[Check]:
         )
 
 
-def _node(facts: Facts, *, in_job: bool) -> Iterator[Check]:
-    """`in_job`: what our scripts say before python was said here too."""
+def _node(facts: Facts) -> Iterator[Check]:
     missing = "jobs requeue themselves with it: add its folder to PATH in `setup`, or ask the site for it"
     found = "there" if facts.scontrol else "not found on this node"
     yield judged("scontrol", found, (not facts.scontrol, "problem", missing))
@@ -68,9 +64,8 @@ def _node(facts: Facts, *, in_job: bool) -> Iterator[Check]:
         "squeue must answer on nodes: add its folder to PATH in `setup`; "
         "without it a job learns of its limit from the signal alone"
     )
-    if in_job or facts.end_time is not None:
-        found = "unknown" if facts.end_time is None else f"in {facts.end_time - facts.time:.0f} s"
-        yield judged("end of the job's time", found, (facts.end_time is None, "warning", silent))
+    found = "unknown" if facts.end_time is None else f"in {facts.end_time - facts.time:.0f} s"
+    yield judged("end of the job's time", found, (facts.end_time is None, "warning", silent))
     yield judged(
         "caches of compiled kernels",
         f"{facts.caches or 'in the home folder'}, {facts.caches_free_bytes / 1e9:,.1f} GB free",
@@ -79,19 +74,9 @@ def _node(facts: Facts, *, in_job: bool) -> Iterator[Check]:
     )
 
 
-def _gpus(facts: Facts, asked: Resources | None) -> Check:
-    given = [g for g in (facts.visible_gpus or "").split(",") if g]
-    wanted = asked.gpus_per_node if asked else len(given)
+def _gpus(facts: Facts, asked: Resources) -> Check:
+    wanted = asked.gpus_per_node
     seen = ", ".join(f"{facts.gpus.count(name)} x {name}" for name in dict.fromkeys(facts.gpus)) or "none"
     remedy = "gpus_per_node and partition must be of GPU nodes; some sites want extra: {gres: 'gpu:h100:1'}"
     few = len(facts.gpus) < wanted
     return judged("GPUs", f"{seen}; asked for {wanted}" if few else seen, (few, "problem", remedy))
-
-
-def check_clocks(node: Facts, submitted: float, seen: float) -> Check:
-    """The node's clock must lie between submission and answer, both on the login node's clock."""
-    ahead = max(0.0, node.time - seen) - max(0.0, submitted - node.time)
-    wrong = abs(ahead) > MAX_SKEW_S
-    found = f"at least {ahead:+.0f} s against the login node" if wrong else "agrees with the login node's"
-    remedy = "ask the site to mend its time service: deadlines are off by as much"
-    return judged(f"{node.host}: clock", found, (wrong, "warning", remedy))

@@ -13,7 +13,7 @@ from pathlib import Path
 from jobs.chain.batch import errand_text, sbatch
 from jobs.health.canary import from_json
 from jobs.health.checks import Check, judged, requests
-from jobs.health.machine_checks import check_clocks, check_machine
+from jobs.health.machine_checks import check_machine
 from jobs.plan.cluster import Resources, Slurm
 from jobs.runs.code import ROOT
 from jobs.runs.queue import SlurmError
@@ -37,9 +37,9 @@ def kinds_of_node(cluster: Slurm) -> list[Resources]:
 def job_script(cluster: Slurm, asked: Resources, folder: Path, data: Path, modules: Sequence[str]) -> str:
     """The text for sbatch: the same setup and interpreter as a stage's job."""
     options = {"job_name": "serl-doctor", "output": str(folder / "log")}
-    into = shlex.join([str(data), *modules, "--into", str(folder / "facts.json")])
+    told = shlex.join([str(data), str(folder / "facts.json"), *modules])
     python = cluster.python or shlex.quote(sys.executable)
-    command = f"srun --export=ALL {python} -m jobs.health.canary {into}"
+    command = f"srun --export=ALL {python} -m jobs.health.canary {told}"
     return errand_text(ROOT, cluster, asked, options, command)
 
 
@@ -52,7 +52,6 @@ def check_node(
     script, answer, job = folder / "script", folder / "facts.json", None
     try:
         script.write_text(job_script(cluster, asked, folder, data, modules))
-        submitted = time.time()
         job = sbatch(script)
         state = wait_for(job, answer, wait_s)
         if not answer.exists():
@@ -60,8 +59,7 @@ def check_node(
             return
         facts = from_json(answer.read_text())
         yield judged("data root", f"what {facts.host} writes there is seen here")
-        yield check_clocks(facts, submitted, time.time())
-        yield from check_machine(facts, asked, node=True)
+        yield from check_machine(facts, asked)
     except SlurmError as e:
         yield Check("problem", subject, str(e), "mend what sbatch names in the cluster file")
     finally:

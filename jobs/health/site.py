@@ -13,11 +13,10 @@ from jobs.chain.batch import errand_text, sbatch
 from jobs.chain.window import full
 from jobs.plan.cluster import Resources, Slurm
 from jobs.runs.code import ROOT
-from jobs.runs.queue import SlurmError, ask_slurm, seconds
+from jobs.runs.queue import SlurmError, ask_slurm, seconds, settings
 
 NO_LIMIT = ("UNLIMITED", "INFINITE", "NONE", "(null)", "N/A", "")
 
-SHOW_CONFIG = ("scontrol", "show", "config")
 SHOW_PARTITIONS = ("scontrol", "--oneliner", "show", "partition")
 LIST_QOS = ("sacctmgr", "--noheader", "--parsable2", "show", "qos", "format=Name,PreemptMode,GraceTime")
 
@@ -67,19 +66,12 @@ class Site:
 
 
 def ask_site() -> Site:
-    settings = parse_settings(ask_slurm([*SHOW_CONFIG]))
     partitions = parse_partitions(ask_slurm([*SHOW_PARTITIONS]))
     try:
         qos = parse_qos(ask_slurm([*LIST_QOS]))
     except SlurmError:  # no accounting, or it is down: a finding of its own
         qos = None
-    return Site(settings=settings, partitions=partitions, qos=qos)
-
-
-def parse_settings(text: str) -> dict[str, str]:
-    """`scontrol show config`; its other sections have keys of their own and do no harm."""
-    pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
-    return {key.strip(): value.strip() for key, _, value in pairs}
+    return Site(settings=settings(), partitions=partitions, qos=qos)
 
 
 def parse_partitions(text: str) -> dict[str, Partition]:

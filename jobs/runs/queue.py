@@ -160,17 +160,21 @@ def _token(comment: str) -> str:
     return str(content.get("token", "")) if isinstance(content, dict) else ""
 
 
-def controller() -> dict[str, int]:
-    """Those of its settings that are numbers."""
-    lines = ask_slurm(["scontrol", "show", "config"]).splitlines()
-    pairs = (line.replace(" ", "").partition("=") for line in lines)
-    return {key: int(value) for key, _, value in pairs if value.isdigit()}
+def settings() -> dict[str, str]:
+    """Of the controller."""
+    return parse_settings(ask_slurm(["scontrol", "show", "config"]))
+
+
+def parse_settings(text: str) -> dict[str, str]:
+    """Its other sections have keys of their own and do no harm."""
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
+    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def reach_slurm() -> None:
     """Before anything is created: raises SlurmError where Slurm does not answer here, with what to do."""
     try:
-        controller()
+        settings()
     except SlurmError as e:
         remedy = (
             'run this on a login node of the cluster (for a lab first: eval "$(slurm/lab env)"), '

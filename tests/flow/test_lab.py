@@ -1,4 +1,4 @@
-"""The throw-away Slurm of slurm/lab, for real: nodes, preemption, crashes, orphans; and the doctor and the smoke test on it.
+"""The throw-away Slurm of slurm/lab, for real: nodes, preemption, crashes, orphans; and the doctor on it.
 
 Skipped where Slurm's packages are not installed.
 """
@@ -248,21 +248,6 @@ def test_the_doctor_tells_what_slurm_would_refuse_and_submits_nothing(lab, tmp_p
     done = subprocess.run(command, env=lab.env, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1 and "Invalid feature specification" in done.stdout and "sinfo" in done.stdout
     assert lab.run("squeue", "--noheader") == ""
-
-
-def test_the_smoke_job_passes_on_a_node(lab):
-    options = {"SERL_DATA": str(lab.data), "SMOKE_OPTIONS": "--no-imports", "PYTHON": sys.executable}
-    lab.env |= options
-    job = lab.run(
-        "sbatch",
-        "--parsable",
-        f"--output={lab.data}/smoke",
-        "--mem=1G",
-        str(ROOT / "slurm/smoke.sbatch"),
-        cwd=ROOT,
-    )
-    until(lambda: lab.state(job) == "COMPLETED")
-    assert " 0 problems" in (lab.data / "smoke").read_text()
 
 
 def test_a_mistake_is_one_sentence(lab):

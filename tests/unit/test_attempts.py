@@ -186,8 +186,7 @@ def test_following_a_run_that_nobody_runs_prints_it_once_and_ends(requeued, caps
 
 @pytest.mark.parametrize(
     ("argv", "message"),
-    [(["score"], "small has no score; it has r001-propose"), (["respond", "9"], "shard 9: respond has shards 0 to 2"), (["--round", "7"], "has no round 7"),
-     (["respond", "--attempt", "nope"], "no attempt nope at respond")],
+    [(["score"], "small has no score; it has r001-propose"), (["respond", "9"], "shard 9: respond has shards 0 to 2"), (["respond", "--attempt", "nope"], "no attempt nope at respond")],
 )  # fmt: skip
 def test_what_is_not_there_is_one_sentence(run, argv, message):
     with pytest.raises(ValueError, match=message):
