@@ -4,9 +4,13 @@ needed.
 A job waits for its predecessors with `afterany` and looks at their manifests when it starts: `afterok` would
 judge a predecessor that is preempted and requeued by its first end, and leave this one in the queue for ever.
 Whether a shard is done is never asked of Slurm.
+
+`python -m jobs.chain.slurm RUN NOTE`, in a run's relay job, goes on with what its launch had to leave
+(`jobs.chain.window`); people have `jobs.resume`.
 """
 
 import contextlib
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +27,7 @@ from jobs.chain.window import (
     come_back,
     element,
     middle,
+    one_turn,
     room_in_controller,
 )
 from jobs.plan.chain import Job, plan
@@ -77,7 +82,7 @@ def submit_missing(
     place: Place | None = None,
 ) -> list[Submission]:
     """Submit what is neither done nor in the queue; returns the new submissions. Whatever of them Slurm has
-    no room for is left to `relay`, by default the run's own (`jobs.chain.relay`); then the relay's submission
+    no room for is left to `relay`, by default the run's own; then the relay's submission
     is the last one returned.
 
     `note` is given by a relay only: where to write what to wait for if something is left again. A relay tries
@@ -92,7 +97,7 @@ def submit_missing(
 
 
 def _own_relay(run: Run, cluster: Slurm) -> Relay:
-    arguments = ("-m", "jobs.chain.relay", str(run.root))
+    arguments = ("-m", "jobs.chain.slurm", str(run.root))
     return Relay(
         folder=run.root, name=run.root.name, cluster=cluster, code=run.root / "code", arguments=arguments
     )
@@ -269,3 +274,8 @@ def sort_queue(
         useless += [q.id for i, q in mine.items() if i not in kept[job.name]]
     missing = {(job.name, s.index) for job in jobs for s in job.missing}
     return kept, useless + [q.id for work_of, q in work.items() if q.held and work_of not in missing]
+
+
+if __name__ == "__main__":
+    opened, left = Run.open(Path(sys.argv[1])), Path(sys.argv[2])
+    sys.exit(one_turn(left, lambda: submit_missing(opened, launched(opened).cluster, note=left)))

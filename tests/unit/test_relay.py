@@ -237,7 +237,7 @@ def test_the_relays_script_asks_for_little_and_comes_back_with_what_to_wait_for(
         name="small",
         cluster=cluster,
         code=tmp_path / "code",
-        arguments=("-m", "jobs.chain.relay", "/data/my runs/small"),
+        arguments=("-m", "jobs.chain.slurm", "/data/my runs/small"),
     )
     text = relay.text("TOKEN", "7_3")
     for line in (
@@ -256,7 +256,7 @@ def test_the_relays_script_asks_for_little_and_comes_back_with_what_to_wait_for(
         "a partition of 30 minutes would never start it"
     )
     assert (
-        f"/env/bin/python -u -m jobs.chain.relay '/data/my runs/small' {tmp_path}/logs/relay/TOKEN/after-$me\n"
+        f"/env/bin/python -u -m jobs.chain.slurm '/data/my runs/small' {tmp_path}/logs/relay/TOKEN/after-$me\n"
         in text
     )
     assert text.index("scontrol $how $me") < text.index(
