@@ -18,7 +18,7 @@ import submitit
 from jobs.chain.along import let_begin
 from jobs.chain.gate import Entry, Gate, node
 from jobs.chain.ranks import agreed, join_ranks, take_gpus
-from jobs.runs.failures import is_device_fault
+from jobs.runs.failures import THIS_IS, is_device_fault
 from jobs.runs.processes import Process
 from jobs.runs.queue import EXIT_REQUEUE
 from serl.run.events import Events
@@ -67,7 +67,9 @@ class Task:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(self.devices)
         if self.launcher is not None:
             threading.Thread(target=_leave_with, args=(self.launcher, stop), daemon=True).start()
-        return self._work(run, job, f"{job.job_id}-{self.submission}", stop)
+        attempt = f"{job.job_id}-{self.submission}"
+        print(f"{THIS_IS}{attempt}", flush=True)
+        return self._work(run, job, attempt, stop)
 
     def _ended(self, run: Run) -> bool:
         """Whether a sweep ends the trial that this is before this shard."""
@@ -83,6 +85,7 @@ class Task:
 
     def _on_slurm(self, run: Run, job: submitit.JobEnvironment, stop: Stop, gate: Gate) -> Outcome:
         attempt = f"{job.job_id}-{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+        print(f"{THIS_IS}{attempt}", flush=True)
         entry = Entry(
             run=run, shard=self.shard, attempt=attempt, folder=self.folder, gate=gate,
             max_attempts=self.max_attempts, hold=self.hold,

@@ -2,18 +2,17 @@
 time.
 
 Slurm appends the output of a requeued job to the same file, so a log is cut where submitit says that it
-starts anew. A line without a time of its own has that of the line before. Times in logs are taken to be of
+starts anew; which attempt that is, the task says next. A line without a time of its own has that of the line before. Times in logs are taken to be of
 this machine's time zone. Text of logs is shown, never believed.
 """
 
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from jobs.runs.failures import failure
+from jobs.runs.failures import THIS_IS, failure
 from jobs.runs.progress import event_files
 from jobs.runs.queue import EXIT_REQUEUE, Submission, recorded
 from jobs.runs.state import queue_or_silence
@@ -76,9 +75,11 @@ class Attempt:
 
 @dataclass(slots=True, kw_only=True)
 class _Segment:
-    """What one rank wrote between two starts."""
+    """What one rank wrote between two starts; named after its turn in the file where it did not come to say
+    which attempt it is.
+    """
 
-    job: str
+    id: str
     host: str
     rank: int
     start: float
@@ -97,8 +98,8 @@ def attempts(run: Run, shards: Sequence[Shard]) -> dict[Shard, list[Attempt]]:
         for root in roots:
             for path, id, rank in events[root].get((shard.round, shard.stage, shard.index), ()):
                 _add_events(tries.setdefault(id, Attempt(shard=shard, id=id)), path, rank)
-            segments = [s for path, local in _logs(root, shard, submissions) for s in _segments(path, local)]
-            _add_segments(tries, shard, segments)
+            for path, local in _logs(root, shard, submissions):
+                _add_segments(tries, shard, _segments(path, local))
         for attempt in tries.values():
             attempt.lines.sort(key=lambda line: (line.time, line.rank, line.source, line.number))
             attempt.how = _how(run, attempt)
@@ -163,20 +164,21 @@ def _logs(root: Path, shard: Shard, submissions: Mapping[str, Submission]) -> It
 def _segments(path: Path, local: str) -> Iterator[_Segment]:
     current: _Segment | None = None
     before: list[Line] = []
-    now, year = 0.0, datetime.now().year
+    now, year, turn = 0.0, datetime.now().year, 0
     for number, text in enumerate(path.read_bytes().decode("utf-8", "replace").split("\n")):
         text = text.rpartition("\r")[2]
         if start := _START.search(text):
             if current:
                 yield current
             began = datetime.strptime(start["time"], "%Y-%m-%d %H:%M:%S,%f")
-            now, year, rank = began.timestamp(), began.year, int(start["rank"])
-            current = _Segment(
-                job=local or start["job"], host=start["host"], rank=rank, start=now, lines=before
-            )
+            now, year, turn, rank = began.timestamp(), began.year, turn + 1, int(start["rank"])
+            id = local or f"{start['job']}, start {turn}"
+            current = _Segment(id=id, host=start["host"], rank=rank, start=now, lines=before)
             before = []
         else:
             now = max(now, _time(text, year) or now)
+            if current and text.startswith(THIS_IS):
+                current.id = text.removeprefix(THIS_IS).strip()
         if text.strip():
             rank = current.rank if current else 0
             line = Line(time=now, rank=rank, source=path.name, number=number, text=text)
@@ -185,9 +187,8 @@ def _segments(path: Path, local: str) -> Iterator[_Segment]:
         yield current
     elif before:
         job, _, rank = path.name.partition("_log")[0].rpartition("_")
-        yield _Segment(
-            job=local or job, host="", rank=int(rank or 0), start=path.stat().st_mtime, lines=before
-        )
+        id = local or f"{job}, start 1"
+        yield _Segment(id=id, host="", rank=int(rank or 0), start=path.stat().st_mtime, lines=before)
 
 
 def _time(text: str, year: int) -> float | None:
@@ -202,22 +203,9 @@ def _time(text: str, year: int) -> float | None:
     return None
 
 
-def _add_segments(tries: dict[str, Attempt], shard: Shard, segments: Sequence[_Segment]) -> None:
-    """Each segment to the attempt whose events begin in it, else to its own, named after job and turn."""
-    firsts: dict[str, list[_Segment]] = defaultdict(list)
-    for s in sorted((s for s in segments if s.rank == 0), key=lambda s: s.start):
-        firsts[s.job].append(s)
-    named: dict[int, str] = {}
-    for job, mine in firsts.items():
-        for turn, s in enumerate(mine):
-            until = mine[turn + 1].start if turn + 1 < len(mine) else float("inf")
-            of_job = (a for id, a in tries.items() if job in (id, id.rpartition("-")[0]))
-            ours = (a.id for a in of_job if any(s.start <= line.time < until for line in a.lines))
-            named[id(s)] = next(ours, job if "-" in job else f"{job}, start {turn + 1}")
+def _add_segments(tries: dict[str, Attempt], shard: Shard, segments: Iterable[_Segment]) -> None:
     for s in segments:
-        leader = min(firsts.get(s.job, ()), key=lambda first: abs(first.start - s.start), default=s)
-        name = named.get(id(leader), s.job)
-        attempt = tries.setdefault(name, Attempt(shard=shard, id=name))
+        attempt = tries.setdefault(s.id, Attempt(shard=shard, id=s.id))
         attempt.ranks.add(s.rank)
         attempt.lines += [line if line.time else replace(line, time=s.start, rank=s.rank) for line in s.lines]
         if s.host:

@@ -13,6 +13,7 @@ from serl.run.files import write_atomic
 from serl.run.rundir import Run, Shard
 
 PROGRESS = ("part_", "step_")  # what an attempt leaves to the next one: generated parts, checkpoints
+THIS_IS = "this is attempt "  # the first words of a task in its log
 BLOCKED = "blocked:"  # what a reason begins with that is another shard's
 DEVICE_FAULTS = (
     "cuda error", "cuda driver error", "acceleratorerror", "uncorrectable ecc", "device-side", "xid"

@@ -19,7 +19,13 @@ def at(clock: str) -> float:
     return datetime.fromisoformat(f"{DAY}T{clock}").timestamp()
 
 
-def start(clock: str, job: str, host: str, rank: int = 0, size: int = 1) -> str:
+def start(clock: str, job: str, host: str, rank: int = 0, size: int = 1, attempt: str = "") -> str:
+    """What submitit says, and what the task says next if it comes to that."""
+    said = f"this is attempt {attempt}\n" if attempt else ""
+    return said_first(clock, job, host, rank, size) + said
+
+
+def said_first(clock: str, job: str, host: str, rank: int, size: int) -> str:
     return f"submitit INFO ({DAY} {clock},250) - Starting with JobEnvironment(job_id={job}, hostname={host}, local_rank=0(1), node={rank}({size}), global_rank={rank}({size}))\n"
 
 
@@ -43,14 +49,14 @@ def requeued(run):
     Journal(run.root).add(Submission(token="tok", job="r001-respond", shards=(0, 2), id="7", array=True))
     text = (
         "srun: hello\n"
-        + start("10:00:00", "7_1", "n1")
+        + start("10:00:00", "7_1", "n1", attempt="7_1-0")
         + "working\r10%\rworking 20%\nINFO 03-04 10:00:05 [vllm.py:1] loaded\nno time of its own\n"
     )
     text += f"slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT {DAY}T10:01:00 DUE TO PREEMPTION ***\n"
     text += (
         start("10:10:00", "7_1", "n2")
         + "srun: error: n2: task 0: Killed\n"
-        + start("10:20:00", "7_1", "n3")
+        + start("10:20:00", "7_1", "n3", attempt="7_1-2")
         + f"submitit INFO ({DAY} 10:21:00,500) - Job completed successfully\n"
     )
     log(run, "r001-respond", "tok", "7_1_0", text)
@@ -95,7 +101,7 @@ def test_logs_and_events_are_in_one_order_and_lines_without_a_time_stay_with_tho
         for line in first.lines
     ]
     assert told == [
-        ("10:00:00", "srun: hello"), ("10:00:00", "submitit INFO"), ("10:00:00", "working 20%"), ("10:00:02", "* start"),
+        ("10:00:00", "srun: hello"), ("10:00:00", "submitit INFO"), ("10:00:00", "this is attempt 7_1-0"), ("10:00:00", "working 20%"), ("10:00:02", "* start"),
         ("10:00:05", "INFO 03-04 10:00:05 [vllm.py"), ("10:00:05", "no time of its own"), ("10:00:30", "* 1 of 4 questions"), ("10:01:00", "slurmstepd: error: *** JOB 7"),
     ]  # fmt: skip
 
@@ -112,14 +118,14 @@ def test_ranks_that_started_apart_are_one_attempt(run):
         "r001-train",
         "tok",
         "9_0",
-        start("10:00:04", "9", "n0", 0, 2) + start("11:00:00", "9", "n0", 0, 2),
+        start("10:00:04", "9", "n0", 0, 2) + start("11:00:00", "9", "n0", 0, 2, "9-4"),
     )
     log(
         run,
         "r001-train",
         "tok",
         "9_1",
-        start("10:00:00", "9", "n1", 1, 2) + "rank 1 of the first\n" + start("11:00:03", "9", "n2", 1, 2),
+        start("10:00:00", "9", "n1", 1, 2) + "rank 1 of the first\n" + start("11:00:03", "9", "n2", 1, 2, "9-4"),
     )
     shard = run.shards(1, "train")[0]
     events(
