@@ -2,8 +2,8 @@
 time.
 
 Slurm appends the output of a requeued job to the same file, so a log is cut where submitit says that it
-starts anew; which attempt that is, the task says next. A line without a time of its own has that of the line before. Times in logs are taken to be of
-this machine's time zone. Text of logs is shown, never believed.
+starts anew; which attempt that is, the task says next. A line without a time of its own has that of the line
+before. Times in logs are taken to be of this machine's time zone. Text of logs is shown, never believed.
 """
 
 import re
