@@ -9,7 +9,6 @@ from jobs.reporting import policies
 from jobs.reporting.found import Findings, RoundFindings
 from jobs.reporting.render import Table, listing
 from jobs.reporting.vitals import vital_facts
-from serl.stages.show import show_of
 
 BEST = "best_on_validation"
 VITALS = ("conviction", "anchor_agreement", "entropy", "monotony", "length", "duplicates")
@@ -18,7 +17,6 @@ SUMMARY = {
     "reward accuracy": "reward_accuracy/anchors|reward_accuracy/trained:±",
     "KL": "last_step/approx_kl:.2g", "seconds": "seconds:.0f",
 }  # fmt: skip
-MAX_TURNS = 40  # rows of the page's table; turns.csv has all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,30 +65,6 @@ def summary_table(findings: Findings, found: Sequence[Row]) -> Table:
         for name, scored in r.scores.items()
     }
     return by_round(found, scores | SUMMARY)
-
-
-def trainings(findings: Findings, found: Sequence[Row]) -> list[Table]:
-    """A table for each stage that trains: the last step of each round."""
-    tables = []
-    for s in {s.name: s for r in findings.rounds for s in r.trainings}.values():
-        last = {
-            name.replace("_", " "): f"{s.prefix}last_step/{name}:{',.0f' if 'tokens' in name else '.3g'}"
-            for name in show_of(s.of.kind).last
-        }
-        first = {"steps": f"{s.prefix}last_step/number:.0f", "samples": f"{s.prefix}samples:.0f"}
-        columns = first | last | {"mismatch kl": f"{s.prefix}mismatch_kl:.2g"}
-        tables.append(by_round(found, columns, f"{s.of.role}: round" if s.prefix else "round"))
-    return tables
-
-
-def turn_table(findings: Findings) -> Table:
-    """The last turns, a row each."""
-    last = findings.turns[-MAX_TURNS:]
-    kinds = (s.of.kind for r in findings.rounds for s in r.trainings)
-    keys = dict.fromkeys(key for kind in kinds for key in show_of(kind).turns)
-    there = [key for key in keys if any(key in t["figures"] for t in last)]
-    told = {key.replace("_", " "): f"figures.{key}:.4g" for key in there}
-    return listing(last, {name: name for name in ("round", "stage", "turn")} | told)
 
 
 def all_turns(findings: Findings) -> list[dict]:

@@ -24,6 +24,7 @@ from jobs.reporting.vitals import alarm_sentences, halt, vital_table
 from jobs.sweeps.trials import Sweep, sweep_dir
 from serl.run.files import write_atomic
 from serl.run.rundir import Run, RunError
+from serl.stages.show import show_of
 
 AGAIN = "make room, or the folder writable, and write the report again"
 ELSEWHERE = "choose a writable data root with --data or $SERL_DATA"
@@ -55,8 +56,7 @@ def write_report(run: Run) -> tuple[Paths, RichTable]:
         "plots": plots.drawn(figures.of_run(found)),
         "vitals": vital_table(run),
         "alarms": alarm_sentences(run),
-        "trainings": scalars.trainings(found, rows),
-        "turns": scalars.turn_table(found),
+        "show_of": show_of,
         "policy": policies.told,
         "cost": ledger(run),
         "config": yaml.safe_dump(run.config.model_dump(mode="json"), sort_keys=False, width=120),
