@@ -111,6 +111,22 @@ def test_capped_scores_within_attention_get_an_attention_that_caps_them(folders)
         assert {lm.config._attn_implementation, hollow.config._attn_implementation} == {"eager"}
 
 
+@pytest.mark.parametrize("family", ["GPT2", "OPT", "GPTNeoX"])
+def test_dropout_is_off_where_a_policy_is_optimised(folders, tmp_path, family):
+    """With it a first step's ratios were 0.98 and not 1: GPT-2's own configuration has 0.1."""
+    config = json.loads((folders / family / "config.json").read_text())
+    rates = {key: 0.5 for key in config if key.endswith(("dropout", "pdrop"))}
+    assert rates
+    for path in (folders / family).iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "config.json").write_text(json.dumps(config | rates))
+    lm = load_model(tmp_path, torch.float32, torch.float32)
+    batch = collate(rows(), False)
+    with torch.no_grad():
+        asked, trained = (TokenLogProbs(lm.train(mode), 1.0)(batch) for mode in (False, True))
+    torch.testing.assert_close(trained, asked, rtol=0, atol=0)
+
+
 def test_what_a_configuration_says_of_logits():
     assert bend_of({}) == Bend() == bend_of({"final_logit_softcapping": None, "logits_scaling": 1})
     assert bend_of({"logits_scaling": 8.0}) == Bend(scale=0.125)
