@@ -28,8 +28,8 @@ from serl.stages.exams import exams, round_grades, scored_rounds
 MAX_FILES = 12
 OF_PAIR = ("difference", "low", "high", "p", "p_mcnemar", "n", "verdict")
 SCORES = (
-    "benchmark | first | second | change = difference:+.3f | from = low:+.3f | to = high:+.3f | p = p:.4f"
-    " | McNemar = p_mcnemar:.4f | problems = n | verdict"
+    "benchmark | first | second | change = difference:+.3f | from = low:+.3f | to = high:+.3f | p = p:.2g"
+    " | exact p = p_mcnemar:.2g | n | verdict"
 )
 
 
@@ -52,7 +52,7 @@ def body(argv: Sequence[str]) -> int:
     else:
         say("the configurations are equal")
     listed = ", ".join(files[:MAX_FILES]) + ", ..." * (len(files) > MAX_FILES)
-    say(f"\ncode: {first.code} and {second.code}, {len(files)} files differ: {listed}")
+    say(f"\ncode: {first.code} and {second.code}, {len(files)} files differ{': ' * bool(files)}{listed}")
     say(f"their data differ from {data_from} on" if data_from else "what both have done has the same data")
     say(f"\nscores of their rounds {rounds[0]} and {rounds[1]}, and the second against the first:")
     Console().print(to_terminal(listing(scores, SCORES), "" if scores else "none in common"))
