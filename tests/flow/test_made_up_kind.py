@@ -89,6 +89,20 @@ def test_the_example_of_the_readme_runs(site):
     assert run.read(manifests(run)["1/ponder/1"]) == b"1/0\n1/1\n1/2\n"
 
 
+def test_a_data_root_with_a_colon_behind_a_link_stays_as_it_was_given(site):
+    """A node may resolve the link differently, and a colon once made two paths of the code's."""
+    (site / "real:place").mkdir()
+    shutil.copytree(site / "models", site / "real:place/models")
+    given = site / "given:so"
+    given.symlink_to(site / "real:place")
+    quick = ["think.rounds=1", "think.until=null", "think.muse.part_s=0.01"]
+    code, said = run_verb("launch", str(site / "run.yaml"), *quick, data=given)
+    assert code == 0, said
+    code, said = run_verb("status", "strange", "--json", data=given)
+    told = json.loads(said[said.index("{") :])
+    assert (told["state"], told["folder"]) == ("done", str(given / "runs/strange"))
+
+
 def test_on_slurm_with_a_preemption(site):
     with running_lab(site / "lab"):
         os.environ["PYTHONPATH"] = f"{ROOT}:{site / 'strangers'}"
