@@ -13,8 +13,8 @@ from pathlib import Path
 
 from jobs.costs.attempts import Piece, Told, Try, told_by
 from jobs.costs.calibration import MAX_RUNS, Calibration, Pieces, Row, Taught, keep, model_label
-from jobs.costs.forecast import FROZEN, frozen
-from jobs.costs.ledger import ledger
+from jobs.costs.forecast import FROZEN
+from jobs.costs.ledger import Ledger, ledger
 from jobs.plan.chain import after_of
 from jobs.runs.queue import Journal
 from serl.run.rundir import Manifest, Run, RunError, Shard
@@ -25,10 +25,12 @@ TAKEN = ("preempted", "killed")
 MAX_SHARDS = 64  # whose pieces are kept: as many tell the pace of a thousand
 
 
-def learn_from(run: Run) -> None:
+def learn_from(run: Run) -> Ledger:
     """Let what a run measured serve the next plan; nothing of a run whose cluster nobody wrote down."""
-    if kept := frozen(run):
-        learn(run, kept[1].cluster)
+    book = ledger(run)
+    if book.forecast:
+        learn(run, book.forecast.cluster, book)
+    return book
 
 
 def learn_from_trials(roots: Iterable[Path]) -> None:
@@ -38,11 +40,11 @@ def learn_from_trials(roots: Iterable[Path]) -> None:
             learn_from(Run.open(root))
 
 
-def learn(run: Run, cluster: str) -> Calibration:
+def learn(run: Run, cluster: str, book: Ledger | None = None) -> Calibration:
     """Counted as taken are attempts that were preempted or died without a word, and whose job Slurm started
     again: who cancels a job, or resumes a run, starts another one. Nobody takes this machine away.
     """
-    book, away = ledger(run), list[float]()
+    book, away = book or ledger(run), list[float]()
     tries = book.account.total.tries if Journal(run.root) else ()
     latest: dict[tuple[Shard, str], Try] = {}
     for t in tries:

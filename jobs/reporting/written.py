@@ -12,7 +12,6 @@ import yaml
 from rich.table import Table as RichTable
 
 from evaluation.seeds import ALPHA
-from jobs.costs.ledger import ledger
 from jobs.costs.measured import learn_from
 from jobs.reporting import board, contest_page, figures, plots, policies, render, scalars
 from jobs.reporting.contest import Contest
@@ -42,7 +41,7 @@ class Paths(NamedTuple):
 def write_report(run: Run) -> tuple[Paths, RichTable]:
     """The report of a run and its TensorBoard scalars; returns where, and the table for a terminal."""
     with _writing(run.data_root / "calibration", AGAIN):
-        learn_from(run)
+        cost = learn_from(run)
     found = gather(run)
     rows, turns = scalars.rows(found), listing(scalars.all_turns(found), TURNS)
     told = render.sentences("run_headline.txt", findings=found)
@@ -58,7 +57,7 @@ def write_report(run: Run) -> tuple[Paths, RichTable]:
         "alarms": alarm_sentences(run),
         "show_of": show_of,
         "policy": policies.told,
-        "cost": ledger(run),
+        "cost": cost,
         "config": yaml.safe_dump(run.config.model_dump(mode="json"), sort_keys=False, width=120),
         "folder": shlex.quote(str(run.root)),
         "questions": found.questions and shlex.join(map(str, (run.data_root, *found.questions))),

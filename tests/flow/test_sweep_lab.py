@@ -250,7 +250,7 @@ def test_a_shared_stage_reads_no_section_that_its_key_leaves_out(engines, data, 
     """Else two trials that differ in it would share a wrong result."""
     run = new_run(data, "watched", share=True)
     train = run.config.phases.self_play.train
-    rollout = Rollout(prompts=2, samples=4, sampling=Sampling(max_tokens=8))
+    rollout = Rollout(prompts=2, samples=4, sampling=Sampling(temperature=1.0, max_tokens=8))
     other = of_train(run.config, train.model_copy(update={"agreement": (0.3, 0.4), "rollout": rollout}))
     assert shared_keys(other, Outside(data)) == dict(run.shared)
     keyed = set(type(run.config).model_fields) - {"name", "phases"}
