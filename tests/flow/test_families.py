@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from chain import SLOW, manifests, open_run, run_verb
+from chain import SLOW, manifests, open_run, verb
 from families import FAMILIES, OPENING, PLAIN, SEEDS, answer, make_family
 
 from serl.run.events import read_events
@@ -32,7 +32,7 @@ TREE = {
             "optimizer": {"lr": 1e-4, "schedule": "constant"},
             "rollout": {"prompts": 4, "samples": 4, "turns": 2, "sampling": SAMPLING, "reward": {"kind": "random"}},
         },
-        "score": {"shards": 1, "benchmarks": ["known"], "max_tokens": 40},
+        "score": {"shards": 1, "benchmarks": ["arithmetic"], "max_tokens": 40},
     }},
 }  # fmt: skip
 
@@ -42,13 +42,13 @@ def test_a_family_goes_through_all_stages_and_on_from_its_own_export(family, tmp
     for folder in ("seeds", "models", "benchmarks"):
         (tmp_path / folder).mkdir()
     (tmp_path / "seeds/seeds.jsonl").write_text("".join(json.dumps({"question": q}) + "\n" for q in SEEDS))
-    known = [{"id": str(i), "question": q, "answer": answer(q)[-3:-2], "kind": "known"} for i, q in enumerate(SEEDS)]
-    (tmp_path / "benchmarks/known.jsonl").write_text("".join(json.dumps(row) + "\n" for row in known))
+    known = [{"id": str(i), "question": q, "answer": answer(q)[-3:-2], "kind": "sum"} for i, q in enumerate(SEEDS)]
+    (tmp_path / "benchmarks/arithmetic.jsonl").write_text("".join(json.dumps(row) + "\n" for row in known))
     make_family(tmp_path / "models/base", family)
     config = tmp_path / "family.yaml"
     config.write_text(yaml.safe_dump(TREE, sort_keys=False))
-    code, said = run_verb("launch", str(config), data=tmp_path)
-    assert code == 0, said
+    launcher = verb("launch", str(config), data=tmp_path)
+    assert launcher.process.wait(timeout=850) == 0, launcher.said()
     run = open_run(tmp_path, "family")
     done = manifests(run)
     assert all(done[f"{round}/curate/0"].counts["kept"] > 0 for round in (1, 2)), done
