@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+WITHOUT_OUTPUT_LAYER = ("gemma2",)  # in vLLM 0.32, whose Gemma 2 reads its embeddings for that
 MAX_BUCKET_BYTES = 2**28  # of parameters that ZeRO-3 makes whole at a time
 
 
@@ -16,9 +17,11 @@ def whole_parameters(
     """Every parameter, or those given, as the forward pass has it, under its name; all ranks walk to the end.
 
     ZeRO-3 gathers at most `max_bytes` at a time, or one parameter; a tensor lives as long as somebody holds
-    it. Tied embeddings come twice, also as the output layer, where vLLM 0.32 would keep the old ones.
+    it. Tied embeddings come twice, also as the output layer, where vLLM 0.32 would keep the old ones; but for
+    families of which it has no output layer at all, and takes none.
     """
     embedding, output = lm.get_input_embeddings(), lm.get_output_embeddings()
+    twice = lm.config.model_type not in WITHOUT_OUTPUT_LAYER
     also = next(f"{name}.weight" for name, module in lm.named_modules() if module is output)
     for bucket in _buckets(lm.named_parameters() if named is None else named, max_bytes):
         split = [p for _, p in bucket if p.numel() == 0]
@@ -26,7 +29,7 @@ def whole_parameters(
             split[0].all_gather(split)
         for name, p in bucket:
             yield name, p.detach()
-            if p is embedding.weight and p is output.weight:
+            if twice and p is embedding.weight and p is output.weight:
                 yield also, p.detach()
         if split:
             split[0].partition(split)

@@ -134,7 +134,7 @@ def test_the_engine_has_the_trainers_weights(ranks, model, zero):
     assert all(seen[model]["gaps"][zero] < ROUNDING for seen in ranks)
 
 
-@pytest.mark.parametrize("model", [m for m in MODELS if m.endswith("-tied")])
+@pytest.mark.parametrize("model", [m for m in MODELS if m.endswith("-tied") and m != "gemma2-tied"])
 def test_tied_embeddings_without_the_output_layer_end_the_job_with_a_sentence(ranks, model):
     """vLLM 0.32 says nothing: the engine would go on with an output layer of its own, or of turns ago."""
     for seen in ranks:
