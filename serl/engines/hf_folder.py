@@ -125,11 +125,6 @@ def validate_trainable(folder: Path) -> None:
             f"{path}: {', '.join(parts)}: a model that also reads other than text can be scored and not "
             "trained; choose its text model"
         )
-    if str(config.get("model_type")).startswith("granite"):
-        raise ValueError(
-            f"{path}: model_type {config['model_type']}: its log-probabilities in vLLM 0.32 are not those of "
-            "transformers, so it can be scored and not trained; choose another"
-        )
     several = (k for k, v in config.items() if EXPERTS.match(k) and isinstance(v, int) and v > 1)
     if (key := next(several, None)) is not None:
         raise ValueError(

@@ -259,7 +259,7 @@ class Head(nn.Module):
     def __init__(self, layer: nn.Linear, temperature: float, bend: Bend = Bend()):
         super().__init__()
         self.weight, self.bias = layer.weight, layer.bias
-        self.temperature, self.bend = bend.temperature(temperature), bend
+        self.temperature, self.bend = temperature, bend
         self.pieces = Pieces()
 
     def forward(self, hidden_TD: Tensor, target_T: Tensor) -> Tensor:
@@ -278,6 +278,7 @@ class Head(nn.Module):
         )
 
     def _logp(self, hidden_CD: Tensor, target_C: Tensor) -> Tensor:
+        temperature = self.bend.temperature(self.temperature)
         return TargetLogProbs.apply(
-            hidden_CD, self.weight, self.bias, target_C, self.temperature, self.pieces, self.bend
+            hidden_CD, self.weight, self.bias, target_C, temperature, self.pieces, self.bend
         )

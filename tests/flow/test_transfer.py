@@ -23,8 +23,9 @@ FAMILIES = {
     "gemma3": transformers.Gemma3TextConfig,
     "mistral": transformers.MistralConfig,
     "gemma2": transformers.Gemma2Config,
+    "granite": transformers.GraniteConfig,
 }
-BENT = ("gemma2",)  # logits that are capped; published ones are tied
+BENT = ("gemma2", "granite")  # logits that are capped, or rescaled; published ones are tied
 SHAPE = {
     "vocab_size": 264,
     "hidden_size": 64,
@@ -51,6 +52,12 @@ OWN = {
         "query_pre_attn_scalar": 32,
         "final_logit_softcapping": 3.0,
         "attn_logit_softcapping": 2.0,
+    },
+    "granite": {
+        "logits_scaling": 4.0,
+        "embedding_multiplier": 3.0,
+        "residual_multiplier": 0.5,
+        "attention_multiplier": 0.2,
     },
 }
 MODELS = [

@@ -151,7 +151,6 @@ def test_a_family_that_cannot_be_asked_is_refused(folder, config, message):
     ("config", "message"),
     [
         ({"model_type": "llama", "quantization_config": {"quant_method": "gptq"}}, "weights in gptq can be scored"),
-        ({"model_type": "granite", "logits_scaling": 8.0}, "in vLLM 0.32 are not those of transformers"),
         ({"model_type": "qwen2", "quantization_config": {"quant_method": "fp8"}}, "weights in fp8"),
         ({"model_type": "qwen2_5_vl", "vision_config": {}}, "vision_config: a model that also reads other than text"),
         ({"model_type": "qwen3_moe", "num_experts": 128, "num_experts_per_tok": 8}, "num_experts = 128: a mixture"),
@@ -171,6 +170,7 @@ def test_a_family_that_can_be_asked_and_not_trained_says_so(folder, config, mess
     "config",
     [
         {"model_type": "llama"},
+        {"model_type": "granite", "logits_scaling": 8.0},
         {"model_type": "gemma2", "final_logit_softcapping": 30.0},
         {"model_type": "phi3", "auto_map": {"AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM"}},
         {"model_type": "gemma3_text", "final_logit_softcapping": None},
