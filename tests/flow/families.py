@@ -27,6 +27,14 @@ FAMILIES: dict[str, tuple[type, dict]] = {
         GEMMA | {"layer_types": ["sliding_attention", "full_attention"]},
     ),
     "mistral, a sliding window": (transformers.MistralConfig, {"sliding_window": 64}),
+    "gemma2, capped": (
+        transformers.Gemma2Config,
+        GEMMA | {"final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0},
+    ),
+    "granite, rescaled": (
+        transformers.GraniteConfig,
+        {"logits_scaling": 2.0, "embedding_multiplier": 2.0, "residual_multiplier": 0.5, "attention_multiplier": 0.2},
+    ),
     "phi3": (transformers.Phi3Config, {}),
     "olmo2": (transformers.Olmo2Config, {}),
 }
