@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from jobs.plan.chain import Job, bounds_of
@@ -44,8 +45,10 @@ def preflight(config: RunConfig, data: Path, jobs: Sequence[Job]) -> None:
 
 def check_trainable(configs: Sequence[RunConfig], data: Path) -> None:
     """Raises ValueError where a base model cannot be trained, by a dry load in a process of its own: that
-    takes torch, and some seconds.
+    takes some seconds, and torch. On a login node without it the job that trains will tell.
     """
+    if find_spec("torch") is None:
+        return
     trained = (c for c in configs if any(stage.role for stage in c.stages))
     paths = dict.fromkeys(c.base.path for c in trained if isinstance(c.base, Checkpoint))
     for folder in (model_folder(path, data) for path in paths):

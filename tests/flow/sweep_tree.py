@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import transformers
 import yaml
 from deterministic import CONFIG, new_root
 
 from jobs.plan.chain import plan
 from jobs.runs.code import PACKAGES
+from serl.engines.tokenizer import build_tokenizer
 from serl.run.rundir import Run
 from tests.conftest import phased
 
@@ -29,6 +31,14 @@ SWEEP = {
     "name": "algos", "base": "base.yaml", "cap": {"lanes": 3}, "replicates": [0, 1, 2],
     "space": {"kind": "grid", "over": {"train.objective": ALGORITHMS}},
 }  # fmt: skip
+
+
+def make_base(folder: Path) -> None:
+    """A model that the checks of a launch take for one that can be trained; nobody trains it."""
+    build_tokenizer(["a few words 0 1 2"], 259, folder)
+    shape = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = transformers.LlamaConfig(vocab_size=264, max_position_embeddings=4096, **shape)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
 
 
 class Tree:
@@ -63,12 +73,7 @@ class Tree:
             yaml.safe_dump(described | {"fields": {"id": "id", "question": "question", "answer": "answer"}})
         )
         new_root(self.data)
-        for name, text in (
-            ("config.json", '{"model_type": "none"}'),
-            ("tokenizer.json", "{}"),
-            ("model.safetensors", "\x02" + "\0" * 7 + "{}"),
-        ):
-            (self.data / "models/base" / name).write_text(text)  # enough for preflight; nobody loads it
+        make_base(self.data / "models/base")
         rows = [
             {"id": str(i), "question": f"How many are {i} and {i}?", "answer": str(2 * i)} for i in range(12)
         ]
