@@ -130,7 +130,7 @@ class LocalChain:
         wanted = self.machine.train_ranks if kind.ranks else 1
         if kind.array:
             wanted = kind.held(job.of.section, self.run.config).tensor_parallel
-        if not kind.ranks and (share := self._share(job)):  # the memory may be for fewer engines than cores
+        if not kind.ranks and (share := self._share(job)) and share.scarce:
             wanted = max(wanted, most // share.engines)
         wanted, faulty = min(wanted, most), self._faulty.get(shard, set())
         free = sorted(self._free - faulty if most - len(faulty) >= wanted else self._free)

@@ -15,10 +15,13 @@ TRAINING_BYTES = 16  # of a weight that is trained beside its engine: master, gr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """So many engines run at once, each with so large a cache of keys and values."""
+    """So many engines run at once, each with so large a cache of keys and values; `scarce` where memory is for
+    fewer than cores are.
+    """
 
     engines: int
     cache_gib: float
+    scarce: bool = False
 
 
 def share_here(stage: Stage, config: RunConfig, machine: Machine, data: Path) -> Share | None:
@@ -39,7 +42,8 @@ def share_here(stage: Stage, config: RunConfig, machine: Machine, data: Path) ->
     fitting = min(at_once, int(room // least))
     if fitting < 1 or (stage.kind.ranks and fitting < at_once):
         raise ValueError(_too_large(stage, config, least, room, at_once if stage.kind.ranks else 1))
-    return Share(engines=fitting, cache_gib=size.cache_gib(engine, room // fitting - beside))
+    cache_gib = size.cache_gib(engine, room // fitting - beside)
+    return Share(engines=fitting, cache_gib=cache_gib, scarce=fitting < at_once)
 
 
 def share_on_node(stage: Stage, config: RunConfig, own: Resources, data: Path) -> Share | None:

@@ -2,7 +2,7 @@
 took, unless its phase has an end of its own (`until`), which such a round may be.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from serl.run.rundir import RunError
 from serl.stages import read
@@ -32,15 +32,13 @@ def check_fruit(work: Work, num: float, what: str, filters: Iterable[Told]) -> N
     )
 
 
-def told_by(work: Work, *stages: Stage | None) -> list[Told]:
-    """What stages counted, all shards together."""
-    found: list[Told] = []
+def told_by(work: Work, *stages: Stage | None) -> Iterator[Told]:
+    """What stages counted, all shards together; read when it is asked for."""
     for stage in filter(None, stages):
         total: dict[str, float] = {}
         for manifest in read.left(work.run, stage):
             total |= {name: total.get(name, 0.0) + n for name, n in manifest.counts.items()}
-        found.append((stage.name, total))
-    return found
+        yield stage.name, total
 
 
 def _counted(counts: Mapping[str, float]) -> str:

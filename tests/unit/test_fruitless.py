@@ -97,6 +97,6 @@ def test_a_phase_that_ends_by_itself_may_end_with_an_empty_round(begun, small_tr
 
 def test_the_counts_of_all_shards_are_told_together(begun):
     propose(begun, ["a b c d"], {"items": 3})
-    assert told_by(work(begun, "curate"), begun.config.stage(1, "propose"), None) == [
+    assert list(told_by(work(begun, "curate"), begun.config.stage(1, "propose"), None)) == [
         ("propose", {"items": 6})
     ]

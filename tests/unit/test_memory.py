@@ -116,6 +116,9 @@ def test_engines_that_run_at_once_share_the_memory_and_fewer_run_where_it_is_sho
     short = share_here(stage, config, machine(20), data)
     assert short.engines == int(20 // (fixed + longest)) == 3
     assert longest <= short.cache_gib and short.engines * (fixed + short.cache_gib) <= 20
+    assert short.scarce and not roomy.scarce
+    alone = share_here(*make({}, shards=1)[::-1], machine(200), data)
+    assert alone.engines == 1 and not alone.scarce, "one shard takes one slot, and leaves the others free"
     assert share_here(*make({}, shards=1)[::-1], machine(20), data).engines == 1
     assert share_here(*make({"dtype": "bfloat16"})[::-1], machine(20), data).engines > 3
 

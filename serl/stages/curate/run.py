@@ -4,6 +4,7 @@ order.
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 
 from serl.records import Candidate, Novelty, Problem, to_jsonl
 from serl.run.rundir import Manifest
@@ -41,7 +42,8 @@ def run(work: Work) -> Manifest:
     ]
     counts = Counter(twin.reason if twin else "novel" for twin in found)
     counts.update(candidates=len(candidates), kept=len(kept), surplus=len(fresh) - len(kept))
-    check_fruit(work, len(kept), "question", [*told_by(work, source), (work.shard.stage, counts)])
+    filters = chain(told_by(work, source), [(work.shard.stage, counts)])
+    check_fruit(work, len(kept), "question", filters)
     return attempt.publish_bytes(
         ".jsonl",
         to_jsonl(kept),

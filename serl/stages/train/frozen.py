@@ -5,6 +5,7 @@ that training starts from.
 import io
 import time
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ def reinforce(work: Work, ranks: Ranks) -> None:
     kept, fates = read.trainable(work.stage, source, groups)
     taught = kept[: settings.max_groups(source.section.samples)]
     chosen = {id(g) for g in taught}
-    chosen_from = [*told_by(work, source), ("agreement", fates)]
+    chosen_from = chain(told_by(work, source), [("agreement", fates)])
     check_fruit(work, len(taught), "group in the band of agreement", chosen_from)
     samples = columns.Samples(read_answers(work, ranks, source, [id(g) in chosen for g in groups]))
     batches = batches_of(work, settings, len(samples))
