@@ -100,6 +100,7 @@ def see_bfloat16(folder: Path, ranks) -> dict:
         if zero == 1:
             engine.take(headless(trainer))
             seen["headless"] = refused(engine, trainer)
+            seen["headless_gap"] = transfer.measure(engine, trainer, make_samples()).mean
         transfer.move(engine, trainer)
         seen["gaps"].append(transfer.check(engine, trainer, make_samples()).mean)
     engine.close()
