@@ -15,8 +15,8 @@ TRAINING_BYTES = 16  # of a weight that is trained beside its engine: master, gr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """So many engines run at once, each with so large a cache of keys and values; `scarce` where memory is for
-    fewer than cores are.
+    """So many engines run at once, each with so large a cache of keys and values; `scarce` where memory is
+    for fewer than cores are.
     """
 
     engines: int
