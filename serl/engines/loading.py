@@ -14,8 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from serl.engines.hf_folder import HeadKind, has_score, validate_scored
-from serl.engines.model import hollow_model, load_model
-from serl.engines.packed import attention
+from serl.engines.model import attention_of, hollow_model, load_model
 from serl.engines.scores import HEAD, first_head
 from serl.engines.slices import STRETCH, Slices
 from serl.engines.zero import BUCKET, SHARD_BYTES, Plan, materialise, shares
@@ -47,7 +46,8 @@ def prepare(
             own[HEAD] = first_head(lm.config.hidden_size, seed)
         model = lm
     else:
-        model.set_attn_implementation(attention(plan.dtype, plan.ranks.device, plan.settings.packing))
+        suits = attention_of(model.config, plan.dtype, plan.ranks.device, plan.settings.packing)
+        model.set_attn_implementation(suits)
         own = _weights(model)
 
     def fill(name: str, start: int, value_N: Tensor) -> None:

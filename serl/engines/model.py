@@ -53,7 +53,7 @@ def load_model(
     validate_model_folder(folder, head)
     disable_progress_bar()
     config = _config(folder, head)
-    suits = _attention(config, compute_dtype, device, packing)
+    suits = attention_of(config, compute_dtype, device, packing)
     how = {"dtype": dtype, "attn_implementation": suits, "local_files_only": True}
     if head == "scalar":
         return AutoModelForSequenceClassification.from_pretrained(folder, config=config, **how)
@@ -75,7 +75,7 @@ def hollow_model(
     config = _config(folder, head)
     if "quantization_config" in config.to_dict() or config.get_text_config() is not config:
         return None
-    how = {"dtype": dtype, "attn_implementation": _attention(config, compute_dtype, device, packing)}
+    how = {"dtype": dtype, "attn_implementation": attention_of(config, compute_dtype, device, packing)}
     auto = AutoModelForCausalLM if head == "tokens" else AutoModelForSequenceClassification
     with _weightless():
         model = auto.from_config(config, **how)
@@ -84,7 +84,7 @@ def hollow_model(
     return model if stored_plainly(model) else None
 
 
-def _attention(
+def attention_of(
     config: PreTrainedConfig, dtype: torch.dtype, device: torch.device, packing: bool | None
 ) -> str:
     """The attention that suits, where its scores may be capped: torch's kernels forget the cap without a
